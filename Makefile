@@ -1,0 +1,48 @@
+# `make` lists the targets. Every target sets up what it needs.
+PYTHON ?= python3
+VENV   := .venv
+RUN    := $(VENV)/bin/python
+STAMP  := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup test check format demo demo-serve bench lock clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+$(STAMP): requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit("Tokenward needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Say which with: make PYTHON=python3.12 …") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv --clear $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@touch $@
+
+setup: $(STAMP) ## make .venv with every locked dependency
+
+test: $(STAMP) ## all tests that need nothing but this machine
+	$(RUN) -m pytest -n auto --dist worksteal
+
+check: $(STAMP) ## format, lint, types, import contract
+	$(RUN) -m ruff format --check .
+	$(RUN) -m ruff check .
+	$(RUN) -m mypy
+	$(VENV)/bin/lint-imports
+
+format: $(STAMP) ## rewrite the sources in the house format
+	$(RUN) -m ruff format .
+	$(RUN) -m ruff check --fix .
+
+demo: $(STAMP) ## walk the main journey on loopback and print every hop
+	$(RUN) -m demo
+
+demo-serve: $(STAMP) ## leave the demo running and print the URLs for a browser
+	$(RUN) -m demo --serve
+
+bench: $(STAMP) ## measure, each figure beside a bare aiohttp handler in the same run
+	$(RUN) -m tests.bench
+
+lock: $(STAMP) ## recompute requirements.lock from pyproject.toml
+	$(RUN) -m pip install --quiet uv
+	$(RUN) -m uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-emit-find-links -o requirements.lock
+
+clean: ## remove what the targets made
+	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache artefacts

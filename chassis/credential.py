@@ -1,0 +1,286 @@
+"""Certificate and key files -> TLS contexts that are rebuilt and swapped when the files change.
+
+A live context is never patched: a failed load ruins it, and a removed CA would stay trusted.
+A new context is built beside the old one, proves itself in a handshake with itself, and only
+then takes its place; whatever is wrong with the new files, the old context goes on serving.
+"""
+
+import asyncio
+import os
+import re
+import ssl
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from chassis.logs import Log
+
+_log = Log("credential")
+
+POLL_SECONDS: Final = 2.0
+
+_CERTIFICATE_PEM: Final = re.compile(
+    r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL
+)
+
+
+class CredentialFault(Exception):
+    """A certificate, key or CA file cannot be used; the text names the file and what is wrong."""
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What a process needs to know of its own certificate."""
+
+    uris: tuple[str, ...]
+    serial: str
+    not_before: float
+    not_after: float
+
+
+@dataclass(frozen=True)
+class KeyPair:
+    """Where a certificate chain and its key lie; a bundle is one file that holds both."""
+
+    certificate: Path
+    key: Path
+
+    @classmethod
+    def in_directory(cls, directory: Path) -> "KeyPair":
+        """`credential-bundle.pem`, or else `tls.crt` and `tls.key`, through one resolved folder.
+
+        Kubernetes swaps a mounted folder by moving one symbolic link; resolving that link once
+        keeps a certificate of one version from meeting a key of the next.
+        """
+        data = directory / "..data"
+        folder = Path(os.path.realpath(data if data.exists() else directory))
+        bundle = folder / "credential-bundle.pem"
+        if bundle.exists():
+            return cls(bundle, bundle)
+        return cls(folder / "tls.crt", folder / "tls.key")
+
+
+class ReloadingContext(ssl.SSLContext):
+    """An SSLContext that hands every new connection to the context current at that moment.
+
+    asyncio and uvloop both wrap connections through `wrap_bio`, for servers and for clients.
+    """
+
+    current: ssl.SSLContext
+
+    def __new__(cls, current: ssl.SSLContext) -> "ReloadingContext":
+        context = super().__new__(cls, current.protocol)
+        context.current = current
+        return context
+
+    def wrap_bio(self, *arguments: Any, **options: Any) -> ssl.SSLObject:
+        return self.current.wrap_bio(*arguments, **options)
+
+
+def client_context(pair: KeyPair, trusted: Path) -> ssl.SSLContext:
+    """TLS 1.3 with our certificate, towards a server of one of the CAs in `trusted` and no other."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.check_hostname = True
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.verify_flags |= ssl.VERIFY_X509_STRICT
+    _trust(context, trusted)
+    _load(context, pair)
+    return context
+
+
+def mutual_server_context(
+    pair: KeyPair, trusted: Path, on_refused: Callable[[ssl.SSLError], None]
+) -> ssl.SSLContext:
+    """TLS 1.3 for clients that hold a certificate of one of the CAs in `trusted`; nobody else.
+
+    No session tickets: a resumed session skips the certificate check, so an expired or replaced
+    certificate would still get in. `on_refused` is called with the reason of every refused
+    handshake; TLS 1.3 gives the peer no more than a closed connection.
+    """
+    context = _server_context(pair, ssl.TLSVersion.TLSv1_3)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.verify_flags |= ssl.VERIFY_X509_STRICT
+    _trust(context, trusted)
+
+    class Reporting(ssl.SSLObject):
+        def do_handshake(self) -> None:
+            try:
+                super().do_handshake()
+            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                raise
+            except ssl.SSLError as refused:
+                on_refused(refused)
+                raise
+
+    context.sslobject_class = Reporting
+    return context
+
+
+def server_context(pair: KeyPair) -> ssl.SSLContext:
+    """TLS 1.2 or 1.3 for anyone: the public listener where no proxy ends TLS in front of us."""
+    return _server_context(pair, ssl.TLSVersion.TLSv1_2)
+
+
+def _server_context(pair: KeyPair, minimum: ssl.TLSVersion) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = minimum
+    context.options |= ssl.OP_NO_TICKET | ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+    context.num_tickets = 0
+    context.set_alpn_protocols(["http/1.1"])
+    _load(context, pair)
+    return context
+
+
+def _load(context: ssl.SSLContext, pair: KeyPair) -> None:
+    for file in (pair.certificate, pair.key):
+        _read(file)
+    try:
+        context.load_cert_chain(pair.certificate, pair.key)
+    except ssl.SSLError as error:
+        names = " and ".join(dict.fromkeys((str(pair.certificate), str(pair.key))))
+        raise CredentialFault(f"{names}: {error.reason or 'no PEM certificate and key'}") from None
+
+
+def _trust(context: ssl.SSLContext, trusted: Path) -> None:
+    text = _read(trusted)
+    try:
+        context.load_verify_locations(cadata=text)
+    except ssl.SSLError as error:
+        raise CredentialFault(f"{trusted}: {error.reason or 'no PEM certificate'}") from None
+    anchors = context.cert_store_stats()
+    if not anchors["x509"] or anchors["x509"] != anchors["x509_ca"]:
+        # A leaf among the anchors would be trusted as itself, whatever its CA says.
+        raise CredentialFault(f"{trusted}: must hold CA certificates and nothing else")
+
+
+def _read(file: Path) -> str:
+    try:
+        text = file.read_text("ascii")
+    except FileNotFoundError:
+        raise CredentialFault(f"{file}: no such file") from None
+    except OSError as error:
+        raise CredentialFault(f"{file}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise CredentialFault(f"{file}: not PEM") from None
+    if not text.strip():
+        raise CredentialFault(f"{file}: empty")
+    return text
+
+
+def prove(pair: KeyPair, *, as_client: bool) -> Certificate:
+    """Hold a TLS handshake with ourselves over this pair; say what its certificate carries.
+
+    Proves, with OpenSSL and not with our own parsing, that the key fits, that the certificate is
+    valid now and that its key usage allows the role. Raises CredentialFault.
+    """
+    leaf = _CERTIFICATE_PEM.search(_read(pair.certificate))
+    if leaf is None:
+        raise CredentialFault(f"{pair.certificate}: no certificate in it")
+    prover, verifier = (
+        (_bare(ssl.PROTOCOL_TLS_CLIENT), _bare(ssl.PROTOCOL_TLS_SERVER))
+        if as_client
+        else (_bare(ssl.PROTOCOL_TLS_SERVER), _bare(ssl.PROTOCOL_TLS_CLIENT))
+    )
+    for context in (prover, verifier):
+        _load(context, pair)
+    verifier.verify_mode = ssl.CERT_REQUIRED
+    # The leaf itself is the anchor here: whether our CA is trusted is the other side's affair.
+    verifier.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    verifier.load_verify_locations(cadata=leaf.group())
+    try:
+        peer = _shake_hands(prover, verifier, verifier_is_server=as_client)
+    except ssl.SSLError as error:
+        problem = getattr(error, "verify_message", None) or error.reason
+        raise CredentialFault(f"{pair.certificate}: {problem}") from None
+    return Certificate(
+        uris=tuple(value for kind, value in peer.get("subjectAltName", ()) if kind == "URI"),
+        serial=peer["serialNumber"],
+        not_before=ssl.cert_time_to_seconds(peer["notBefore"]),
+        not_after=ssl.cert_time_to_seconds(peer["notAfter"]),
+    )
+
+
+def _bare(protocol: Any) -> ssl.SSLContext:
+    context = ssl.SSLContext(protocol)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    if protocol == ssl.PROTOCOL_TLS_CLIENT:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _shake_hands(
+    prover: ssl.SSLContext, verifier: ssl.SSLContext, *, verifier_is_server: bool
+) -> dict[str, Any]:
+    to_verifier, to_prover = ssl.MemoryBIO(), ssl.MemoryBIO()
+    verifying = verifier.wrap_bio(to_verifier, to_prover, server_side=verifier_is_server)
+    proving = prover.wrap_bio(to_prover, to_verifier, server_side=not verifier_is_server)
+    waiting = [proving, verifying]
+    for _ in range(4):  # TLS 1.3 needs two turns
+        for side in list(waiting):
+            try:
+                side.do_handshake()
+                waiting.remove(side)
+            except ssl.SSLWantReadError:
+                continue
+    return verifying.getpeercert() or {}
+
+
+class Reloading:
+    """A context and the files it was made of; `poll` swaps in a new one when they changed.
+
+    `build` makes a proven context and says what its certificate carries, or raises
+    CredentialFault; `files` are looked at for changes and may be links.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        build: Callable[[], tuple[ssl.SSLContext, Certificate]],
+        files: Sequence[Path],
+        *,
+        on_reload: Callable[[bool], None] = lambda _: None,
+    ) -> None:
+        self._name, self._build, self._files, self._on_reload = name, build, files, on_reload
+        self._seen = self._state()
+        current, self.certificate = build()
+        self.context = ReloadingContext(current)
+        self.generation = 1
+
+    def poll(self) -> bool:
+        """Whether a new credential took over. A fault keeps the old one and is tried again."""
+        state = self._state()
+        if state == self._seen:
+            return False
+        try:
+            current, certificate = self._build()
+        except CredentialFault as fault:
+            _log.warning("credential_kept", credential=self._name, problem=str(fault))
+            self._on_reload(False)
+            return False
+        self._seen = state
+        self.context.current, self.certificate = current, certificate
+        self.generation += 1
+        _log.info("credential_reloaded", credential=self._name, serial=certificate.serial)
+        self._on_reload(True)
+        return True
+
+    async def watch(self, interval: float = POLL_SECONDS) -> None:
+        """Poll until cancelled."""
+        while True:
+            await asyncio.sleep(interval)
+            self.poll()
+
+    def _state(self) -> tuple[object, ...]:
+        return tuple(_file_state(file) for file in self._files)
+
+
+def _file_state(file: Path) -> tuple[object, ...]:
+    try:
+        resolved = os.path.realpath(file)
+        found = os.stat(resolved)
+    except OSError as error:
+        return (error.errno,)
+    return (resolved, found.st_ino, found.st_mtime_ns, found.st_size)

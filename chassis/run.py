@@ -1,0 +1,182 @@
+"""Start a process's listeners together, serve until a signal, drain, and exit with a clear word.
+
+Exit codes: 0 after a clean shutdown, 1 when the process could not start or failed, 2 for a bad
+configuration. A failed start binds nothing and says why in one line.
+"""
+
+import asyncio
+import contextlib
+import ctypes
+import errno
+import resource
+import signal
+import ssl
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, NoReturn
+
+from aiohttp import web
+
+from chassis.logs import Log
+from chassis.probes import Readiness
+
+_log = Log("run")
+
+EXIT_FAILED: Final = 1
+EXIT_BAD_CONFIGURATION: Final = 2
+
+_PR_SET_DUMPABLE: Final = 4
+
+
+class StartFailed(Exception):
+    """The process cannot start; the text is one line an operator can act on, without secrets."""
+
+
+@dataclass(frozen=True, order=True)
+class Fault:
+    """One fault of a configuration: where it stands and what is wrong there."""
+
+    path: str
+    problem: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.problem}"
+
+
+class BadConfiguration(Exception):
+    """Every fault of a configuration at once."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        super().__init__(f"{len(faults)} fault(s) in the configuration")
+        self.faults = tuple(faults)
+
+
+@dataclass(frozen=True)
+class Listener:
+    """One address and what answers there. Port 0 takes a free one, named by `listening`."""
+
+    name: str
+    host: str
+    port: int
+    serves: web.Application | web.Server
+    tls: ssl.SSLContext | None = None
+    keepalive_seconds: float = 75.0
+
+
+def main(
+    process: Callable[[], Awaitable[None]],
+    *,
+    loop: Callable[[], asyncio.AbstractEventLoop] | None = None,
+) -> NoReturn:
+    """Run `process` to its end and leave with the exit code its end calls for."""
+    forbid_dumps()
+    try:
+        with asyncio.Runner(loop_factory=loop) as runner:
+            runner.run(_guarded(process))
+    except BadConfiguration as bad:
+        for fault in bad.faults:
+            _log.error("bad_configuration", path=fault.path, problem=fault.problem)
+        sys.exit(EXIT_BAD_CONFIGURATION)
+    except StartFailed as failed:
+        _log.error("start_failed", problem=str(failed))
+        sys.exit(EXIT_FAILED)
+    sys.exit(0)
+
+
+async def _guarded(process: Callable[[], Awaitable[None]]) -> None:
+    asyncio.get_running_loop().set_exception_handler(_log_loop_failure)
+    await process()
+
+
+def _log_loop_failure(_: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+    # asyncio's own text repeats the representation of tasks and exceptions; only types are kept.
+    error = context.get("exception")
+    if isinstance(error, BaseException):
+        _log.failure("background_failure", error)
+
+
+def forbid_dumps() -> None:
+    """No core file, and no other process of this user may read our memory (prctl(2))."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with contextlib.suppress(OSError, AttributeError):  # not Linux: nothing to forbid
+        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+async def serve(
+    listeners: Sequence[Listener], *, ops: Listener, readiness: Readiness, drain_seconds: float
+) -> None:
+    """Bind every listener or none, serve until SIGTERM or SIGINT, then drain.
+
+    Draining stops accepting, lets requests in flight finish for up to `drain_seconds`, then
+    cancels them; the ops listener answers until the end. The condition `listening` of
+    `readiness` holds exactly while we accept. A second signal ends the process at once.
+    Raises StartFailed.
+    """
+    stop = _stop_on_signals()
+    async with contextlib.AsyncExitStack() as ops_bound, contextlib.AsyncExitStack() as bound:
+        ops_bound.push_async_callback((await _bind(ops, drain_seconds)).cleanup)
+        runners = []
+        for listener in listeners:
+            runners.append(await _bind(listener, drain_seconds))
+            bound.push_async_callback(runners[-1].cleanup)
+        readiness.gain("listening")
+        await stop.wait()
+        readiness.lose("listening")
+        _log.info("draining", seconds=drain_seconds)
+        await asyncio.gather(*(runner.cleanup() for runner in runners))
+    _log.info("stopped")
+
+
+def _stop_on_signals() -> asyncio.Event:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_signal(number: signal.Signals) -> None:
+        if stop.is_set():
+            sys.exit(128 + number)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number)
+    return stop
+
+
+async def _bind(listener: Listener, drain_seconds: float) -> web.BaseRunner:
+    runner = _runner(listener, drain_seconds)
+    await runner.setup()
+    site = web.TCPSite(runner, listener.host, listener.port, ssl_context=listener.tls)
+    try:
+        await site.start()
+    except OSError as refused:
+        await runner.cleanup()
+        raise StartFailed(_bind_problem(listener, refused)) from refused
+    for host, port in sorted({address[:2] for address in runner.addresses}):
+        _log.info("listening", listener=listener.name, host=host, port=port, tls=bool(listener.tls))
+    return runner
+
+
+def _runner(listener: Listener, drain_seconds: float) -> web.BaseRunner:
+    # The default access log prints query strings, and with them codes and states: none here.
+    if isinstance(listener.serves, web.Application):
+        return web.AppRunner(
+            listener.serves,
+            access_log=None,
+            handle_signals=False,
+            shutdown_timeout=drain_seconds,
+            keepalive_timeout=listener.keepalive_seconds,
+        )
+    return web.ServerRunner(listener.serves, handle_signals=False, shutdown_timeout=drain_seconds)
+
+
+def _bind_problem(listener: Listener, error: OSError) -> str:
+    where = f"port {listener.port} on {listener.host}"
+    match error.errno:
+        case errno.EADDRINUSE:
+            return f"{listener.name} listener: {where} is already in use"
+        case errno.EACCES:
+            return f"{listener.name} listener: no permission to use {where}"
+        case errno.EADDRNOTAVAIL:
+            return f"{listener.name} listener: {listener.host} is not an address of this machine"
+        case _:
+            return f"{listener.name} listener: cannot use {where}: {error.strerror or error}"

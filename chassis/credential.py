@@ -79,7 +79,7 @@ class ReloadingContext(ssl.SSLContext):
 
 
 def client_context(pair: KeyPair, trusted: Path) -> ssl.SSLContext:
-    """TLS 1.3 with our certificate, towards a server of one of the CAs in `trusted` and no other."""
+    """TLS 1.3 with our certificate, towards servers of the CAs in `trusted` and no others."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.check_hostname = True

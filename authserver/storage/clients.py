@@ -1,0 +1,53 @@
+"""Registered clients: durable once used, expiring while never used."""
+
+import json
+from dataclasses import asdict
+
+from authserver.storage.database import Database, Row
+from authserver.storage.records import Client
+
+
+class Clients:
+    """Dynamic registrations (RFC 7591)."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def add(self, client: Client, *, now: int, expires_at: int) -> None:
+        """Store a new registration; it expires unless `keep` is called."""
+        await self._database.write(
+            "INSERT INTO clients (client_id, metadata, secret_hash, created_at, expires_at)"
+            " VALUES (?, ?, ?, ?, ?)",
+            client.client_id,
+            _metadata(client),
+            client.secret_hash,
+            now,
+            expires_at,
+        )
+
+    async def get(self, client_id: str, now: float) -> Client | None:
+        row = await self._database.fetch_one(
+            "SELECT metadata, secret_hash FROM clients"
+            " WHERE client_id = ? AND (expires_at IS NULL OR expires_at > ?)",
+            client_id,
+            int(now),
+        )
+        return _client(row) if row else None
+
+    async def keep(self, client_id: str) -> None:
+        """The client was used: its registration no longer expires."""
+        await self._database.write(
+            "UPDATE clients SET expires_at = NULL WHERE client_id = ? AND expires_at IS NOT NULL",
+            client_id,
+        )
+
+
+def _metadata(client: Client) -> str:
+    return json.dumps({k: v for k, v in asdict(client).items() if k != "secret_hash"})
+
+
+def _client(row: Row) -> Client:
+    stored = json.loads(row["metadata"])
+    stored["redirect_uris"] = tuple(stored["redirect_uris"])
+    stored["grant_types"] = tuple(stored["grant_types"])
+    return Client(**stored, secret_hash=row["secret_hash"])

@@ -1,0 +1,217 @@
+"""Connections: upstream tokens, sealed to their row and generation, and their refresh claims.
+
+A refresh token is presented upstream only under a claim, and a claim is taken once per
+generation: `claim` is recorded durably before the upstream is called, `swap` stores the result
+before anyone gets it. A process that dies in between leaves a claim that nobody clears.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from pydantic import TypeAdapter
+
+from authserver.storage.database import Database, Row, Transactional
+from authserver.storage.records import (
+    Connection,
+    ConnectionKey,
+    Grant,
+    Session,
+    UpstreamTokens,
+)
+from authserver.storage.sealing import Keyring
+from authserver.storage.sessions import COLUMNS as SESSION_COLUMNS
+from authserver.storage.sessions import session_of
+from chassis.spiffe_id import Workload
+
+_CODEC = TypeAdapter(UpstreamTokens)
+
+_AT_KEY = "user_id = ? AND owner_namespace = ? AND owner_name = ? AND upstream = ?"
+_COLUMNS = (
+    "user_id, owner_namespace, owner_name, upstream, generation, upstream_issuer,"
+    " upstream_subject, sealed_tokens, dead, refresh_claimed_at"
+)
+_LIVE_SESSION = (
+    "SELECT 1 FROM sessions s WHERE s.user_id = connections.user_id"
+    " AND s.owner_namespace = connections.owner_namespace"
+    " AND s.owner_name = connections.owner_name AND s.ended_at IS NULL AND s.expires_at > ?"
+)
+
+
+@dataclass(frozen=True)
+class Holding:
+    """A session and the connections of its user for its owner, as one read found them."""
+
+    session: Session
+    connections: dict[str, Connection]
+
+
+class Connections:
+    def __init__(self, database: Database, keyring: Keyring) -> None:
+        self._database, self._keyring = database, keyring
+
+    async def of_session(self, tsid: str) -> Holding | None:
+        """The session and its connections, in one read."""
+        session_columns = ", ".join(f"s.{name} AS s_{name}" for name in SESSION_COLUMNS)
+        rows = await self._database.fetch_all(
+            f"SELECT {session_columns}, c.* FROM sessions s"
+            " LEFT JOIN connections c ON c.user_id = s.user_id"
+            " AND c.owner_namespace = s.owner_namespace AND c.owner_name = s.owner_name"
+            " WHERE s.tsid = ?",
+            tsid,
+        )
+        if not rows:
+            return None
+        held = [self._connection(row) for row in rows if row["upstream"] is not None]
+        return Holding(
+            session_of(rows[0], prefix="s_"), {found.key.upstream: found for found in held}
+        )
+
+    async def get(self, key: ConnectionKey) -> Connection | None:
+        row = await self._database.fetch_one(
+            f"SELECT {_COLUMNS} FROM connections WHERE {_AT_KEY}",
+            *_at(key),
+        )
+        return self._connection(row) if row else None
+
+    async def claim(self, found: Connection, claim: str, now: int) -> bool:
+        """Take the right to present this generation's refresh token; at most one ever gets it."""
+        changed = await self._database.write(
+            f"UPDATE connections SET refresh_claim = ?, refresh_claimed_at = ? WHERE {_AT_KEY}"
+            " AND generation = ? AND dead = 0 AND refresh_claim IS NULL",
+            claim,
+            now,
+            *_at(found.key),
+            found.generation,
+        )
+        return changed == 1
+
+    async def swap(
+        self, found: Connection, claim: str, tokens: UpstreamTokens
+    ) -> Connection | None:
+        """Store the next generation in place of the claimed one; None if the claim is gone."""
+        successor = replace(
+            found, generation=found.generation + 1, tokens=tokens, refresh_claimed_at=None
+        )
+        changed = await self._database.write(
+            f"UPDATE connections SET generation = ?, sealed_tokens = ?, refresh_claim = NULL,"
+            f" refresh_claimed_at = NULL WHERE {_AT_KEY} AND generation = ? AND refresh_claim = ?",
+            successor.generation,
+            self._seal(successor),
+            *_at(found.key),
+            found.generation,
+            claim,
+        )
+        return successor if changed else None
+
+    async def unclaim(self, found: Connection, claim: str) -> None:
+        """Give the claim back: the upstream certainly did not take the refresh token."""
+        await self._database.write(
+            f"UPDATE connections SET refresh_claim = NULL, refresh_claimed_at = NULL"
+            f" WHERE {_AT_KEY} AND generation = ? AND refresh_claim = ?",
+            *_at(found.key),
+            found.generation,
+            claim,
+        )
+
+    async def bury(self, found: Connection) -> None:
+        """This generation's refresh token can never be presented again: only a sign-in helps."""
+        await self._database.write(
+            f"UPDATE connections SET dead = 1 WHERE {_AT_KEY} AND generation = ?",
+            *_at(found.key),
+            found.generation,
+        )
+
+    async def purge_unheld(self, user_id: str, owner: Workload, now: int) -> list[Connection]:
+        """Delete, in one step, this user's connections for `owner` if no live session is left.
+
+        Returns what was deleted, for revocation at the upstream.
+        """
+        async with self._database.transaction() as transaction:
+            rows = await transaction.fetch_all(
+                f"DELETE FROM connections WHERE user_id = ? AND owner_namespace = ?"
+                f" AND owner_name = ? AND NOT EXISTS ({_LIVE_SESSION}) RETURNING {_COLUMNS}",
+                user_id,
+                owner.namespace,
+                owner.name,
+                now,
+            )
+        return [self._connection(row) for row in rows]
+
+    async def counts(self) -> Sequence[tuple[str, bool, int]]:
+        """(upstream, dead, how many) over all connections."""
+        rows = await self._database.fetch_all(
+            "SELECT upstream, dead, COUNT(*) AS n FROM connections GROUP BY upstream, dead"
+        )
+        return [(row["upstream"], bool(row["dead"]), row["n"]) for row in rows]
+
+    async def put(
+        self, transaction: Transactional, user_id: str, owner: Workload, grant: Grant
+    ) -> None:
+        """Store what a sign-in gave, within its transaction, as the next generation.
+
+        Where the upstream gave no refresh token this time, the stored one of the same upstream
+        account stays in use, unless somebody is presenting it right now.
+        """
+        key = ConnectionKey(user_id, owner, grant.upstream)
+        row = await transaction.fetch_one(
+            f"SELECT {_COLUMNS} FROM connections WHERE {_AT_KEY}",
+            *_at(key),
+        )
+        before = self._connection(row) if row else None
+        after = Connection(
+            key,
+            before.generation + 1 if before else 1,
+            grant.upstream_issuer,
+            grant.upstream_subject,
+            _carry_refresh_token(before, grant),
+        )
+        await transaction.execute(f"DELETE FROM connections WHERE {_AT_KEY}", *_at(key))
+        await transaction.execute(
+            "INSERT INTO connections (user_id, owner_namespace, owner_name, upstream, generation,"
+            " upstream_issuer, upstream_subject, sealed_tokens) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            *_at(key),
+            after.generation,
+            after.upstream_issuer,
+            after.upstream_subject,
+            self._seal(after),
+        )
+
+    def _seal(self, connection: Connection) -> bytes:
+        return self._keyring.seal(
+            _CODEC.dump_json(connection.tokens), *_place(connection.key, connection.generation)
+        )
+
+    def _connection(self, row: Row) -> Connection:
+        owner = Workload(row["owner_namespace"], row["owner_name"])
+        key = ConnectionKey(row["user_id"], owner, row["upstream"])
+        tokens = self._keyring.open(row["sealed_tokens"], *_place(key, row["generation"]))
+        return Connection(
+            key,
+            row["generation"],
+            row["upstream_issuer"],
+            row["upstream_subject"],
+            _CODEC.validate_json(tokens),
+            bool(row["dead"]),
+            row["refresh_claimed_at"],
+        )
+
+
+def _carry_refresh_token(before: Connection | None, grant: Grant) -> UpstreamTokens:
+    if (
+        grant.tokens.refresh_token is None
+        and before is not None
+        and not before.dead
+        and before.refresh_claimed_at is None
+        and before.upstream_issuer == grant.upstream_issuer
+        and before.upstream_subject == grant.upstream_subject
+    ):
+        return replace(grant.tokens, refresh_token=before.tokens.refresh_token)
+    return grant.tokens
+
+
+def _at(key: ConnectionKey) -> tuple[str, str, str, str]:
+    return (key.user_id, key.owner.namespace, key.owner.name, key.upstream)
+
+
+def _place(key: ConnectionKey, generation: int) -> tuple[str | int, ...]:
+    return ("connections", "sealed_tokens", *_at(key), generation)

@@ -1,0 +1,212 @@
+"""One SQLite file: a connection that writes, one that reads, and forward-only migrations.
+
+Writing goes through one connection under a lock, so a statement of one task never lands in
+another task's transaction; reading has its own connection and sees committed data only.
+Commits are durable (WAL, synchronous=FULL): what a caller was told, a power cut cannot undo.
+"""
+
+import asyncio
+import os
+import re
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import aiosqlite
+
+Row = sqlite3.Row
+
+_BUSY_MILLISECONDS: Final = 5000
+_MIGRATION_NAME: Final = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
+
+
+class StorageUnusable(Exception):
+    """The database cannot be opened or migrated; one line, for whoever starts the process."""
+
+
+class StorageDown(Exception):
+    """The database did not do what it was asked now; the caller answers 503 and grants nothing."""
+
+
+class Transactional:
+    """Statements inside one write transaction."""
+
+    def __init__(self, connection: aiosqlite.Connection) -> None:
+        self._connection = connection
+
+    async def fetch_one(self, sql: str, *arguments: object) -> Row | None:
+        async with self._connection.execute(sql, arguments) as cursor:
+            return await cursor.fetchone()
+
+    async def fetch_all(self, sql: str, *arguments: object) -> list[Row]:
+        async with self._connection.execute(sql, arguments) as cursor:
+            return list(await cursor.fetchall())
+
+    async def execute(self, sql: str, *arguments: object) -> int:
+        """Run a statement; the number of rows it changed."""
+        async with self._connection.execute(sql, arguments) as cursor:
+            return int(cursor.rowcount)
+
+
+class Database:
+    """An open, migrated database. Made by `open_database`."""
+
+    def __init__(self, writer: aiosqlite.Connection, reader: aiosqlite.Connection) -> None:
+        self._writer, self._reader = writer, reader
+        self._writing = asyncio.Lock()
+
+    async def fetch_one(self, sql: str, *arguments: object) -> Row | None:
+        with _translated():
+            async with self._reader.execute(sql, arguments) as cursor:
+                return await cursor.fetchone()
+
+    async def fetch_all(self, sql: str, *arguments: object) -> list[Row]:
+        with _translated():
+            async with self._reader.execute(sql, arguments) as cursor:
+                return list(await cursor.fetchall())
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transactional]:
+        """Run the block as one durable transaction; an exception rolls all of it back."""
+        async with self._writing:
+            with _translated():
+                await self._writer.execute("BEGIN IMMEDIATE")
+                try:
+                    yield Transactional(self._writer)
+                    await self._writer.execute("COMMIT")
+                finally:
+                    await _roll_back(self._writer)
+
+    async def write(self, sql: str, *arguments: object) -> int:
+        """One durable statement; the number of rows it changed."""
+        async with self.transaction() as transaction:
+            return await transaction.execute(sql, *arguments)
+
+    async def write_returning(self, sql: str, *arguments: object) -> Row | None:
+        """One durable statement with RETURNING; its first row."""
+        async with self.transaction() as transaction:
+            return await transaction.fetch_one(sql, *arguments)
+
+    async def close(self) -> None:
+        await self._reader.close()
+        await self._writer.close()
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Driver errors become StorageDown: no flow depends on an engine's exceptions."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise StorageDown(type(error).__name__) from error
+
+
+async def _roll_back(connection: aiosqlite.Connection) -> None:
+    """Undo what is not committed; a COMMIT whose waiter was cancelled may still win the race."""
+    if connection.in_transaction:
+        with suppress(sqlite3.OperationalError):
+            await connection.execute("ROLLBACK")
+
+
+def database_file(url: str) -> Path:
+    """The file a `sqlite:///absolute/path` URL names. Raises ValueError for any other URL."""
+    parts = urlsplit(url)
+    if parts.scheme != "sqlite":
+        raise ValueError("only sqlite:///absolute/path is supported by this version")
+    if parts.netloc or parts.query or parts.fragment or not parts.path.startswith("/"):
+        raise ValueError("must be sqlite:///absolute/path and nothing more")
+    return Path(parts.path)
+
+
+async def open_database(url: str) -> Database:
+    """Open and migrate the database at `url`. Raises StorageUnusable in one clear line."""
+    file = database_file(url)
+    if not file.parent.is_dir():
+        raise StorageUnusable(f"{file}: its folder does not exist")
+    opened: list[aiosqlite.Connection] = []
+    try:
+        if not file.exists():
+            os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
+        for _ in range(2):
+            opened.append(await _connect(file))
+        await _migrate(opened[0])
+    except (sqlite3.Error, OSError) as error:
+        await _close(opened)
+        raise StorageUnusable(f"{file}: {_reason(error)}") from error
+    except StorageUnusable:
+        await _close(opened)
+        raise
+    return Database(*opened)
+
+
+async def _close(connections: list[aiosqlite.Connection]) -> None:
+    for connection in connections:
+        await connection.close()
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else str(error)) or type(error).__name__
+
+
+async def _connect(file: Path) -> aiosqlite.Connection:
+    connection = await aiosqlite.connect(file, isolation_level=None)
+    try:
+        connection.row_factory = sqlite3.Row
+        for pragma in (
+            f"busy_timeout = {_BUSY_MILLISECONDS}",
+            "journal_mode = WAL",
+            "synchronous = FULL",
+            "foreign_keys = ON",
+        ):
+            await connection.execute(f"PRAGMA {pragma}")
+    except BaseException:
+        await connection.close()
+        raise
+    return connection
+
+
+def migrations() -> list[tuple[int, str]]:
+    """Every migration as (number, SQL), in order; numbers run from 1 without a gap."""
+    folder = resources.files(__package__) / "migrations"
+    found = []
+    for file in folder.iterdir():
+        if match := _MIGRATION_NAME.fullmatch(file.name):
+            found.append((int(match[1]), file.read_text("utf-8")))
+    return sorted(found)
+
+
+async def _migrate(connection: aiosqlite.Connection) -> None:
+    known = migrations()
+    await connection.execute("BEGIN IMMEDIATE")
+    try:
+        at = await _schema_version(connection)
+        if at > known[-1][0]:
+            raise StorageUnusable(
+                f"the database has schema version {at}; this program knows up to {known[-1][0]}"
+            )
+        for number, sql in known[at:]:
+            for statement in _statements(sql):
+                await connection.execute(statement)
+            await connection.execute("UPDATE schema_version SET version = ?", (number,))
+        await connection.execute("COMMIT")
+    finally:
+        await _roll_back(connection)
+
+
+async def _schema_version(connection: aiosqlite.Connection) -> int:
+    await connection.execute("CREATE TABLE IF NOT EXISTS schema_version (version BIGINT NOT NULL)")
+    async with connection.execute("SELECT version FROM schema_version") as cursor:
+        row: Any = await cursor.fetchone()
+    if row is None:
+        await connection.execute("INSERT INTO schema_version (version) VALUES (0)")
+        return 0
+    return int(row[0])
+
+
+def _statements(sql: str) -> list[str]:
+    without_comments = re.sub(r"--[^\n]*", "", sql)
+    return [statement for part in without_comments.split(";") if (statement := part.strip())]

@@ -1,0 +1,83 @@
+-- SQL in the subset that SQLite and PostgreSQL share. Times are seconds since the Unix epoch.
+-- Columns named *_hash hold SHA-256 of a random secret; columns named sealed_* are ciphertext.
+
+CREATE TABLE clients (
+    client_id    TEXT PRIMARY KEY,
+    metadata     TEXT NOT NULL,
+    secret_hash  BYTEA,
+    created_at   BIGINT NOT NULL,
+    expires_at   BIGINT              -- NULL once the client was used: used ones are never pruned
+);
+CREATE INDEX clients_by_expiry ON clients (expires_at);
+
+CREATE TABLE users (
+    user_id          TEXT PRIMARY KEY,
+    upstream_issuer  TEXT NOT NULL,
+    subject          TEXT NOT NULL,
+    created_at       BIGINT NOT NULL,
+    UNIQUE (upstream_issuer, subject)
+);
+
+CREATE TABLE transactions (
+    handle_hash         BYTEA PRIMARY KEY,
+    stage               TEXT NOT NULL,
+    browser_hash        BYTEA NOT NULL,
+    upstream            TEXT NOT NULL,
+    sealed_transaction  BYTEA NOT NULL,
+    expires_at          BIGINT NOT NULL
+);
+CREATE INDEX transactions_by_expiry ON transactions (expires_at);
+
+CREATE TABLE sessions (
+    tsid             TEXT PRIMARY KEY,
+    user_id          TEXT NOT NULL REFERENCES users (user_id),
+    client_id        TEXT NOT NULL,
+    resource         TEXT NOT NULL,
+    owner_namespace  TEXT NOT NULL,
+    owner_name       TEXT NOT NULL,
+    scope            TEXT NOT NULL,
+    created_at       BIGINT NOT NULL,
+    expires_at       BIGINT NOT NULL,
+    ended_at         BIGINT
+);
+CREATE INDEX sessions_by_holder ON sessions (user_id, owner_namespace, owner_name);
+CREATE INDEX sessions_by_expiry ON sessions (expires_at);
+
+CREATE TABLE codes (
+    code_hash       BYTEA PRIMARY KEY,
+    tsid            TEXT NOT NULL REFERENCES sessions (tsid) ON DELETE CASCADE,
+    client_id       TEXT NOT NULL,
+    redirect_uri    TEXT NOT NULL,
+    code_challenge  TEXT NOT NULL,
+    resource        TEXT NOT NULL,
+    redeemed_at     BIGINT,
+    expires_at      BIGINT NOT NULL
+);
+CREATE INDEX codes_by_expiry ON codes (expires_at);
+CREATE INDEX codes_by_session ON codes (tsid);
+
+CREATE TABLE refresh_tokens (
+    token_hash        BYTEA PRIMARY KEY,
+    tsid              TEXT NOT NULL REFERENCES sessions (tsid) ON DELETE CASCADE,
+    used_at           BIGINT,
+    successor_hash    BYTEA,
+    sealed_successor  BYTEA,        -- kept for the grace in which its predecessor gets it again
+    expires_at        BIGINT NOT NULL
+);
+CREATE INDEX refresh_tokens_by_session ON refresh_tokens (tsid);
+CREATE INDEX refresh_tokens_by_expiry ON refresh_tokens (expires_at);
+
+CREATE TABLE connections (
+    user_id             TEXT NOT NULL REFERENCES users (user_id),
+    owner_namespace     TEXT NOT NULL,
+    owner_name          TEXT NOT NULL,
+    upstream            TEXT NOT NULL,
+    generation          BIGINT NOT NULL,
+    upstream_issuer     TEXT NOT NULL,
+    upstream_subject    TEXT NOT NULL,
+    sealed_tokens       BYTEA NOT NULL,
+    dead                BIGINT NOT NULL DEFAULT 0,
+    refresh_claim       TEXT,
+    refresh_claimed_at  BIGINT,
+    PRIMARY KEY (user_id, owner_namespace, owner_name, upstream)
+);

@@ -1,0 +1,146 @@
+"""The records storage keeps, as values. Times are whole seconds since the Unix epoch."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from chassis.spiffe_id import Workload
+
+
+@dataclass(frozen=True)
+class Client:
+    """A registered OAuth client (RFC 7591); `secret_hash` is None for a public one."""
+
+    client_id: str
+    name: str
+    redirect_uris: tuple[str, ...]
+    auth_method: str
+    grant_types: tuple[str, ...]
+    application_type: str
+    secret_hash: bytes | None = field(default=None, repr=False)
+
+    @property
+    def may_refresh(self) -> bool:
+        return "refresh_token" in self.grant_types
+
+
+@dataclass(frozen=True)
+class User:
+    """A person: known by (upstream issuer, subject), never by e-mail."""
+
+    user_id: str
+    upstream_issuer: str
+    subject: str
+
+
+class Stage(StrEnum):
+    """Where a transaction waits: for our consent page, or for the upstream's callback."""
+
+    CONSENT = "consent"
+    UPSTREAM = "upstream"
+
+
+@dataclass(frozen=True)
+class AuthorizationRequest:
+    """A validated authorization request, as it stays until its code is issued."""
+
+    client_id: str
+    redirect_uri: str
+    state: str | None
+    code_challenge: str
+    resource: str
+    scope: str
+
+
+@dataclass(frozen=True)
+class Code:
+    """An authorization code's other half; the code itself is kept as a hash only."""
+
+    tsid: str
+    client_id: str
+    redirect_uri: str
+    code_challenge: str
+    resource: str
+    redeemed: bool = False
+
+
+@dataclass(frozen=True)
+class Session:
+    """One client's authorization by one user for one resource; `tsid` is its public handle."""
+
+    tsid: str
+    user_id: str
+    client_id: str
+    resource: str
+    owner: Workload
+    scope: str
+    created_at: int
+    expires_at: int
+    ended_at: int | None = None
+
+    def live(self, now: float) -> bool:
+        return self.ended_at is None and now < self.expires_at
+
+
+@dataclass(frozen=True)
+class UpstreamTokens:
+    """What an upstream gave; `expires_at` is None where it did not say."""
+
+    access_token: str = field(repr=False)
+    refresh_token: str | None = field(repr=False)
+    id_token: str | None = field(repr=False)
+    scope: str | None
+    obtained_at: int
+    expires_at: int | None
+
+
+@dataclass(frozen=True)
+class Grant:
+    """What one upstream gave in a sign-in, and whom it named."""
+
+    upstream: str
+    upstream_issuer: str
+    upstream_subject: str
+    tokens: UpstreamTokens
+
+
+@dataclass(frozen=True)
+class Transaction:
+    """A sign-in under way: the request, the upstream leg it waits for, what earlier legs gave.
+
+    The leg's fields are empty until consent was given. `remaining` are the upstreams still to
+    be asked after this leg.
+    """
+
+    request: AuthorizationRequest
+    remaining: tuple[str, ...]
+    upstream: str = ""
+    nonce: str = field(default="", repr=False)
+    code_verifier: str = field(default="", repr=False)
+    grants: tuple[Grant, ...] = ()
+
+
+@dataclass(frozen=True)
+class ConnectionKey:
+    """A connection belongs to one user, one owner and one upstream."""
+
+    user_id: str
+    owner: Workload
+    upstream: str
+
+
+@dataclass(frozen=True)
+class Connection:
+    """The upstream tokens of one user, held for one owner, from one upstream.
+
+    `generation` grows with every new set of tokens. `refresh_claimed_at` is when somebody set
+    out to present the refresh token of this generation; `dead` when it can never be presented
+    again.
+    """
+
+    key: ConnectionKey
+    generation: int
+    upstream_issuer: str
+    upstream_subject: str
+    tokens: UpstreamTokens
+    dead: bool = False
+    refresh_claimed_at: int | None = None

@@ -1,0 +1,106 @@
+"""Envelope encryption of what must not be readable in a stolen database.
+
+Every sealed value has a fresh random data key, wrapped by a key-encryption key from a file.
+Both layers authenticate where the value belongs (table, column, identifiers, generation), so a
+value moved to another row, rolled back or altered does not open. AES-256-GCM throughout
+(NIST SP 800-38D); a data key encrypts once, a key-encryption key wraps with random nonces.
+
+    0x01 | key id length | key id | wrap nonce 12 | wrapped data key 48 | nonce 12 | ciphertext
+"""
+
+import base64
+import binascii
+import os
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+_VERSION: Final = 1
+_NONCE: Final = 12
+_KEY: Final = 32
+_WRAPPED: Final = _KEY + 16
+
+
+class SealBroken(Exception):
+    """A sealed value does not open: altered, moved, or sealed under a key we do not hold."""
+
+
+def read_key(text: str) -> bytes:
+    """A key file's content: 32 random bytes in base64 on one line. Raises ValueError."""
+    try:
+        key = base64.b64decode(text.strip(), validate=True)
+    except binascii.Error:
+        raise ValueError("not base64") from None
+    if len(key) != _KEY:
+        raise ValueError(f"holds {len(key)} bytes, not {_KEY}")
+    return key
+
+
+class Keyring:
+    """The key-encryption keys: the first seals, all open."""
+
+    def __init__(
+        self, keys: Sequence[tuple[str, bytes]], random: Callable[[int], bytes] = os.urandom
+    ) -> None:
+        if not keys:
+            raise ValueError("no encryption key")
+        self._keys = {key_id: AESGCM(key) for key_id, key in keys}
+        self._sealing_id = keys[0][0]
+        self._log_secret = _derive(keys[0][1], b"tokenward log hash")
+        self._random = random
+
+    @property
+    def log_secret(self) -> bytes:
+        """32 bytes derived from the first key, for keyed hashes of identifiers in logs."""
+        return self._log_secret
+
+    def seal(self, plaintext: bytes, *belongs_to: str | int) -> bytes:
+        """Encrypt `plaintext`; it opens only with the same `belongs_to`, part for part."""
+        key_id = self._sealing_id.encode()
+        data_key = self._random(_KEY)
+        wrap_nonce, nonce = self._random(_NONCE), self._random(_NONCE)
+        place = _place(key_id, belongs_to)
+        wrapped = self._keys[self._sealing_id].encrypt(wrap_nonce, data_key, b"key" + place)
+        ciphertext = AESGCM(data_key).encrypt(nonce, plaintext, b"value" + place)
+        head = bytes((_VERSION, len(key_id))) + key_id
+        return head + wrap_nonce + wrapped + nonce + ciphertext
+
+    def open(self, sealed: bytes, *belongs_to: str | int) -> bytes:
+        """Decrypt what `seal` made for exactly this place. Raises SealBroken."""
+        key_id, wrap_nonce, wrapped, nonce, ciphertext = _split(sealed)
+        wrapping = self._keys.get(key_id.decode("utf-8", "replace"))
+        if wrapping is None:
+            raise SealBroken("sealed under a key that is not configured")
+        place = _place(key_id, belongs_to)
+        try:
+            data_key = wrapping.decrypt(wrap_nonce, wrapped, b"key" + place)
+            return AESGCM(data_key).decrypt(nonce, ciphertext, b"value" + place)
+        except InvalidTag:
+            raise SealBroken("altered, or not from this row") from None
+
+
+def _split(sealed: bytes) -> tuple[bytes, bytes, bytes, bytes, bytes]:
+    if len(sealed) < 2 or sealed[0] != _VERSION:
+        raise SealBroken("not a sealed value of a version we know")
+    cuts = [2, sealed[1], _NONCE, _WRAPPED, _NONCE]
+    parts, start = [], 0
+    for length in cuts:
+        parts.append(sealed[start : start + length])
+        start += length
+    if len(sealed) < start + 16:
+        raise SealBroken("cut short")
+    return parts[1], parts[2], parts[3], parts[4], sealed[start:]
+
+
+def _place(key_id: bytes, belongs_to: Sequence[str | int]) -> bytes:
+    """The authenticated place, each part with its length: `a|b` must not equal `a`, `b`."""
+    parts = [bytes((_VERSION,)), key_id, *(str(part).encode() for part in belongs_to)]
+    return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+
+
+def _derive(key: bytes, purpose: bytes) -> bytes:
+    return HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=purpose).derive(key)

@@ -1,0 +1,237 @@
+"""Sessions, and the codes and refresh tokens that lead to them (kept as hashes only)."""
+
+from dataclasses import dataclass, field
+
+from authserver.storage.database import Database, Row, Transactional
+from authserver.storage.records import Code, Session
+from authserver.storage.sealing import Keyring
+from chassis.spiffe_id import Workload
+
+COLUMNS = (
+    "tsid",
+    "user_id",
+    "client_id",
+    "resource",
+    "owner_namespace",
+    "owner_name",
+    "scope",
+    "created_at",
+    "expires_at",
+    "ended_at",
+)
+
+
+@dataclass(frozen=True)
+class NewRefreshToken:
+    """A refresh token about to be issued; only its hash is stored in the clear."""
+
+    token: str = field(repr=False)
+    token_hash: bytes = field(repr=False)
+    expires_at: int
+
+
+@dataclass(frozen=True)
+class Rotated:
+    """The presented token is used up; the new one took its place."""
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """The presented token was used a moment ago: its unused successor again."""
+
+    successor: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Reused:
+    """A used-up token came back: somebody else may hold it. The session has been ended."""
+
+
+class Sessions:
+    def __init__(self, database: Database, keyring: Keyring) -> None:
+        self._database, self._keyring = database, keyring
+
+    async def add(
+        self,
+        transaction: Transactional,
+        session: Session,
+        code_hash: bytes,
+        code: Code,
+        *,
+        code_expires_at: int,
+    ) -> None:
+        """Store a session and the code that leads to it, within a sign-in's transaction."""
+        await transaction.execute(
+            f"INSERT INTO sessions ({', '.join(COLUMNS)}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)",
+            session.tsid,
+            session.user_id,
+            session.client_id,
+            session.resource,
+            session.owner.namespace,
+            session.owner.name,
+            session.scope,
+            session.created_at,
+            session.expires_at,
+        )
+        await transaction.execute(
+            "INSERT INTO codes (code_hash, tsid, client_id, redirect_uri, code_challenge,"
+            " resource, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            code_hash,
+            code.tsid,
+            code.client_id,
+            code.redirect_uri,
+            code.code_challenge,
+            code.resource,
+            code_expires_at,
+        )
+
+    async def code(self, code_hash: bytes, now: float) -> Code | None:
+        """Look a code up without using it; a redeemed one is found as long as its session lasts."""
+        row = await self._database.fetch_one(
+            "SELECT * FROM codes WHERE code_hash = ? AND (redeemed_at IS NOT NULL OR expires_at > ?)",
+            code_hash,
+            int(now),
+        )
+        if row is None:
+            return None
+        return Code(
+            row["tsid"],
+            row["client_id"],
+            row["redirect_uri"],
+            row["code_challenge"],
+            row["resource"],
+            redeemed=row["redeemed_at"] is not None,
+        )
+
+    async def redeem(
+        self,
+        code_hash: bytes,
+        *,
+        now: int,
+        session_expires_at: int,
+        refresh_token: NewRefreshToken | None,
+    ) -> Session | None:
+        """Use a code up, in one atomic step, and give its session its life; None if it was used."""
+        async with self._database.transaction() as transaction:
+            redeemed = await transaction.fetch_one(
+                "UPDATE codes SET redeemed_at = ? WHERE code_hash = ? AND redeemed_at IS NULL"
+                " AND expires_at > ? RETURNING tsid",
+                now,
+                code_hash,
+                now,
+            )
+            if redeemed is None:
+                return None
+            row = await transaction.fetch_one(
+                "UPDATE sessions SET expires_at = ? WHERE tsid = ? AND ended_at IS NULL"
+                " RETURNING *",
+                session_expires_at,
+                redeemed["tsid"],
+            )
+            if row is None:
+                return None
+            if refresh_token is not None:
+                await _add_refresh_token(transaction, row["tsid"], refresh_token)
+            return session_of(row)
+
+    async def of_refresh_token(self, token_hash: bytes) -> Session | None:
+        """The session a refresh token, used or not, belongs to."""
+        row = await self._database.fetch_one(
+            "SELECT s.* FROM refresh_tokens r JOIN sessions s ON s.tsid = r.tsid"
+            " WHERE r.token_hash = ?",
+            token_hash,
+        )
+        return session_of(row) if row else None
+
+    async def rotate(
+        self, presented: bytes, successor: NewRefreshToken, *, now: int, grace: int
+    ) -> Rotated | Repeated | Reused | None:
+        """Replace a refresh token by its successor, in one atomic step (RFC 9700 section 4.14).
+
+        Within `grace` seconds the immediate predecessor gets the same successor again, while
+        that is unused; any other reuse ends the session. None for an unknown or expired token
+        or an ended session.
+        """
+        async with self._database.transaction() as transaction:
+            row = await transaction.fetch_one(
+                "SELECT r.*, s.ended_at, s.expires_at AS session_expires_at"
+                " FROM refresh_tokens r JOIN sessions s ON s.tsid = r.tsid WHERE r.token_hash = ?",
+                presented,
+            )
+            if row is None or row["ended_at"] is not None:
+                return None
+            if row["used_at"] is not None:
+                return await self._again(transaction, row, now, grace)
+            if now >= row["expires_at"] or now >= row["session_expires_at"]:
+                return None
+            await self._succeed(transaction, row, successor, now)
+            return Rotated()
+
+    async def _succeed(
+        self, transaction: Transactional, row: Row, successor: NewRefreshToken, now: int
+    ) -> None:
+        tsid, presented = row["tsid"], row["token_hash"]
+        await _add_refresh_token(transaction, tsid, successor)
+        await transaction.execute(
+            "UPDATE refresh_tokens SET used_at = ?, successor_hash = ?, sealed_successor = ?"
+            " WHERE token_hash = ?",
+            now,
+            successor.token_hash,
+            self._keyring.seal(successor.token.encode(), *_successor_place(tsid, presented)),
+            presented,
+        )
+        # The successor was used, so no grace is left in which its text may be needed.
+        await transaction.execute(
+            "UPDATE refresh_tokens SET sealed_successor = NULL WHERE successor_hash = ?", presented
+        )
+        await transaction.execute(
+            "UPDATE sessions SET expires_at = ? WHERE tsid = ?", successor.expires_at, tsid
+        )
+
+    async def _again(
+        self, transaction: Transactional, row: Row, now: int, grace: int
+    ) -> Repeated | Reused:
+        unused_successor = await transaction.fetch_one(
+            "SELECT 1 FROM refresh_tokens WHERE token_hash = ? AND used_at IS NULL",
+            row["successor_hash"],
+        )
+        sealed = row["sealed_successor"]
+        if unused_successor and sealed is not None and now - row["used_at"] <= grace:
+            place = _successor_place(row["tsid"], row["token_hash"])
+            return Repeated(self._keyring.open(sealed, *place).decode())
+        await transaction.execute(
+            "UPDATE sessions SET ended_at = ? WHERE tsid = ?", now, row["tsid"]
+        )
+        return Reused()
+
+    async def end(self, tsid: str, now: int) -> None:
+        """End a session; ending an ended one changes nothing."""
+        await self._database.write(
+            "UPDATE sessions SET ended_at = ? WHERE tsid = ? AND ended_at IS NULL", now, tsid
+        )
+
+    async def live(self, now: float) -> int:
+        row = await self._database.fetch_one(
+            "SELECT COUNT(*) AS n FROM sessions WHERE ended_at IS NULL AND expires_at > ?", int(now)
+        )
+        return int(row["n"]) if row else 0
+
+
+async def _add_refresh_token(transaction: Transactional, tsid: str, token: NewRefreshToken) -> None:
+    await transaction.execute(
+        "INSERT INTO refresh_tokens (token_hash, tsid, expires_at) VALUES (?, ?, ?)",
+        token.token_hash,
+        tsid,
+        token.expires_at,
+    )
+
+
+def session_of(row: Row, prefix: str = "") -> Session:
+    """The session in a row whose columns carry `prefix`."""
+    found = {name: row[f"{prefix}{name}"] for name in COLUMNS}
+    owner = Workload(found.pop("owner_namespace"), found.pop("owner_name"))
+    return Session(**found, owner=owner)
+
+
+def _successor_place(tsid: str, presented: bytes) -> tuple[str, ...]:
+    return ("refresh_tokens", "sealed_successor", tsid, presented.hex())

@@ -1,0 +1,55 @@
+"""The end of a sign-in: user, connections, session and code are stored together or not at all."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from authserver.storage.connections import Connections
+from authserver.storage.database import Database, Transactional
+from authserver.storage.records import Code, Grant, Session
+from authserver.storage.sessions import Sessions
+
+
+class SignIns:
+    def __init__(self, database: Database, sessions: Sessions, connections: Connections) -> None:
+        self._database, self._sessions, self._connections = database, sessions, connections
+
+    async def complete(
+        self,
+        grants: Sequence[Grant],
+        session: Session,
+        code_hash: bytes,
+        code: Code,
+        *,
+        code_expires_at: int,
+    ) -> None:
+        """Store a whole sign-in in one transaction.
+
+        The first grant identifies the user; `session.user_id` is the id a user gets who is new
+        here, and is replaced by the known one's.
+        """
+        async with self._database.transaction() as transaction:
+            user_id = await _known_or_new(transaction, grants[0], session)
+            session = replace(session, user_id=user_id)
+            for grant in grants:
+                await self._connections.put(transaction, user_id, session.owner, grant)
+            await self._sessions.add(
+                transaction, session, code_hash, code, code_expires_at=code_expires_at
+            )
+
+
+async def _known_or_new(transaction: Transactional, identity: Grant, session: Session) -> str:
+    await transaction.execute(
+        "INSERT INTO users (user_id, upstream_issuer, subject, created_at) VALUES (?, ?, ?, ?)"
+        " ON CONFLICT (upstream_issuer, subject) DO NOTHING",
+        session.user_id,
+        identity.upstream_issuer,
+        identity.upstream_subject,
+        session.created_at,
+    )
+    row = await transaction.fetch_one(
+        "SELECT user_id FROM users WHERE upstream_issuer = ? AND subject = ?",
+        identity.upstream_issuer,
+        identity.upstream_subject,
+    )
+    assert row is not None
+    return str(row["user_id"])

@@ -1,0 +1,46 @@
+"""Removal of what expired, in small batches so that no flow waits long for the write lock."""
+
+from typing import Final
+
+from authserver.storage.database import Database
+from chassis.spiffe_id import Workload
+
+_BATCH: Final = 200
+
+# A redeemed code is kept as long as its session, so that a replay is recognised (RFC 9700 4.13);
+# it goes with the session. Only codes nobody redeemed expire on their own.
+_EXPIRED: Final = (
+    ("transactions", "handle_hash", "expires_at <= ?"),
+    ("codes", "code_hash", "redeemed_at IS NULL AND expires_at <= ?"),
+    ("refresh_tokens", "token_hash", "expires_at <= ?"),
+    ("clients", "client_id", "expires_at IS NOT NULL AND expires_at <= ?"),
+)
+
+
+class Sweeper:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def expired(self, now: int) -> int:
+        """Delete up to a batch of expired rows from each table; how many rows went."""
+        removed = 0
+        for table, key, condition in _EXPIRED:
+            removed += await self._database.write(
+                f"DELETE FROM {table} WHERE {key} IN"
+                f" (SELECT {key} FROM {table} WHERE {condition} LIMIT {_BATCH})",
+                now,
+            )
+        return removed
+
+    async def over_sessions(self, now: int) -> set[tuple[str, Workload]]:
+        """Delete up to a batch of ended or expired sessions; whose connections to look at."""
+        async with self._database.transaction() as transaction:
+            rows = await transaction.fetch_all(
+                "DELETE FROM sessions WHERE tsid IN (SELECT tsid FROM sessions"
+                f" WHERE expires_at <= ? OR ended_at IS NOT NULL LIMIT {_BATCH})"
+                " RETURNING user_id, owner_namespace, owner_name",
+                now,
+            )
+        return {
+            (row["user_id"], Workload(row["owner_namespace"], row["owner_name"])) for row in rows
+        }

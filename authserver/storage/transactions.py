@@ -1,0 +1,62 @@
+"""Sign-ins under way: sealed, single use, bound to the browser that started them."""
+
+from pydantic import TypeAdapter
+
+from authserver.storage.database import Database
+from authserver.storage.records import Stage, Transaction
+from authserver.storage.sealing import Keyring
+
+_CODEC = TypeAdapter(Transaction)
+
+
+class Transactions:
+    def __init__(self, database: Database, keyring: Keyring) -> None:
+        self._database, self._keyring = database, keyring
+
+    async def put(
+        self,
+        handle_hash: bytes,
+        stage: Stage,
+        browser_hash: bytes,
+        transaction: Transaction,
+        *,
+        expires_at: int,
+    ) -> None:
+        """Store a transaction under the hash of a fresh handle."""
+        await self._database.write(
+            "INSERT INTO transactions"
+            " (handle_hash, stage, browser_hash, upstream, sealed_transaction, expires_at)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
+            handle_hash,
+            stage,
+            browser_hash,
+            transaction.upstream,
+            self._keyring.seal(_CODEC.dump_json(transaction), *_place(handle_hash, stage)),
+            expires_at,
+        )
+
+    async def take(
+        self, handle_hash: bytes, stage: Stage, browser_hash: bytes, *, upstream: str, now: float
+    ) -> Transaction | None:
+        """Consume a transaction, in one atomic step, if all of this holds of it.
+
+        A wrong browser, stage or upstream consumes nothing: nobody can use up the sign-in of
+        somebody else.
+        """
+        row = await self._database.write_returning(
+            "DELETE FROM transactions WHERE handle_hash = ? AND stage = ? AND browser_hash = ?"
+            " AND upstream = ? AND expires_at > ? RETURNING sealed_transaction",
+            handle_hash,
+            stage,
+            browser_hash,
+            upstream,
+            int(now),
+        )
+        if row is None:
+            return None
+        opened = self._keyring.open(row["sealed_transaction"], *_place(handle_hash, stage))
+        return _CODEC.validate_json(opened)
+
+
+def _place(handle_hash: bytes, stage: Stage) -> tuple[str, ...]:
+    return ("transactions", "sealed_transaction", handle_hash.hex(), stage)

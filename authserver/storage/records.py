@@ -87,7 +87,6 @@ class UpstreamTokens:
 
     access_token: str = field(repr=False)
     refresh_token: str | None = field(repr=False)
-    id_token: str | None = field(repr=False)
     scope: str | None
     obtained_at: int
     expires_at: int | None

@@ -88,7 +88,8 @@ class Sessions:
     async def code(self, code_hash: bytes, now: float) -> Code | None:
         """Look a code up without using it; a redeemed one is found as long as its session lasts."""
         row = await self._database.fetch_one(
-            "SELECT * FROM codes WHERE code_hash = ? AND (redeemed_at IS NOT NULL OR expires_at > ?)",
+            "SELECT * FROM codes"
+            " WHERE code_hash = ? AND (redeemed_at IS NOT NULL OR expires_at > ?)",
             code_hash,
             int(now),
         )

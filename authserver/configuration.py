@@ -1,0 +1,113 @@
+"""Reads the configuration file and reports every fault of it at once, each with its place."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from authserver.resources import InvalidResource, canonical
+from authserver.settings import Settings
+from chassis.run import BadConfiguration, Fault
+
+
+def load(file: Path) -> Settings:
+    """Read and check the configuration in `file`. Raises BadConfiguration with every fault."""
+    raw = _read(file)
+    faults = list(_faults_between(raw))
+    try:
+        settings = Settings.model_validate(raw, context={"folder": file.resolve().parent})
+    except ValidationError as invalid:
+        faults.extend(_faults_within(invalid))
+    if faults:
+        raise BadConfiguration(sorted(set(faults)))
+    return settings
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        raw = yaml.safe_load(file.read_text("utf-8"))
+    except OSError as error:
+        raise BadConfiguration(
+            [Fault(str(file), (error.strerror or "unreadable").lower())]
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1}" if mark else "it"
+        raise BadConfiguration([Fault(str(file), f"{where} is not YAML")]) from None
+    if not isinstance(raw, dict):
+        raise BadConfiguration([Fault(str(file), "is not a YAML mapping")])
+    return raw
+
+
+def _faults_within(invalid: ValidationError) -> Iterator[Fault]:
+    for error in invalid.errors(include_input=False, include_url=False, include_context=False):
+        # A discriminated union puts its tag into the location; it is not a member of the file.
+        place = [part for part in error["loc"] if part not in ("oidc", "oauth2")]
+        problem = error["msg"].removeprefix("Value error, ")
+        if error["type"] == "extra_forbidden":
+            problem = "is not a member we know"
+        yield Fault(_path(place), problem)
+
+
+def _path(place: list[int | str]) -> str:
+    written = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)
+    return written.removeprefix(".") or "the file"
+
+
+def _faults_between(raw: dict[str, Any]) -> Iterator[Fault]:
+    """Faults between sections, looked for even where a section has faults of its own."""
+    upstreams = _section(raw, "upstreams")
+    named = {upstream["name"]: upstream for _, upstream in upstreams if "name" in upstream}
+    yield from _twice("upstreams", upstreams, "name")
+    yield from _twice("encryptionKeys", _section(raw, "encryptionKeys"), "id")
+    seen: dict[str, int] = {}
+    for index, resource in _section(raw, "resources"):
+        yield from _resource_faults(index, resource, named, seen)
+
+
+def _resource_faults(
+    index: int, resource: dict[str, Any], named: dict[Any, Any], seen: dict[str, int]
+) -> Iterator[Fault]:
+    try:
+        spelling = canonical(str(resource.get("resource")))
+        if seen.setdefault(spelling, index) != index:
+            yield Fault(
+                f"resources[{index}].resource",
+                f"the same resource as resources[{seen[spelling]}]; it has exactly one owner",
+            )
+    except InvalidResource:
+        pass  # reported where the member itself is checked
+    wanted = resource.get("upstreams")
+    for position, name in enumerate(wanted if isinstance(wanted, list) else []):
+        place = f"resources[{index}].upstreams[{position}]"
+        if name not in named:
+            known = ", ".join(sorted(map(str, named))) or "none"
+            yield Fault(place, f"no upstream has this name (there are: {known})")
+        elif position == 0 and not _names_its_user(named[name]):
+            yield Fault(
+                place,
+                "the first upstream names the user: it needs userinfoEndpoint and subjectField",
+            )
+
+
+def _names_its_user(upstream: dict[str, Any]) -> bool:
+    if upstream.get("type") != "oauth2":
+        return True
+    return bool(upstream.get("userinfoEndpoint") and upstream.get("subjectField"))
+
+
+def _section(raw: dict[str, Any], name: str) -> list[tuple[int, dict[str, Any]]]:
+    section = raw.get(name)
+    entries = enumerate(section if isinstance(section, list) else [])
+    return [(index, entry) for index, entry in entries if isinstance(entry, dict)]
+
+
+def _twice(section: str, entries: list[tuple[int, dict[str, Any]]], member: str) -> Iterator[Fault]:
+    seen: set[object] = set()
+    for index, entry in entries:
+        value = entry.get(member)
+        if isinstance(value, str) and value in seen:
+            yield Fault(f"{section}[{index}].{member}", "stands here twice")
+        seen.add(value if isinstance(value, str) else None)

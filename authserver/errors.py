@@ -1,0 +1,113 @@
+"""Every protocol error, with its code and status on the class, and who may learn the reason.
+
+A refusal carries two texts: `reason`, a code for our log and metrics, and the description its
+receiver gets. Descriptions are constants; nothing a user or an upstream sent is repeated.
+"""
+
+from typing import Any
+
+from authlib.oauth2 import OAuth2Error
+
+
+class ProtocolError(OAuth2Error):  # type: ignore[misc]  # Authlib has no types
+    """An error answered as JSON (RFC 6749 section 5.2)."""
+
+    error = "server_error"
+    status_code = 500
+
+    def __init__(
+        self, reason: str, description: str = "", *, headers: dict[str, str] | None = None
+    ) -> None:
+        super().__init__(description=description or None)
+        self.reason = reason
+        self.headers = headers or {}
+
+    def members(self) -> dict[str, Any]:
+        """The JSON body."""
+        return dict(self.get_body())
+
+
+class InvalidRequest(ProtocolError):
+    error, status_code = "invalid_request", 400
+
+
+class InvalidClient(ProtocolError):
+    error, status_code = "invalid_client", 401
+
+
+class InvalidGrant(ProtocolError):
+    error, status_code = "invalid_grant", 400
+
+
+class UnauthorizedClient(ProtocolError):
+    error, status_code = "unauthorized_client", 400
+
+
+class ForbiddenClient(ProtocolError):
+    """A valid identity that may not call here (`unauthorized_client`, but 403)."""
+
+    error, status_code = "unauthorized_client", 403
+
+
+class UnsupportedGrantType(ProtocolError):
+    error, status_code = "unsupported_grant_type", 400
+
+
+class UnsupportedResponseType(ProtocolError):
+    error, status_code = "unsupported_response_type", 400
+
+
+class InvalidScope(ProtocolError):
+    error, status_code = "invalid_scope", 400
+
+
+class InvalidTarget(ProtocolError):
+    """RFC 8707 section 2: the resource, or the upstream, is not one the caller may name."""
+
+    error, status_code = "invalid_target", 400
+
+
+class AccessDenied(ProtocolError):
+    error, status_code = "access_denied", 403
+
+
+class InvalidRedirectUri(ProtocolError):
+    """RFC 7591 section 3.2.2."""
+
+    error, status_code = "invalid_redirect_uri", 400
+
+
+class InvalidClientMetadata(ProtocolError):
+    """RFC 7591 section 3.2.2."""
+
+    error, status_code = "invalid_client_metadata", 400
+
+
+class RateLimited(ProtocolError):
+    error, status_code = "temporarily_unavailable", 429
+
+    def __init__(self, reason: str, retry_after: int) -> None:
+        super().__init__(reason, headers={"Retry-After": str(retry_after)})
+
+
+class TemporarilyUnavailable(ProtocolError):
+    error, status_code = "temporarily_unavailable", 503
+
+    def __init__(self, reason: str, retry_after: int = 5) -> None:
+        super().__init__(reason, headers={"Retry-After": str(retry_after)})
+
+
+class Redirected(Exception):
+    """An authorization error that goes back to the client's validated redirect URI (4.1.2.1)."""
+
+    def __init__(self, refusal: ProtocolError, redirect_uri: str, state: str | None) -> None:
+        super().__init__(refusal.reason)
+        self.refusal, self.redirect_uri, self.state = refusal, redirect_uri, state
+
+
+class ShownToUser(Exception):
+    """An error for the person at the browser: a page of ours, never a redirect."""
+
+    def __init__(self, reason: str, message: str, *, status: int = 400) -> None:
+        super().__init__(reason)
+        self.reason, self.message, self.status = reason, message, status

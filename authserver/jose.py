@@ -1,0 +1,108 @@
+"""The one place that touches joserfc: sign, and verify with every check it leaves to us.
+
+joserfc ignores `typ`, tolerates `jwk` and `jku` in an honestly signed token and decodes without
+looking at claims. `verify` refuses the first three; reading the claims is the caller's part,
+and what it gets back is only ever the payload of a verified signature.
+"""
+
+import base64
+import binascii
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from joserfc import jws
+from joserfc.errors import JoseError
+from joserfc.jwk import ECKey, OKPKey, RSAKey
+
+from authserver.parsing import Malformed, json_object
+
+AnyKey = ECKey | RSAKey | OKPKey
+
+MAX_TOKEN: Final = 8192
+ALGORITHMS: Final = ("ES256", "RS256", "EdDSA")
+
+# Each of them lets the sender choose the key, or says that the payload is not what it seems.
+_FORBIDDEN_HEADERS: Final = frozenset({"crit", "jku", "jwk", "x5u", "x5c", "b64", "zip"})
+
+# Our own header check is stricter than the registry's, which knows no exact set.
+_REGISTRY: Final = jws.JWSRegistry(algorithms=list(ALGORITHMS), strict_check_header=False)
+
+
+class BadToken(Exception):
+    """A token is not acceptable; the text is a reason code for the log."""
+
+
+@dataclass(frozen=True)
+class Signed:
+    """What a verified signature covers."""
+
+    algorithm: str
+    payload: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class VerificationKey:
+    """A public key and the one algorithm it may be used with."""
+
+    key: AnyKey
+    algorithm: str
+
+
+def sign(claims: bytes, key: AnyKey, *, algorithm: str, kid: str, typ: str) -> str:
+    """A compact JWS over `claims`."""
+    header = {"alg": algorithm, "kid": kid, "typ": typ}
+    return jws.serialize_compact(header, claims, key, registry=_REGISTRY)
+
+
+def verify(
+    token: str,
+    find_key: Callable[[str | None], VerificationKey | None],
+    *,
+    types: frozenset[str | None],
+) -> Signed:
+    """The content of a compact JWS whose signature, algorithm, key and `typ` are acceptable.
+
+    `find_key` maps `kid` to a key or None; `types` holds the accepted `typ`, in lower case, None
+    where it may be absent. Raises BadToken.
+    """
+    header = _header(token)
+    if not _FORBIDDEN_HEADERS.isdisjoint(header):
+        raise BadToken("forbidden_header")
+    typ, kid, algorithm = header.get("typ"), header.get("kid"), header.get("alg")
+    if (typ.lower() if isinstance(typ, str) else typ) not in types:
+        raise BadToken("wrong_typ")
+    if kid is not None and not isinstance(kid, str):
+        raise BadToken("unknown_kid")
+    found = find_key(kid)
+    if found is None:
+        raise BadToken("unknown_kid")
+    if algorithm != found.algorithm:
+        raise BadToken("wrong_algorithm")
+    try:
+        signed = jws.deserialize_compact(token, found.key, registry=_REGISTRY)
+    except (JoseError, ValueError):
+        raise BadToken("bad_signature") from None
+    try:
+        return Signed(found.algorithm, json_object(signed.payload))
+    except Malformed:
+        raise BadToken("payload_not_json") from None
+
+
+def unverified_kid(token: str) -> str | None:
+    """The key a token claims to be signed with, for fetching keys and nothing else."""
+    kid = _header(token).get("kid")
+    return kid if isinstance(kid, str) else None
+
+
+def _header(token: str) -> dict[str, Any]:
+    if len(token) > MAX_TOKEN or not token.isascii() or token.count(".") != 2:
+        raise BadToken("not_a_compact_jws")
+    encoded = token.partition(".")[0]
+    try:
+        decoded = base64.b64decode(
+            encoded + "=" * (-len(encoded) % 4), altchars=b"-_", validate=True
+        )
+        return json_object(decoded)
+    except (binascii.Error, Malformed):
+        raise BadToken("not_a_compact_jws") from None

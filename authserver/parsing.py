@@ -1,0 +1,98 @@
+"""Strict readers for what strangers send: JSON, forms, queries and cookies.
+
+Libraries keep the last of two duplicates, take NaN, strip odd white space and accept unbounded
+nesting; each of those has been an attack. Here they are refused. Raises Malformed only.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+from urllib.parse import parse_qsl
+
+MAX_FIELDS: Final = 100
+
+_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
+
+
+class Malformed(ValueError):
+    """The input is not of its form; the text is a constant that may be shown to the sender."""
+
+
+def json_object(text: bytes | str) -> dict[str, Any]:
+    """A JSON object without duplicate members, NaN or infinities."""
+    try:
+        found = json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        raise Malformed("not a JSON object that we accept") from None
+    if not isinstance(found, dict):
+        raise Malformed("not a JSON object")
+    return found
+
+
+def form_fields(body: bytes) -> dict[str, str]:
+    """The fields of an application/x-www-form-urlencoded body, each exactly once (RFC 6749 3.1)."""
+    try:
+        return query_fields(body.decode("ascii"))
+    except UnicodeDecodeError:
+        raise Malformed("the form is not ASCII") from None
+
+
+def query_fields(raw: str) -> dict[str, str]:
+    """The parameters of a raw query string, each exactly once; empty values count as absent."""
+    if _PERCENT.search(raw):
+        raise Malformed("a percent sign that escapes nothing")
+    try:
+        pairs = parse_qsl(raw, keep_blank_values=True, errors="strict", max_num_fields=MAX_FIELDS)
+    except (ValueError, UnicodeDecodeError):
+        raise Malformed("not a form that we accept") from None
+    fields: dict[str, str] = {}
+    for name, value in pairs:
+        if name in fields:
+            raise Malformed("a parameter appears twice")
+        if "\0" in name or "\0" in value:
+            raise Malformed("a NUL character")
+        fields[name] = value
+    return {name: value for name, value in fields.items() if value}
+
+
+def only_cookie(headers: Iterable[str], name: str) -> str | None:
+    """The value of the cookie `name` if it appears exactly once, by its exact ASCII name.
+
+    aiohttp's parser strips exotic spaces in front of a name and lets the last duplicate win, with
+    which a neighbouring site could plant a `__Host-` cookie; so the raw header is read here.
+    """
+    values = []
+    for header in headers:
+        for part in header.split(";"):
+            found, separator, value = part.strip(" ").partition("=")
+            if separator and found == name:
+                values.append(value)
+    return values[0] if len(values) == 1 and values[0].isascii() else None
+
+
+def whole_number(claims: Mapping[str, Any], name: str) -> int:
+    """An integer claim of a sane size; booleans, floats and numbers in quotes are refused."""
+    value = claims.get(name)
+    if type(value) is not int or not 0 <= value < 2**53:
+        raise Malformed(f"{name} is not a sane integer")
+    return value
+
+
+def short_text(claims: Mapping[str, Any], name: str, longest: int = 255) -> str:
+    """A text claim of 1 to `longest` printable characters."""
+    value = claims.get(name)
+    if not isinstance(value, str) or not 0 < len(value) <= longest or not value.isprintable():
+        raise Malformed(f"{name} is not a short text")
+    return value
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise Malformed("a member appears twice")
+    return found
+
+
+def _no_constant(name: str) -> Any:
+    raise Malformed(f"{name} is not JSON")

@@ -1,0 +1,84 @@
+"""Redirect URIs: what may be registered, and what a request's URI must equal (RFC 8252, 9700).
+
+Strings are compared as they were sent. A URL parser is used for one thing only: to read the
+port of a loopback URI whose remainder equals a registered one.
+"""
+
+import re
+from collections.abc import Iterable
+from typing import Final
+
+LONGEST: Final = 2048
+
+_HTTPS: Final = re.compile(
+    r"https://[a-z0-9.-]+(?::[0-9]{1,5})?(?:[/?].*)?", re.ASCII | re.IGNORECASE
+)
+_LOOPBACK: Final = re.compile(
+    r"(?P<host>http://(?:127\.0\.0\.1|\[::1\]|localhost))(?::(?P<port>[0-9]{1,5}))?"
+    r"(?P<rest>(?:[/?].*)?)",
+    re.ASCII,
+)
+# RFC 8252 section 7.1 asks for a reverse domain name; real clients (cursor, vscode) use bare names.
+_PRIVATE_USE: Final = re.compile(r"(?P<scheme>[a-z][a-z0-9.+-]*):/.*", re.ASCII)
+_NOT_PRIVATE_USE: Final = frozenset(
+    {
+        "about", "blob", "data", "file", "filesystem", "ftp", "http", "https", "intent",
+        "javascript", "mailto", "vbscript", "view-source", "ws", "wss",
+    }
+)  # fmt: skip
+_PLAIN: Final = re.compile(r"[\x21-\x7E]+", re.ASCII)
+
+
+class InvalidRedirect(ValueError):
+    """The URI cannot be registered; the text is a constant for the client's developer."""
+
+
+def check_registrable(uri: str) -> None:
+    """Accept https, http on a literal loopback host, private-use schemes; else InvalidRedirect."""
+    if len(uri) > LONGEST:
+        raise InvalidRedirect("a redirect URI is longer than 2048 characters")
+    if _PLAIN.fullmatch(uri) is None or "\\" in uri:
+        raise InvalidRedirect("a redirect URI has characters that a URI cannot have")
+    if "#" in uri:
+        raise InvalidRedirect("a redirect URI has a fragment")
+    if "@" in uri.partition("?")[0].partition("://")[2].partition("/")[0]:
+        raise InvalidRedirect("a redirect URI has user information")
+    if not (_HTTPS.fullmatch(uri) or _LOOPBACK.fullmatch(uri) or _is_private_use(uri)):
+        raise InvalidRedirect(
+            "a redirect URI must be https, http on 127.0.0.1, [::1] or localhost,"
+            " or of a private-use scheme"
+        )
+
+
+def _is_private_use(uri: str) -> bool:
+    match = _PRIVATE_USE.fullmatch(uri)
+    return match is not None and match["scheme"] not in _NOT_PRIVATE_USE
+
+
+def matches(requested: str, registered: Iterable[str]) -> bool:
+    """Whether `requested` is a registered URI, or differs from a loopback one by its port only."""
+    registered = tuple(registered)
+    if requested in registered:
+        return True
+    asked = _LOOPBACK.fullmatch(requested)
+    if asked is None or _PLAIN.fullmatch(requested) is None or "#" in requested:
+        return False
+    if asked["port"] is not None and not 0 < int(asked["port"]) < 65536:
+        return False
+    candidates = (_LOOPBACK.fullmatch(uri) for uri in registered)
+    return any(
+        known is not None and (known["host"], known["rest"]) == (asked["host"], asked["rest"])
+        for known in candidates
+    )
+
+
+def is_local_application(uri: str) -> bool:
+    """Whether the URI leads to a program on the user's machine rather than to a web site."""
+    return _HTTPS.fullmatch(uri) is None
+
+
+def shown_target(uri: str) -> str:
+    """What the consent page says of where the user will be sent: the host, or the scheme."""
+    scheme, _, rest = uri.partition("://")
+    host = rest.partition("/")[0].partition("?")[0]
+    return host if scheme in ("http", "https") else f"{scheme}:"

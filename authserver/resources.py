@@ -1,0 +1,80 @@
+"""The operator's map: which workload owns which resource, and what it may obtain.
+
+A client's spelling of a resource is folded only at the edges (authorize, token); what we store,
+issue and compare inside is the configured spelling, byte for byte.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from chassis.spiffe_id import Workload
+
+
+class InvalidResource(ValueError):
+    """The text cannot be a resource (RFC 8707 section 2)."""
+
+
+@dataclass(frozen=True)
+class Resource:
+    """A configured resource, its only owner, and the upstreams in sign-in order."""
+
+    url: str
+    owner: Workload
+    upstreams: tuple[str, ...]
+    scopes: tuple[str, ...]
+
+
+def canonical(text: str) -> str:
+    """The one spelling of equal resources: case of scheme and host, default port, final slash.
+
+    Raises InvalidResource for what is no absolute http(s) URL, or has a fragment or userinfo.
+    """
+    if not text.isascii() or not text.isprintable() or " " in text or "\\" in text:
+        raise InvalidResource("not a URL")
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        raise InvalidResource("not a URL") from None
+    scheme, host = parts.scheme.lower(), parts.hostname
+    if scheme not in ("http", "https") or not host:
+        raise InvalidResource("not an absolute http or https URL")
+    if "#" in text or "@" in parts.netloc:
+        raise InvalidResource("has a fragment or user information")
+    if ":" in host:
+        host = f"[{host}]"
+    default = {"http": 80, "https": 443}[scheme]
+    authority = host if port in (None, default) else f"{host}:{port}"
+    path = parts.path or "/"
+    if path != "/" and path.endswith("/"):
+        path = path[:-1]
+    query = f"?{parts.query}" if parts.query else ""
+    return f"{scheme}://{authority}{path}{query}"
+
+
+class ResourceMap:
+    """All configured resources. Raises ValueError where two spell the same resource."""
+
+    def __init__(self, resources: Iterable[Resource]) -> None:
+        self._exact: dict[str, Resource] = {}
+        self._canonical: dict[str, Resource] = {}
+        for resource in resources:
+            if canonical(resource.url) in self._canonical:
+                raise ValueError(f"{resource.url}: the same resource stands here twice")
+            self._exact[resource.url] = resource
+            self._canonical[canonical(resource.url)] = resource
+
+    def asked_for(self, text: str) -> Resource | None:
+        """What a client means by `text`, in any spelling; for the edges only."""
+        try:
+            return self._canonical.get(canonical(text))
+        except InvalidResource:
+            return None
+
+    def get(self, url: str) -> Resource | None:
+        """The resource of exactly this configured spelling."""
+        return self._exact.get(url)
+
+    def scopes(self) -> list[str]:
+        return sorted({scope for resource in self._exact.values() for scope in resource.scopes})

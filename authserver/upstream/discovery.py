@@ -1,0 +1,86 @@
+"""An OpenID provider's metadata (OpenID Connect Discovery), fetched when first needed.
+
+An unreachable provider never stops the process: a failed fetch is tried again a few seconds
+later, and metadata once read outlives an outage.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from authserver.parsing import Malformed, short_text
+from authserver.upstream.contract import Unavailable, UpstreamFailure
+from authserver.upstream.http import UpstreamHttp
+from chassis.clock import Clock
+
+_KEPT_SECONDS: Final = 3600
+_RETRY_SECONDS: Final = 5
+
+
+@dataclass(frozen=True)
+class Provider:
+    """The members of the discovery document that we use, checked."""
+
+    authorization_endpoint: str
+    token_endpoint: str
+    jwks_uri: str
+    revocation_endpoint: str | None
+    posts_secret: bool
+    sends_issuer: bool
+
+
+class Discovery:
+    """The current metadata of one issuer."""
+
+    def __init__(self, issuer: str, http: UpstreamHttp, clock: Clock) -> None:
+        self._issuer, self._http, self._clock = issuer, http, clock
+        self._fetching = asyncio.Lock()
+        self._provider: Provider | None = None
+        self._next_fetch = 0.0
+
+    async def provider(self) -> Provider:
+        """Raises Unavailable where the metadata was never read."""
+        async with self._fetching:
+            if self._clock() >= self._next_fetch:
+                await self._fetch()
+            if self._provider is None:
+                raise Unavailable("discovery_failed_a_moment_ago")
+            return self._provider
+
+    async def _fetch(self) -> None:
+        self._next_fetch = self._clock() + _RETRY_SECONDS
+        url = f"{self._issuer.removesuffix('/')}/.well-known/openid-configuration"
+        try:
+            status, found = await self._http.get(url)
+            self._provider = self._read(status, found)
+        except UpstreamFailure:
+            if self._provider is None:
+                raise
+            return
+        self._next_fetch = self._clock() + _KEPT_SECONDS
+
+    def _read(self, status: int, found: dict[str, Any]) -> Provider:
+        if status != 200 or found.get("issuer") != self._issuer:
+            raise Unavailable("discovery_not_of_this_issuer")
+        methods = found.get("token_endpoint_auth_methods_supported", ["client_secret_basic"])
+        if not isinstance(methods, list):
+            raise Unavailable("discovery_unusable")
+        has_revocation = "revocation_endpoint" in found
+        try:
+            return Provider(
+                self._endpoint(found, "authorization_endpoint"),
+                self._endpoint(found, "token_endpoint"),
+                self._endpoint(found, "jwks_uri"),
+                self._endpoint(found, "revocation_endpoint") if has_revocation else None,
+                posts_secret="client_secret_basic" not in methods,
+                sends_issuer=found.get("authorization_response_iss_parameter_supported") is True,
+            )
+        except Malformed:
+            raise Unavailable("discovery_unusable") from None
+
+    def _endpoint(self, found: dict[str, Any], name: str) -> str:
+        url = short_text(found, name, 2048)
+        if not url.startswith("https://") and urlsplit(url).scheme != urlsplit(self._issuer).scheme:
+            raise Malformed("an endpoint weaker than its issuer")
+        return url

@@ -1,0 +1,92 @@
+"""The one HTTP client towards upstreams: no redirects, no proxies or netrc, bounded answers.
+
+aiohttp posts a form again to wherever a 307 points, and takes proxies from the environment;
+both would hand a client secret to somebody else. Each call has a connection of its own, because
+a reused one that the upstream just closed leaves it unknown whether a refresh token was taken.
+"""
+
+from types import TracebackType
+from typing import Any, Final, Self
+from urllib.parse import quote
+
+import aiohttp
+
+from authserver.parsing import Malformed, json_object
+from authserver.upstream.contract import OutcomeUnknown, Unavailable
+
+_LARGEST_ANSWER: Final = 256 * 1024
+_TIMEOUT: Final = aiohttp.ClientTimeout(total=15, sock_connect=5)
+
+
+class UpstreamHttp:
+    """Use as an async context manager for the life of the process."""
+
+    def __init__(self) -> None:
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(force_close=True, limit=100),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=_TIMEOUT,
+            trust_env=False,
+            auto_decompress=False,
+            headers={"Accept": "application/json", "Accept-Encoding": "identity"},
+        )
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def get(self, url: str, *, bearer: str | None = None) -> tuple[int, dict[str, Any]]:
+        """Status and JSON object of a GET. Raises Unavailable."""
+        headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
+        try:
+            return await self._call("GET", url, headers=headers)
+        except OutcomeUnknown as failure:
+            raise Unavailable(str(failure)) from None  # a GET changes nothing
+
+    async def post(
+        self, url: str, fields: dict[str, str], *, basic: tuple[str, str] | None = None
+    ) -> tuple[int, dict[str, Any]]:
+        """Status and JSON object of a form POST. Raises Unavailable or OutcomeUnknown."""
+        headers = {"Authorization": _basic(*basic)} if basic else {}
+        return await self._call("POST", url, headers=headers, data=fields)
+
+    async def _call(self, method: str, url: str, **options: Any) -> tuple[int, dict[str, Any]]:
+        assert self._session is not None
+        try:
+            async with self._session.request(
+                method, url, allow_redirects=False, **options
+            ) as answer:
+                return answer.status, await _read(answer)
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
+            raise Unavailable("not_reached") from None
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            raise OutcomeUnknown("no_answer") from None
+
+
+async def _read(answer: aiohttp.ClientResponse) -> dict[str, Any]:
+    """The answer's JSON object; empty where a failure has another body."""
+    body = await answer.content.read(_LARGEST_ANSWER + 1)
+    while len(body) <= _LARGEST_ANSWER and (more := await answer.content.read(_LARGEST_ANSWER)):
+        body += more
+    try:
+        if len(body) > _LARGEST_ANSWER:
+            raise Malformed("too large")
+        return json_object(body)
+    except Malformed:
+        if answer.status >= 300 or not body:
+            return {}
+        raise OutcomeUnknown("unreadable_answer") from None
+
+
+def _basic(client_id: str, secret: str) -> str:
+    # RFC 6749 section 2.3.1: both halves are form-encoded before they are joined.
+    return aiohttp.BasicAuth(quote(client_id, safe=""), quote(secret, safe="")).encode()

@@ -1,0 +1,70 @@
+"""A provider's public keys: fetched when a `kid` is unknown, at most once in 30 seconds."""
+
+import asyncio
+from typing import Any, Final
+
+from joserfc.errors import JoseError
+from joserfc.jwk import KeySet
+
+from authserver.jose import ALGORITHMS, VerificationKey
+from authserver.upstream.contract import Unavailable
+from authserver.upstream.http import UpstreamHttp
+from chassis.clock import Clock
+
+_FETCH_SECONDS: Final = 30
+_MOST_KEYS: Final = 20
+
+
+class RemoteKeys:
+    """The last good keys of one provider."""
+
+    def __init__(self, http: UpstreamHttp, clock: Clock) -> None:
+        self._http, self._clock = http, clock
+        self._fetching = asyncio.Lock()
+        self._keys: dict[str | None, VerificationKey] = {}
+        self._next_fetch = 0.0
+
+    def find(self, kid: str | None) -> VerificationKey | None:
+        return self._keys.get(kid)
+
+    async def learn(self, kid: str | None, jwks_uri: str) -> None:
+        """Fetch the keys if `kid` is not among those we have. Raises Unavailable."""
+        async with self._fetching:
+            if kid in self._keys or self._clock() < self._next_fetch:
+                return
+            self._next_fetch = self._clock() + _FETCH_SECONDS
+            status, found = await self._http.get(jwks_uri)
+            keys = found.get("keys")
+            if status != 200 or not isinstance(keys, list) or len(keys) > _MOST_KEYS:
+                raise Unavailable("jwks_unusable")
+            self._keys = _verification_keys(keys)
+
+
+def _verification_keys(keys: list[Any]) -> dict[str | None, VerificationKey]:
+    """The usable signature keys by `kid`; a set of one may be addressed without a `kid`."""
+    usable: dict[str | None, VerificationKey] = {}
+    for key in keys:
+        if not isinstance(key, dict) or key.get("use", "sig") != "sig":
+            continue
+        algorithm = key.get("alg") or _usual_algorithm(key)
+        if algorithm not in ALGORITHMS:
+            continue
+        try:
+            imported: Any = KeySet.import_key_set({"keys": [key]}).keys[0]
+        except (JoseError, ValueError):
+            continue
+        usable[key.get("kid")] = VerificationKey(imported, algorithm)
+    if len(usable) == 1:
+        usable[None] = next(iter(usable.values()))
+    return usable
+
+
+def _usual_algorithm(key: dict[str, Any]) -> str | None:
+    match key.get("kty"), key.get("crv"):
+        case "RSA", _:
+            return "RS256"
+        case "EC", "P-256":
+            return "ES256"
+        case "OKP", "Ed25519":
+            return "EdDSA"
+    return None

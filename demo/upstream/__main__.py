@@ -1,0 +1,50 @@
+"""`python -m demo.upstream`: run the fake upstream as a process of its own until SIGTERM."""
+
+import asyncio
+import signal
+import sys
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from demo.pki import write_private
+from demo.upstream import FakeUpstream
+
+
+def main() -> None:
+    options = _options()
+    try:
+        asyncio.run(_run(options))
+    except OSError as error:
+        sys.exit(f"fake upstream: {error.filename or f'port {options.port}'}: {error.strerror}")
+
+
+async def _run(options: Namespace) -> None:
+    upstream = FakeUpstream(
+        client_id=options.client_id,
+        client_secret=options.client_secret_file.read_text().removesuffix("\n"),
+        redirect_uri=options.redirect_uri,
+        access_token_lifetime=options.access_token_lifetime,
+    )
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with upstream.serve(port=options.port):
+        print(f"fake upstream at {upstream.issuer}", flush=True)
+        if options.port_file is not None:
+            write_private(options.port_file, upstream.issuer.rpartition(":")[2].encode())
+        await stop.wait()
+
+
+def _options() -> Namespace:
+    parser = ArgumentParser(prog="python -m demo.upstream", description=__doc__)
+    parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
+    parser.add_argument("--port-file", type=Path, help="where to write the port once it answers")
+    parser.add_argument("--client-id", required=True)
+    parser.add_argument("--client-secret-file", type=Path, required=True)
+    parser.add_argument("--redirect-uri", required=True)
+    parser.add_argument("--access-token-lifetime", type=int, default=3600, metavar="SECONDS")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -7,6 +7,7 @@ port of a loopback URI whose remainder equals a registered one.
 import re
 from collections.abc import Iterable
 from typing import Final
+from urllib.parse import quote, urlencode
 
 LONGEST: Final = 2048
 
@@ -82,3 +83,13 @@ def shown_target(uri: str) -> str:
     scheme, _, rest = uri.partition("://")
     host = rest.partition("/")[0].partition("?")[0]
     return host if scheme in ("http", "https") else f"{scheme}:"
+
+
+def answer_url(redirect_uri: str, *, issuer: str, state: str | None, **answer: str) -> str:
+    """An authorization response: the one place that builds it, so `iss` is never missing.
+
+    RFC 6749 section 4.1.2 and RFC 9207. The client's `state` goes back byte for byte.
+    """
+    query = answer | ({"state": state} if state is not None else {}) | {"iss": issuer}
+    separator = "&" if "?" in redirect_uri else "?"
+    return f"{redirect_uri}{separator}{urlencode(query, quote_via=quote)}"

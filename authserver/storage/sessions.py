@@ -135,6 +135,10 @@ class Sessions:
                 await _add_refresh_token(transaction, row["tsid"], refresh_token)
             return session_of(row)
 
+    async def get(self, tsid: str) -> Session | None:
+        row = await self._database.fetch_one("SELECT * FROM sessions WHERE tsid = ?", tsid)
+        return session_of(row) if row else None
+
     async def of_refresh_token(self, token_hash: bytes) -> Session | None:
         """The session a refresh token, used or not, belongs to."""
         row = await self._database.fetch_one(

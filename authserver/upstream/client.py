@@ -3,7 +3,7 @@
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from authserver.upstream.http import UpstreamHttp
+from authserver.upstream.transport import UpstreamHttp
 
 
 def login_url(

@@ -48,7 +48,7 @@ class Upstream(Protocol):
     async def redeem(
         self, code: str, *, redirect_uri: str, code_verifier: str, nonce: str, issuer: str | None
     ) -> Grant:
-        """Exchange a callback's code; `issuer` is its RFC 9207 parameter. Raises UpstreamFailure."""
+        """Exchange a callback's code (`issuer`: its RFC 9207 parameter). Raises UpstreamFailure."""
         ...
 
     async def refresh(self, refresh_token: str, *, subject: str) -> UpstreamTokens:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from authserver.parsing import Malformed, short_text
 from authserver.upstream.contract import Unavailable, UpstreamFailure
-from authserver.upstream.http import UpstreamHttp
+from authserver.upstream.transport import UpstreamHttp
 from chassis.clock import Clock
 
 _KEPT_SECONDS: Final = 3600

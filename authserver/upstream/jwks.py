@@ -8,7 +8,7 @@ from joserfc.jwk import KeySet
 
 from authserver.jose import ALGORITHMS, VerificationKey
 from authserver.upstream.contract import Unavailable
-from authserver.upstream.http import UpstreamHttp
+from authserver.upstream.transport import UpstreamHttp
 from chassis.clock import Clock
 
 _FETCH_SECONDS: Final = 30

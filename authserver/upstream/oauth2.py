@@ -8,7 +8,7 @@ from authserver.storage.records import Grant, UpstreamTokens
 from authserver.upstream.answers import read_tokens
 from authserver.upstream.client import UpstreamClient, login_url
 from authserver.upstream.contract import BadAnswer
-from authserver.upstream.http import UpstreamHttp
+from authserver.upstream.transport import UpstreamHttp
 from chassis.clock import Clock
 
 

@@ -13,8 +13,8 @@ from authserver.upstream.answers import read_tokens
 from authserver.upstream.client import UpstreamClient, login_url
 from authserver.upstream.contract import BadAnswer, GrantDead, UpstreamFailure
 from authserver.upstream.discovery import Discovery, Provider
-from authserver.upstream.http import UpstreamHttp
 from authserver.upstream.jwks import RemoteKeys
+from authserver.upstream.transport import UpstreamHttp
 from chassis.clock import Clock
 
 _LEEWAY: Final = 60

@@ -1,0 +1,29 @@
+"""The audit trail of the internal listener: one event per release and per denial.
+
+Identifiers of sessions and tokens appear as keyed hashes only, so that a log shows what belongs
+together and gives nobody a handle.
+"""
+
+import hashlib
+import hmac
+from collections.abc import Callable
+
+from chassis.logs import Log
+
+_log = Log("audit")
+
+
+class Audit:
+    def __init__(self, log_secret: Callable[[], bytes]) -> None:
+        self._log_secret = log_secret
+
+    def hashed(self, identifier: str) -> str:
+        """A keyed hash of an identifier: 96 bits of HMAC-SHA-256 in hexadecimal."""
+        digest = hmac.new(self._log_secret(), identifier.encode(), hashlib.sha256)
+        return digest.hexdigest()[:24]
+
+    def release(self, **facts: object) -> None:
+        _log.info("audit", decision="release", **facts)
+
+    def denial(self, reason: str, **facts: object) -> None:
+        _log.warning("audit", decision="deny", reason=reason, **facts)

@@ -1,0 +1,105 @@
+"""Who calls: the clients we know, and how one proves itself at the token endpoint."""
+
+import hmac
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from urllib.parse import unquote_plus
+
+from authlib.oauth2.rfc6749.util import extract_basic_authorization
+
+from authserver.errors import InvalidClient, InvalidRequest
+from authserver.handles import hash_of
+from authserver.settings import StaticClient
+from authserver.storage.clients import Clients as RegisteredClients
+from authserver.storage.records import Client
+
+AUTH_METHODS = ("none", "client_secret_basic", "client_secret_post")
+GRANT_TYPES = ("authorization_code", "refresh_token")
+
+
+@dataclass(frozen=True)
+class _Presented:
+    client_id: str
+    secrets: tuple[str, ...]
+    method: str
+
+
+class ClientDirectory:
+    """Clients from the configuration first, then those that registered themselves."""
+
+    def __init__(self, static: Iterable[StaticClient], registered: RegisteredClients) -> None:
+        self._static = {settings.client_id: _from_settings(settings) for settings in static}
+        self._registered = registered
+
+    async def get(self, client_id: str, now: float) -> Client | None:
+        return self._static.get(client_id) or await self._registered.get(client_id, now)
+
+    def is_configured(self, client: Client) -> bool:
+        """Whether an operator vouches for the client, and not only the client itself."""
+        return client.client_id in self._static
+
+    async def authenticate(
+        self, fields: Mapping[str, str], headers: Mapping[str, str], now: float
+    ) -> Client:
+        """The client behind a token request, by the one method it registered (RFC 6749 2.3).
+
+        Raises InvalidRequest where two methods are mixed, InvalidClient for everything else,
+        with the same answer for an unknown client and a wrong secret.
+        """
+        presented = _presented(fields, headers)
+        client = await self.get(presented.client_id, now)
+        if client is None:
+            raise _refused("unknown_client", presented)
+        if presented.method != client.auth_method:
+            raise _refused("other_auth_method", presented)
+        if client.auth_method != "none" and not _knows_secret(client, presented.secrets):
+            raise _refused("wrong_secret", presented)
+        return client
+
+
+def _presented(fields: Mapping[str, str], headers: Mapping[str, str]) -> _Presented:
+    in_body = fields.get("client_id")
+    if "Authorization" in headers:
+        client_id, secret = extract_basic_authorization(headers)
+        if client_id is None or secret is None:
+            raise InvalidClient("bad_basic_header", headers={"WWW-Authenticate": "Basic"})
+        if "client_secret" in fields or in_body not in (None, client_id):
+            raise InvalidRequest("two_client_authentications")
+        return _Presented(client_id, _spellings(secret), "client_secret_basic")
+    if in_body is None:
+        raise InvalidClient("no_client_id")
+    if "client_secret" in fields:
+        return _Presented(in_body, (fields["client_secret"],), "client_secret_post")
+    return _Presented(in_body, (), "none")
+
+
+def _spellings(secret: str) -> tuple[str, ...]:
+    """A Basic secret as sent and as form-decoded: clients disagree on RFC 6749 section 2.3.1."""
+    return tuple(dict.fromkeys((secret, unquote_plus(secret))))
+
+
+def _knows_secret(client: Client, secrets: tuple[str, ...]) -> bool:
+    stored = client.secret_hash
+    return stored is not None and any(
+        hmac.compare_digest(hash_of(secret), stored) for secret in secrets
+    )
+
+
+def _refused(reason: str, presented: _Presented) -> InvalidClient:
+    basic = presented.method == "client_secret_basic"
+    return InvalidClient(reason, headers={"WWW-Authenticate": "Basic"} if basic else None)
+
+
+def _from_settings(settings: StaticClient) -> Client:
+    secret = None
+    if settings.client_secret_file is not None:
+        secret = settings.client_secret_file.read_text("utf-8").removesuffix("\n")
+    return Client(
+        settings.client_id,
+        settings.client_name or settings.client_id,
+        settings.redirect_uris,
+        settings.token_endpoint_auth_method,
+        GRANT_TYPES,
+        "web",
+        hash_of(secret) if secret is not None else None,
+    )

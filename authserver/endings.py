@@ -1,0 +1,53 @@
+"""Ending a session: its tokens die, and connections that nobody holds any more are purged.
+
+What is purged is also revoked at its upstream, best effort and in the background: our own copy
+is gone first, so a slow upstream cannot keep it alive here.
+"""
+
+import asyncio
+
+from authserver.legs import Upstreams
+from authserver.storage.connections import Connections
+from authserver.storage.records import Connection, Session
+from authserver.storage.sessions import Sessions
+from authserver.upstream.contract import UpstreamFailure
+from chassis.clock import Clock
+from chassis.logs import Log
+from chassis.spiffe_id import Workload
+
+_log = Log("endings")
+
+
+class Endings:
+    def __init__(
+        self, sessions: Sessions, connections: Connections, upstreams: Upstreams, clock: Clock
+    ) -> None:
+        self._sessions, self._connections = sessions, connections
+        self._upstreams, self._clock = upstreams, clock
+        self._revoking: set[asyncio.Task[None]] = set()
+
+    async def end(self, session: Session, reason: str) -> None:
+        """End a session and purge what nobody else holds; ending an ended one is no error."""
+        await self._sessions.end(session.tsid, int(self._clock()))
+        _log.info("session_ended", reason=reason)
+        await self.purge_unheld(session.user_id, session.owner)
+
+    async def purge_unheld(self, user_id: str, owner: Workload) -> None:
+        """Delete this user's connections for `owner` if no live session holds them."""
+        for purged in await self._connections.purge_unheld(user_id, owner, int(self._clock())):
+            task = asyncio.create_task(self._revoke(purged))
+            self._revoking.add(task)
+            task.add_done_callback(self._revoking.discard)
+
+    async def settle(self) -> None:
+        """Wait for the revocations under way; for the end of the process and for tests."""
+        await asyncio.gather(*self._revoking)
+
+    async def _revoke(self, purged: Connection) -> None:
+        upstream = self._upstreams().get(purged.key.upstream)
+        if upstream is None:
+            return
+        try:
+            await upstream.revoke(purged.tokens)
+        except UpstreamFailure as failure:
+            _log.warning("upstream_revocation_failed", upstream=upstream.name, reason=str(failure))

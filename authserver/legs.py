@@ -1,0 +1,68 @@
+"""Sending the user to an upstream: one leg of a sign-in, bound to the browser and single use."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from urllib.parse import quote
+
+from authserver import pkce
+from authserver.authorize import TRANSACTION_SECONDS
+from authserver.handles import NewHandle, hash_of
+from authserver.storage.records import Stage, Transaction
+from authserver.storage.transactions import Transactions
+from authserver.upstream.contract import Unavailable, Upstream
+from chassis.clock import Clock
+
+Upstreams = Callable[[], Mapping[str, Upstream]]
+
+
+class Legs:
+    def __init__(
+        self,
+        issuer: str,
+        upstreams: Upstreams,
+        transactions: Transactions,
+        clock: Clock,
+        new_handle: NewHandle,
+    ) -> None:
+        self._issuer, self._upstreams, self._transactions = issuer, upstreams, transactions
+        self._clock, self._new_handle = clock, new_handle
+
+    def callback_uri(self, upstream: str) -> str:
+        """One path per upstream, so that an answer of one cannot pass for another's (RFC 9700)."""
+        return f"{self._issuer}/oauth/callback/{quote(upstream, safe='')}"
+
+    def upstream(self, name: str) -> Upstream:
+        """Raises Unavailable for an upstream that is no longer configured."""
+        found = self._upstreams().get(name)
+        if found is None:
+            raise Unavailable("upstream_not_configured")
+        return found
+
+    async def begin(self, transaction: Transaction, browser: str) -> str:
+        """Start the next leg with fresh state, nonce and PKCE; where to send the user.
+
+        Raises UpstreamFailure; nothing is stored then.
+        """
+        upstream = self.upstream(transaction.remaining[0])
+        state = self._new_handle()
+        leg = replace(
+            transaction,
+            upstream=upstream.name,
+            remaining=transaction.remaining[1:],
+            nonce=self._new_handle(),
+            code_verifier=self._new_handle(),
+        )
+        url = await upstream.login_url(
+            redirect_uri=self.callback_uri(upstream.name),
+            state=state,
+            nonce=leg.nonce,
+            code_challenge=pkce.challenge_of(leg.code_verifier),
+        )
+        await self._transactions.put(
+            hash_of(state),
+            Stage.UPSTREAM,
+            hash_of(browser),
+            leg,
+            expires_at=int(self._clock()) + TRANSACTION_SECONDS,
+        )
+        return url

@@ -1,0 +1,44 @@
+"""Rate limits: token buckets by key, bounded in number, in this process's memory."""
+
+from collections import OrderedDict
+from typing import Final
+
+from authserver.errors import RateLimited
+
+_MOST_KEYS: Final = 20_000
+
+
+class RateLimit:
+    """At most `rate` events per `per` seconds for each key, with bursts of up to `burst`."""
+
+    def __init__(self, name: str, rate: int, per: float, *, burst: int | None = None) -> None:
+        self._name = name
+        self._refill = rate / per
+        self._burst = float(burst or rate)
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def take(self, key: str, now: float) -> None:
+        """Count one event. Raises RateLimited when there are too many."""
+        left = self._left(key, now)
+        if left < 1:
+            raise self._refusal(left)
+        self._remember(key, left - 1, now)
+
+    def check(self, key: str, now: float) -> None:
+        """Raise RateLimited if `take` would, and count nothing."""
+        left = self._left(key, now)
+        if left < 1:
+            raise self._refusal(left)
+
+    def _left(self, key: str, now: float) -> float:
+        left, since = self._buckets.get(key, (self._burst, now))
+        return min(self._burst, left + max(0.0, now - since) * self._refill)
+
+    def _refusal(self, left: float) -> RateLimited:
+        return RateLimited(self._name, retry_after=int((1 - left) / self._refill) + 1)
+
+    def _remember(self, key: str, left: float, now: float) -> None:
+        self._buckets[key] = (left, now)
+        self._buckets.move_to_end(key)
+        if len(self._buckets) > _MOST_KEYS:
+            self._buckets.popitem(last=False)

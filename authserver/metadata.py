@@ -1,0 +1,44 @@
+"""What clients discover: RFC 8414 and OpenID Connect Discovery documents, exact and without nulls."""
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from authserver.authorize import OFFLINE_ACCESS
+from authserver.clients import AUTH_METHODS, GRANT_TYPES
+from authserver.keys import SigningKeys
+from authserver.pkce import METHOD
+from authserver.resources import ResourceMap
+
+OAUTH, OPENID = "oauth-authorization-server", "openid-configuration"
+
+
+def document(
+    issuer: str, resources: ResourceMap, keys: SigningKeys, *, registration: bool
+) -> dict[str, Any]:
+    """The metadata of this authorization server; the same for both well-known names."""
+    found: dict[str, Any] = {
+        "issuer": issuer,
+        "authorization_endpoint": f"{issuer}/oauth/authorize",
+        "token_endpoint": f"{issuer}/oauth/token",
+        "jwks_uri": f"{issuer}/.well-known/jwks.json",
+        "revocation_endpoint": f"{issuer}/oauth/revoke",
+        "scopes_supported": [*resources.scopes(), OFFLINE_ACCESS],
+        "response_types_supported": ["code"],
+        "response_modes_supported": ["query"],
+        "grant_types_supported": list(GRANT_TYPES),
+        "token_endpoint_auth_methods_supported": list(AUTH_METHODS),
+        "revocation_endpoint_auth_methods_supported": list(AUTH_METHODS),
+        "code_challenge_methods_supported": [METHOD],
+        "authorization_response_iss_parameter_supported": True,
+        "subject_types_supported": ["public"],
+        "id_token_signing_alg_values_supported": keys.algorithms(),
+    }
+    if registration:
+        found["registration_endpoint"] = f"{issuer}/oauth/register"
+    return found
+
+
+def well_known_paths(issuer: str, name: str) -> tuple[str, ...]:
+    """Where clients look for the document `name` of `issuer`: path-inserted, then path-appended."""
+    path = urlsplit(issuer).path
+    return tuple(dict.fromkeys((f"/.well-known/{name}{path}", f"{path}/.well-known/{name}")))

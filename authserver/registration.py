@@ -1,0 +1,117 @@
+"""Dynamic client registration (RFC 7591): open, limited, and never trusted without consent."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from authlib.oauth2.rfc7591 import ClientMetadataClaims
+from joserfc.errors import JoseError
+
+from authserver import redirects
+from authserver.clients import AUTH_METHODS, GRANT_TYPES
+from authserver.errors import InvalidClientMetadata, InvalidRedirectUri
+from authserver.handles import NewHandle, hash_of
+from authserver.limits import RateLimit
+from authserver.storage.clients import Clients
+from authserver.storage.records import Client
+from chassis.clock import Clock
+
+_MOST_REDIRECTS: Final = 10
+_LONGEST_NAME: Final = 128
+UNUSED_SECONDS: Final = 86400
+
+
+class Registration:
+    """POST /oauth/register."""
+
+    def __init__(
+        self, clients: Clients, limit: RateLimit, clock: Clock, new_handle: NewHandle
+    ) -> None:
+        self._clients, self._limit = clients, limit
+        self._clock, self._new_handle = clock, new_handle
+
+    async def register(self, metadata: Mapping[str, Any], source: str) -> dict[str, Any]:
+        """Store a client; the 201 body (section 3.2.1). Raises ProtocolError.
+
+        Unknown members are ignored, defaults filled in and reported, nothing is null. The client
+        is forgotten after a day unless it gets a token.
+        """
+        self._limit.take(source, self._clock())
+        client, secret = self._client(metadata)
+        now = int(self._clock())
+        await self._clients.add(client, now=now, expires_at=now + UNUSED_SECONDS)
+        return _registered(client, secret, now)
+
+    def _client(self, metadata: Mapping[str, Any]) -> tuple[Client, str | None]:
+        _check_form(metadata)
+        method = metadata.get("token_endpoint_auth_method", "client_secret_basic")
+        if method not in AUTH_METHODS:
+            raise InvalidClientMetadata("auth_method", "unknown token_endpoint_auth_method")
+        secret = self._new_handle() if method != "none" else None
+        client_id = f"tw-{self._new_handle()}"
+        client = Client(
+            client_id,
+            _name(metadata) or client_id[:12],
+            _redirect_uris(metadata),
+            method,
+            _grant_types(metadata),
+            "native" if metadata.get("application_type") == "native" else "web",
+            hash_of(secret) if secret is not None else None,
+        )
+        return client, secret
+
+
+def _check_form(metadata: Mapping[str, Any]) -> None:
+    try:
+        claims = ClientMetadataClaims(
+            {k: v for k, v in metadata.items() if k not in ("redirect_uris", "jwks", "jwks_uri")},
+            {},
+            ClientMetadataClaims.get_claims_options({"response_types_supported": ["code"]}),
+        )
+        claims.validate()
+    except (JoseError, ValueError, TypeError, AttributeError):
+        raise InvalidClientMetadata("metadata", "the client metadata is not acceptable") from None
+
+
+def _redirect_uris(metadata: Mapping[str, Any]) -> tuple[str, ...]:
+    uris = metadata.get("redirect_uris")
+    if not isinstance(uris, list) or not 0 < len(uris) <= _MOST_REDIRECTS:
+        raise InvalidRedirectUri("redirect_uris", "redirect_uris must hold 1 to 10 URIs")
+    for uri in uris:
+        if not isinstance(uri, str):
+            raise InvalidRedirectUri("redirect_uris", "a redirect URI is not a text")
+        try:
+            redirects.check_registrable(uri)
+        except redirects.InvalidRedirect as refused:
+            raise InvalidRedirectUri("redirect_uri", str(refused)) from None
+    return tuple(uris)
+
+
+def _grant_types(metadata: Mapping[str, Any]) -> tuple[str, ...]:
+    asked = metadata.get("grant_types", ["authorization_code"])
+    if not isinstance(asked, list) or "authorization_code" not in asked:
+        raise InvalidClientMetadata("grant_types", "grant_types must hold authorization_code")
+    return tuple(grant for grant in GRANT_TYPES if grant in asked)
+
+
+def _name(metadata: Mapping[str, Any]) -> str:
+    """The name shown at consent: what is printable of it, cut."""
+    name = metadata.get("client_name", "")
+    if not isinstance(name, str):
+        raise InvalidClientMetadata("client_name", "client_name must be a text")
+    return "".join(part for part in name if part.isprintable())[:_LONGEST_NAME].strip()
+
+
+def _registered(client: Client, secret: str | None, now: int) -> dict[str, Any]:
+    answer: dict[str, Any] = {
+        "client_id": client.client_id,
+        "client_id_issued_at": now,
+        "client_name": client.name,
+        "redirect_uris": list(client.redirect_uris),
+        "grant_types": list(client.grant_types),
+        "response_types": ["code"],
+        "token_endpoint_auth_method": client.auth_method,
+        "application_type": client.application_type,
+    }
+    if secret is not None:
+        answer |= {"client_secret": secret, "client_secret_expires_at": 0}
+    return answer

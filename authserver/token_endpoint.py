@@ -1,0 +1,158 @@
+"""The token endpoint: `authorization_code` and `refresh_token`. No upstream is ever asked here."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from authserver import pkce
+from authserver.access_tokens import AccessTokens
+from authserver.clients import ClientDirectory
+from authserver.endings import Endings
+from authserver.errors import (
+    InvalidGrant,
+    InvalidRequest,
+    InvalidScope,
+    InvalidTarget,
+    UnauthorizedClient,
+    UnsupportedGrantType,
+)
+from authserver.handles import NewHandle, hash_of
+from authserver.resources import ResourceMap
+from authserver.settings import Lifetimes
+from authserver.storage.clients import Clients as RegisteredClients
+from authserver.storage.records import Client, Code, Session
+from authserver.storage.sessions import NewRefreshToken, Repeated, Reused, Rotated, Sessions
+from chassis.clock import Clock
+
+# The immediate predecessor of an unused refresh token gets that same token again for so long:
+# several processes of one client share it, and answers get lost.
+GRACE_SECONDS: Final = 30
+
+
+class TokenEndpoint:
+    """POST /oauth/token."""
+
+    def __init__(
+        self,
+        clients: ClientDirectory,
+        registered: RegisteredClients,
+        sessions: Sessions,
+        endings: Endings,
+        tokens: AccessTokens,
+        resources: Callable[[], ResourceMap],
+        lifetimes: Lifetimes,
+        clock: Clock,
+        new_handle: NewHandle,
+    ) -> None:
+        self._clients, self._registered = clients, registered
+        self._sessions, self._endings, self._tokens = sessions, endings, tokens
+        self._resources, self._lifetimes = resources, lifetimes
+        self._clock, self._new_handle = clock, new_handle
+
+    async def answer(self, fields: Mapping[str, str], headers: Mapping[str, str]) -> dict[str, Any]:
+        """The body of a successful answer (RFC 6749 section 5.1). Raises ProtocolError."""
+        client = await self._clients.authenticate(fields, headers, self._clock())
+        match fields.get("grant_type"):
+            case "authorization_code":
+                return await self._authorization_code(client, fields)
+            case "refresh_token":
+                return await self._refresh_token(client, fields)
+            case None:
+                raise InvalidRequest("no_grant_type", "grant_type is missing")
+            case _:
+                raise UnsupportedGrantType("unsupported_grant_type")
+
+    async def _authorization_code(
+        self, client: Client, fields: Mapping[str, str]
+    ) -> dict[str, Any]:
+        code_hash = hash_of(fields.get("code", ""))
+        code = await self._sessions.code(code_hash, self._clock())
+        if code is None or not self._belongs(code, client, fields):
+            raise InvalidGrant("code_unknown_or_not_of_this_request")
+        self._check_resource(fields, code.resource)
+        now = int(self._clock())
+        refresh = self._new_refresh_token(now, now) if client.may_refresh else None
+        session = await self._sessions.redeem(
+            code_hash,
+            now=now,
+            session_expires_at=refresh.expires_at if refresh else now + self._tokens.lifetime,
+            refresh_token=refresh,
+        )
+        if session is None:
+            # A code that comes back with everything right was stolen before or after its first
+            # use; which of the two is unknown, so nobody keeps what it gave (RFC 9700 4.13).
+            await self._end(code.tsid, "code_replayed")
+            raise InvalidGrant("code_replayed")
+        await self._registered.keep(client.client_id)
+        return self._answer(session, refresh.token if refresh else None, now)
+
+    def _belongs(self, code: Code, client: Client, fields: Mapping[str, str]) -> bool:
+        return (
+            code.client_id == client.client_id
+            and code.redirect_uri == fields.get("redirect_uri")
+            and pkce.matches(fields.get("code_verifier", ""), code.code_challenge)
+        )
+
+    async def _refresh_token(self, client: Client, fields: Mapping[str, str]) -> dict[str, Any]:
+        presented = hash_of(fields.get("refresh_token", ""))
+        session = await self._sessions.of_refresh_token(presented)
+        if session is None or not session.live(self._clock()):
+            raise InvalidGrant("refresh_token_unknown_or_over")
+        if session.client_id != client.client_id:
+            await self._endings.end(session, "refresh_token_at_another_client")
+            raise InvalidGrant("refresh_token_of_another_client")
+        if not client.may_refresh:
+            raise UnauthorizedClient("client_may_not_refresh")
+        # What can be refused without using the token up is refused first: it costs no session.
+        self._check_resource(fields, session.resource)
+        self._check_scope(fields, session)
+        return await self._rotate(session, presented)
+
+    async def _rotate(self, session: Session, presented: bytes) -> dict[str, Any]:
+        now = int(self._clock())
+        successor = self._new_refresh_token(now, session.created_at)
+        outcome = await self._sessions.rotate(presented, successor, now=now, grace=GRACE_SECONDS)
+        match outcome:
+            case Rotated():
+                return self._answer(session, successor.token, now)
+            case Repeated(successor=again):
+                return self._answer(session, again, now)
+            case Reused():
+                await self._endings.end(session, "refresh_token_reused")
+                raise InvalidGrant("refresh_token_reused")
+            case None:
+                raise InvalidGrant("refresh_token_unknown_or_over")
+
+    def _check_resource(self, fields: Mapping[str, str], bound: str) -> None:
+        asked = fields.get("resource")
+        if asked is None:
+            return
+        resource = self._resources().asked_for(asked)
+        if resource is None or resource.url != bound:
+            raise InvalidTarget("other_resource", "resource is not the one that was granted")
+
+    def _check_scope(self, fields: Mapping[str, str], session: Session) -> None:
+        asked = fields.get("scope", "").split()
+        if not set(asked) <= set(session.scope.split()):
+            raise InvalidScope("scope_widened", "scope goes beyond what was granted")
+
+    def _new_refresh_token(self, now: int, session_created_at: int) -> NewRefreshToken:
+        token = self._new_handle()
+        absolute = session_created_at + self._lifetimes.refresh_token_absolute
+        expires_at = min(now + self._lifetimes.refresh_token_idle, absolute)
+        return NewRefreshToken(token, hash_of(token), expires_at)
+
+    async def _end(self, tsid: str, reason: str) -> None:
+        session = await self._sessions.get(tsid)
+        if session is not None:
+            await self._endings.end(session, reason)
+
+    def _answer(self, session: Session, refresh_token: str | None, now: int) -> dict[str, Any]:
+        answer: dict[str, Any] = {
+            "access_token": self._tokens.mint(session, jti=self._new_handle(), now=now),
+            "token_type": "Bearer",
+            "expires_in": self._tokens.lifetime,
+            "scope": session.scope,
+        }
+        if refresh_token is not None:
+            answer["refresh_token"] = refresh_token
+        return answer

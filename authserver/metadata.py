@@ -1,4 +1,4 @@
-"""What clients discover: RFC 8414 and OpenID Connect Discovery documents, exact and without nulls."""
+"""What clients discover: RFC 8414 and OpenID Connect Discovery documents, without nulls."""
 
 from typing import Any
 from urllib.parse import urlsplit

@@ -315,6 +315,7 @@ class Lifetimes(_Model):
     authorization_code: Annotated[Duration, Field(ge=10, le=600)] = 60
     refresh_token_idle: Duration = 30 * 86400
     refresh_token_absolute: Duration = 90 * 86400
+    workload_certificate: Annotated[Duration, Field(le=90 * 86400)] = 86400
 
 
 class Limits(_Model):

@@ -73,15 +73,21 @@ class Connections:
         )
         return self._connection(row) if row else None
 
-    async def claim(self, found: Connection, claim: str, now: int) -> bool:
-        """Take the right to present this generation's refresh token; at most one ever gets it."""
+    async def claim(self, found: Connection, claim: str, now: int, *, stale_before: int) -> bool:
+        """Take the right to present this generation's refresh token; at most one holds it.
+
+        A claim from before `stale_before` was left behind by a dead process and may be taken
+        over; 0 where that process may already have presented the token for good.
+        """
         changed = await self._database.write(
             f"UPDATE connections SET refresh_claim = ?, refresh_claimed_at = ? WHERE {_AT_KEY}"
-            " AND generation = ? AND dead = 0 AND refresh_claim IS NULL",
+            " AND generation = ? AND dead = 0"
+            " AND (refresh_claim IS NULL OR refresh_claimed_at < ?)",
             claim,
             now,
             *_at(found.key),
             found.generation,
+            stale_before,
         )
         return changed == 1
 

@@ -15,7 +15,7 @@ from authserver.parsing import Malformed, json_object
 from authserver.upstream.contract import OutcomeUnknown, Unavailable
 
 _LARGEST_ANSWER: Final = 256 * 1024
-_TIMEOUT: Final = aiohttp.ClientTimeout(total=15, sock_connect=5)
+_TIMEOUT: Final = aiohttp.ClientTimeout(total=12, sock_connect=5)
 
 
 class UpstreamHttp:

@@ -1,0 +1,168 @@
+"""Release: a proven workload and its caller's JWT in, that user's fresh upstream token out.
+
+The checks run in one order and stop at the first that fails: the JWT, then that its resource is
+the caller's, then that the session is the token's and the caller's, then what the caller may
+obtain, then freshness. A caller that is not the owner gets the same answer whatever the reason.
+"""
+
+import base64
+import hashlib
+import hmac
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from authserver.access_tokens import AccessTokens, VerifiedClaims
+from authserver.audit import Audit
+from authserver.errors import InvalidGrant, InvalidRequest, InvalidTarget
+from authserver.jose import BadToken
+from authserver.limits import RateLimit
+from authserver.refreshing import Refreshing, margin
+from authserver.resources import Resource, ResourceMap
+from authserver.storage.connections import Connections, Holding
+from authserver.storage.records import Connection
+from chassis.clock import Clock
+from chassis.spiffe_id import Workload
+
+_LONGEST_CACHE: Final = 60
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A well-formed exchange request, nothing of it believed yet."""
+
+    unverified_jwt: str = field(repr=False)
+    upstream: str | None
+    min_ttl: int
+    rejected_sha256: str | None
+
+
+@dataclass(frozen=True)
+class Released:
+    """An upstream access token on its way to its owner; seconds, None where unknown."""
+
+    access_token: str = field(repr=False)
+    expires_in: int | None
+    scope: str | None
+    upstream: str
+    cache_ttl: int
+    refreshed: bool
+
+
+class NotAcceptable(InvalidRequest):
+    """The subject token is not acceptable to this caller (RFC 8693 section 2.2.2): one answer."""
+
+
+class Exchange:
+    def __init__(
+        self,
+        tokens: AccessTokens,
+        resources: Callable[[], ResourceMap],
+        connections: Connections,
+        refreshing: Refreshing,
+        rejections: RateLimit,
+        audit: Audit,
+        clock: Clock,
+    ) -> None:
+        self._tokens, self._resources = tokens, resources
+        self._connections, self._refreshing = connections, refreshing
+        self._rejections, self._audit, self._clock = rejections, audit, clock
+
+    async def release(self, caller: Workload, asked: Asked, facts: dict[str, Any]) -> Released:
+        """Raises NotAcceptable to anyone but the owner, InvalidGrant, InvalidTarget and
+        TemporarilyUnavailable to the owner. `facts` collects what the audit event will say.
+        """
+        claims = self._verified(asked.unverified_jwt)
+        facts |= {"jti": self._audit.hashed(claims.jti), "session": self._audit.hashed(claims.tsid)}
+        resource = self._owned(caller, claims)
+        facts["resource"] = resource.url
+        holding = await self._connections.of_session(claims.tsid)
+        if holding is None or not self._bound(holding, claims, resource):
+            raise NotAcceptable("no_such_session_of_this_token")
+        name = _chosen(asked.upstream, resource)
+        facts["upstream"] = name
+        return await self._fresh(holding, name, asked, claims)
+
+    def _verified(self, unverified_jwt: str) -> VerifiedClaims:
+        try:
+            return self._tokens.verify(unverified_jwt, self._clock())
+        except BadToken as refused:
+            raise NotAcceptable(f"jwt_{refused}") from None
+
+    def _owned(self, caller: Workload, claims: VerifiedClaims) -> Resource:
+        resource = self._resources().get(claims.audience)
+        if resource is None:
+            raise NotAcceptable("unknown_resource")
+        if not _same(resource.owner, caller):
+            raise NotAcceptable("caller_is_not_the_owner")
+        return resource
+
+    def _bound(self, holding: Holding, claims: VerifiedClaims, resource: Resource) -> bool:
+        """Whether the session is exactly the token's and still its owner's (never `tsid` alone).
+
+        A resource that has changed hands since the sign-in leaves the session to nobody: the
+        user consented to the old owner.
+        """
+        session = holding.session
+        return (
+            session.live(self._clock())
+            and session.user_id == claims.subject
+            and session.client_id == claims.client_id
+            and session.resource == resource.url
+            and _same(session.owner, resource.owner)
+        )
+
+    async def _fresh(
+        self, holding: Holding, upstream: str, asked: Asked, claims: VerifiedClaims
+    ) -> Released:
+        found = holding.connections.get(upstream)
+        if found is None:
+            raise InvalidGrant("no_connection")
+        rejected = asked.rejected_sha256 is not None and hmac.compare_digest(
+            asked.rejected_sha256, _sha256(found.tokens.access_token)
+        )
+        if rejected:
+            self._rejections.take(f"{claims.tsid} {upstream}", self._clock())
+        usable = await self._refreshing.usable(found, min_ttl=asked.min_ttl, rejected=rejected)
+        return self._released(usable, claims, refreshed=usable.generation != found.generation)
+
+    def _released(
+        self, connection: Connection, claims: VerifiedClaims, *, refreshed: bool
+    ) -> Released:
+        now, tokens = self._clock(), connection.tokens
+        limits = [_LONGEST_CACHE, claims.expires_at - now]
+        expires_in = None
+        if tokens.expires_at is not None:
+            expires_in = max(1, int(tokens.expires_at - now))
+            limits.append(tokens.expires_at - now - margin(tokens))
+        return Released(
+            tokens.access_token,
+            expires_in,
+            tokens.scope,
+            connection.key.upstream,
+            cache_ttl=max(0, int(min(limits))),
+            refreshed=refreshed,
+        )
+
+
+def _chosen(asked: str | None, resource: Resource) -> str:
+    """The upstream meant, among those the operator allows this resource."""
+    if asked is None:
+        if len(resource.upstreams) != 1:
+            raise InvalidRequest("upstream_not_named", "audience must name an upstream")
+        return resource.upstreams[0]
+    if asked not in resource.upstreams:
+        raise InvalidTarget("upstream_not_permitted")
+    return asked
+
+
+def _same(one: Workload, other: Workload) -> bool:
+    """Compared as one value and in constant time, so that an answer's time tells nothing."""
+    return hmac.compare_digest(
+        hashlib.sha256(str(one).encode()).digest(), hashlib.sha256(str(other).encode()).digest()
+    )
+
+
+def _sha256(token: str) -> str:
+    digest = hashlib.sha256(token.encode()).digest()
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()

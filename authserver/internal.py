@@ -1,0 +1,257 @@
+"""The mTLS listener: one route, for workloads only. No identity comes from anything but TLS.
+
+Everything that can be refused from the connection and the request's form is refused here, in the
+order of the release policy, before the JWT is looked at; `exchange` goes on from there.
+"""
+
+import asyncio
+import json
+import ssl
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, Final
+
+from aiohttp import web
+
+from authserver.audit import Audit
+from authserver.errors import (
+    ForbiddenClient,
+    InvalidClient,
+    InvalidRequest,
+    ProtocolError,
+    TemporarilyUnavailable,
+    UnsupportedGrantType,
+)
+from authserver.exchange import Asked, Exchange, NotAcceptable, Released
+from authserver.handles import NewHandle
+from authserver.limits import RateLimit
+from authserver.metrics import Metrics
+from authserver.parsing import Malformed, form_fields
+from authserver.settings import AllowedWorkloads, DeniedCertificates
+from authserver.storage.database import StorageDown
+from authserver.storage.sealing import SealBroken
+from authserver.svid import Svid, SvidReader, SvidRefused
+from chassis.clock import Clock
+from chassis.logs import Log, request_scope
+
+_log = Log("internal")
+
+ROUTE: Final = "/internal/token-exchange"
+GRANT_TYPE: Final = "urn:ietf:params:oauth:grant-type:token-exchange"
+ACCESS_TOKEN_TYPE: Final = "urn:ietf:params:oauth:token-type:access_token"
+_SUBJECT_TYPES: Final = ("urn:ietf:params:oauth:token-type:jwt", ACCESS_TOKEN_TYPE)
+_FORM: Final = "application/x-www-form-urlencoded"
+_FIELDS: Final = frozenset(
+    {
+        "grant_type", "subject_token", "subject_token_type", "audience", "min_ttl",
+        "rejected_token_sha256", "requested_token_type",
+    }
+)  # fmt: skip
+_LARGEST_BODY: Final = 16 * 1024
+_BODY_SECONDS: Final = 10
+_LONGEST_CONNECTION: Final = 600
+_LONGEST_MIN_TTL: Final = 600
+_MOST_LEAVES: Final = 4096
+_NOT_CACHED: Final = {
+    "Cache-Control": "no-store",
+    "Pragma": "no-cache",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+class Internal:
+    """The low-level handler of the internal listener."""
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        svids: SvidReader,
+        policy: Callable[[], tuple[AllowedWorkloads, DeniedCertificates]],
+        releases: RateLimit,
+        failures: RateLimit,
+        audit: Audit,
+        metrics: Metrics,
+        clock: Clock,
+        new_handle: NewHandle,
+    ) -> None:
+        self._exchange, self._svids, self._policy = exchange, svids, policy
+        self._releases, self._failures = releases, failures
+        self._audit, self._metrics = audit, metrics
+        self._clock, self._new_handle = clock, new_handle
+        self._leaves: OrderedDict[bytes, Svid] = OrderedDict()
+
+    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
+        started, request_id = time.perf_counter(), self._new_handle()[:16]
+        with request_scope(request_id):
+            if request.raw_path.partition("?")[0] != ROUTE:
+                answer = _json(404, {"error": "not_found"})
+                route = "unmatched"
+            else:
+                answer = await self._answer(request)
+                route = ROUTE
+        answer.headers["X-Request-Id"] = request_id
+        if self._is_old(request):
+            answer.force_close()
+        self._metrics.requests.labels(route, answer.status).inc()
+        self._metrics.request_seconds.labels(route).observe(time.perf_counter() - started)
+        return answer
+
+    async def _answer(self, request: web.BaseRequest) -> web.Response:
+        facts: dict[str, Any] = {}
+        try:
+            released = await self._release(request, facts)
+            # The record stands before the token leaves.
+            self._audit.release(refreshed=released.refreshed, **facts)
+        except ProtocolError as refusal:
+            return self._refused(refusal, facts)
+        except SealBroken:
+            _log.error("sealed_record_unreadable")
+            return self._refused(TemporarilyUnavailable("seal_broken"), facts)
+        except StorageDown:
+            return self._refused(TemporarilyUnavailable("storage_down"), facts)
+        except Exception as error:  # noqa: BLE001 - the edge: whatever it was, nothing is released
+            _log.failure("request_failed", error)
+            return self._refused(ProtocolError("unexpected"), facts)
+        result = "refreshed" if released.refreshed else "stored"
+        self._metrics.releases.labels(released.upstream, result).inc()
+        return _json(200, _body(released))
+
+    async def _release(self, request: web.BaseRequest, facts: dict[str, Any]) -> Released:
+        svid = self._svid(request)
+        facts |= {"spiffe_id": svid.spiffe_id, "certificate_serial": svid.serial}
+        facts["certificate_sha256"] = svid.fingerprint
+        now = self._clock()
+        self._check_admitted(svid, now)
+        self._failures.check(svid.spiffe_id, now)
+        self._releases.take(svid.spiffe_id, now)
+        asked = _asked(await _fields(request))
+        try:
+            return await self._exchange.release(svid.workload, asked, facts)
+        except NotAcceptable:
+            self._failures.take(svid.spiffe_id, now)
+            raise
+
+    def _svid(self, request: web.BaseRequest) -> Svid:
+        transport = request.transport
+        tls = transport.get_extra_info("ssl_object") if transport else None
+        der = tls.getpeercert(binary_form=True) if isinstance(tls, ssl.SSLObject) else None
+        if der is None:
+            raise InvalidClient("no_client_certificate")
+        svid = self._leaves.get(der)
+        if svid is None:
+            try:
+                svid = self._svids.read(der)
+            except SvidRefused as refused:
+                raise InvalidClient(str(refused)) from None
+            self._leaves[der] = svid
+            if len(self._leaves) > _MOST_LEAVES:
+                self._leaves.popitem(last=False)
+        return svid
+
+    def _check_admitted(self, svid: Svid, now: float) -> None:
+        """On every request: a connection outlives certificates and policies."""
+        allowed, denied = self._policy()
+        if not svid.valid(now):
+            raise InvalidClient("certificate_not_valid_now")
+        if svid.serial in denied.serials or svid.spiffe_id in denied.spiffe_ids:
+            raise ForbiddenClient("certificate_denied")
+        if not allowed.admit(svid.workload):
+            raise ForbiddenClient("workload_not_allowed")
+
+    def _refused(self, refusal: ProtocolError, facts: dict[str, Any]) -> web.Response:
+        self._audit.denial(refusal.reason, error=refusal.error, **facts)
+        self._metrics.denials.labels(refusal.reason).inc()
+        answer = _json(refusal.status_code, refusal.members(), refusal.headers)
+        if isinstance(refusal, InvalidClient):
+            answer.force_close()
+        return answer
+
+    def _is_old(self, request: web.BaseRequest) -> bool:
+        """Whether the connection should end, so that a new handshake looks at the peer again."""
+        peer = request.transport.get_extra_info("peercert") if request.transport else None
+        if peer is None:
+            return False
+        # One dictionary per connection: the only place that lives exactly as long as it.
+        since: float = peer.setdefault("tokenward_since", self._clock())
+        return self._clock() - since > _LONGEST_CONNECTION
+
+
+async def _fields(request: web.BaseRequest) -> dict[str, str]:
+    if request.method != "POST" or request.version < (1, 1):
+        raise InvalidRequest("not_an_http_1_1_post")
+    if "?" in request.raw_path:
+        raise InvalidRequest("query_string")
+    if request.content_type != _FORM or "Content-Encoding" in request.headers:
+        raise InvalidRequest("media_type")
+    try:
+        async with asyncio.timeout(_BODY_SECONDS):
+            body = await _body_of(request)
+        return form_fields(body)
+    except TimeoutError:
+        raise InvalidRequest("slow_body") from None
+    except Malformed:
+        raise InvalidRequest("malformed_form") from None
+
+
+async def _body_of(request: web.BaseRequest) -> bytes:
+    body = b""
+    async for part in request.content.iter_any():
+        body += part
+        if len(body) > _LARGEST_BODY:
+            raise InvalidRequest("body_too_large")
+    return body
+
+
+def _asked(fields: dict[str, str]) -> Asked:
+    grant_type = fields.get("grant_type")
+    if grant_type != GRANT_TYPE:
+        if grant_type is None:
+            raise InvalidRequest("no_grant_type")
+        raise UnsupportedGrantType("unsupported_grant_type")
+    if not _FIELDS.issuperset(fields):
+        raise InvalidRequest("unknown_parameter")
+    if fields.get("subject_token_type") not in _SUBJECT_TYPES:
+        raise InvalidRequest("subject_token_type")
+    if fields.get("requested_token_type", ACCESS_TOKEN_TYPE) != ACCESS_TOKEN_TYPE:
+        raise InvalidRequest("requested_token_type")
+    if "subject_token" not in fields:
+        raise InvalidRequest("no_subject_token")
+    return Asked(
+        fields["subject_token"],
+        fields.get("audience"),
+        _min_ttl(fields.get("min_ttl", "0")),
+        fields.get("rejected_token_sha256"),
+    )
+
+
+def _min_ttl(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 3):
+        raise InvalidRequest("min_ttl")
+    if int(text) > _LONGEST_MIN_TTL:
+        raise InvalidRequest("min_ttl")
+    return int(text)
+
+
+def _body(released: Released) -> dict[str, Any]:
+    body: dict[str, Any] = {
+        "access_token": released.access_token,
+        "issued_token_type": ACCESS_TOKEN_TYPE,
+        "token_type": "Bearer",
+        "upstream": released.upstream,
+        "cache_ttl": released.cache_ttl,
+    }
+    if released.expires_in is not None:
+        body["expires_in"] = released.expires_in
+    if released.scope is not None:
+        body["scope"] = released.scope
+    return body
+
+
+def _json(status: int, body: dict[str, Any], headers: dict[str, str] | None = None) -> web.Response:
+    return web.Response(
+        status=status,
+        body=json.dumps(body).encode(),
+        content_type="application/json",
+        headers=_NOT_CACHED | (headers or {}),
+    )

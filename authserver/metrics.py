@@ -1,0 +1,46 @@
+"""The authserver's metrics. Labels come from closed sets: routes, reason codes, upstream names."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from chassis.probes import DURATION_BUCKETS
+
+
+class Metrics:
+    def __init__(self, registry: CollectorRegistry) -> None:
+        prefix = "tokenward_authserver"
+        self.requests = Counter(
+            f"{prefix}_requests", "Requests answered", ["route", "status"], registry=registry
+        )
+        self.request_seconds = Histogram(
+            f"{prefix}_request_duration_seconds",
+            "Time to answer",
+            ["route"],
+            buckets=DURATION_BUCKETS,
+            registry=registry,
+        )
+        self.releases = Counter(
+            f"{prefix}_releases",
+            "Upstream access tokens released to their owner",
+            ["upstream", "result"],
+            registry=registry,
+        )
+        self.denials = Counter(
+            f"{prefix}_denials", "Refusals at the internal listener", ["reason"], registry=registry
+        )
+        self.refreshes = Counter(
+            f"{prefix}_upstream_refresh",
+            "Refresh tokens presented upstream",
+            ["upstream", "result"],
+            registry=registry,
+        )
+        self.refresh_seconds = Histogram(
+            f"{prefix}_upstream_refresh_duration_seconds",
+            "Time of an upstream refresh",
+            ["upstream"],
+            buckets=DURATION_BUCKETS,
+            registry=registry,
+        )
+        self.sessions = Gauge(f"{prefix}_sessions", "Live sessions", registry=registry)
+        self.connections = Gauge(
+            f"{prefix}_connections", "Connections", ["upstream", "state"], registry=registry
+        )

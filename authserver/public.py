@@ -1,0 +1,305 @@
+"""The internet-facing listener: routes, limits and headers; what a flow returns becomes HTTP here.
+
+Every URL comes from the configured issuer, never from the request. The internal endpoint does
+not exist on this listener.
+"""
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from aiohttp import hdrs, web
+
+from authserver import metadata
+from authserver.authorize import Authorize
+from authserver.browser import BrowserCookie
+from authserver.callback import Callback
+from authserver.consent import Consent
+from authserver.errors import (
+    InvalidRequest,
+    ProtocolError,
+    Redirected,
+    ShownToUser,
+    TemporarilyUnavailable,
+)
+from authserver.handles import NewHandle
+from authserver.keys import SigningKeys
+from authserver.metrics import Metrics
+from authserver.pages import CONTENT_SECURITY_POLICY, STYLE_ROUTE, Pages
+from authserver.parsing import Malformed, form_fields, json_object, query_fields
+from authserver.redirects import answer_url
+from authserver.registration import Registration
+from authserver.resources import ResourceMap
+from authserver.revocation import Revocation
+from authserver.settings import Upstream
+from authserver.storage.database import StorageDown
+from authserver.storage.sealing import SealBroken
+from authserver.token_endpoint import TokenEndpoint
+from chassis.logs import Log, current_request_id, request_scope
+
+_log = Log("public")
+
+LARGEST_BODY: Final = 64 * 1024
+_BODY_SECONDS: Final = 15
+_FORM: Final = "application/x-www-form-urlencoded"
+_CACHED: Final = "public, max-age=300"
+_CORS: Final = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Allow-Methods": "GET, POST, OPTIONS",
+    "Access-Control-Allow-Headers": "Authorization, Content-Type, Accept, MCP-Protocol-Version",
+    "Access-Control-Expose-Headers": "WWW-Authenticate",
+    "Access-Control-Max-Age": "600",
+}
+_TROUBLE: Final = "Something went wrong on our side. Please connect again in a moment."
+_MALFORMED: Final = "The application that sent you here made a request that cannot be read."
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True)
+class Flows:
+    """What the routes lead to."""
+
+    authorize: Authorize
+    consent: Consent
+    callback: Callback
+    token: TokenEndpoint
+    registration: Registration | None
+    revocation: Revocation
+
+
+class Public:
+    """Builds the public application."""
+
+    def __init__(
+        self,
+        issuer: str,
+        flows: Flows,
+        keys: SigningKeys,
+        resources: Callable[[], ResourceMap],
+        upstreams: Callable[[], dict[str, Upstream]],
+        metrics: Metrics,
+        new_handle: NewHandle,
+    ) -> None:
+        self._issuer, self._flows, self._keys = issuer, flows, keys
+        self._resources, self._upstreams = resources, upstreams
+        self._metrics, self._new_handle = metrics, new_handle
+        self._cookie = BrowserCookie(issuer, new_handle)
+        self._pages = Pages(issuer)
+        self._prefix = urlsplit(issuer).path
+        self._open: set[str] = set()
+
+    def application(self) -> web.Application:
+        app = web.Application(middlewares=[self._edge], client_max_size=LARGEST_BODY)
+        for name in (metadata.OAUTH, metadata.OPENID):
+            for path in metadata.well_known_paths(self._issuer, name):
+                self._add_open(app, hdrs.METH_GET, path, self._metadata)
+        prefix = self._prefix
+        self._add_open(app, hdrs.METH_GET, f"{prefix}/.well-known/jwks.json", self._jwks)
+        self._add_open(app, hdrs.METH_POST, f"{prefix}/oauth/token", self._token)
+        self._add_open(app, hdrs.METH_POST, f"{prefix}/oauth/revoke", self._revoke)
+        if self._flows.registration is not None:
+            self._add_open(app, hdrs.METH_POST, f"{prefix}/oauth/register", self._register)
+        app.router.add_get(f"{prefix}/oauth/authorize", self._authorize, allow_head=False)
+        app.router.add_post(f"{prefix}/oauth/consent", self._consent)
+        app.router.add_get(
+            f"{prefix}/oauth/callback/{{upstream}}", self._callback, allow_head=False
+        )
+        app.router.add_get(f"{prefix}{STYLE_ROUTE}", self._style)
+        return app
+
+    def _add_open(self, app: web.Application, method: str, path: str, handler: Handler) -> None:
+        """A route that a browser application of any origin may call, without credentials."""
+        app.router.add_route(method, path, handler)
+        app.router.add_route(hdrs.METH_OPTIONS, path, _preflight)
+        self._open.add(path)
+
+    # Handlers: parse, call the flow, wrap what it returns.
+
+    async def _metadata(self, request: web.Request) -> web.Response:
+        registration = self._flows.registration is not None
+        found = metadata.document(
+            self._issuer, self._resources(), self._keys, registration=registration
+        )
+        return _json(found, cache=_CACHED)
+
+    async def _jwks(self, request: web.Request) -> web.Response:
+        return _json(self._keys.jwks(), cache=_CACHED)
+
+    async def _authorize(self, request: web.Request) -> web.Response:
+        browser = self._cookie.read_or_new(request)
+        question = await self._flows.authorize.ask(_query(request), browser)
+        configured = self._upstreams()
+        asked = [configured[name] for name in question.resource.upstreams if name in configured]
+        response = _page(self._pages.consent(question, asked))
+        self._cookie.set_on(response, browser)
+        return response
+
+    async def _consent(self, request: web.Request) -> web.Response:
+        fields = await _form(request)
+        browser = self._cookie.read(request)
+        site = request.headers.get("Sec-Fetch-Site")
+        return _see_other(await self._flows.consent.answer(fields, browser, site))
+
+    async def _callback(self, request: web.Request) -> web.Response:
+        upstream, browser = request.match_info["upstream"], self._cookie.read(request)
+        return _see_other(await self._flows.callback.finish(upstream, _query(request), browser))
+
+    async def _token(self, request: web.Request) -> web.Response:
+        _check_one_authorization(request)
+        return _json(await self._flows.token.answer(await _form(request), request.headers))
+
+    async def _revoke(self, request: web.Request) -> web.Response:
+        _check_one_authorization(request)
+        await self._flows.revocation.revoke(await _form(request), request.headers)
+        return web.Response(status=200)
+
+    async def _register(self, request: web.Request) -> web.Response:
+        assert self._flows.registration is not None
+        if request.content_type != "application/json":
+            raise InvalidRequest("media_type", "the body must be application/json")
+        members = json_object(await _body(request))
+        source = request.remote or "unknown"
+        return _json(await self._flows.registration.register(members, source), status=201)
+
+    async def _style(self, request: web.Request) -> web.Response:
+        return web.Response(
+            body=self._pages.style, content_type="text/css", headers={"Cache-Control": _CACHED}
+        )
+
+    # The edge: one place renders failures, counts, and sets the headers every answer has.
+
+    @web.middleware
+    async def _edge(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        started, request_id = time.perf_counter(), self._new_handle()[:16]
+        with request_scope(request_id):
+            response = await self._answered(request, handler)
+        resource = request.match_info.route.resource
+        path = resource.canonical if resource is not None else ""
+        headers = response.headers
+        headers["X-Request-Id"] = request_id
+        headers["X-Content-Type-Options"] = "nosniff"
+        headers["Referrer-Policy"] = "no-referrer"
+        headers.setdefault("Cache-Control", "no-store")
+        if self._issuer.startswith("https://"):
+            headers["Strict-Transport-Security"] = "max-age=31536000"
+        if path in self._open:
+            headers.update(_CORS)
+        route = path.removeprefix(self._prefix) or "unmatched"
+        self._metrics.requests.labels(route, response.status).inc()
+        self._metrics.request_seconds.labels(route).observe(time.perf_counter() - started)
+        return response
+
+    async def _answered(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except Redirected as back:
+            return self._redirected(back)
+        except ShownToUser as shown:
+            _log.info("refused", reason=shown.reason, shown=True)
+            return self._error_page(shown.message, shown.status)
+        except ProtocolError as refusal:
+            _log.info("refused", reason=refusal.reason, error=refusal.error)
+            return _refused(refusal)
+        except Malformed as malformed:
+            _log.info("refused", reason="malformed")
+            if _is_for_people(request):
+                return self._error_page(_MALFORMED, 400)
+            return _refused(InvalidRequest("malformed", str(malformed)))
+        except web.HTTPException as http:
+            return _json({"error": http.reason.lower().replace(" ", "_")}, status=http.status)
+        except (StorageDown, SealBroken) as down:
+            _log.error("storage_failed", kind=type(down).__name__)
+            return self._trouble(request, TemporarilyUnavailable("storage_failed"))
+        except Exception as error:  # noqa: BLE001 - the edge: one constant answer, no details
+            _log.failure("request_failed", error)
+            return self._trouble(request, ProtocolError("unexpected"))
+
+    def _redirected(self, back: Redirected) -> web.Response:
+        _log.info("refused", reason=back.refusal.reason, error=back.refusal.error)
+        return _see_other(
+            answer_url(
+                back.redirect_uri, issuer=self._issuer, state=back.state, **back.refusal.members()
+            )
+        )
+
+    def _trouble(self, request: web.Request, refusal: ProtocolError) -> web.Response:
+        if _is_for_people(request):
+            return self._error_page(_TROUBLE, refusal.status_code)
+        return _refused(refusal)
+
+    def _error_page(self, message: str, status: int) -> web.Response:
+        return _page(self._pages.error(message, current_request_id() or ""), status)
+
+
+def _is_for_people(request: web.Request) -> bool:
+    resource = request.match_info.route.resource
+    path = resource.canonical if resource is not None else ""
+    return path.endswith(("/oauth/authorize", "/oauth/consent", "/oauth/callback/{upstream}"))
+
+
+def _check_one_authorization(request: web.Request) -> None:
+    if len(request.headers.getall("Authorization", [])) > 1:
+        raise InvalidRequest("two_authorization_headers", "two Authorization headers")
+
+
+def _query(request: web.Request) -> dict[str, str]:
+    return query_fields(request.rel_url.raw_query_string)
+
+
+async def _form(request: web.Request) -> dict[str, str]:
+    if request.content_type != _FORM:
+        raise InvalidRequest("media_type", f"the body must be {_FORM}")
+    if request.rel_url.raw_query_string:
+        raise InvalidRequest("query_string", "parameters belong into the body")
+    return form_fields(await _body(request))
+
+
+async def _body(request: web.Request) -> bytes:
+    if "Content-Encoding" in request.headers:
+        raise web.HTTPUnsupportedMediaType
+    try:
+        async with asyncio.timeout(_BODY_SECONDS):
+            return await request.read()
+    except TimeoutError:
+        raise web.HTTPRequestTimeout from None
+
+
+async def _preflight(request: web.Request) -> web.Response:
+    return web.Response(status=204)
+
+
+def _see_other(location: str) -> web.Response:
+    # 303: a browser that posted our form must not post it again to where it is sent.
+    return web.Response(status=303, headers={"Location": location})
+
+
+def _page(html: str, status: int = 200) -> web.Response:
+    return web.Response(
+        status=status,
+        text=html,
+        content_type="text/html",
+        headers={
+            "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+            "X-Frame-Options": "DENY",
+        },
+    )
+
+
+def _refused(refusal: ProtocolError) -> web.Response:
+    response = _json(refusal.members(), status=refusal.status_code)
+    response.headers.update(refusal.headers)
+    return response
+
+
+def _json(body: dict[str, Any], *, status: int = 200, cache: str = "no-store") -> web.Response:
+    return web.Response(
+        status=status,
+        body=json.dumps(body).encode(),
+        content_type="application/json",
+        headers={"Cache-Control": cache},
+    )

@@ -1,0 +1,127 @@
+"""Who calls: a workload, read from the leaf of a chain that OpenSSL has already verified.
+
+OpenSSL builds the path but accepts leaves that no X.509-SVID may be (CA certificates, several
+URI names, missing or non-critical key usage), so the leaf is checked again here, from its DER
+(SPIFFE X509-SVID sections 2 to 5).
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from chassis.spiffe_id import InvalidSpiffeId, Workload, parse_workload
+
+_SMALLEST_RSA: Final = 2048
+_CURVES: Final = ("secp256r1", "secp384r1")
+
+
+class SvidRefused(Exception):
+    """The certificate is no X.509-SVID of a workload of ours; the text is a reason code."""
+
+
+@dataclass(frozen=True)
+class Svid:
+    """A workload's certificate; times are seconds since the Unix epoch."""
+
+    workload: Workload
+    spiffe_id: str
+    serial: str
+    fingerprint: str
+    not_before: float
+    not_after: float
+
+    def valid(self, now: float) -> bool:
+        return self.not_before <= now < self.not_after
+
+
+class SvidReader:
+    """Reads leaves; the same connection's leaf is parsed once."""
+
+    def __init__(self, trust_domain: str, *, longest_life: int, own_names: frozenset[str]) -> None:
+        self._trust_domain = trust_domain
+        self._longest_life = timedelta(seconds=longest_life)
+        self._own_names = own_names
+
+    def read(self, der: bytes) -> Svid:
+        """The SVID in a leaf certificate. Raises SvidRefused."""
+        try:
+            leaf = x509.load_der_x509_certificate(der)
+            extensions = leaf.extensions
+            key = leaf.public_key()
+        except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+            raise SvidRefused("certificate_unreadable") from None
+        _check_usage(extensions)
+        _check_key(key)
+        if leaf.not_valid_after_utc - leaf.not_valid_before_utc > self._longest_life:
+            raise SvidRefused("certificate_lives_too_long")
+        spiffe_id = self._only_uri(extensions)
+        try:
+            workload = parse_workload(spiffe_id, trust_domain=self._trust_domain)
+        except InvalidSpiffeId:
+            raise SvidRefused("not_a_workload_of_this_trust_domain") from None
+        return Svid(
+            workload,
+            spiffe_id,
+            f"{leaf.serial_number:X}",
+            leaf.fingerprint(hashes.SHA256()).hex(),
+            leaf.not_valid_before_utc.timestamp(),
+            leaf.not_valid_after_utc.timestamp(),
+        )
+
+    def _only_uri(self, extensions: x509.Extensions) -> str:
+        try:
+            names = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        except x509.ExtensionNotFound:
+            raise SvidRefused("no_spiffe_id") from None
+        if not self._own_names.isdisjoint(names.get_values_for_type(x509.DNSName)):
+            raise SvidRefused("certificate_names_the_authserver")
+        uris = names.get_values_for_type(x509.UniformResourceIdentifier)
+        if len(uris) != 1:
+            raise SvidRefused("not_exactly_one_uri")
+        return uris[0]
+
+
+def dns_names(pem: bytes) -> frozenset[str]:
+    """The DNS names of the first certificate in `pem`."""
+    leaf = x509.load_pem_x509_certificate(pem)
+    try:
+        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return frozenset()
+    return frozenset(names.get_values_for_type(x509.DNSName))
+
+
+def _check_usage(extensions: x509.Extensions) -> None:
+    try:
+        constraints = extensions.get_extension_for_class(x509.BasicConstraints)
+        if constraints.value.ca:
+            raise SvidRefused("certificate_of_a_ca")
+    except x509.ExtensionNotFound:
+        pass  # absent means that it is not a CA (RFC 5280 section 4.2.1.9)
+    try:
+        usage = extensions.get_extension_for_class(x509.KeyUsage)
+        purposes = extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except x509.ExtensionNotFound:
+        raise SvidRefused("key_usage_missing") from None
+    if not usage.critical or not usage.value.digital_signature:
+        raise SvidRefused("key_usage")
+    if usage.value.key_cert_sign or usage.value.crl_sign:
+        raise SvidRefused("certificate_may_sign_certificates")
+    if ExtendedKeyUsageOID.CLIENT_AUTH not in purposes:
+        raise SvidRefused("not_for_client_authentication")
+
+
+def _check_key(key: object) -> None:
+    match key:
+        case rsa.RSAPublicKey() if key.key_size >= _SMALLEST_RSA:
+            return
+        case ec.EllipticCurvePublicKey() if key.curve.name in _CURVES:
+            return
+        case ed25519.Ed25519PublicKey():
+            return
+    raise SvidRefused("weak_key")

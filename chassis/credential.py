@@ -245,6 +245,7 @@ class Reloading:
     ) -> None:
         self._name, self._build, self._files, self._on_reload = name, build, files, on_reload
         self._seen = self._state()
+        self._complaint = ""
         current, self.certificate = build()
         self.context = ReloadingContext(current)
         self.generation = 1
@@ -257,10 +258,12 @@ class Reloading:
         try:
             current, certificate = self._build()
         except CredentialFault as fault:
-            _log.warning("credential_kept", credential=self._name, problem=str(fault))
+            if self._complaint != str(fault):  # once, not with every poll
+                self._complaint = str(fault)
+                _log.warning("credential_kept", credential=self._name, problem=self._complaint)
             self._on_reload(False)
             return False
-        self._seen = state
+        self._seen, self._complaint = state, ""
         self.context.current, self.certificate = current, certificate
         self.generation += 1
         _log.info("credential_reloaded", credential=self._name, serial=certificate.serial)

@@ -14,6 +14,7 @@ import ssl
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Final, NoReturn
 
 from aiohttp import web
@@ -54,7 +55,10 @@ class BadConfiguration(Exception):
 
 @dataclass(frozen=True)
 class Listener:
-    """One address and what answers there. Port 0 takes a free one, named by `listening`."""
+    """One address and what answers there. Port 0 takes a free one, named by `listening`.
+
+    With `loopback_only` the process does not start on an address other machines can reach.
+    """
 
     name: str
     host: str
@@ -62,6 +66,7 @@ class Listener:
     serves: web.Application | web.Server
     tls: ssl.SSLContext | None = None
     keepalive_seconds: float = 75.0
+    loopback_only: bool = False
 
 
 def main(
@@ -151,9 +156,17 @@ async def _bind(listener: Listener, drain_seconds: float) -> web.BaseRunner:
     except OSError as refused:
         await runner.cleanup()
         raise StartFailed(_bind_problem(listener, refused)) from refused
+    if listener.loopback_only and not _on_loopback(runner):
+        await runner.cleanup()
+        raise StartFailed(f"{listener.name} listener: {listener.host} is not loopback")
     for host, port in sorted({address[:2] for address in runner.addresses}):
         _log.info("listening", listener=listener.name, host=host, port=port, tls=bool(listener.tls))
     return runner
+
+
+def _on_loopback(runner: web.BaseRunner) -> bool:
+    """Judged by what was bound, not by what was asked for."""
+    return all(ip_address(address[0]).is_loopback for address in runner.addresses)
 
 
 def _runner(listener: Listener, drain_seconds: float) -> web.BaseRunner:

@@ -1,0 +1,157 @@
+"""A sample MCP server whose tool acts as the signed-in user: what an author of one would write.
+
+`upstream_token` is all of Tokenward in it. The rest is what every MCP server with sign-in needs:
+it verifies the JWT its client sends and says, when there is none, where to get one.
+"""
+
+import asyncio
+import os
+from argparse import ArgumentParser, Namespace
+from contextlib import suppress
+
+import httpx2
+import jwt
+import uvicorn
+from mcp.server.auth.middleware.auth_context import get_access_token
+from mcp.server.auth.provider import AccessToken, TokenVerifier
+from mcp.server.auth.settings import AuthSettings
+from mcp.server.mcpserver import MCPServer
+from mcp.server.mcpserver.exceptions import ToolError
+from pydantic import AnyHttpUrl, BaseModel
+
+
+async def upstream_token(http: httpx2.AsyncClient, tokenward_url: str) -> str:
+    """The signed-in user's access token at the upstream; raises ToolError when there is none."""
+    caller = get_access_token()
+    assert caller is not None, "the SDK lets no request through without a verified JWT"
+    headers = {"Authorization": f"Bearer {caller.token}", "X-Tokenward": "1"}
+    answer = await http.post(f"{tokenward_url}/v1/token", headers=headers, json={})
+    if answer.is_error:
+        raise ToolError(answer.json()["error_description"])
+    return str(answer.json()["access_token"])
+
+
+class Account(BaseModel):
+    """Who the upstream says this user is."""
+
+    login: str
+    id: int
+    name: str
+
+
+def build(
+    http: httpx2.AsyncClient,
+    *,
+    name: str,
+    resource: str,
+    issuer: str,
+    scopes: list[str],
+    tokenward_url: str,
+    api: str,
+) -> MCPServer:
+    server: MCPServer = MCPServer(
+        name,
+        log_level="WARNING",
+        token_verifier=AuthserverTokens(issuer=issuer, resource=resource),
+        auth=AuthSettings(
+            issuer_url=AnyHttpUrl(issuer),
+            resource_server_url=AnyHttpUrl(resource),
+            required_scopes=scopes,
+            validate_token_resource=True,
+        ),
+    )
+
+    @server.tool()
+    async def whoami() -> Account:
+        """Say which account of the upstream this user has."""
+        headers = {"Authorization": f"Bearer {await upstream_token(http, tokenward_url)}"}
+        answer = await http.get(f"{api}/api/user", headers=headers)
+        if answer.is_error:
+            raise ToolError(f"the upstream API answered {answer.status_code}")
+        return Account.model_validate(answer.json())
+
+    return server
+
+
+class AuthserverTokens(TokenVerifier):
+    """Accepts the authserver's access tokens for this resource (RFC 9068) and nothing else."""
+
+    def __init__(self, *, issuer: str, resource: str) -> None:
+        self._issuer, self._resource = issuer, resource
+        self._keys = jwt.PyJWKClient(f"{issuer}/.well-known/jwks.json", timeout=5)
+
+    async def verify_token(self, token: str) -> AccessToken | None:
+        """None for a token that is not accepted.
+
+        Raises PyJWKClientConnectionError when the keys cannot be had: an outage must not look
+        like a bad token, which would send the user to sign in again.
+        """
+        try:
+            key = await asyncio.to_thread(self._keys.get_signing_key_from_jwt, token)
+            verified = jwt.decode_complete(
+                token,
+                key,
+                algorithms=["ES256"],
+                issuer=self._issuer,
+                audience=self._resource,
+                options={
+                    "strict_aud": True,
+                    "require": ["iss", "aud", "exp", "iat", "sub", "client_id", "tsid"],
+                },
+            )
+        except jwt.PyJWKClientConnectionError:
+            raise
+        except jwt.PyJWTError:
+            return None
+        if verified["header"].get("typ") != "at+jwt":
+            return None
+        claims = verified["payload"]
+        return AccessToken(
+            token=token,
+            client_id=claims["client_id"],
+            scopes=claims.get("scope", "").split(),
+            expires_at=claims["exp"],
+            resource=claims["aud"],
+            subject=claims["sub"],
+            claims={"iss": claims["iss"]},
+        )
+
+
+async def _serve(options: Namespace) -> None:
+    # The environment's proxies are not for loopback.
+    async with httpx2.AsyncClient(trust_env=False) as http:
+        server = build(
+            http,
+            name=options.name,
+            resource=options.resource,
+            issuer=options.issuer,
+            scopes=options.scopes.split(),
+            tokenward_url=os.environ["TOKENWARD_URL"],  # noqa: TID251 - set by the webhook
+            api=options.api,
+        )
+        await uvicorn.Server(
+            uvicorn.Config(
+                server.streamable_http_app(),
+                host="127.0.0.1",
+                port=options.port,
+                log_level="warning",
+                access_log=False,
+                timeout_graceful_shutdown=2,
+            )
+        ).serve()
+
+
+def _options() -> Namespace:
+    parser = ArgumentParser(prog="python -m demo.mcp_server", description=__doc__)
+    parser.add_argument("--name", required=True)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--resource", required=True, help="the URL clients know this server by")
+    parser.add_argument("--issuer", required=True, help="the authserver's issuer")
+    parser.add_argument("--scopes", default="mcp")
+    parser.add_argument("--api", required=True, help="the upstream's API")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    with suppress(KeyboardInterrupt):
+        asyncio.run(_serve(_options()))

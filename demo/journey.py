@@ -1,0 +1,127 @@
+"""Walks the main journey and checks what it promises; every check is printed as it is made."""
+
+import asyncio
+import time
+from contextlib import AsyncExitStack
+from typing import Any, Final
+
+from demo.findings import Findings
+from demo.gauges import Gauges
+from demo.layout import UPSTREAM_TOKEN_SECONDS, Layout, Server
+from demo.mcp_client import SignedIn, sign_in
+from demo.narration import Narrator
+from demo.upstream import USERS
+
+CONCURRENT_CALLS: Final = 8
+
+
+class Journey:
+    """Alice and Bob use the first server; the second one is the neighbour that must get nothing."""
+
+    def __init__(self, layout: Layout, gauges: Gauges, narrator: Narrator, findings: Findings):
+        self._layout, self._gauges = layout, gauges
+        self._tell, self._findings = narrator, findings
+        self._server, self._neighbour = layout.servers[:2]
+
+    async def walk(self) -> None:
+        async with AsyncExitStack() as stack:
+            alice = await self._sign_in("alice", stack)
+            expires_at = time.monotonic() + UPSTREAM_TOKEN_SECONDS
+            await self._second_call_stays_in_the_sidecar(alice)
+            bob = await self._sign_in("bob", stack)
+            await self._each_sees_their_own(alice, bob)
+            await self._neighbour_gets_nothing(alice)
+            await self._one_refresh_after_expiry(alice, expires_at)
+
+    async def _sign_in(self, username: str, stack: AsyncExitStack) -> SignedIn:
+        user = USERS[username]
+        self._tell.chapter(f"{user.name} connects an MCP client to {self._server.resource}")
+        signed_in = await stack.enter_async_context(
+            sign_in(
+                self._server.resource,
+                username=user.login,
+                password=user.password,
+                on_hop=self._tell.hop,
+            )
+        )
+        redeemed = (await self._gauges.upstream(username))["code_redemptions"]
+        self._findings.expect(redeemed == 1, f"{username} signed in upstream once", redeemed)
+        return signed_in
+
+    async def _second_call_stays_in_the_sidecar(self, alice: SignedIn) -> None:
+        self._tell.chapter("Alice calls the tool whoami twice")
+        account = await self._whoami("alice", alice)
+        hits = await self._gauges.cache_hits(self._server)
+        releases = await self._gauges.releases()
+        self._findings.expect(releases == 1, "the authserver released one token", releases)
+        again = await self._whoami("alice", alice)
+        more_hits = await self._gauges.cache_hits(self._server) - hits
+        more_releases = await self._gauges.releases() - releases
+        self._findings.expect(again == account, "both calls saw the same account", again)
+        self._findings.expect(
+            (more_hits, more_releases) == (1, 0),
+            "the second call was answered from the sidecar's memory, without the authserver",
+            f"{more_hits:.0f} hits, {more_releases:.0f} releases",
+        )
+
+    async def _each_sees_their_own(self, alice: SignedIn, bob: SignedIn) -> None:
+        self._tell.chapter("Each user sees their own account")
+        for username, signed_in in (("alice", alice), ("bob", bob)):
+            await self._whoami(username, signed_in)
+
+    async def _whoami(self, username: str, signed_in: SignedIn) -> dict[str, Any]:
+        user, begun = USERS[username], time.perf_counter()
+        account = await signed_in.whoami()
+        self._tell.line(f"whoami took {(time.perf_counter() - begun) * 1000:.0f} ms")
+        own = {"login": user.login, "id": user.id, "name": user.name}
+        self._findings.expect(account == own, f"whoami says {username}", account)
+        return account
+
+    async def _neighbour_gets_nothing(self, alice: SignedIn) -> None:
+        name = self._neighbour.name
+        self._tell.chapter(f"The sidecar of {name} presents Alice's JWT, which is not for {name}")
+        status, answer = await self._ask_sidecar(self._neighbour, alice.jwt)
+        self._findings.expect(
+            (status, answer.get("error")) == (401, "invalid_token"),
+            f"the sidecar of {name} answers 401 invalid_token",
+            f"{status} {answer.get('error')}",
+        )
+        self._findings.expect("access_token" not in answer, f"{name} got no token")
+        status, answer = await self._ask_sidecar(self._server, alice.jwt)
+        self._findings.expect(
+            status == 200 and "access_token" in answer,
+            f"the same JWT opens the sidecar of {self._server.name}",
+            f"{status} {answer.get('error')}",
+        )
+
+    async def _ask_sidecar(self, server: Server, jwt: str) -> tuple[int, dict[str, Any]]:
+        headers = {"Authorization": f"Bearer {jwt}", "X-Tokenward": "1"}
+        url = f"{server.sidecar}/v1/token"
+        async with self._gauges.http.post(url, headers=headers, json={}) as answer:
+            return answer.status, await answer.json()
+
+    async def _one_refresh_after_expiry(self, alice: SignedIn, expires_at: float) -> None:
+        wait = max(0.0, expires_at - time.monotonic()) + 0.5
+        self._tell.chapter(
+            f"{wait:.0f} s later Alice's upstream token, good for {UPSTREAM_TOKEN_SECONDS} s, "
+            f"has expired; she makes {CONCURRENT_CALLS} calls at once"
+        )
+        await asyncio.sleep(wait)
+        before = await self._gauges.upstream("alice")
+        begun = time.perf_counter()
+        accounts = await asyncio.gather(*(alice.whoami() for _ in range(CONCURRENT_CALLS)))
+        self._tell.line(f"all answered after {(time.perf_counter() - begun) * 1000:.0f} ms")
+        after = await self._gauges.upstream("alice")
+        logins = [account["login"] for account in accounts]
+        self._findings.expect(
+            logins == ["alice"] * CONCURRENT_CALLS, "every call saw Alice's account", logins
+        )
+        self._findings.expect(
+            (before["refreshes"], after["refreshes"]) == (0, 1),
+            "the refresh token went upstream exactly once",
+            f"{before['refreshes']} before, {after['refreshes']} after",
+        )
+        reuses = after["reuse_detections"]
+        self._findings.expect(reuses == 0, "no spent refresh token was presented", reuses)
+        bobs = (await self._gauges.upstream("bob"))["refreshes"]
+        self._findings.expect(bobs == 0, "Bob's tokens were left alone", bobs)

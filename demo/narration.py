@@ -1,0 +1,55 @@
+"""Tells each hop of the journey in plain words, with its timing."""
+
+from collections.abc import Callable
+from typing import Final
+from urllib.parse import urlsplit
+
+from demo.browser import Hop
+from demo.layout import UPSTREAM, Layout
+
+# (who answers, path, status) -> what just happened; a status of 0 stands for any other.
+_WORDS: Final = {
+    ("mcp", "/mcp", 401): "needs a token, and says where to read about it",
+    ("mcp", "/mcp", 0): "answers its signed-in client",
+    ("mcp", "/.well-known/oauth-protected-resource/mcp", 200): "names its authorization server",
+    ("authserver", "/.well-known/oauth-authorization-server", 200): "describes its endpoints",
+    ("authserver", "/oauth/register", 201): "registers the client",
+    ("authserver", "/oauth/authorize", 200): "asks the user; nothing has gone upstream yet",
+    ("authserver", "/oauth/consent", 303): "has the user's consent and sends them upstream",
+    ("authserver", "/oauth/consent", 302): "has the user's consent and sends them upstream",
+    ("authserver", f"/oauth/callback/{UPSTREAM}", 303): "keeps the upstream's tokens, sealed",
+    ("authserver", f"/oauth/callback/{UPSTREAM}", 302): "keeps the upstream's tokens, sealed",
+    ("authserver", "/oauth/token", 200): "gives the client a JWT for this one MCP server",
+    ("upstream", "/authorize", 200): "shows its login page",
+    ("upstream", "/login", 303): "has checked the password and sends a code back",
+}
+
+
+class Narrator:
+    """Numbers the hops of one chapter and prints each as it happens."""
+
+    def __init__(self, layout: Layout, say: Callable[[str], None] = print) -> None:
+        self._say = say
+        self._number = 0
+        self._roles = {urlsplit(layout.issuer).netloc: ("authserver", "authserver")}
+        self._roles[urlsplit(layout.upstream).netloc] = ("upstream", "upstream")
+        for server in layout.servers:
+            self._roles[urlsplit(server.resource).netloc] = ("mcp", f"MCP server {server.name}")
+
+    def chapter(self, title: str) -> None:
+        self._number = 0
+        self._say(f"\n{title}")
+
+    def line(self, text: str) -> None:
+        self._say(f"     {text}")
+
+    def hop(self, hop: Hop) -> None:
+        self._number += 1
+        url = urlsplit(hop.url)
+        role, name = self._roles.get(url.netloc, ("", url.netloc))
+        words = _WORDS.get((role, url.path, hop.status), _WORDS.get((role, url.path, 0), "answers"))
+        request = f"{hop.method} {url.path}"
+        self._say(
+            f"{self._number:>4} {hop.seconds * 1000:6.0f} ms  {request:<55} {hop.status}  "
+            f"{name} {words}"
+        )

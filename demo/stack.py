@@ -1,0 +1,63 @@
+"""Starts everything one run needs, each part as its own process, and says when all are ready."""
+
+from demo.layout import CLIENT_ID, SCOPE, UPSTREAM_TOKEN_SECONDS, Layout, Server
+from demo.processes import Processes
+
+
+async def start(layout: Layout, processes: Processes) -> None:
+    """Raises ProcessFailed when a part does not come up."""
+    await _start_upstream(layout, processes)
+    await processes.start("authserver", "authserver", "--config", str(layout.config))
+    for server in layout.servers:
+        await _start_sidecar(layout, server, processes)
+        await _start_mcp_server(layout, server, processes)
+    probes = {
+        "upstream": f"{layout.upstream}/.well-known/openid-configuration",
+        "authserver": f"{layout.ops}/readyz",
+    }
+    for server in layout.servers:
+        probes[f"sidecar-{server.name}"] = f"{server.ops}/readyz"
+        probes[f"mcp-{server.name}"] = server.resource_metadata
+    for name, url in probes.items():
+        await processes.ready(name, url)
+
+
+async def _start_upstream(layout: Layout, processes: Processes) -> None:
+    await processes.start(
+        "upstream",
+        "demo.upstream",
+        f"--port={layout.upstream_port}",
+        f"--client-id={CLIENT_ID}",
+        f"--client-secret-file={layout.client_secret}",
+        f"--redirect-uri={layout.callback}",
+        f"--access-token-lifetime={UPSTREAM_TOKEN_SECONDS}",
+    )
+
+
+async def _start_sidecar(layout: Layout, server: Server, processes: Processes) -> None:
+    environment = {
+        "TOKENWARD_AUTHSERVER_URL": layout.internal,
+        "TOKENWARD_AUTHSERVER_CA_FILE": str(layout.server_ca),
+        "TOKENWARD_CREDENTIAL_DIR": str(server.credential),
+        "TOKENWARD_SPIFFE_ID": server.spiffe_id,
+        "TOKENWARD_RESOURCE": server.resource,
+        "TOKENWARD_ISSUER": layout.issuer,
+        "TOKENWARD_SCOPES": SCOPE,
+        "TOKENWARD_PORT": str(server.sidecar_port),
+        "TOKENWARD_OPS_PORT": str(server.ops_port),
+    }
+    await processes.start(f"sidecar-{server.name}", "sidecar", environment=environment)
+
+
+async def _start_mcp_server(layout: Layout, server: Server, processes: Processes) -> None:
+    await processes.start(
+        f"mcp-{server.name}",
+        "demo.mcp_server",
+        f"--name={server.name}",
+        f"--port={server.mcp_port}",
+        f"--resource={server.resource}",
+        f"--issuer={layout.issuer}",
+        f"--scopes={SCOPE}",
+        f"--api={layout.upstream}",
+        environment={"TOKENWARD_URL": server.sidecar},
+    )

@@ -6,7 +6,6 @@ together and gives nobody a handle.
 
 import hashlib
 import hmac
-from collections.abc import Callable
 
 from chassis.logs import Log
 
@@ -14,12 +13,12 @@ _log = Log("audit")
 
 
 class Audit:
-    def __init__(self, log_secret: Callable[[], bytes]) -> None:
+    def __init__(self, log_secret: bytes) -> None:
         self._log_secret = log_secret
 
     def hashed(self, identifier: str) -> str:
         """A keyed hash of an identifier: 96 bits of HMAC-SHA-256 in hexadecimal."""
-        digest = hmac.new(self._log_secret(), identifier.encode(), hashlib.sha256)
+        digest = hmac.new(self._log_secret, identifier.encode(), hashlib.sha256)
         return digest.hexdigest()[:24]
 
     def release(self, **facts: object) -> None:

@@ -4,7 +4,7 @@ Until client and redirect URI are known to belong together an error is a page of
 it goes back to the client (RFC 6749 section 4.1.2.1).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -46,7 +46,7 @@ class Authorize:
     def __init__(
         self,
         clients: ClientDirectory,
-        resources: Callable[[], ResourceMap],
+        resources: ResourceMap,
         transactions: Transactions,
         clock: Clock,
         new_handle: NewHandle,
@@ -85,7 +85,7 @@ class Authorize:
 
     def _resource(self, fields: Mapping[str, str]) -> Resource:
         asked = fields.get("resource")
-        resource = self._resources().asked_for(asked) if asked else None
+        resource = self._resources.asked_for(asked) if asked else None
         if resource is None:
             raise InvalidTarget("unknown_resource" if asked else "no_resource", _NO_RESOURCE)
         return resource

@@ -1,6 +1,6 @@
 """The upstream's answer: redeem its code, store what it gave, send the user back with our code."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 from authserver.consent import NOT_YOUR_SIGN_IN
@@ -33,7 +33,7 @@ class Callback:
         self,
         issuer: str,
         legs: Legs,
-        resources: Callable[[], ResourceMap],
+        resources: ResourceMap,
         transactions: Transactions,
         sign_ins: SignIns,
         clock: Clock,
@@ -99,7 +99,7 @@ class Callback:
 
     async def _complete(self, transaction: Transaction) -> str:
         request, now, code = transaction.request, int(self._clock()), self._new_handle()
-        resource = self._resources().get(request.resource)
+        resource = self._resources.get(request.resource)
         if resource is None:
             raise InvalidTarget("resource_gone")
         session = Session(

@@ -44,7 +44,7 @@ class Endings:
         await asyncio.gather(*self._revoking)
 
     async def _revoke(self, purged: Connection) -> None:
-        upstream = self._upstreams().get(purged.key.upstream)
+        upstream = self._upstreams.get(purged.key.upstream)
         if upstream is None:
             return
         try:

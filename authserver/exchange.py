@@ -8,7 +8,6 @@ obtain, then freshness. A caller that is not the owner gets the same answer what
 import base64
 import hashlib
 import hmac
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -57,7 +56,7 @@ class Exchange:
     def __init__(
         self,
         tokens: AccessTokens,
-        resources: Callable[[], ResourceMap],
+        resources: ResourceMap,
         connections: Connections,
         refreshing: Refreshing,
         rejections: RateLimit,
@@ -90,7 +89,7 @@ class Exchange:
             raise NotAcceptable(f"jwt_{refused}") from None
 
     def _owned(self, caller: Workload, claims: VerifiedClaims) -> Resource:
-        resource = self._resources().get(claims.audience)
+        resource = self._resources.get(claims.audience)
         if resource is None:
             raise NotAcceptable("unknown_resource")
         if not _same(resource.owner, caller):

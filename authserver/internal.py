@@ -9,7 +9,6 @@ import json
 import ssl
 import time
 from collections import OrderedDict
-from collections.abc import Callable
 from typing import Any, Final
 
 from aiohttp import web
@@ -39,7 +38,7 @@ _log = Log("internal")
 
 ROUTE: Final = "/internal/token-exchange"
 GRANT_TYPE: Final = "urn:ietf:params:oauth:grant-type:token-exchange"
-ACCESS_TOKEN_TYPE: Final = "urn:ietf:params:oauth:token-type:access_token"
+ACCESS_TOKEN_TYPE: Final = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - a URN
 _SUBJECT_TYPES: Final = ("urn:ietf:params:oauth:token-type:jwt", ACCESS_TOKEN_TYPE)
 _FORM: Final = "application/x-www-form-urlencoded"
 _FIELDS: Final = frozenset(
@@ -67,7 +66,8 @@ class Internal:
         self,
         exchange: Exchange,
         svids: SvidReader,
-        policy: Callable[[], tuple[AllowedWorkloads, DeniedCertificates]],
+        allowed: AllowedWorkloads,
+        denied: DeniedCertificates,
         releases: RateLimit,
         failures: RateLimit,
         audit: Audit,
@@ -75,7 +75,8 @@ class Internal:
         clock: Clock,
         new_handle: NewHandle,
     ) -> None:
-        self._exchange, self._svids, self._policy = exchange, svids, policy
+        self._exchange, self._svids = exchange, svids
+        self._allowed, self._denied = allowed, denied
         self._releases, self._failures = releases, failures
         self._audit, self._metrics = audit, metrics
         self._clock, self._new_handle = clock, new_handle
@@ -151,12 +152,11 @@ class Internal:
 
     def _check_admitted(self, svid: Svid, now: float) -> None:
         """On every request: a connection outlives certificates and policies."""
-        allowed, denied = self._policy()
         if not svid.valid(now):
             raise InvalidClient("certificate_not_valid_now")
-        if svid.serial in denied.serials or svid.spiffe_id in denied.spiffe_ids:
+        if svid.serial in self._denied.serials or svid.spiffe_id in self._denied.spiffe_ids:
             raise ForbiddenClient("certificate_denied")
-        if not allowed.admit(svid.workload):
+        if not self._allowed.admit(svid.workload):
             raise ForbiddenClient("workload_not_allowed")
 
     def _refused(self, refusal: ProtocolError, facts: dict[str, Any]) -> web.Response:

@@ -1,6 +1,6 @@
 """Sending the user to an upstream: one leg of a sign-in, bound to the browser and single use."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from urllib.parse import quote
 
@@ -12,7 +12,7 @@ from authserver.storage.transactions import Transactions
 from authserver.upstream.contract import Unavailable, Upstream
 from chassis.clock import Clock
 
-Upstreams = Callable[[], Mapping[str, Upstream]]
+Upstreams = Mapping[str, Upstream]
 
 
 class Legs:
@@ -33,7 +33,7 @@ class Legs:
 
     def upstream(self, name: str) -> Upstream:
         """Raises Unavailable for an upstream that is no longer configured."""
-        found = self._upstreams().get(name)
+        found = self._upstreams.get(name)
         if found is None:
             raise Unavailable("upstream_not_configured")
         return found

@@ -7,7 +7,7 @@ not exist on this listener.
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -35,7 +35,7 @@ from authserver.redirects import answer_url
 from authserver.registration import Registration
 from authserver.resources import ResourceMap
 from authserver.revocation import Revocation
-from authserver.settings import Upstream
+from authserver.settings import AnyUpstream
 from authserver.storage.database import StorageDown
 from authserver.storage.sealing import SealBroken
 from authserver.token_endpoint import TokenEndpoint
@@ -80,8 +80,8 @@ class Public:
         issuer: str,
         flows: Flows,
         keys: SigningKeys,
-        resources: Callable[[], ResourceMap],
-        upstreams: Callable[[], dict[str, Upstream]],
+        resources: ResourceMap,
+        upstreams: Mapping[str, AnyUpstream],
         metrics: Metrics,
         new_handle: NewHandle,
     ) -> None:
@@ -123,7 +123,7 @@ class Public:
     async def _metadata(self, request: web.Request) -> web.Response:
         registration = self._flows.registration is not None
         found = metadata.document(
-            self._issuer, self._resources(), self._keys, registration=registration
+            self._issuer, self._resources, self._keys, registration=registration
         )
         return _json(found, cache=_CACHED)
 
@@ -133,8 +133,7 @@ class Public:
     async def _authorize(self, request: web.Request) -> web.Response:
         browser = self._cookie.read_or_new(request)
         question = await self._flows.authorize.ask(_query(request), browser)
-        configured = self._upstreams()
-        asked = [configured[name] for name in question.resource.upstreams if name in configured]
+        asked = [self._upstreams[name] for name in question.resource.upstreams]
         response = _page(self._pages.consent(question, asked))
         self._cookie.set_on(response, browser)
         return response

@@ -112,7 +112,7 @@ class Refreshing:
             _log.failure("refresh_broke_off", error)
 
     async def _refresh(self, found: Connection) -> Connection:
-        upstream = self._upstreams().get(found.key.upstream)
+        upstream = self._upstreams.get(found.key.upstream)
         if upstream is None:
             raise Unavailable("upstream_not_configured")
         while True:

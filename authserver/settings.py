@@ -214,7 +214,8 @@ class OAuth2Upstream(_Upstream):
     revocation_endpoint: WebUrl | None = None
 
 
-Upstream = Annotated[OidcUpstream | OAuth2Upstream, Field(discriminator="type")]
+AnyUpstream = OidcUpstream | OAuth2Upstream
+Upstream = Annotated[AnyUpstream, Field(discriminator="type")]
 
 
 class WorkloadName(_Model):

@@ -1,6 +1,6 @@
 """The token endpoint: `authorization_code` and `refresh_token`. No upstream is ever asked here."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from authserver import pkce
@@ -38,7 +38,7 @@ class TokenEndpoint:
         sessions: Sessions,
         endings: Endings,
         tokens: AccessTokens,
-        resources: Callable[[], ResourceMap],
+        resources: ResourceMap,
         lifetimes: Lifetimes,
         clock: Clock,
         new_handle: NewHandle,
@@ -126,7 +126,7 @@ class TokenEndpoint:
         asked = fields.get("resource")
         if asked is None:
             return
-        resource = self._resources().asked_for(asked)
+        resource = self._resources.asked_for(asked)
         if resource is None or resource.url != bound:
             raise InvalidTarget("other_resource", "resource is not the one that was granted")
 

@@ -1,0 +1,131 @@
+# ruff: noqa: TID251 - the environment is cleaned before the first import that reads it
+"""`python -m sidecar`: builds everything from the environment and runs it; the only wiring."""
+
+import os
+
+from sidecar.surroundings import on_node_network, shed
+
+if __name__ == "__main__":
+    shed(os.environ)
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import Final
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+
+from chassis import clock, logs, run
+from chassis.clock import Clock
+from chassis.probes import Readiness, new_registry, ops_handler
+from sidecar.app import LocalApi
+from sidecar.broker import Broker
+from sidecar.exchange_client import ExchangeClient
+from sidecar.local_server import LocalServer
+from sidecar.metrics import Metrics
+from sidecar.own_credential import CREDENTIAL, OwnCredential
+from sidecar.protected_resource import ProtectedResource
+from sidecar.settings import Settings, read_settings
+
+HOUSEKEEPING_SECONDS: Final = 2.0
+
+# aiohttp spends this up to twice on a request that hangs; the process has to be gone in 2 s.
+DRAIN_SECONDS: Final = 0.8
+GIVE_UP_SECONDS: Final = 1.2
+
+_log = logs.Log("main")
+
+
+@dataclass(frozen=True)
+class Sidecar:
+    """One sidecar, put together and not yet listening."""
+
+    local: LocalServer
+    readiness: Readiness
+    registry: CollectorRegistry
+    credential: OwnCredential
+    client: ExchangeClient
+    broker: Broker
+
+    async def keep_house(self) -> None:
+        """What has to be done every few seconds, whether or not anybody calls."""
+        self.credential.poll()
+        self.local.close_stalled()
+        self.broker.sweep()
+        await self.client.renew()
+
+    async def close(self) -> None:
+        self.broker.give_up()
+        await self.client.close()
+
+
+def assemble(
+    settings: Settings, *, now: Clock = time.monotonic, wall: Clock = clock.wall
+) -> Sidecar:
+    """Build a sidecar inside a running loop: `now` times what we hold, `wall` certificates."""
+    readiness, registry = Readiness("listening", CREDENTIAL), new_registry()
+    metrics = Metrics(registry)
+    credential = OwnCredential(
+        settings.credential,
+        settings.authserver_ca,
+        settings.spiffe_id,
+        readiness=readiness,
+        metrics=metrics,
+        wall=wall,
+    )
+    client = ExchangeClient(settings.authserver_url, credential, metrics, now=now)
+    broker = Broker(client.exchange, ttl_max=settings.cache_ttl_max, now=now, metrics=metrics)
+    resource = ProtectedResource(settings.resource, settings.issuer, settings.scopes)
+    api = LocalApi(broker, resource, metrics, now=now)
+    loop = asyncio.get_running_loop()
+    local = LocalServer(
+        api.answer,
+        api.malformed,
+        now=now,
+        on_drain=lambda: loop.call_later(GIVE_UP_SECONDS, broker.give_up),
+    )
+    return Sidecar(local, readiness, registry, credential, client, broker)
+
+
+async def main() -> None:
+    """The life of the process."""
+    logs.configure("sidecar")
+    settings = read_settings(os.environ)
+    logs.configure("sidecar", settings.log_level)
+    if on_node_network(os.environ):
+        raise run.StartFailed("this pod uses its node's network: others would reach our loopback")
+    sidecar = assemble(settings)
+    house = asyncio.create_task(_keep_house(sidecar))
+    try:
+        await run.serve(
+            [local_listener(sidecar, settings.port)],
+            ops=run.Listener("ops", "0.0.0.0", settings.ops_port, _ops(sidecar)),
+            readiness=sidecar.readiness,
+            drain_seconds=DRAIN_SECONDS,
+        )
+    finally:
+        house.cancel()
+        await sidecar.close()
+
+
+def local_listener(sidecar: Sidecar, port: int) -> run.Listener:
+    return run.Listener("local", "127.0.0.1", port, sidecar.local, loopback_only=True)
+
+
+def _ops(sidecar: Sidecar) -> web.Server:
+    handler = ops_handler(sidecar.readiness, sidecar.registry)
+    return web.Server(handler, access_log=None)
+
+
+async def _keep_house(sidecar: Sidecar) -> None:
+    while True:
+        await asyncio.sleep(HOUSEKEEPING_SECONDS)
+        try:
+            await sidecar.keep_house()
+        except Exception as bug:  # noqa: BLE001 - without this task certificates would run out
+            _log.failure("housekeeping_failed", bug)
+
+
+if __name__ == "__main__":
+    run.main(main)

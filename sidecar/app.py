@@ -1,0 +1,151 @@
+"""The local API: guard, parse, ask the broker, and render whatever comes of it."""
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from aiohttp import web
+from multidict import CIMultiDict
+
+from chassis.logs import Log, request_scope
+from sidecar.asking import MAX_BODY_BYTES, Ask, has_jwt_shape, read_ask, read_bearer
+from sidecar.broker import Broker
+from sidecar.guard import refuse_caller, refuse_token_call
+from sidecar.lease import Lease
+from sidecar.metrics import Metrics
+from sidecar.protected_resource import ProtectedResource
+from sidecar.refusals import (
+    FORBIDDEN_CALLER,
+    INVALID_REQUEST,
+    INVALID_TOKEN,
+    NO_SUCH_ROUTE,
+    NO_TOKEN,
+    TEMPORARILY_UNAVAILABLE,
+    Refusal,
+)
+
+_log = Log("local_api")
+
+TOKEN_ROUTE: Final = "/v1/token"  # noqa: S105 - a path
+BODY_SECONDS: Final = 10.0
+
+_HEADERS: Final = CIMultiDict(
+    {"Content-Type": "application/json", "Cache-Control": "no-store", "Server": "tokenward"}
+)
+
+
+class _Call(NamedTuple):
+    """A well-formed call that memory did not answer."""
+
+    unverified_jwt: str
+    ask: Ask
+
+
+class LocalApi:
+    """Answers the programs of this pod; `now` is a monotonic clock in seconds."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        resource: ProtectedResource,
+        metrics: Metrics,
+        *,
+        now: Callable[[], float],
+        body_seconds: float = BODY_SECONDS,
+    ) -> None:
+        self._broker, self._resource, self._metrics = broker, resource, metrics
+        self._now, self._body_seconds = now, body_seconds
+
+    async def answer(self, request: web.BaseRequest) -> web.Response:
+        """The handler of every request on the local listener."""
+        started = self._now()
+        found = await self._look(request)
+        if isinstance(found, Lease):
+            result, response = "ok", _ok(found.body(started))
+        else:
+            result, response = await self._answer_slowly(found)
+        self._metrics.answered(result, self._now() - started)
+        return response
+
+    def malformed(self) -> web.Response:
+        """The answer to bytes that are no request."""
+        self._metrics.answered(INVALID_REQUEST.error, 0.0)
+        return self._refuse(INVALID_REQUEST.because("not_http"), secrets.token_hex(8))
+
+    async def _look(self, request: web.BaseRequest) -> Lease | bytes | _Call | Refusal:
+        """Everything that needs no other process; the path of a token in memory."""
+        headers, target = request.headers, request.raw_path
+        bound = request.protocol.sockname
+        port = bound[1] if isinstance(bound, tuple) else 0  # 0: the caller has gone
+        refused = refuse_caller(headers, target, port)
+        if refused is not None:
+            return refused
+        if target != TOKEN_ROUTE:
+            return self._elsewhere(request.method, target)
+        refused = refuse_token_call(headers, request.method)
+        if refused is not None:
+            return refused
+        unverified_jwt = read_bearer(headers.get("Authorization"))
+        if isinstance(unverified_jwt, Refusal):
+            return unverified_jwt
+        content = request.content
+        body = content.read_nowait() if content.is_eof() else await self._read_body(request)
+        ask = read_ask(body) if isinstance(body, bytes) else body
+        if isinstance(ask, Refusal):
+            return ask
+        return self._broker.recall(unverified_jwt, ask) or _Call(unverified_jwt, ask)
+
+    def _elsewhere(self, method: str, target: str) -> bytes | Refusal:
+        path = target.partition("?")[0]
+        if method in ("GET", "HEAD") and path in self._resource.paths:
+            return self._resource.document
+        return NO_SUCH_ROUTE.because("route")
+
+    async def _read_body(self, request: web.BaseRequest) -> bytes | Refusal:
+        """The body of a caller that has not sent all of it yet."""
+        if request.headers.get("Expect", "").lower() == "100-continue":
+            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        body = bytearray()
+        try:
+            async with asyncio.timeout(self._body_seconds):
+                while len(body) <= MAX_BODY_BYTES and (chunk := await request.content.readany()):
+                    body += chunk
+        except TimeoutError:
+            return INVALID_REQUEST.because("body_too_slow")
+        except (OSError, web.RequestPayloadError):
+            return INVALID_REQUEST.because("body_broken_off")
+        return bytes(body)
+
+    async def _answer_slowly(self, found: bytes | _Call | Refusal) -> tuple[str, web.Response]:
+        if isinstance(found, bytes):
+            return "ok", _ok(found)
+        request_id = secrets.token_hex(8)
+        with request_scope(request_id):
+            outcome = await self._obtain(found) if isinstance(found, _Call) else found
+            if isinstance(outcome, Lease):
+                return "ok", _ok(outcome.body(self._now()))
+            return outcome.error, self._refuse(outcome, request_id)
+
+    async def _obtain(self, call: _Call) -> Lease | Refusal:
+        # Only here: what memory knows by its hash was accepted before, so it had the shape.
+        if not has_jwt_shape(call.unverified_jwt):
+            return INVALID_TOKEN.because("not_a_jwt")
+        try:
+            return await self._broker.obtain(call.unverified_jwt, call.ask)
+        except Exception as bug:  # noqa: BLE001 - the edge: the caller gets an answer all the same
+            _log.failure("unexpected_failure", bug)
+            return TEMPORARILY_UNAVAILABLE.because("unexpected_failure")
+
+    def _refuse(self, refusal: Refusal, request_id: str) -> web.Response:
+        say = _log.warning if refusal.error == FORBIDDEN_CALLER.error else _log.info
+        say("refused", error=refusal.error, reason=refusal.reason, request_id=request_id)
+        headers = CIMultiDict(_HEADERS, **refusal.headers)
+        if refusal.status == 401:
+            error = None if refusal == NO_TOKEN else "invalid_token"
+            headers["WWW-Authenticate"] = self._resource.challenge(error, refusal.description)
+        return web.Response(status=refusal.status, body=refusal.body(request_id), headers=headers)
+
+
+def _ok(body: bytes) -> web.Response:
+    return web.Response(body=body, headers=_HEADERS)

@@ -1,0 +1,98 @@
+"""What one call asks for, read strictly from its `Authorization` header and its JSON body."""
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sidecar.lease import fingerprint
+from sidecar.refusals import INVALID_REQUEST, INVALID_TOKEN, NO_TOKEN, Refusal
+
+MAX_JWT_BYTES: Final = 8 * 1024
+MAX_BODY_BYTES: Final = 16 * 1024
+MAX_MIN_TTL: Final = 600
+
+_JWT: Final = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+){2}", re.ASCII)
+_UPSTREAM: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", re.ASCII)
+_ACCESS_TOKEN: Final = re.compile(r"[\x21-\x7e]+", re.ASCII)  # RFC 6749 appendix A.12
+_MEMBERS: Final = frozenset({"upstream", "min_ttl", "rejected_token"})
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A token of `upstream` (None: the only one there is) that lives for `min_ttl` seconds more.
+
+    `rejected` is the fingerprint of an access token the upstream's API refused.
+    """
+
+    upstream: str | None = None
+    min_ttl: int = 0
+    rejected: str | None = None
+
+
+_PLAIN_ASK: Final = Ask()
+
+
+def is_upstream_name(text: object) -> bool:
+    return isinstance(text, str) and _UPSTREAM.fullmatch(text) is not None
+
+
+def is_access_token(text: object) -> bool:
+    return isinstance(text, str) and _ACCESS_TOKEN.fullmatch(text) is not None
+
+
+def has_jwt_shape(text: str) -> bool:
+    """Three parts of base64url; whether it means anything is for the authserver to say."""
+    return _JWT.fullmatch(text) is not None
+
+
+def read_bearer(authorization: str | None) -> str | Refusal:
+    """The unverified JWT of an `Authorization: Bearer` header; its shape is not looked at."""
+    if authorization is None:
+        return NO_TOKEN.because("no_authorization")
+    scheme, _, unverified_jwt = authorization.partition(" ")
+    if scheme.lower() != "bearer" or not unverified_jwt:
+        return NO_TOKEN.because("no_bearer")
+    if len(unverified_jwt) > MAX_JWT_BYTES:
+        return INVALID_TOKEN.because("jwt_too_long")
+    return unverified_jwt
+
+
+def read_ask(body: bytes) -> Ask | Refusal:
+    """The JSON body of `POST /v1/token`."""
+    if body == b"{}":
+        return _PLAIN_ASK
+    if len(body) > MAX_BODY_BYTES:
+        return INVALID_REQUEST.because("body_too_long")
+    try:
+        members = _STRICT_JSON.decode(body.decode())
+    except (ValueError, RecursionError):
+        return INVALID_REQUEST.because("body_not_json")
+    if not isinstance(members, dict) or not members.keys() <= _MEMBERS:
+        return INVALID_REQUEST.because("body_members")
+    upstream = members.get("upstream")
+    min_ttl = members.get("min_ttl", 0)
+    rejected = members.get("rejected_token")
+    if "upstream" in members and not is_upstream_name(upstream):
+        return INVALID_REQUEST.because("upstream")
+    # `type` and not isinstance: true and false are integers to Python.
+    if type(min_ttl) is not int or not 0 <= min_ttl <= MAX_MIN_TTL:
+        return INVALID_REQUEST.because("min_ttl")
+    if "rejected_token" in members and not is_access_token(rejected):
+        return INVALID_REQUEST.because("rejected_token")
+    return Ask(upstream, min_ttl, None if rejected is None else fingerprint(rejected))
+
+
+def members_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object whose names are all different; two readers of any other may disagree."""
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise ValueError("a member stands twice")
+    return members
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+_STRICT_JSON: Final = json.JSONDecoder(object_pairs_hook=members_once, parse_constant=_no_constant)

@@ -1,0 +1,99 @@
+"""What the authserver's answer means: a token whose every member was checked, or a refusal.
+
+Nothing of the answer is trusted beyond contract: it is remembered, and handed to the caller.
+"""
+
+import json
+from typing import Any, Final
+
+from sidecar.asking import is_access_token, is_upstream_name, members_once
+from sidecar.lease import Token
+from sidecar.refusals import (
+    INVALID_TOKEN,
+    RATE_LIMITED,
+    REAUTHENTICATION_REQUIRED,
+    TEMPORARILY_UNAVAILABLE,
+    UNKNOWN_UPSTREAM,
+    Refusal,
+)
+
+ACCESS_TOKEN_TYPE: Final = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105
+
+_MAX_SECONDS: Final = 10 * 365 * 86_400
+_MAX_RETRY_AFTER: Final = 3_600
+
+# A release never carries these; one that does comes from a broken server, or from no server of
+# ours. Members we do not know are left alone: a newer authserver may send them.
+_NEVER_RELEASED: Final = frozenset({"refresh_token", "id_token", "client_secret"})
+
+_DENIED: Final = {
+    "invalid_request": INVALID_TOKEN,
+    "invalid_grant": REAUTHENTICATION_REQUIRED,
+    "invalid_target": UNKNOWN_UPSTREAM,
+}
+
+
+def read_answer(
+    status: int, content_type: str, retry_after: str | None, body: bytes, *, asked: str | None
+) -> Token | Refusal:
+    """Read one HTTP answer to an exchange that asked for the upstream `asked`."""
+    seconds = _retry_after(retry_after)
+    match status:
+        case 429:
+            return RATE_LIMITED.because("rate_limited", retry_after=seconds)
+        case 503:
+            return TEMPORARILY_UNAVAILABLE.because("unavailable", retry_after=seconds)
+        case 401 | 403:
+            return TEMPORARILY_UNAVAILABLE.because("identity_refused")
+    members = _members(content_type, body)
+    if status == 200:
+        return _token(members, asked)
+    denied = _DENIED.get(str(members.get("error"))) if status == 400 else None
+    if denied is not None:
+        return denied.because("denied")
+    return TEMPORARILY_UNAVAILABLE.because("unexpected_answer")
+
+
+def _token(members: dict[str, Any], asked: str | None) -> Token | Refusal:
+    for name, holds in (
+        ("access_token", is_access_token(members.get("access_token"))),
+        ("issued_token_type", members.get("issued_token_type") == ACCESS_TOKEN_TYPE),
+        ("token_type", str(members.get("token_type")).lower() == "bearer"),
+        ("upstream", is_upstream_name(members.get("upstream"))),
+        ("upstream", asked in (None, members.get("upstream"))),
+        ("scope", isinstance(members.get("scope", ""), str)),
+        ("expires_in", _is_seconds(members.get("expires_in", 1), at_least=1)),
+        ("cache_ttl", _is_seconds(members.get("cache_ttl"), at_least=0)),
+        ("secret", _NEVER_RELEASED.isdisjoint(members)),
+    ):
+        if not holds:
+            return TEMPORARILY_UNAVAILABLE.because(f"bad_answer_{name}")
+    return Token(
+        access_token=members["access_token"],
+        upstream=members["upstream"],
+        cache_ttl=members["cache_ttl"],
+        expires_in=members.get("expires_in"),
+        scope=members.get("scope"),
+    )
+
+
+def _members(content_type: str, body: bytes) -> dict[str, Any]:
+    """The members of a JSON object; of anything else, none."""
+    if content_type != "application/json":
+        return {}
+    try:
+        members = json.loads(body.decode(), object_pairs_hook=members_once)
+    except (ValueError, RecursionError):
+        return {}
+    return members if isinstance(members, dict) else {}
+
+
+def _is_seconds(value: object, *, at_least: int) -> bool:
+    # `type` and not isinstance: true and false are integers to Python.
+    return type(value) is int and at_least <= value <= _MAX_SECONDS
+
+
+def _retry_after(text: str | None) -> int | None:
+    if text is None or not text.isascii() or not text.isdigit() or len(text) > 9:
+        return None
+    return min(max(1, int(text)), _MAX_RETRY_AFTER)

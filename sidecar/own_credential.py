@@ -1,0 +1,100 @@
+"""This workload's certificate: waited for while absent, replaced when its files change.
+
+The volume may be filled after we start, and a certificate may be the wrong one; neither ends the
+process. Until there is a certificate that names exactly this workload, we are not ready.
+"""
+
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from chassis.credential import (
+    Certificate,
+    CredentialFault,
+    KeyPair,
+    Reloading,
+    client_context,
+    prove,
+)
+from chassis.logs import Log
+from chassis.probes import Readiness
+from sidecar.metrics import Metrics
+
+_log = Log("own_credential")
+
+CREDENTIAL: Final = "credential"  # the readiness condition
+_FILES: Final = ("credential-bundle.pem", "tls.crt", "tls.key")
+
+
+class OwnCredential:
+    """Certificate, key and the authserver's CA, as one TLS client context; `wall` is Unix time."""
+
+    def __init__(
+        self,
+        directory: Path,
+        trusted: Path,
+        spiffe_id: str,
+        *,
+        readiness: Readiness,
+        metrics: Metrics,
+        wall: Callable[[], float],
+    ) -> None:
+        self._directory, self._trusted, self._spiffe_id = directory, trusted, spiffe_id
+        self._readiness, self._metrics, self._wall = readiness, metrics, wall
+        self._reloading: Reloading | None = None
+        self._complaint = ""
+        self.poll()
+
+    @property
+    def context(self) -> ssl.SSLContext | None:
+        """What new connections use; it stays one object from rotation to rotation."""
+        return None if self._reloading is None else self._reloading.context
+
+    @property
+    def generation(self) -> int:
+        """Counts the credentials in use so far; 0 while there is none."""
+        return 0 if self._reloading is None else self._reloading.generation
+
+    def poll(self) -> None:
+        """Look at the files; called every few seconds."""
+        if self._reloading is None:
+            self._reloading = self._first()
+        else:
+            self._reloading.poll()
+        if self._reloading is not None:
+            self._judge(self._reloading.certificate)
+
+    def _first(self) -> Reloading | None:
+        files = [*(self._directory / name for name in _FILES), self._trusted]
+        reloaded = self._metrics.credential_reloaded
+        try:
+            reloading = Reloading("client", self._build, files, on_reload=reloaded)
+        except CredentialFault as fault:
+            self._complain(str(fault))
+            return None
+        _log.info("credential_loaded", serial=reloading.certificate.serial)
+        return reloading
+
+    def _build(self) -> tuple[ssl.SSLContext, Certificate]:
+        pair = KeyPair.in_directory(self._directory)
+        certificate = prove(pair, as_client=True)
+        if certificate.uris != (self._spiffe_id,):
+            named = ", ".join(certificate.uris) or "nobody"
+            raise CredentialFault(f"{pair.certificate}: names {named}, not this workload alone")
+        return client_context(pair, self._trusted), certificate
+
+    def _judge(self, certificate: Certificate) -> None:
+        """An expired certificate is still tried, our clock may be wrong; but it is said."""
+        self._metrics.credential_expires(certificate.not_after)
+        if self._wall() >= certificate.not_after:
+            self._readiness.lose(CREDENTIAL)
+            self._complain("the certificate has expired and was not replaced")
+        else:
+            self._complaint = ""
+            self._readiness.gain(CREDENTIAL)
+
+    def _complain(self, problem: str) -> None:
+        if problem != self._complaint:
+            self._complaint = problem
+            _log.warning("credential_unusable", problem=problem)

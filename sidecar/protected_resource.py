@@ -1,0 +1,65 @@
+"""The RFC 9728 document of the MCP server, and the challenge that points MCP clients at it."""
+
+import json
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import urlsplit
+
+WELL_KNOWN: Final = "/.well-known/oauth-protected-resource"
+
+
+@dataclass(frozen=True)
+class ProtectedResource:
+    """The MCP server as its clients know it; without a `resource` there is no document.
+
+    `offline_access` concerns the client and the authserver alone, so it is named in neither
+    document nor challenge.
+    """
+
+    resource: str | None
+    issuer: str | None
+    scopes: tuple[str, ...]
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Where the document is served: the plain path, and the resource's path inserted."""
+        if self.resource is None:
+            return ()
+        return (WELL_KNOWN, WELL_KNOWN + self._suffix(self.resource))
+
+    @property
+    def document(self) -> bytes:
+        members = {
+            "resource": self.resource,
+            "authorization_servers": [self.issuer],
+            "bearer_methods_supported": ["header"],
+        }
+        if self._scopes:
+            members["scopes_supported"] = self._scopes
+        return json.dumps(members).encode()
+
+    def challenge(self, error: str | None = None, description: str = "") -> str:
+        """A `WWW-Authenticate` value; the Bearer scheme stands alone, clients read no second."""
+        parameters = []
+        if error is not None:
+            parameters += [f'error="{error}"', f'error_description="{description}"']
+        if self.resource is not None:
+            parameters.append(f'resource_metadata="{self._metadata_url(self.resource)}"')
+        if self._scopes:
+            parameters.append(f'scope="{" ".join(self._scopes)}"')
+        return f"Bearer {', '.join(parameters)}".rstrip()
+
+    @property
+    def _scopes(self) -> list[str]:
+        return [scope for scope in self.scopes if scope != "offline_access"]
+
+    @staticmethod
+    def _suffix(resource: str) -> str:
+        # RFC 9728 section 3.1: a slash that directly follows the host is left out.
+        parts = urlsplit(resource)
+        path = "" if parts.path == "/" else parts.path
+        return path + (f"?{parts.query}" if parts.query else "")
+
+    def _metadata_url(self, resource: str) -> str:
+        parts = urlsplit(resource)
+        return f"{parts.scheme}://{parts.netloc}{WELL_KNOWN}{self._suffix(resource)}"

@@ -1,0 +1,97 @@
+"""Every way the sidecar says no: status, error name, and what the caller should do next.
+
+Descriptions are constants: nothing a caller or the authserver sent is ever repeated.
+"""
+
+import json
+from dataclasses import dataclass, field, replace
+from typing import Final, Literal
+
+_RETRY_AFTER_SECONDS: Final = 2
+
+Action = Literal["reauthenticate", "retry", "fix_request", "none"]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """One refusal; `reason` is a code for our own log and never leaves the process.
+
+    `retry_after` is what the authserver asked for, in seconds.
+    """
+
+    status: int
+    error: str
+    action: Action
+    description: str
+    retry_after: int | None = None
+    reason: str = field(default="", compare=False)
+
+    def because(self, reason: str, *, retry_after: int | None = None) -> "Refusal":
+        return replace(self, reason=reason, retry_after=retry_after)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        if self.action != "retry":
+            return {}
+        return {"Retry-After": str(self.retry_after or _RETRY_AFTER_SECONDS)}
+
+    def body(self, request_id: str) -> bytes:
+        members = {
+            "error": self.error,
+            "error_description": self.description,
+            "action": self.action,
+            "request_id": request_id,
+        }
+        return json.dumps(members).encode()
+
+
+INVALID_REQUEST: Final = Refusal(
+    400, "invalid_request", "fix_request", "This call is malformed; see the sidecar's local API."
+)
+NO_SUCH_ROUTE: Final = Refusal(
+    404, "invalid_request", "fix_request", "There is no such route; tokens are at POST /v1/token."
+)
+NO_TOKEN: Final = Refusal(
+    401, "invalid_token", "reauthenticate", "No bearer access token was sent."
+)
+INVALID_TOKEN: Final = Refusal(
+    401, "invalid_token", "reauthenticate", "The access token is not accepted."
+)
+REAUTHENTICATION_REQUIRED: Final = Refusal(
+    401,
+    "reauthentication_required",
+    "reauthenticate",
+    "The user has to sign in again.",
+)
+FORBIDDEN_CALLER: Final = Refusal(
+    403,
+    "forbidden_caller",
+    "fix_request",
+    "Only a program of this pod may ask: POST, JSON, X-Tokenward: 1, and nothing forwarded.",
+)
+UNKNOWN_UPSTREAM: Final = Refusal(
+    404, "unknown_upstream", "none", "This workload may not obtain tokens of that upstream."
+)
+RATE_LIMITED: Final = Refusal(429, "rate_limited", "retry", "Too many tokens were asked for.")
+TEMPORARILY_UNAVAILABLE: Final = Refusal(
+    503,
+    "temporarily_unavailable",
+    "retry",
+    "The token cannot be obtained right now.",
+)
+
+# What the authserver decided, as opposed to what merely went wrong on the way to it.
+DENIALS: Final = frozenset(
+    refusal.error for refusal in (INVALID_TOKEN, REAUTHENTICATION_REQUIRED, UNKNOWN_UPSTREAM)
+)
+
+RESULTS: Final = frozenset(
+    {
+        "ok",
+        INVALID_REQUEST.error,
+        FORBIDDEN_CALLER.error,
+        RATE_LIMITED.error,
+        TEMPORARILY_UNAVAILABLE.error,
+        *DENIALS,
+    }
+)

@@ -1,0 +1,182 @@
+"""A whole sidecar on free ports, in this process, against a fake authserver over real mTLS."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+
+from chassis.credential import KeyPair
+from demo.pki import CertificateAuthority, write_credential
+from sidecar.__main__ import Sidecar, assemble
+from sidecar.settings import read_settings
+from tests.fakes.authserver import FakeAuthserver
+
+SPIFFE_ID = "spiffe://example.org/ns/mcp-servers/mcpserver/github"
+JWT = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJhbGljZSJ9.c2lnbmF0dXJl"
+OTHER_JWT = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJib2IifQ.c2lnbmF0dXJl"
+CALL = {"Authorization": f"Bearer {JWT}", "X-Tokenward": "1", "Content-Type": "application/json"}
+
+
+class FakeClock:
+    """Seconds that pass when a test says so."""
+
+    def __init__(self, now: float = 1_000_000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@dataclass(frozen=True)
+class Authorities:
+    """One CA for the authserver, another for workloads."""
+
+    server: CertificateAuthority
+    workloads: CertificateAuthority
+
+    @classmethod
+    def create(cls) -> "Authorities":
+        return cls(CertificateAuthority.create("servers"), CertificateAuthority.create("workloads"))
+
+
+@dataclass
+class Reply:
+    """An answer of the local API."""
+
+    status: int
+    headers: Mapping[str, str]
+    json: Any
+    raw: bytes
+
+
+@dataclass
+class Rig:
+    """Everything a test may touch."""
+
+    sidecar: Sidecar
+    authserver: FakeAuthserver
+    authorities: Authorities
+    folder: Path
+    port: int
+    http: aiohttp.ClientSession
+    clock: FakeClock
+    wall: FakeClock = field(default_factory=FakeClock)
+
+    async def ask(
+        self,
+        body: Any = None,
+        *,
+        jwt: str = JWT,
+        method: str = "POST",
+        path: str = "/v1/token",
+        headers: Mapping[str, str | None] | None = None,
+        data: bytes | None = None,
+    ) -> Reply:
+        """Call the local API as an honest program would, except for what a test changes."""
+        sent = {**CALL, "Authorization": f"Bearer {jwt}"} | dict(headers or {})
+        present = {name: value for name, value in sent.items() if value is not None}
+        payload = {"json": {} if body is None else body} if data is None else {"data": data}
+        if method == "GET":
+            payload = {}
+        url = f"http://127.0.0.1:{self.port}{path}"
+        async with self.http.request(method, url, headers=present, **payload) as response:
+            raw = await response.read()
+            parsed = await response.json() if raw else None
+            return Reply(response.status, response.headers, parsed, raw)
+
+    async def send(self, raw: bytes) -> bytes:
+        """Bytes exactly as given, and all that comes back until the sidecar closes."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        try:
+            writer.write(raw)
+            await writer.drain()
+            return await reader.read()
+        finally:
+            writer.close()
+
+    def metric(self, name: str, **labels: str) -> float:
+        return self.sidecar.registry.get_sample_value(name, labels) or 0.0
+
+    def write_credential(self, spiffe_id: str = SPIFFE_ID) -> str:
+        """Put a fresh certificate where the sidecar looks; returns its serial number."""
+        issued = self.authorities.workloads.issue_svid(spiffe_id)
+        write_credential(self.folder / "credential", issued)
+        return serial_of(issued.certificate_pem)
+
+
+def serial_of(pem: bytes) -> str:
+    from cryptography.x509 import load_pem_x509_certificate
+
+    serial = f"{load_pem_x509_certificate(pem).serial_number:X}"
+    return serial if len(serial) % 2 == 0 else f"0{serial}"
+
+
+def environment(folder: Path, authserver_url: str, **changes: str) -> dict[str, str]:
+    """The variables of a sidecar whose files lie in `folder`."""
+    return {
+        "TOKENWARD_AUTHSERVER_URL": authserver_url,
+        "TOKENWARD_AUTHSERVER_CA_FILE": str(folder / "authserver-ca.pem"),
+        "TOKENWARD_CREDENTIAL_DIR": str(folder / "credential"),
+        "TOKENWARD_SPIFFE_ID": SPIFFE_ID,
+        "TOKENWARD_RESOURCE": "https://github-mcp.example.com/mcp",
+        "TOKENWARD_ISSUER": "https://auth.example.com",
+        "TOKENWARD_SCOPES": "mcp offline_access",
+        "TOKENWARD_PORT": "0",
+        "TOKENWARD_OPS_PORT": "0",
+    } | {f"TOKENWARD_{name}": value for name, value in changes.items()}
+
+
+@asynccontextmanager
+async def fake_authserver(folder: Path, authorities: Authorities) -> AsyncIterator[FakeAuthserver]:
+    """A fake that trusts the workloads' CA, and whose own CA lies where the sidecar looks."""
+    write_credential(folder / "server", authorities.server.issue_server())
+    (folder / "authserver-ca.pem").write_bytes(authorities.server.certificate_pem)
+    (folder / "workloads-ca.pem").write_bytes(authorities.workloads.certificate_pem)
+    authserver = FakeAuthserver()
+    pair = KeyPair.in_directory(folder / "server")
+    await authserver.start(pair, folder / "workloads-ca.pem")
+    try:
+        yield authserver
+    finally:
+        await authserver.stop()
+
+
+@asynccontextmanager
+async def listening(sidecar: Sidecar) -> AsyncIterator[int]:
+    """Serve the local API on a free port."""
+    runner = web.ServerRunner(sidecar.local, shutdown_timeout=0.5)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield runner.addresses[0][1]
+    finally:
+        await runner.cleanup()
+        await sidecar.close()
+
+
+@asynccontextmanager
+async def rig(
+    folder: Path, authorities: Authorities, *, credential: bool = True, **changes: str
+) -> AsyncIterator[Rig]:
+    """A sidecar with its certificate in place, unless a test withholds it."""
+    async with fake_authserver(folder, authorities) as authserver:
+        if credential:
+            issued = authorities.workloads.issue_svid(SPIFFE_ID)
+            write_credential(folder / "credential", issued)
+        clock, wall = FakeClock(), FakeClock(now=0.0)
+        settings = read_settings(environment(folder, authserver.url, **changes))
+        sidecar = assemble(settings, now=clock, wall=wall)
+        async with listening(sidecar) as port, _http() as http:
+            yield Rig(sidecar, authserver, authorities, folder, port, http, clock, wall)
+
+
+def _http() -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))

@@ -5,6 +5,7 @@ With `--serve` everything stays up until Ctrl-C, for a browser or any other MCP 
 
 import asyncio
 import io
+import logging
 import signal
 import sys
 import tempfile
@@ -24,7 +25,7 @@ from demo.journey import Journey
 from demo.layout import Layout, plan
 from demo.material import write_material
 from demo.narration import Narrator
-from demo.processes import Processes
+from demo.processes import Processes, ProcessFailed
 from demo.upstream import USERS
 from demo.web_client import serve_page
 
@@ -40,6 +41,7 @@ def main() -> None:
     serve = parser.parse_args().serve
     if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal without UTF-8 is no failure
         sys.stdout.reconfigure(errors="replace", line_buffering=True)
+    logging.getLogger("mcp").setLevel(logging.CRITICAL)  # what fails is told once, by us
     sys.exit(asyncio.run(_run(serve=serve)))
 
 
@@ -56,7 +58,7 @@ async def _run(*, serve: bool) -> int:
                     findings.broken.extend(_plain(error))
         findings.broken.extend(processes.problems)
         if findings.broken:
-            print("\n" + "\n".join(processes.last_words()))
+            print("", *processes.last_words(), sep="\n")
     if findings.broken:
         return _report(findings)
     if serve or interrupted.is_set():
@@ -117,12 +119,12 @@ def _plain(error: BaseException) -> Iterator[str]:
         for inner in error.exceptions:
             yield from _plain(inner)
     else:
-        yield f"{type(error).__name__}: {error}"
+        yield str(error) if isinstance(error, ProcessFailed) else f"{type(error).__name__}: {error}"
 
 
 def _report(findings: Findings) -> int:
     print("\nDid not hold:")
-    for statement in findings.broken:
+    for statement in dict.fromkeys(findings.broken):
         print(f"  - {statement}")
     return EXIT_BROKEN
 

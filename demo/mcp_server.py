@@ -17,7 +17,7 @@ from mcp.server.auth.provider import AccessToken, TokenVerifier
 from mcp.server.auth.settings import AuthSettings
 from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
-from pydantic import AnyHttpUrl, BaseModel
+from pydantic import BaseModel
 
 
 async def upstream_token(http: httpx2.AsyncClient, tokenward_url: str) -> str:
@@ -53,11 +53,14 @@ def build(
         name,
         log_level="WARNING",
         token_verifier=AuthserverTokens(issuer=issuer, resource=resource),
-        auth=AuthSettings(
-            issuer_url=AnyHttpUrl(issuer),
-            resource_server_url=AnyHttpUrl(resource),
-            required_scopes=scopes,
-            validate_token_resource=True,
+        # From texts: a URL type made here would add a slash to the issuer, and clients compare it.
+        auth=AuthSettings.model_validate(
+            {
+                "issuer_url": issuer,
+                "resource_server_url": resource,
+                "required_scopes": scopes,
+                "validate_token_resource": True,
+            }
         ),
     )
 

@@ -13,7 +13,7 @@ from typing import Final
 import aiohttp
 
 READY_SECONDS: Final = 30.0
-STOP_SECONDS: Final = 10.0
+STOP_SECONDS: Final = 25.0  # the authserver drains for up to 20 s
 
 _POLL_SECONDS: Final = 0.05
 _TAIL_LINES: Final = 15
@@ -27,7 +27,7 @@ _CLEAN_EXITS: Final = (0, -signal.SIGTERM)
 
 
 class ProcessFailed(Exception):
-    """A process died or did not become ready; the text ends with its last log lines."""
+    """A process died or did not become ready."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,13 @@ class _Child:
     def running(self) -> bool:
         return self.process.returncode is None
 
-    def last_words(self, problem: str) -> str:
-        lines = self.log.read_text(errors="replace").splitlines()[-_TAIL_LINES:]
-        tail = "\n".join(f"    {line}" for line in lines) or "    (it logged nothing)"
-        return f"{self.name} {problem}; its last log lines:\n{tail}"
-
     def obituary(self) -> str:
-        return self.last_words(f"ended by itself with code {self.process.returncode}")
+        return f"{self.name} ended by itself with code {self.process.returncode}"
+
+    def last_words(self) -> str:
+        lines = self.log.read_text(errors="replace").splitlines()[-_TAIL_LINES:]
+        tail = "\n".join(f"    {line}" for line in lines) or "    (nothing)"
+        return f"The last lines of {self.log.name}:\n{tail}"
 
 
 class Processes:
@@ -113,8 +113,7 @@ class Processes:
                         raise ProcessFailed(child.obituary())
                     await asyncio.sleep(_POLL_SECONDS)
         except TimeoutError:
-            late = child.last_words(f"is not ready after {READY_SECONDS:.0f} s")
-            raise ProcessFailed(late) from None
+            raise ProcessFailed(f"{name} is not ready after {READY_SECONDS:.0f} s") from None
 
     async def first_failure(self) -> None:
         """Wait for as long as every process runs; raises ProcessFailed when one ends."""
@@ -128,7 +127,7 @@ class Processes:
 
     def last_words(self) -> list[str]:
         """The end of every log, to see what the processes thought."""
-        return [child.last_words("was there") for child in self._children]
+        return [child.last_words() for child in self._children]
 
 
 async def _answers(http: aiohttp.ClientSession, url: str) -> bool:
@@ -147,5 +146,5 @@ async def _end(child: _Child) -> str | None:
     except TimeoutError:
         child.process.kill()
         await child.process.wait()
-        return child.last_words(f"ignored SIGTERM for {STOP_SECONDS:.0f} s and was killed")
-    return None if code in _CLEAN_EXITS else child.last_words(f"ended with code {code}")
+        return f"{child.name} ignored SIGTERM for {STOP_SECONDS:.0f} s and was killed"
+    return None if code in _CLEAN_EXITS else f"{child.name} ended with code {code} after SIGTERM"

@@ -5,6 +5,7 @@ both would hand a client secret to somebody else. Each call has a connection of 
 a reused one that the upstream just closed leaves it unknown whether a refresh token was taken.
 """
 
+import base64
 from types import TracebackType
 from typing import Any, Final, Self
 from urllib.parse import quote
@@ -89,4 +90,5 @@ async def _read(answer: aiohttp.ClientResponse) -> dict[str, Any]:
 
 def _basic(client_id: str, secret: str) -> str:
     # RFC 6749 section 2.3.1: both halves are form-encoded before they are joined.
-    return aiohttp.BasicAuth(quote(client_id, safe=""), quote(secret, safe="")).encode()
+    pair = f"{quote(client_id, safe='')}:{quote(secret, safe='')}"
+    return f"Basic {base64.b64encode(pair.encode()).decode()}"

@@ -1,25 +1,51 @@
 """Reads what the processes themselves count: their metrics and the fake upstream's statistics."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 from demo.layout import Layout, Server
 
 
 @dataclass(frozen=True)
-class Gauges:
-    """What the processes themselves count."""
+class Tally:
+    """How calls met one sidecar's memory, and what that cost the authserver."""
 
+    hits: int
+    misses: int
+    coalesced: int
+    releases: int
+    exchange_seconds: float
+
+    def since(self, earlier: "Tally") -> "Tally":
+        return Tally(
+            self.hits - earlier.hits,
+            self.misses - earlier.misses,
+            self.coalesced - earlier.coalesced,
+            self.releases - earlier.releases,
+            self.exchange_seconds - earlier.exchange_seconds,
+        )
+
+
+@dataclass(frozen=True)
+class Gauges:
     layout: Layout
     http: aiohttp.ClientSession
 
-    async def cache_hits(self, server: Server) -> float:
-        return await self._counter(server.ops, "tokenward_sidecar_cache_total", result="hit")
-
-    async def releases(self) -> float:
-        return await self._counter(self.layout.ops, "tokenward_authserver_releases_total")
+    async def tally(self, server: Server) -> Tally:
+        sidecar = await self._samples(server.ops)
+        cache = "tokenward_sidecar_cache_total"
+        releases = "tokenward_authserver_releases_total"
+        return Tally(
+            hits=int(_sum(sidecar, cache, result="hit")),
+            misses=int(_sum(sidecar, cache, result="miss")),
+            coalesced=int(_sum(sidecar, cache, result="coalesced")),
+            releases=int(_sum(await self._samples(self.layout.ops), releases)),
+            exchange_seconds=_sum(sidecar, "tokenward_sidecar_exchange_duration_seconds_sum"),
+        )
 
     async def upstream(self, user: str) -> dict[str, int]:
         """The upstream's own counts for `user` (see demo.upstream.grants.Counts)."""
@@ -27,12 +53,15 @@ class Gauges:
             counts: dict[str, dict[str, int]] = await answer.json()
             return counts[user]
 
-    async def _counter(self, ops: str, name: str, **labels: str) -> float:
+    async def _samples(self, ops: str) -> list[Sample]:
         async with self.http.get(f"{ops}/metrics") as answer:
             families = text_string_to_metric_families(await answer.text())
-        samples = (sample for family in families for sample in family.samples)
-        return sum(
-            sample.value
-            for sample in samples
-            if sample.name == name and labels.items() <= sample.labels.items()
-        )
+        return [sample for family in families for sample in family.samples]
+
+
+def _sum(samples: Iterable[Sample], name: str, **labels: str) -> float:
+    return sum(
+        sample.value
+        for sample in samples
+        if sample.name == name and labels.items() <= sample.labels.items()
+    )

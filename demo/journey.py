@@ -6,9 +6,9 @@ from contextlib import AsyncExitStack
 from typing import Any, Final
 
 from demo.findings import Findings
-from demo.gauges import Gauges
+from demo.gauges import Gauges, Tally
 from demo.layout import UPSTREAM_TOKEN_SECONDS, Layout, Server
-from demo.mcp_client import SignedIn, sign_in
+from demo.mcp_client import Connection, connect, sign_in
 from demo.narration import Narrator
 from demo.upstream import USERS
 
@@ -33,10 +33,10 @@ class Journey:
             await self._neighbour_gets_nothing(alice)
             await self._one_refresh_after_expiry(alice, expires_at)
 
-    async def _sign_in(self, username: str, stack: AsyncExitStack) -> SignedIn:
+    async def _sign_in(self, username: str, stack: AsyncExitStack) -> Connection:
         user = USERS[username]
         self._tell.chapter(f"{user.name} connects an MCP client to {self._server.resource}")
-        signed_in = await stack.enter_async_context(
+        connection = await stack.enter_async_context(
             sign_in(
                 self._server.resource,
                 username=user.login,
@@ -46,38 +46,38 @@ class Journey:
         )
         redeemed = (await self._gauges.upstream(username))["code_redemptions"]
         self._findings.expect(redeemed == 1, f"{username} signed in upstream once", redeemed)
-        return signed_in
+        return connection
 
-    async def _second_call_stays_in_the_sidecar(self, alice: SignedIn) -> None:
+    async def _second_call_stays_in_the_sidecar(self, alice: Connection) -> None:
         self._tell.chapter("Alice calls the tool whoami twice")
-        account = await self._whoami("alice", alice)
-        hits = await self._gauges.cache_hits(self._server)
-        releases = await self._gauges.releases()
-        self._findings.expect(releases == 1, "the authserver released one token", releases)
-        again = await self._whoami("alice", alice)
-        more_hits = await self._gauges.cache_hits(self._server) - hits
-        more_releases = await self._gauges.releases() - releases
-        self._findings.expect(again == account, "both calls saw the same account", again)
+        first = await self._whoami("alice", alice)
+        self._findings.expect(first.releases == 1, "the authserver released one token", first)
+        second = await self._whoami("alice", alice)
         self._findings.expect(
-            (more_hits, more_releases) == (1, 0),
+            (second.hits, second.misses, second.releases) == (1, 0, 0),
             "the second call was answered from the sidecar's memory, without the authserver",
-            f"{more_hits:.0f} hits, {more_releases:.0f} releases",
+            second,
         )
 
-    async def _each_sees_their_own(self, alice: SignedIn, bob: SignedIn) -> None:
+    async def _each_sees_their_own(self, alice: Connection, bob: Connection) -> None:
         self._tell.chapter("Each user sees their own account")
-        for username, signed_in in (("alice", alice), ("bob", bob)):
-            await self._whoami(username, signed_in)
+        await self._whoami("alice", alice)
+        await self._whoami("bob", bob)
 
-    async def _whoami(self, username: str, signed_in: SignedIn) -> dict[str, Any]:
-        user, begun = USERS[username], time.perf_counter()
-        account = await signed_in.whoami()
-        self._tell.line(f"whoami took {(time.perf_counter() - begun) * 1000:.0f} ms")
+    async def _whoami(self, username: str, connection: Connection, calls: int = 1) -> Tally:
+        """Make `calls` calls at once and check that each sees the user's own account."""
+        user, before = USERS[username], await self._gauges.tally(self._server)
+        begun = time.perf_counter()
+        accounts = await asyncio.gather(*(connection.whoami() for _ in range(calls)))
+        seconds = time.perf_counter() - begun
+        tally = (await self._gauges.tally(self._server)).since(before)
+        self._tell.calls(seconds, tally)
         own = {"login": user.login, "id": user.id, "name": user.name}
-        self._findings.expect(account == own, f"whoami says {username}", account)
-        return account
+        says = "whoami says" if calls == 1 else f"all {calls} calls say"
+        self._findings.expect(accounts == [own] * calls, f"{says} {username}", accounts)
+        return tally
 
-    async def _neighbour_gets_nothing(self, alice: SignedIn) -> None:
+    async def _neighbour_gets_nothing(self, alice: Connection) -> None:
         name = self._neighbour.name
         self._tell.chapter(f"The sidecar of {name} presents Alice's JWT, which is not for {name}")
         status, answer = await self._ask_sidecar(self._neighbour, alice.jwt)
@@ -100,7 +100,7 @@ class Journey:
         async with self._gauges.http.post(url, headers=headers, json={}) as answer:
             return answer.status, await answer.json()
 
-    async def _one_refresh_after_expiry(self, alice: SignedIn, expires_at: float) -> None:
+    async def _one_refresh_after_expiry(self, alice: Connection, expires_at: float) -> None:
         wait = max(0.0, expires_at - time.monotonic()) + 0.5
         self._tell.chapter(
             f"{wait:.0f} s later Alice's upstream token, good for {UPSTREAM_TOKEN_SECONDS} s, "
@@ -108,14 +108,9 @@ class Journey:
         )
         await asyncio.sleep(wait)
         before = await self._gauges.upstream("alice")
-        begun = time.perf_counter()
-        accounts = await asyncio.gather(*(alice.whoami() for _ in range(CONCURRENT_CALLS)))
-        self._tell.line(f"all answered after {(time.perf_counter() - begun) * 1000:.0f} ms")
+        async with connect(self._server.resource, alice.jwt, self._tell.hop) as side_by_side:
+            await self._whoami("alice", side_by_side, CONCURRENT_CALLS)
         after = await self._gauges.upstream("alice")
-        logins = [account["login"] for account in accounts]
-        self._findings.expect(
-            logins == ["alice"] * CONCURRENT_CALLS, "every call saw Alice's account", logins
-        )
         self._findings.expect(
             (before["refreshes"], after["refreshes"]) == (0, 1),
             "the refresh token went upstream exactly once",

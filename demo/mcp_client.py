@@ -31,9 +31,13 @@ class SignInFailed(Exception):
     """The browser did not come back with a code; the text says where it stopped."""
 
 
+class ToolFailed(Exception):
+    """The MCP server's tool answered with an error; the text is what it said."""
+
+
 @dataclass
 class Memory:
-    """Where the SDK keeps what belongs to one user; `tokens` is public for the demo's proofs."""
+    """Where the SDK keeps what belongs to one user."""
 
     tokens: OAuthToken | None = None
     client: OAuthClientInformationFull | None = None
@@ -80,31 +84,37 @@ class Person:
 
 
 @dataclass(frozen=True)
-class SignedIn:
-    """One user's connection to one MCP server."""
+class Connection:
+    """An MCP client's connection to one MCP server, in one user's name."""
 
     client: Client
-    memory: Memory
-
-    @property
-    def jwt(self) -> str:
-        """The token the client sends to the MCP server, which passes it on to its sidecar."""
-        assert self.memory.tokens is not None, "connecting has signed the user in"
-        return self.memory.tokens.access_token
+    jwt: str
 
     async def whoami(self) -> dict[str, Any]:
-        """The account the MCP server acts as; raises RuntimeError when the tool fails."""
+        """The account the MCP server acts as; raises ToolFailed when it cannot."""
         result = await self.client.call_tool("whoami", {})
         if result.is_error or result.structured_content is None:
-            raise RuntimeError(f"whoami failed: {result.content}")
+            raise ToolFailed(" ".join(getattr(block, "text", "") for block in result.content))
         account: dict[str, Any] = result.structured_content
         return account
 
 
 @asynccontextmanager
+async def connect(
+    server_url: str, jwt: str, on_hop: Callable[[Hop], None] = lambda _: None
+) -> AsyncIterator[Connection]:
+    """Connect with a JWT already had. Its calls run side by side; the SDK's OAuth queues them."""
+    async with (
+        _http(on_hop, headers={"Authorization": f"Bearer {jwt}"}) as http,
+        Client(streamable_http_client(server_url, http_client=http)) as client,
+    ):
+        yield Connection(client, jwt)
+
+
+@asynccontextmanager
 async def sign_in(
     server_url: str, *, username: str, password: str, on_hop: Callable[[Hop], None]
-) -> AsyncIterator[SignedIn]:
+) -> AsyncIterator[Connection]:
     """Connect to the MCP server as this user; `on_hop` hears of every request as it is answered."""
     memory = Memory()
     async with Browser(leave_at=REDIRECT_URI, on_hop=on_hop) as browser:
@@ -118,15 +128,22 @@ async def sign_in(
             redirect_handler=person.follow,
             callback_handler=person.answer,
         )
-        hooks = _reporting(on_hop)
         async with (
-            httpx2.AsyncClient(auth=oauth, event_hooks=hooks, trust_env=False, timeout=30) as http,
+            _http(on_hop, auth=oauth) as http,
             Client(streamable_http_client(server_url, http_client=http)) as client,
         ):
-            yield SignedIn(client, memory)
+            assert memory.tokens is not None, "connecting has signed the user in"
+            yield Connection(client, memory.tokens.access_token)
 
 
-def _reporting(on_hop: Callable[[Hop], None]) -> dict[str, list[Callable[..., Any]]]:
+def _http(
+    on_hop: Callable[[Hop], None],
+    *,
+    auth: httpx2.Auth | None = None,
+    headers: dict[str, str] | None = None,
+) -> httpx2.AsyncClient:
+    """An HTTP client that reports each answer; the environment's proxies are not for loopback."""
+
     async def begin(request: httpx2.Request) -> None:
         request.extensions["begun"] = time.perf_counter()
 
@@ -135,4 +152,10 @@ def _reporting(on_hop: Callable[[Hop], None]) -> dict[str, list[Callable[..., An
         seconds = time.perf_counter() - request.extensions["begun"]
         on_hop(Hop(request.method, shown(str(request.url)), response.status_code, seconds))
 
-    return {"request": [begin], "response": [end]}
+    return httpx2.AsyncClient(
+        auth=auth,
+        headers=headers,
+        event_hooks={"request": [begin], "response": [end]},
+        trust_env=False,
+        timeout=30,
+    )

@@ -5,6 +5,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from demo.browser import Hop
+from demo.gauges import Tally
 from demo.layout import UPSTREAM, Layout
 
 # (who answers, path, status) -> what just happened; a status of 0 stands for any other.
@@ -40,8 +41,16 @@ class Narrator:
         self._number = 0
         self._say(f"\n{title}")
 
-    def line(self, text: str) -> None:
-        self._say(f"     {text}")
+    def calls(self, seconds: float, tally: Tally) -> None:
+        """Tell how long tool calls took in all, and where their tokens came from."""
+        sources = {
+            "from the sidecar's memory": tally.hits,
+            "asked of the authserver over mTLS": tally.misses,
+            "waiting for the same answer": tally.coalesced,
+        }
+        told = ", ".join(f"{count} {source}" for source, count in sources.items() if count)
+        exchange = f" ({tally.exchange_seconds * 1000:.0f} ms)" if tally.misses else ""
+        self._say(f"     {seconds * 1000:6.0f} ms in all; tokens: {told}{exchange}")
 
     def hop(self, hop: Hop) -> None:
         self._number += 1

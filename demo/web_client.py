@@ -5,6 +5,7 @@ It keeps JWTs in memory by a cookie and never sends one to the browser.
 
 import base64
 import hashlib
+import json
 import secrets
 import time
 from collections.abc import AsyncIterator
@@ -15,12 +16,10 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 import aiohttp
-import httpx2
 from aiohttp import web
-from mcp import Client
-from mcp.client.streamable_http import streamable_http_client
 
 from demo.layout import HOST, SCOPE, Layout, Server
+from demo.mcp_client import ToolFailed, connect
 
 _COOKIE: Final = "demo_page"
 
@@ -91,14 +90,11 @@ class WebClient:
 
     async def _account(self, name: str, jwt: str) -> str:
         """Call whoami of the MCP server called `name`, as any MCP client would."""
-        headers = {"Authorization": f"Bearer {jwt}"}
-        async with (
-            httpx2.AsyncClient(headers=headers, trust_env=False, timeout=30) as http,
-            Client(streamable_http_client(self._servers[name].resource, http_client=http)) as mcp,
-        ):
-            result = await mcp.call_tool("whoami", {})
-        shown = result.content if result.is_error else result.structured_content
-        return f"whoami says <code>{escape(str(shown))}</code>"
+        try:
+            async with connect(self._servers[name].resource, jwt) as connection:
+                return f"whoami says <code>{escape(json.dumps(await connection.whoami()))}</code>"
+        except ToolFailed as failed:
+            return f"whoami failed: {escape(str(failed))}"
 
     async def _sign_in(self, request: web.Request) -> web.Response:
         server = self._servers.get(request.match_info["server"])

@@ -56,9 +56,9 @@ class Processes:
     here, and a session of its own, so that Ctrl-C in a terminal reaches us first.
     """
 
-    def __init__(self, logs: Path) -> None:
+    def __init__(self, logs: Path, *, stop_seconds: float = STOP_SECONDS) -> None:
         self.problems: list[str] = []
-        self._logs = logs
+        self._logs, self._stop_seconds = logs, stop_seconds
         self._children: list[_Child] = []
 
     async def __aenter__(self) -> "Processes":
@@ -74,7 +74,7 @@ class Processes:
         running = [child for child in reversed(self._children) if child.running]
         for child in running:
             child.process.terminate()
-        ends = await asyncio.gather(*(_end(child) for child in running))
+        ends = await asyncio.gather(*(_end(child, self._stop_seconds) for child in running))
         self.problems.extend(child.obituary() for child in ended)
         self.problems.extend(problem for problem in ends if problem is not None)
 
@@ -138,13 +138,13 @@ async def _answers(http: aiohttp.ClientSession, url: str) -> bool:
         return False
 
 
-async def _end(child: _Child) -> str | None:
+async def _end(child: _Child, seconds: float) -> str | None:
     """Wait for a process that was asked to end; what was not clean about its end."""
     try:
-        async with asyncio.timeout(STOP_SECONDS):
+        async with asyncio.timeout(seconds):
             code = await child.process.wait()
     except TimeoutError:
         child.process.kill()
         await child.process.wait()
-        return f"{child.name} ignored SIGTERM for {STOP_SECONDS:.0f} s and was killed"
+        return f"{child.name} ignored SIGTERM for {seconds:.0f} s and was killed"
     return None if code in _CLEAN_EXITS else f"{child.name} ended with code {code} after SIGTERM"

@@ -56,7 +56,7 @@ async def _run(*, serve: bool) -> int:
                     await (_serve(layout, processes) if serve else _walk(layout, findings))
                 except Exception as error:  # noqa: BLE001 - the edge: whatever it was is told plainly
                     findings.broken.extend(_plain(error))
-        findings.broken.extend(processes.problems)
+        findings.broken[:0] = processes.problems
         if findings.broken:
             print("", *processes.last_words(), sep="\n")
     if findings.broken:

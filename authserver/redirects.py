@@ -80,9 +80,9 @@ def is_local_application(uri: str) -> bool:
 
 def shown_target(uri: str) -> str:
     """What the consent page says of where the user will be sent: the host, or the scheme."""
-    scheme, _, rest = uri.partition("://")
-    host = rest.partition("/")[0].partition("?")[0]
-    return host if scheme in ("http", "https") else f"{scheme}:"
+    scheme, _, rest = uri.partition(":")
+    host = rest.removeprefix("//").partition("/")[0].partition("?")[0]
+    return host if scheme.lower() in ("http", "https") else f"{scheme}:"
 
 
 def answer_url(redirect_uri: str, *, issuer: str, state: str | None, **answer: str) -> str:

@@ -32,14 +32,13 @@ def json_object(text: bytes | str) -> dict[str, Any]:
 
 def form_fields(body: bytes) -> dict[str, str]:
     """The fields of an application/x-www-form-urlencoded body, each exactly once (RFC 6749 3.1)."""
-    try:
-        return query_fields(body.decode("ascii"))
-    except UnicodeDecodeError:
-        raise Malformed("the form is not ASCII") from None
+    return query_fields(body.decode("latin-1"))  # whatever is not ASCII is refused there
 
 
 def query_fields(raw: str) -> dict[str, str]:
     """The parameters of a raw query string, each exactly once; empty values count as absent."""
+    if not raw.isascii():
+        raise Malformed("not ASCII")
     if _PERCENT.search(raw):
         raise Malformed("a percent sign that escapes nothing")
     try:

@@ -22,14 +22,15 @@ _TIMEOUT: Final = aiohttp.ClientTimeout(total=12, sock_connect=5)
 class UpstreamHttp:
     """Use as an async context manager for the life of the process."""
 
-    def __init__(self) -> None:
+    def __init__(self, timeout: aiohttp.ClientTimeout = _TIMEOUT) -> None:
+        self._timeout = timeout
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(force_close=True, limit=100),
             cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=_TIMEOUT,
+            timeout=self._timeout,
             trust_env=False,
             auto_decompress=False,
             headers={"Accept": "application/json", "Accept-Encoding": "identity"},

@@ -73,8 +73,7 @@ class Exchange:
         """
         claims = self._verified(asked.unverified_jwt)
         facts |= {"jti": self._audit.hashed(claims.jti), "session": self._audit.hashed(claims.tsid)}
-        resource = self._owned(caller, claims)
-        facts["resource"] = resource.url
+        resource = self._owned(caller, claims, facts)
         holding = await self._connections.of_session(claims.tsid)
         if holding is None or not self._bound(holding, claims, resource):
             raise NotAcceptable("no_such_session_of_this_token")
@@ -88,10 +87,11 @@ class Exchange:
         except BadToken as refused:
             raise NotAcceptable(f"jwt_{refused}") from None
 
-    def _owned(self, caller: Workload, claims: VerifiedClaims) -> Resource:
+    def _owned(self, caller: Workload, claims: VerifiedClaims, facts: dict[str, Any]) -> Resource:
         resource = self._resources.get(claims.audience)
         if resource is None:
             raise NotAcceptable("unknown_resource")
+        facts["resource"] = resource.url
         if not _same(resource.owner, caller):
             raise NotAcceptable("caller_is_not_the_owner")
         return resource

@@ -6,6 +6,7 @@ order of the release policy, before the JWT is looked at; `exchange` goes on fro
 
 import asyncio
 import json
+import re
 import ssl
 import time
 from collections import OrderedDict
@@ -52,6 +53,7 @@ _BODY_SECONDS: Final = 10
 _LONGEST_CONNECTION: Final = 600
 _LONGEST_MIN_TTL: Final = 600
 _MOST_LEAVES: Final = 4096
+_SHA256: Final = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
 _NOT_CACHED: Final = {
     "Cache-Control": "no-store",
     "Pragma": "no-cache",
@@ -217,11 +219,14 @@ def _asked(fields: dict[str, str]) -> Asked:
         raise InvalidRequest("requested_token_type")
     if "subject_token" not in fields:
         raise InvalidRequest("no_subject_token")
+    rejected = fields.get("rejected_token_sha256")
+    if rejected is not None and _SHA256.fullmatch(rejected) is None:
+        raise InvalidRequest("rejected_token_sha256")
     return Asked(
         fields["subject_token"],
         fields.get("audience"),
         _min_ttl(fields.get("min_ttl", "0")),
-        fields.get("rejected_token_sha256"),
+        rejected,
     )
 
 

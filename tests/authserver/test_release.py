@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from tests.authserver.deployment import NOTES, TASKS, Deployment, deployed
 from tests.authserver.tokens import claims_of
@@ -18,6 +17,7 @@ from tests.authserver.workloads import (
     forged,
     form,
     line,
+    reconfigure,
     replica,
     verdict,
 )
@@ -28,12 +28,6 @@ TWO_UPSTREAMS = {"upstreams": ["acme", "other"]}
 def resource(url: str, name: str, **more: object) -> dict[str, object]:
     workload = {"namespace": "mcp-servers", "name": name}
     return {"resource": url, "workload": workload, "upstreams": ["acme"], "scopes": ["mcp"]} | more
-
-
-def reconfigure(world: Deployment, **changes: object) -> None:
-    """What a replica started from now on is configured with."""
-    file = world.folder / "authserver.yaml"
-    file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | changes))
 
 
 def stored(world: Deployment, sql: str, *arguments: object) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+import yaml
 from aiohttp import web
 
 from authserver.configuration import load
@@ -98,6 +99,12 @@ async def line(
         connector=connector, version=version, trace_configs=[tracing]
     ) as http:
         yield Line(http, world.internal_url, created)
+
+
+def reconfigure(world: Deployment, **changes: object) -> None:
+    """What a replica started from now on is configured with."""
+    file = world.folder / "authserver.yaml"
+    file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | changes))
 
 
 @asynccontextmanager

@@ -97,7 +97,7 @@ class Deployment:
         assert answer.status == 201, answer.text
         return answer.json()
 
-    def authorize_url(self, client_id: str, pkce: Pkce, **changes: str | None) -> str:
+    def authorize_url(self, client_id: str, pkce: Pkce, /, **changes: str | None) -> str:
         """An authorization request; a change to None leaves the parameter out."""
         asked: dict[str, str | None] = {
             "response_type": "code",

@@ -16,7 +16,7 @@ UPSTREAM: Final = "acme"
 CLIENT_ID: Final = "tokenward-demo"
 SCOPE: Final = "mcp"
 
-# Short enough to watch a token expire; contracts section 3 calls it fresh for 80 % of this.
+# Short enough to watch a token expire; the authserver calls it fresh for 80 % of this.
 UPSTREAM_TOKEN_SECONDS: Final = 12
 
 # Below the ports that outgoing connections are given, so that none of those takes a free one.

@@ -35,7 +35,13 @@ async def _start_upstream(layout: Layout, processes: Processes) -> None:
 
 
 async def _start_sidecar(layout: Layout, server: Server, processes: Processes) -> None:
-    environment = {
+    environment = sidecar_environment(layout, server)
+    await processes.start(f"sidecar-{server.name}", "sidecar", environment=environment)
+
+
+def sidecar_environment(layout: Layout, server: Server) -> dict[str, str]:
+    """What the webhook would write into the pod of `server` when it injects."""
+    return {
         "TOKENWARD_AUTHSERVER_URL": layout.internal,
         "TOKENWARD_AUTHSERVER_CA_FILE": str(layout.server_ca),
         "TOKENWARD_CREDENTIAL_DIR": str(server.credential),
@@ -46,7 +52,6 @@ async def _start_sidecar(layout: Layout, server: Server, processes: Processes) -
         "TOKENWARD_PORT": str(server.sidecar_port),
         "TOKENWARD_OPS_PORT": str(server.ops_port),
     }
-    await processes.start(f"sidecar-{server.name}", "sidecar", environment=environment)
 
 
 async def _start_mcp_server(layout: Layout, server: Server, processes: Processes) -> None:

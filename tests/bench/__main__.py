@@ -1,0 +1,36 @@
+"""`python -m tests.bench [NAME …]`: run the measurements and print one table."""
+
+import argparse
+import asyncio
+import os
+import platform
+from collections.abc import Callable, Coroutine
+
+import uvloop
+
+from tests.bench import footprint, release
+from tests.bench.figures import Figure, table
+from tests.bench.world import pin
+
+MEASUREMENTS: dict[str, Callable[[], Coroutine[None, None, list[Figure]]]] = {
+    "footprint": footprint.measure,
+    "release": release.measure,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench")
+    parser.add_argument("names", nargs="*", choices=[*MEASUREMENTS, []], metavar="NAME")
+    wanted = parser.parse_args().names or list(MEASUREMENTS)
+    print(f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}\n")
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        figures: list[Figure] = []
+        for name in wanted:
+            if name == "release":
+                pin([0], core=1)
+            figures += runner.run(MEASUREMENTS[name]())
+    print(table(figures))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""A load generator small enough not to be what is measured: raw HTTP/1.1 over asyncio streams.
+
+Closed loop: each connection sends its next request when the answer to the last one is whole.
+"""
+
+import asyncio
+import ssl
+import statistics
+import time
+from dataclasses import dataclass
+from typing import Final, cast
+
+_LENGTH: Final = b"content-length: "
+_PATIENCE_SECONDS: Final = 10.0
+
+
+@dataclass(frozen=True)
+class Load:
+    """What one round came to; latencies in milliseconds."""
+
+    per_second: float
+    p50: float
+    p99: float
+
+
+class LoadFailed(Exception):
+    """An answer was not the expected 200."""
+
+
+class _Caller(asyncio.Protocol):
+    def __init__(self, request: bytes, until: float, latencies: list[float]) -> None:
+        self._request, self._until, self._latencies = request, until, latencies
+        self._buffer = b""
+        self._sent_at = 0.0
+        self._transport: asyncio.Transport | None = None
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports have the methods of asyncio.Transport without being one.
+        self._transport = cast(asyncio.Transport, transport)
+        self._send()
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        head = self._buffer.find(b"\r\n\r\n")
+        if head < 0 or len(self._buffer) < head + 4 + self._length(head):
+            return
+        if not self._buffer.startswith(b"HTTP/1.1 200 "):
+            self._end(LoadFailed(self._buffer[:200].decode(errors="replace")))
+            return
+        now = time.perf_counter()
+        self._latencies.append(now - self._sent_at)
+        self._buffer = b""
+        if now < self._until:
+            self._send()
+        else:
+            self._end(None)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if not self.done.done():
+            self.done.set_exception(error or LoadFailed("the connection was closed"))
+
+    def _length(self, head: int) -> int:
+        lowered = self._buffer[:head].lower()
+        start = lowered.index(_LENGTH) + len(_LENGTH)
+        end = lowered.find(b"\r\n", start)
+        return int(lowered[start : end if end >= 0 else head])
+
+    def _send(self) -> None:
+        assert self._transport is not None
+        self._sent_at = time.perf_counter()
+        self._transport.write(self._request)
+
+    def _end(self, error: Exception | None) -> None:
+        if error is None:
+            self.done.set_result(None)
+        else:
+            self.done.set_exception(error)
+        assert self._transport is not None
+        self._transport.close()
+
+
+async def drive(
+    host: str,
+    port: int,
+    request: bytes,
+    *,
+    connections: int,
+    seconds: float,
+    tls: ssl.SSLContext | None = None,
+) -> Load:
+    """Send `request` over and over. Raises LoadFailed when anything but a 200 comes back."""
+    latencies: list[float] = []
+    loop, begun = asyncio.get_running_loop(), time.perf_counter()
+    callers = []
+    for _ in range(connections):
+        _, caller = await loop.create_connection(
+            lambda: _Caller(request, begun + seconds, latencies), host, port, ssl=tls
+        )
+        callers.append(caller)
+    async with asyncio.timeout(seconds + _PATIENCE_SECONDS):
+        await asyncio.gather(*(caller.done for caller in callers))
+    took = time.perf_counter() - begun
+    cuts = statistics.quantiles(latencies, n=100)
+    return Load(len(latencies) / took, cuts[49] * 1000, cuts[98] * 1000)
+
+
+def post(path: str, body: bytes, headers: dict[str, str]) -> bytes:
+    """The bytes of a POST request."""
+    lines = [f"POST {path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+    head = "\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""])
+    return head.encode() + body

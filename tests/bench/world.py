@@ -1,0 +1,139 @@
+"""The processes that are measured, and a user's JWT to call them with."""
+
+import os
+import secrets
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+import yaml
+from yarl import URL
+
+from demo.browser import Browser
+from demo.layout import HOST, SCOPE, Layout, Server, plan
+from demo.material import write_material
+from demo.processes import Processes
+from tests.authserver.deployment import CALLBACK, Pkce, walk
+
+_UPSTREAM_TOKEN_SECONDS: Final = 3600
+
+
+@dataclass(frozen=True)
+class World:
+    layout: Layout
+    processes: Processes
+    jwt: str
+
+    @property
+    def server(self) -> Server:
+        return self.layout.servers[0]
+
+    def workload_tls(self) -> ssl.SSLContext:
+        """A sidecar's side of mTLS, for calling the authserver directly."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(self.layout.server_ca)
+        context.check_hostname = False  # the load generator connects by address
+        folder = self.server.credential
+        context.load_cert_chain(folder / "tls.crt", folder / "tls.key")
+        return context
+
+
+def sidecar_environment(layout: Layout, server: Server) -> dict[str, str]:
+    return {
+        "TOKENWARD_AUTHSERVER_URL": layout.internal,
+        "TOKENWARD_AUTHSERVER_CA_FILE": str(layout.server_ca),
+        "TOKENWARD_CREDENTIAL_DIR": str(server.credential),
+        "TOKENWARD_SPIFFE_ID": server.spiffe_id,
+        "TOKENWARD_RESOURCE": server.resource,
+        "TOKENWARD_ISSUER": layout.issuer,
+        "TOKENWARD_SCOPES": SCOPE,
+        "TOKENWARD_PORT": str(server.sidecar_port),
+        "TOKENWARD_OPS_PORT": str(server.ops_port),
+    }
+
+
+@asynccontextmanager
+async def running(folder: Path) -> AsyncIterator[World]:
+    """Upstream, authserver and one sidecar, each as its own process on the first core."""
+    layout = plan(folder)
+    write_material(layout)
+    _lift_limits(layout)
+    async with Processes(folder) as processes:
+        await processes.start(
+            "upstream",
+            "demo.upstream",
+            f"--port={layout.upstream_port}",
+            "--client-id=tokenward-demo",
+            f"--client-secret-file={layout.client_secret}",
+            f"--redirect-uri={layout.callback}",
+            f"--access-token-lifetime={_UPSTREAM_TOKEN_SECONDS}",
+        )
+        await processes.start("authserver", "authserver", "--config", str(layout.config))
+        server = layout.servers[0]
+        await processes.start("sidecar", "sidecar", environment=sidecar_environment(layout, server))
+        await processes.ready("authserver", f"{layout.ops}/readyz")
+        await processes.ready("sidecar", f"{server.ops}/readyz")
+        await processes.ready("upstream", f"{layout.upstream}/.well-known/openid-configuration")
+        pin(processes.pids, core=0)
+        yield World(layout, processes, await _sign_in(layout, server))
+
+
+def pin(pids: list[int], *, core: int) -> None:
+    """Keep measured processes off the load generator's core, where there are two."""
+    if (os.cpu_count() or 1) > 1 and hasattr(os, "sched_setaffinity"):
+        for pid in pids:
+            os.sched_setaffinity(pid, {core})
+
+
+def _lift_limits(layout: Layout) -> None:
+    configuration = yaml.safe_load(layout.config.read_text())
+    configuration["limits"] = {"releasesPerWorkloadPerSecond": 1_000_000}
+    configuration["logLevel"] = "warning"
+    layout.config.write_text(yaml.safe_dump(configuration))
+
+
+async def _sign_in(layout: Layout, server: Server) -> str:
+    pkce = Pkce()
+    async with aiohttp.ClientSession() as http, Browser(leave_at=CALLBACK) as browser:
+        registered = await _post(
+            http,
+            f"{layout.issuer}/oauth/register",
+            json={"redirect_uris": [CALLBACK], "token_endpoint_auth_method": "none"},
+        )
+        query = URL(f"{layout.issuer}/oauth/authorize").with_query(
+            response_type="code",
+            client_id=registered["client_id"],
+            redirect_uri=CALLBACK,
+            resource=server.resource,
+            code_challenge=pkce.challenge,
+            code_challenge_method="S256",
+            state=secrets.token_hex(4),
+        )
+        answer = await walk(browser, str(query), "alice")
+        tokens = await _post(
+            http,
+            f"{layout.issuer}/oauth/token",
+            data={
+                "grant_type": "authorization_code",
+                "client_id": registered["client_id"],
+                "code": answer["code"],
+                "redirect_uri": CALLBACK,
+                "code_verifier": pkce.verifier,
+            },
+        )
+        return str(tokens["access_token"])
+
+
+async def _post(http: aiohttp.ClientSession, url: str, **options: Any) -> dict[str, Any]:
+    async with http.post(url, **options) as answer:
+        answer.raise_for_status()
+        found = await answer.json()
+        assert isinstance(found, dict)
+        return found
+
+
+__all__ = ["HOST", "World", "pin", "running", "sidecar_environment"]

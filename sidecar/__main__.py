@@ -77,7 +77,7 @@ def assemble(
     client = ExchangeClient(settings.authserver_url, credential, metrics, now=now)
     broker = Broker(client.exchange, ttl_max=settings.cache_ttl_max, now=now, metrics=metrics)
     resource = ProtectedResource(settings.resource, settings.issuer, settings.scopes)
-    api = LocalApi(broker, resource, metrics, now=now)
+    api = LocalApi(broker, resource, metrics, now=now, wall=wall)
     loop = asyncio.get_running_loop()
     local = LocalServer(
         api.answer,

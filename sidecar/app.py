@@ -2,12 +2,13 @@
 
 import asyncio
 import secrets
-from collections.abc import Callable
+from functools import lru_cache
 from typing import Final, NamedTuple
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from multidict import CIMultiDict
 
+from chassis.clock import Clock
 from chassis.logs import Log, request_scope
 from sidecar.asking import MAX_BODY_BYTES, Ask, has_jwt_shape, read_ask, read_bearer
 from sidecar.broker import Broker
@@ -15,6 +16,7 @@ from sidecar.guard import refuse_caller, refuse_token_call
 from sidecar.lease import Lease
 from sidecar.metrics import Metrics
 from sidecar.protected_resource import ProtectedResource
+from sidecar.ready_response import HEADERS, ReadyResponses
 from sidecar.refusals import (
     FORBIDDEN_CALLER,
     INVALID_REQUEST,
@@ -29,10 +31,6 @@ _log = Log("local_api")
 
 TOKEN_ROUTE: Final = "/v1/token"  # noqa: S105 - a path
 BODY_SECONDS: Final = 10.0
-
-_HEADERS: Final = CIMultiDict(
-    {"Content-Type": "application/json", "Cache-Control": "no-store", "Server": "tokenward"}
-)
 
 
 class _Call(NamedTuple):
@@ -51,20 +49,23 @@ class LocalApi:
         resource: ProtectedResource,
         metrics: Metrics,
         *,
-        now: Callable[[], float],
+        now: Clock,
+        wall: Clock,
         body_seconds: float = BODY_SECONDS,
     ) -> None:
         self._broker, self._resource, self._metrics = broker, resource, metrics
         self._now, self._body_seconds = now, body_seconds
+        self._responses = ReadyResponses(wall)
 
-    async def answer(self, request: web.BaseRequest) -> web.Response:
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """The handler of every request on the local listener."""
         started = self._now()
         found = await self._look(request)
         if isinstance(found, Lease):
-            result, response = "ok", _ok(found.body(started))
+            self._metrics.cache("hit")
+            result, response = "ok", self._responses.make(request, found.body(started))
         else:
-            result, response = await self._answer_slowly(found)
+            result, response = await self._answer_slowly(request, found)
         self._metrics.answered(result, self._now() - started)
         return response
 
@@ -76,9 +77,7 @@ class LocalApi:
     async def _look(self, request: web.BaseRequest) -> Lease | bytes | _Call | Refusal:
         """Everything that needs no other process; the path of a token in memory."""
         headers, target = request.headers, request.raw_path
-        bound = request.protocol.sockname
-        port = bound[1] if isinstance(bound, tuple) else 0  # 0: the caller has gone
-        refused = refuse_caller(headers, target, port)
+        refused = refuse_caller(headers, target, self._hosts(request))
         if refused is not None:
             return refused
         if target != TOKEN_ROUTE:
@@ -86,7 +85,7 @@ class LocalApi:
         refused = refuse_token_call(headers, request.method)
         if refused is not None:
             return refused
-        unverified_jwt = read_bearer(headers.get("Authorization"))
+        unverified_jwt = read_bearer(headers.getall(hdrs.AUTHORIZATION, ()))
         if isinstance(unverified_jwt, Refusal):
             return unverified_jwt
         content = request.content
@@ -95,6 +94,11 @@ class LocalApi:
         if isinstance(ask, Refusal):
             return ask
         return self._broker.recall(unverified_jwt, ask) or _Call(unverified_jwt, ask)
+
+    def _hosts(self, request: web.BaseRequest) -> frozenset[str]:
+        """The names of the address this caller reached; of nothing if it has gone already."""
+        bound = request.protocol.sockname
+        return _hosts_of(bound[1]) if isinstance(bound, tuple) else frozenset()
 
     def _elsewhere(self, method: str, target: str) -> bytes | Refusal:
         path = target.partition("?")[0]
@@ -117,14 +121,16 @@ class LocalApi:
             return INVALID_REQUEST.because("body_broken_off")
         return bytes(body)
 
-    async def _answer_slowly(self, found: bytes | _Call | Refusal) -> tuple[str, web.Response]:
+    async def _answer_slowly(
+        self, request: web.BaseRequest, found: bytes | _Call | Refusal
+    ) -> tuple[str, web.StreamResponse]:
         if isinstance(found, bytes):
-            return "ok", _ok(found)
+            return "ok", self._responses.make(request, found)
         request_id = secrets.token_hex(8)
         with request_scope(request_id):
             outcome = await self._obtain(found) if isinstance(found, _Call) else found
             if isinstance(outcome, Lease):
-                return "ok", _ok(outcome.body(self._now()))
+                return "ok", self._responses.make(request, outcome.body(self._now()))
             return outcome.error, self._refuse(outcome, request_id)
 
     async def _obtain(self, call: _Call) -> Lease | Refusal:
@@ -140,12 +146,13 @@ class LocalApi:
     def _refuse(self, refusal: Refusal, request_id: str) -> web.Response:
         say = _log.warning if refusal.error == FORBIDDEN_CALLER.error else _log.info
         say("refused", error=refusal.error, reason=refusal.reason, request_id=request_id)
-        headers = CIMultiDict(_HEADERS, **refusal.headers)
+        headers = CIMultiDict(HEADERS, **refusal.headers)
         if refusal.status == 401:
             error = None if refusal == NO_TOKEN else "invalid_token"
             headers["WWW-Authenticate"] = self._resource.challenge(error, refusal.description)
         return web.Response(status=refusal.status, body=refusal.body(request_id), headers=headers)
 
 
-def _ok(body: bytes) -> web.Response:
-    return web.Response(body=body, headers=_HEADERS)
+@lru_cache(maxsize=1)
+def _hosts_of(port: int) -> frozenset[str]:
+    return frozenset({f"127.0.0.1:{port}", f"localhost:{port}"})

@@ -1,6 +1,7 @@
 """A memory that forgets: by time, by number of entries and by weight, least recently used first."""
 
 from collections import OrderedDict
+from collections.abc import Hashable
 from typing import Generic, NamedTuple, TypeVar
 
 Value = TypeVar("Value")
@@ -13,17 +14,17 @@ class _Entry(NamedTuple, Generic[Value]):
 
 
 class BoundedMemory(Generic[Value]):
-    """Entries under byte keys; `now` and `until` are seconds of one monotonic clock."""
+    """Entries and their keys; `now` and `until` are seconds of one monotonic clock."""
 
     def __init__(self, *, max_entries: int, max_weight: int) -> None:
-        self._entries: OrderedDict[bytes, _Entry[Value]] = OrderedDict()
+        self._entries: OrderedDict[Hashable, _Entry[Value]] = OrderedDict()
         self._max_entries, self._max_weight = max_entries, max_weight
         self._weight = 0
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def get(self, key: bytes, now: float) -> Value | None:
+    def get(self, key: Hashable, now: float) -> Value | None:
         entry = self._entries.get(key)
         if entry is None:
             return None
@@ -33,14 +34,14 @@ class BoundedMemory(Generic[Value]):
         self._entries.move_to_end(key)
         return entry.value
 
-    def put(self, key: bytes, value: Value, *, until: float, weight: int = 1) -> None:
+    def put(self, key: Hashable, value: Value, *, until: float, weight: int = 1) -> None:
         self.drop(key)
         self._entries[key] = _Entry(value, until, weight)
         self._weight += weight
         while len(self._entries) > self._max_entries or self._weight > self._max_weight:
             self._weight -= self._entries.popitem(last=False)[1].weight
 
-    def drop(self, key: bytes) -> None:
+    def drop(self, key: Hashable) -> None:
         entry = self._entries.pop(key, None)
         if entry is not None:
             self._weight -= entry.weight

@@ -18,6 +18,7 @@ MAX_FLIGHTS: Final = 1_024
 DENIAL_SECONDS: Final = 5.0
 WAIT_SECONDS: Final = 9.0
 
+Key = tuple[bytes, str | None]
 Exchange = Callable[[str, Ask], Awaitable[Token | Refusal]]
 
 
@@ -29,7 +30,7 @@ class _Denied(NamedTuple):
 class _Question(NamedTuple):
     """What makes two calls the same question."""
 
-    key: bytes
+    key: Key
     min_ttl: int
     rejected: str | None
 
@@ -63,10 +64,7 @@ class Broker:
             return None
         now = self._now()
         lease = self._leases.get(_key(unverified_jwt, ask), now)
-        if lease is None or not lease.lasts(ask.min_ttl, now):
-            return None
-        self._metrics.cache("hit")
-        return lease
+        return lease if lease is not None and lease.lasts(ask.min_ttl, now) else None
 
     async def obtain(self, unverified_jwt: str, ask: Ask) -> Lease | Refusal:
         """Ask the authserver, together with everyone who is asking the same right now.
@@ -112,7 +110,7 @@ class Broker:
         flight.add_done_callback(lambda _: self._flights.pop(question, None))
         return flight
 
-    async def _fly(self, key: bytes, unverified_jwt: str, ask: Ask) -> Lease | Refusal:
+    async def _fly(self, key: Key, unverified_jwt: str, ask: Ask) -> Lease | Refusal:
         asked_at = self._now()
         outcome = await self._exchange(unverified_jwt, ask)
         if isinstance(outcome, Token):
@@ -124,29 +122,27 @@ class Broker:
         # Anything else is an outage: what is in memory stays good until its time.
         return outcome
 
-    def _keep(self, key: bytes, lease: Lease) -> None:
+    def _keep(self, key: Key, lease: Lease) -> None:
         now = self._now()
         if lease.until > now and not self._knows_newer(key, lease.asked_at, now):
             self._leases.put(key, lease, until=lease.until, weight=lease.weight)
 
-    def _remember_denial(self, key: bytes, denied: _Denied) -> None:
+    def _remember_denial(self, key: Key, denied: _Denied) -> None:
         now = self._now()
         if not self._knows_newer(key, denied.asked_at, now):
             self._leases.drop(key)
             self._denials.put(key, denied, until=denied.asked_at + DENIAL_SECONDS)
 
-    def _knows_newer(self, key: bytes, asked_at: float, now: float) -> bool:
+    def _knows_newer(self, key: Key, asked_at: float, now: float) -> bool:
         """Whether a later question has been answered already; answers may overtake each other."""
         known = (self._leases.get(key, now), self._denials.get(key, now))
         return any(entry is not None and entry.asked_at > asked_at for entry in known)
 
-    def _let_go_of_rejected(self, key: bytes, ask: Ask) -> None:
+    def _let_go_of_rejected(self, key: Key, ask: Ask) -> None:
         lease = self._leases.get(key, self._now())
         if lease is not None and lease.fingerprint == ask.rejected:
             self._leases.drop(key)
 
 
-def _key(unverified_jwt: str, ask: Ask) -> bytes:
-    # Headers reach us as text in which bytes that are not UTF-8 are surrogates.
-    digest = sha256(unverified_jwt.encode("utf-8", "surrogateescape")).digest()
-    return digest + (ask.upstream or "").encode()
+def _key(unverified_jwt: str, ask: Ask) -> Key:
+    return sha256(unverified_jwt.encode()).digest(), ask.upstream

@@ -88,13 +88,14 @@ class _Connection(web.RequestHandler):
     None while nothing has arrived, infinite while a request is being answered.
     """
 
-    __slots__ = ("_server", "head_due")
+    __slots__ = ("_held", "_server", "head_due")
 
     def __init__(
         self, server: LocalServer, *, loop: asyncio.AbstractEventLoop, **options: Any
     ) -> None:
         super().__init__(server, loop=loop, **options)
         self._server = server
+        self._held = False
         self.head_due: float | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -104,6 +105,17 @@ class _Connection(web.RequestHandler):
             transport.close()
             return
         super().connection_made(transport)
+
+    def pause_reading(self) -> None:
+        self._held = True
+        super().pause_reading()
+
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        # aiohttp resumes after every body it reads, whether or not it had paused: a twentieth of
+        # the time of a request.
+        if self._held:
+            self._held = False
+            super().resume_reading(resume_parser)
 
     def data_received(self, data: bytes) -> None:
         if data and self.head_due is None:

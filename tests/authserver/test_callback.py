@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 import pytest
@@ -279,7 +280,7 @@ async def _two_upstreams() -> AsyncIterator[tuple[FakeUpstream, FakeUpstream]]:
         yield first, second
 
 
-def _configured(first: FakeUpstream, second: FakeUpstream) -> dict[str, object]:
+def _configured(first: FakeUpstream, second: FakeUpstream) -> dict[str, Any]:
     upstreams = [
         {
             "name": name,

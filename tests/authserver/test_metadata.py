@@ -85,7 +85,7 @@ async def test_without_registration_there_is_neither_route_nor_mention(tmp_path:
 
 
 async def test_every_signing_key_is_published_with_public_members_only(tmp_path: Path) -> None:
-    keys = {
+    keys: dict[str, rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey] = {
         "rsa.pem": rsa.generate_private_key(65537, 2048),
         "ed.pem": ed25519.Ed25519PrivateKey.generate(),
     }

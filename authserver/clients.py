@@ -1,11 +1,10 @@
 """Who calls: the clients we know, and how one proves itself at the token endpoint."""
 
+import base64
 import hmac
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote_plus
-
-from authlib.oauth2.rfc6749.util import extract_basic_authorization
 
 from authserver.errors import InvalidClient, InvalidRequest
 from authserver.handles import hash_of
@@ -15,11 +14,12 @@ from authserver.storage.records import Client
 
 AUTH_METHODS = ("none", "client_secret_basic", "client_secret_post")
 GRANT_TYPES = ("authorization_code", "refresh_token")
+_CHALLENGE = {"WWW-Authenticate": 'Basic realm="tokenward"'}
 
 
 @dataclass(frozen=True)
 class _Presented:
-    client_id: str
+    client_ids: tuple[str, ...]
     secrets: tuple[str, ...]
     method: str
 
@@ -47,7 +47,7 @@ class ClientDirectory:
         with the same answer for an unknown client and a wrong secret.
         """
         presented = _presented(fields, headers)
-        client = await self.get(presented.client_id, now)
+        client = await self._first(presented.client_ids, now)
         if client is None:
             raise _refused("unknown_client", presented)
         if presented.method != client.auth_method:
@@ -56,26 +56,44 @@ class ClientDirectory:
             raise _refused("wrong_secret", presented)
         return client
 
+    async def _first(self, client_ids: Iterable[str], now: float) -> Client | None:
+        for client_id in client_ids:
+            if (client := await self.get(client_id, now)) is not None:
+                return client
+        return None
+
 
 def _presented(fields: Mapping[str, str], headers: Mapping[str, str]) -> _Presented:
     in_body = fields.get("client_id")
     if "Authorization" in headers:
-        client_id, secret = extract_basic_authorization(headers)
-        if client_id is None or secret is None:
-            raise InvalidClient("bad_basic_header", headers={"WWW-Authenticate": "Basic"})
-        if "client_secret" in fields or in_body not in (None, client_id):
+        client_id, secret = _basic(headers["Authorization"])
+        client_ids = _spellings(client_id)
+        if "client_secret" in fields or in_body not in (None, *client_ids):
             raise InvalidRequest("two_client_authentications")
-        return _Presented(client_id, _spellings(secret), "client_secret_basic")
+        return _Presented(client_ids, _spellings(secret), "client_secret_basic")
     if in_body is None:
         raise InvalidClient("no_client_id")
     if "client_secret" in fields:
-        return _Presented(in_body, (fields["client_secret"],), "client_secret_post")
-    return _Presented(in_body, (), "none")
+        return _Presented((in_body,), (fields["client_secret"],), "client_secret_post")
+    return _Presented((in_body,), (), "none")
 
 
-def _spellings(secret: str) -> tuple[str, ...]:
-    """A Basic secret as sent and as form-decoded: clients disagree on RFC 6749 section 2.3.1."""
-    return tuple(dict.fromkeys((secret, unquote_plus(secret))))
+def _basic(header: str) -> tuple[str, str]:
+    """Both halves of a Basic header as sent. Authlib's reader decodes them, or fails to."""
+    scheme, _, encoded = header.partition(" ")
+    try:
+        pair = base64.b64decode(encoded.strip(" "), validate=True).decode()
+    except ValueError:
+        pair = ""
+    if scheme.lower() != "basic" or ":" not in pair:
+        raise InvalidClient("bad_basic_header", headers=_CHALLENGE)
+    client_id, _, secret = pair.partition(":")
+    return client_id, secret
+
+
+def _spellings(text: str) -> tuple[str, ...]:
+    """Half of a Basic pair as sent and form-decoded: clients disagree on RFC 6749 section 2.3.1."""
+    return tuple(dict.fromkeys((text, unquote_plus(text))))
 
 
 def _knows_secret(client: Client, secrets: tuple[str, ...]) -> bool:
@@ -87,7 +105,7 @@ def _knows_secret(client: Client, secrets: tuple[str, ...]) -> bool:
 
 def _refused(reason: str, presented: _Presented) -> InvalidClient:
     basic = presented.method == "client_secret_basic"
-    return InvalidClient(reason, headers={"WWW-Authenticate": "Basic"} if basic else None)
+    return InvalidClient(reason, headers=_CHALLENGE if basic else None)
 
 
 def _from_settings(settings: StaticClient) -> Client:

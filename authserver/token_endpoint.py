@@ -1,6 +1,7 @@
 """The token endpoint: `authorization_code` and `refresh_token`. No upstream is ever asked here."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from authserver import pkce
@@ -104,18 +105,18 @@ class TokenEndpoint:
             raise UnauthorizedClient("client_may_not_refresh")
         # What can be refused without using the token up is refused first: it costs no session.
         self._check_resource(fields, session.resource)
-        self._check_scope(fields, session)
-        return await self._rotate(session, presented)
+        scope = self._narrowed_scope(fields, session)
+        return await self._rotate(session, presented, scope)
 
-    async def _rotate(self, session: Session, presented: bytes) -> dict[str, Any]:
+    async def _rotate(self, session: Session, presented: bytes, scope: str) -> dict[str, Any]:
         now = int(self._clock())
         successor = self._new_refresh_token(now, session.created_at)
         outcome = await self._sessions.rotate(presented, successor, now=now, grace=GRACE_SECONDS)
         match outcome:
             case Rotated():
-                return self._answer(session, successor.token, now)
+                return self._answer(replace(session, scope=scope), successor.token, now)
             case Repeated(successor=again):
-                return self._answer(session, again, now)
+                return self._answer(replace(session, scope=scope), again, now)
             case Reused():
                 await self._endings.end(session, "refresh_token_reused")
                 raise InvalidGrant("refresh_token_reused")
@@ -130,10 +131,12 @@ class TokenEndpoint:
         if resource is None or resource.url != bound:
             raise InvalidTarget("other_resource", "resource is not the one that was granted")
 
-    def _check_scope(self, fields: Mapping[str, str], session: Session) -> None:
-        asked = fields.get("scope", "").split()
+    def _narrowed_scope(self, fields: Mapping[str, str], session: Session) -> str:
+        """The scope of this one token: all that was granted, or less (RFC 6749 section 6)."""
+        asked = fields.get("scope", session.scope).split()
         if not set(asked) <= set(session.scope.split()):
             raise InvalidScope("scope_widened", "scope goes beyond what was granted")
+        return " ".join(dict.fromkeys(asked))
 
     def _new_refresh_token(self, now: int, session_created_at: int) -> NewRefreshToken:
         token = self._new_handle()

@@ -125,7 +125,7 @@ class Deployment:
     async def token(self, **fields: str) -> Answer:
         return await self.call("POST", "/oauth/token", data=fields)
 
-    async def redeem(self, client_id: str, code: str, pkce: Pkce, **changes: str) -> Answer:
+    async def redeem(self, client_id: str, code: str, pkce: Pkce, /, **changes: str) -> Answer:
         fields = {
             "grant_type": "authorization_code",
             "client_id": client_id,

@@ -6,7 +6,6 @@ With `--serve` everything stays up until Ctrl-C, for a browser or any other MCP 
 import asyncio
 import io
 import logging
-import signal
 import sys
 import tempfile
 import time
@@ -25,14 +24,12 @@ from demo.journey import Journey
 from demo.layout import Layout, plan
 from demo.material import write_material
 from demo.narration import Narrator
-from demo.processes import Processes, ProcessFailed
+from demo.processes import Processes, ProcessFailed, cancel_on_signals
 from demo.upstream import USERS
 from demo.web_client import serve_page
 
 EXIT_BROKEN: Final = 1
 EXIT_INTERRUPTED: Final = 130
-
-_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def main() -> None:
@@ -46,7 +43,7 @@ def main() -> None:
 
 
 async def _run(*, serve: bool) -> int:
-    begun, findings, interrupted = time.monotonic(), Findings(), _cancel_on_signals()
+    begun, findings, interrupted = time.monotonic(), Findings(), cancel_on_signals()
     with tempfile.TemporaryDirectory(prefix="tokenward-demo-") as folder:
         layout, processes = plan(Path(folder)), Processes(Path(folder))
         with suppress(asyncio.CancelledError):
@@ -66,21 +63,6 @@ async def _run(*, serve: bool) -> int:
         return 0 if serve else EXIT_INTERRUPTED
     print(f"\nEverything held, in {time.monotonic() - begun:.1f} s, and nothing is left running.")
     return 0
-
-
-def _cancel_on_signals() -> asyncio.Event:
-    """Cancel this task at the first signal; later ones change nothing, for the end is bounded."""
-    interrupted, task, loop = asyncio.Event(), asyncio.current_task(), asyncio.get_running_loop()
-    assert task is not None
-
-    def interrupt() -> None:
-        if not interrupted.is_set():
-            interrupted.set()
-            task.cancel()
-
-    for number in _SIGNALS:
-        loop.add_signal_handler(number, interrupt)
-    return interrupted
 
 
 async def _set_up(layout: Layout, processes: Processes) -> None:

@@ -22,6 +22,8 @@ _ROOT: Final = Path(__file__).resolve().parent.parent
 # What an interpreter may need to start; everything else would be configuration from outside.
 _INHERITED: Final = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 # A process may drain and exit 0, or drain and let the signal end it, as uvicorn does.
 _CLEAN_EXITS: Final = (0, -signal.SIGTERM)
 
@@ -128,6 +130,25 @@ class Processes:
     def last_words(self) -> list[str]:
         """The end of every log, to see what the processes thought."""
         return [child.last_words() for child in self._children]
+
+
+def cancel_on_signals() -> asyncio.Event:
+    """Cancel this task at the first signal, so that the processes it started end with it.
+
+    Without this SIGTERM would leave them behind. Later signals change nothing: the end is
+    bounded. Returns whether there was a signal.
+    """
+    interrupted, task, loop = asyncio.Event(), asyncio.current_task(), asyncio.get_running_loop()
+    assert task is not None
+
+    def interrupt() -> None:
+        if not interrupted.is_set():
+            interrupted.set()
+            task.cancel()
+
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, interrupt)
+    return interrupted
 
 
 async def _answers(http: aiohttp.ClientSession, url: str) -> bool:

@@ -5,11 +5,13 @@ URI names, missing or non-critical key usage), so the leaf is checked again here
 (SPIFFE X509-SVID sections 2 to 5).
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
@@ -18,6 +20,14 @@ from chassis.spiffe_id import InvalidSpiffeId, Workload, parse_workload
 
 _SMALLEST_RSA: Final = 2048
 _CURVES: Final = ("secp256r1", "secp384r1")
+
+_UNREADABLE: Final = (
+    ValueError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
 
 
 class SvidRefused(Exception):
@@ -53,7 +63,7 @@ class SvidReader:
             leaf = x509.load_der_x509_certificate(der)
             extensions = leaf.extensions
             key = leaf.public_key()
-        except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+        except _UNREADABLE:
             raise SvidRefused("certificate_unreadable") from None
         _check_usage(extensions)
         _check_key(key)
@@ -78,7 +88,7 @@ class SvidReader:
             names = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         except x509.ExtensionNotFound:
             raise SvidRefused("no_spiffe_id") from None
-        if not self._own_names.isdisjoint(names.get_values_for_type(x509.DNSName)):
+        if not self._own_names.isdisjoint(_lower(names.get_values_for_type(x509.DNSName))):
             raise SvidRefused("certificate_names_the_authserver")
         uris = names.get_values_for_type(x509.UniformResourceIdentifier)
         if len(uris) != 1:
@@ -87,13 +97,17 @@ class SvidReader:
 
 
 def dns_names(pem: bytes) -> frozenset[str]:
-    """The DNS names of the first certificate in `pem`."""
+    """The DNS names of the first certificate in `pem`, in lower case."""
     leaf = x509.load_pem_x509_certificate(pem)
     try:
         names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         return frozenset()
-    return frozenset(names.get_values_for_type(x509.DNSName))
+    return _lower(names.get_values_for_type(x509.DNSName))
+
+
+def _lower(names: Iterable[str]) -> frozenset[str]:
+    return frozenset(name.lower() for name in names)
 
 
 def _check_usage(extensions: x509.Extensions) -> None:

@@ -141,13 +141,13 @@ class AuditTrail:
     """The audit events of a test, as the fields that were logged."""
 
     def __init__(self, caplog: pytest.LogCaptureFixture) -> None:
-        self._caplog = caplog
+        self._caplog, self._before = caplog, len(caplog.records)
 
     @property
     def events(self) -> list[dict[str, Any]]:
         return [
             getattr(record, "fields", {})
-            for record in self._caplog.records
+            for record in self._caplog.records[self._before :]
             if record.name == "tokenward.audit" and record.msg == "audit"
         ]
 

@@ -31,6 +31,12 @@ class InvalidRequest(ProtocolError):
     error, status_code = "invalid_request", 400
 
 
+class UnsupportedMediaType(ProtocolError):
+    """The body is not of the form the endpoint reads."""
+
+    error, status_code = "invalid_request", 415
+
+
 class InvalidClient(ProtocolError):
     error, status_code = "invalid_client", 401
 

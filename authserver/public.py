@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from aiohttp import hdrs, web
+from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 
 from authserver import metadata
 from authserver.authorize import Authorize
@@ -25,6 +25,7 @@ from authserver.errors import (
     Redirected,
     ShownToUser,
     TemporarilyUnavailable,
+    UnsupportedMediaType,
 )
 from authserver.handles import NewHandle
 from authserver.keys import SigningKeys
@@ -160,7 +161,7 @@ class Public:
     async def _register(self, request: web.Request) -> web.Response:
         assert self._flows.registration is not None
         if request.content_type != "application/json":
-            raise InvalidRequest("media_type", "the body must be application/json")
+            raise UnsupportedMediaType("media_type", "the body must be application/json")
         members = json_object(await _body(request))
         source = request.remote or "unknown"
         return _json(await self._flows.registration.register(members, source), status=201)
@@ -195,6 +196,8 @@ class Public:
 
     async def _answered(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
+            if request.version not in (HttpVersion10, HttpVersion11):
+                raise web.HTTPBadRequest  # the parser takes any number (RFC 9112 section 2.3)
             return await handler(request)
         except Redirected as back:
             return self._redirected(back)
@@ -203,20 +206,19 @@ class Public:
             return self._error_page(shown.message, shown.status)
         except ProtocolError as refusal:
             _log.info("refused", reason=refusal.reason, error=refusal.error)
-            return _refused(refusal)
+            return self._told(request, refusal, _MALFORMED)
         except Malformed as malformed:
             _log.info("refused", reason="malformed")
-            if _is_for_people(request):
-                return self._error_page(_MALFORMED, 400)
-            return _refused(InvalidRequest("malformed", str(malformed)))
+            unreadable = InvalidRequest("malformed", str(malformed))
+            return self._told(request, unreadable, _MALFORMED)
         except web.HTTPException as http:
-            return _json({"error": http.reason.lower().replace(" ", "_")}, status=http.status)
+            return _plain_refusal(http)
         except (StorageDown, SealBroken) as down:
             _log.error("storage_failed", kind=type(down).__name__)
-            return self._trouble(request, TemporarilyUnavailable("storage_failed"))
+            return self._told(request, TemporarilyUnavailable("storage_failed"), _TROUBLE)
         except Exception as error:  # noqa: BLE001 - the edge: one constant answer, no details
             _log.failure("request_failed", error)
-            return self._trouble(request, ProtocolError("unexpected"))
+            return self._told(request, ProtocolError("unexpected"), _TROUBLE)
 
     def _redirected(self, back: Redirected) -> web.Response:
         _log.info("refused", reason=back.refusal.reason, error=back.refusal.error)
@@ -226,9 +228,10 @@ class Public:
             )
         )
 
-    def _trouble(self, request: web.Request, refusal: ProtocolError) -> web.Response:
+    def _told(self, request: web.Request, refusal: ProtocolError, message: str) -> web.Response:
+        """A refusal as a page with `message` where a person waits, else as JSON."""
         if _is_for_people(request):
-            return self._error_page(_TROUBLE, refusal.status_code)
+            return self._error_page(message, refusal.status_code)
         return _refused(refusal)
 
     def _error_page(self, message: str, status: int) -> web.Response:
@@ -252,7 +255,7 @@ def _query(request: web.Request) -> dict[str, str]:
 
 async def _form(request: web.Request) -> dict[str, str]:
     if request.content_type != _FORM:
-        raise InvalidRequest("media_type", f"the body must be {_FORM}")
+        raise UnsupportedMediaType("media_type", f"the body must be {_FORM}")
     if request.rel_url.raw_query_string:
         raise InvalidRequest("query_string", "parameters belong into the body")
     return form_fields(await _body(request))
@@ -260,7 +263,7 @@ async def _form(request: web.Request) -> dict[str, str]:
 
 async def _body(request: web.Request) -> bytes:
     if "Content-Encoding" in request.headers:
-        raise web.HTTPUnsupportedMediaType
+        raise UnsupportedMediaType("content_encoding", "the body must not be encoded")
     try:
         async with asyncio.timeout(_BODY_SECONDS):
             return await request.read()
@@ -292,6 +295,14 @@ def _page(html: str, status: int = 200) -> web.Response:
 def _refused(refusal: ProtocolError) -> web.Response:
     response = _json(refusal.members(), status=refusal.status_code)
     response.headers.update(refusal.headers)
+    return response
+
+
+def _plain_refusal(http: web.HTTPException) -> web.Response:
+    """What the router or the body's reader refused, without its words."""
+    response = _json({"error": http.reason.lower().replace(" ", "_")}, status=http.status)
+    if "Allow" in http.headers:
+        response.headers["Allow"] = http.headers["Allow"]
     return response
 
 

@@ -9,6 +9,7 @@ if __name__ == "__main__":
     shed(os.environ)
 
 import asyncio
+import gc
 import time
 from dataclasses import dataclass
 from typing import Final
@@ -21,6 +22,7 @@ from chassis.clock import Clock
 from chassis.probes import Readiness, new_registry, ops_handler
 from sidecar.app import LocalApi
 from sidecar.broker import Broker
+from sidecar.deadlines import DRAIN_SECONDS, STANDARD, Deadlines
 from sidecar.exchange_client import ExchangeClient
 from sidecar.local_server import LocalServer
 from sidecar.metrics import Metrics
@@ -29,10 +31,6 @@ from sidecar.protected_resource import ProtectedResource
 from sidecar.settings import Settings, read_settings
 
 HOUSEKEEPING_SECONDS: Final = 2.0
-
-# aiohttp spends this up to twice on a request that hangs; the process has to be gone in 2 s.
-DRAIN_SECONDS: Final = 0.8
-GIVE_UP_SECONDS: Final = 1.2
 
 _log = logs.Log("main")
 
@@ -61,7 +59,11 @@ class Sidecar:
 
 
 def assemble(
-    settings: Settings, *, now: Clock = time.monotonic, wall: Clock = clock.wall
+    settings: Settings,
+    *,
+    now: Clock = time.monotonic,
+    wall: Clock = clock.wall,
+    deadlines: Deadlines = STANDARD,
 ) -> Sidecar:
     """Build a sidecar inside a running loop: `now` times what we hold, `wall` certificates."""
     readiness, registry = Readiness("listening", CREDENTIAL), new_registry()
@@ -74,16 +76,25 @@ def assemble(
         metrics=metrics,
         wall=wall,
     )
-    client = ExchangeClient(settings.authserver_url, credential, metrics, now=now)
-    broker = Broker(client.exchange, ttl_max=settings.cache_ttl_max, now=now, metrics=metrics)
+    client = ExchangeClient(
+        settings.authserver_url, credential, metrics, now=now, total_seconds=deadlines.exchange
+    )
+    broker = Broker(
+        client.exchange,
+        ttl_max=settings.cache_ttl_max,
+        now=now,
+        metrics=metrics,
+        wait_seconds=deadlines.wait,
+    )
     resource = ProtectedResource(settings.resource, settings.issuer, settings.scopes)
-    api = LocalApi(broker, resource, metrics, now=now, wall=wall)
+    api = LocalApi(broker, resource, metrics, now=now, wall=wall, body_seconds=deadlines.body)
     loop = asyncio.get_running_loop()
     local = LocalServer(
         api.answer,
-        api.malformed,
+        api.failed,
         now=now,
-        on_drain=lambda: loop.call_later(GIVE_UP_SECONDS, broker.give_up),
+        head_seconds=deadlines.head,
+        on_drain=lambda: loop.call_later(deadlines.give_up, broker.give_up),
     )
     return Sidecar(local, readiness, registry, credential, client, broker)
 
@@ -96,6 +107,8 @@ async def main() -> None:
     if on_node_network(os.environ):
         raise run.StartFailed("this pod uses its node's network: others would reach our loopback")
     sidecar = assemble(settings)
+    # What lives as long as the process need not be looked at by every garbage collection.
+    gc.freeze()
     house = asyncio.create_task(_keep_house(sidecar))
     try:
         await run.serve(

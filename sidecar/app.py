@@ -30,7 +30,6 @@ from sidecar.refusals import (
 _log = Log("local_api")
 
 TOKEN_ROUTE: Final = "/v1/token"  # noqa: S105 - a path
-BODY_SECONDS: Final = 10.0
 
 
 class _Call(NamedTuple):
@@ -51,7 +50,7 @@ class LocalApi:
         *,
         now: Clock,
         wall: Clock,
-        body_seconds: float = BODY_SECONDS,
+        body_seconds: float,
     ) -> None:
         self._broker, self._resource, self._metrics = broker, resource, metrics
         self._now, self._body_seconds = now, body_seconds
@@ -69,10 +68,14 @@ class LocalApi:
         self._metrics.answered(result, self._now() - started)
         return response
 
-    def malformed(self) -> web.Response:
-        """The answer to bytes that are no request."""
-        self._metrics.answered(INVALID_REQUEST.error, 0.0)
-        return self._refuse(INVALID_REQUEST.because("not_http"), secrets.token_hex(8))
+    def failed(self, bug: BaseException | None) -> web.Response:
+        """The answer where there is no other: to bytes that are no request, or after a bug."""
+        refusal = INVALID_REQUEST.because("not_http")
+        if bug is not None:
+            _log.failure("unexpected_failure", bug)
+            refusal = TEMPORARILY_UNAVAILABLE.because("unexpected_failure")
+        self._metrics.answered(refusal.error, 0.0)
+        return self._refuse(refusal, secrets.token_hex(8))
 
     async def _look(self, request: web.BaseRequest) -> Lease | bytes | _Call | Refusal:
         """Everything that needs no other process; the path of a token in memory."""
@@ -108,17 +111,17 @@ class LocalApi:
 
     async def _read_body(self, request: web.BaseRequest) -> bytes | Refusal:
         """The body of a caller that has not sent all of it yet."""
-        if request.headers.get("Expect", "").lower() == "100-continue":
-            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         body = bytearray()
         try:
+            if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
+                await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             async with asyncio.timeout(self._body_seconds):
                 while len(body) <= MAX_BODY_BYTES and (chunk := await request.content.readany()):
                     body += chunk
         except TimeoutError:
-            return INVALID_REQUEST.because("body_too_slow")
+            return INVALID_REQUEST.because("body_too_slow", "The body took too long to arrive.")
         except (OSError, web.RequestPayloadError):
-            return INVALID_REQUEST.because("body_broken_off")
+            return INVALID_REQUEST.because("body_broken_off", "The body broke off.")
         return bytes(body)
 
     async def _answer_slowly(
@@ -137,11 +140,7 @@ class LocalApi:
         # Only here: what memory knows by its hash was accepted before, so it had the shape.
         if not has_jwt_shape(call.unverified_jwt):
             return INVALID_TOKEN.because("not_a_jwt")
-        try:
-            return await self._broker.obtain(call.unverified_jwt, call.ask)
-        except Exception as bug:  # noqa: BLE001 - the edge: the caller gets an answer all the same
-            _log.failure("unexpected_failure", bug)
-            return TEMPORARILY_UNAVAILABLE.because("unexpected_failure")
+        return await self._broker.obtain(call.unverified_jwt, call.ask)
 
     def _refuse(self, refusal: Refusal, request_id: str) -> web.Response:
         say = _log.warning if refusal.error == FORBIDDEN_CALLER.error else _log.info

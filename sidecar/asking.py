@@ -49,7 +49,9 @@ def has_jwt_shape(text: str) -> bool:
 def read_bearer(authorizations: Sequence[str]) -> str | Refusal:
     """The unverified JWT of the one `Authorization: Bearer`; its shape is not looked at."""
     if len(authorizations) != 1:
-        return (INVALID_REQUEST if authorizations else NO_TOKEN).because("not_one_authorization")
+        if not authorizations:
+            return NO_TOKEN.because("no_authorization")
+        return INVALID_REQUEST.because("two_authorizations", "Authorization must be sent once.")
     scheme, _, unverified_jwt = authorizations[0].partition(" ")
     if scheme.lower() != "bearer" or not unverified_jwt:
         return NO_TOKEN.because("no_bearer")
@@ -68,23 +70,29 @@ def read_ask(body: bytes) -> Ask | Refusal:
 
 def _read(body: bytes) -> Ask | Refusal:
     if len(body) > MAX_BODY_BYTES:
-        return INVALID_REQUEST.because("body_too_long")
+        return INVALID_REQUEST.because("body_too_long", "The body must be at most 16 KiB long.")
     try:
         members = _STRICT_JSON.decode(body.decode())
     except (ValueError, RecursionError):
-        return INVALID_REQUEST.because("body_not_json")
+        return INVALID_REQUEST.because(
+            "body_not_json", "The body must be a JSON object in UTF-8 that names no member twice."
+        )
     if not isinstance(members, dict) or not members.keys() <= _MEMBERS:
-        return INVALID_REQUEST.because("body_members")
+        return INVALID_REQUEST.because(
+            "body_members", "The body may have upstream, min_ttl and rejected_token, nothing else."
+        )
     upstream = members.get("upstream")
     min_ttl = members.get("min_ttl", 0)
     rejected = members.get("rejected_token")
     if "upstream" in members and not is_upstream_name(upstream):
-        return INVALID_REQUEST.because("upstream")
+        return INVALID_REQUEST.because("upstream", "upstream must be the name of an upstream.")
     # `type` and not isinstance: true and false are integers to Python.
     if type(min_ttl) is not int or not 0 <= min_ttl <= MAX_MIN_TTL:
-        return INVALID_REQUEST.because("min_ttl")
+        return INVALID_REQUEST.because(
+            "min_ttl", "min_ttl must be a whole number of seconds from 0 to 600."
+        )
     if "rejected_token" in members and not is_access_token(rejected):
-        return INVALID_REQUEST.because("rejected_token")
+        return INVALID_REQUEST.because("rejected_token", "rejected_token must be an access token.")
     return Ask(upstream, min_ttl, None if rejected is None else fingerprint(rejected))
 
 

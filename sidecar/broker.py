@@ -16,7 +16,6 @@ MAX_LEASE_BYTES: Final = 16 * 1024 * 1024
 MAX_DENIALS: Final = 1_000
 MAX_FLIGHTS: Final = 1_024
 DENIAL_SECONDS: Final = 5.0
-WAIT_SECONDS: Final = 9.0
 
 Key = tuple[bytes, str | None]
 Exchange = Callable[[str, Ask], Awaitable[Token | Refusal]]
@@ -49,7 +48,7 @@ class Broker:
         ttl_max: int,
         now: Callable[[], float],
         metrics: Metrics,
-        wait_seconds: float = WAIT_SECONDS,
+        wait_seconds: float,
     ) -> None:
         self._exchange, self._ttl_max, self._now = exchange, ttl_max, now
         self._metrics, self._wait_seconds = metrics, wait_seconds

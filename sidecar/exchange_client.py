@@ -24,7 +24,6 @@ GRANT_TYPE: Final = "urn:ietf:params:oauth:grant-type:token-exchange"
 JWT_TYPE: Final = "urn:ietf:params:oauth:token-type:jwt"
 
 MAX_ANSWER_BYTES: Final = 64 * 1024
-TOTAL_SECONDS: Final = 8.0
 
 _PAUSES: Final = (0.1, 0.3)  # before the second and the third attempt, at most
 _LONGEST_PAUSE: Final = 1.0
@@ -61,8 +60,8 @@ class ExchangeClient:
         metrics: Metrics,
         *,
         now: Callable[[], float],
+        total_seconds: float,
         jitter: Callable[[], float] = random.random,
-        total_seconds: float = TOTAL_SECONDS,
     ) -> None:
         self._url = url.rstrip("/") + ROUTE
         self._credential, self._metrics = credential, metrics

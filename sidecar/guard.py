@@ -36,25 +36,30 @@ def refuse_caller(headers: Headers, target: str, hosts: frozenset[str]) -> Refus
     `hosts` are the names of our own address. That there is one Host header is aiohttp's rule.
     """
     if not target.startswith("/"):
-        return FORBIDDEN_CALLER.because("target")
+        return FORBIDDEN_CALLER.because("target", "The request target must be a path.")
     if headers.get(hdrs.HOST) not in hosts:
-        return FORBIDDEN_CALLER.because("host")
+        return FORBIDDEN_CALLER.because(
+            "host", "Host must be 127.0.0.1:<port> or localhost:<port>."
+        )
     if not _HARMLESS_NAMES.issuperset(headers) and any(map(_is_mark, headers)):
-        return FORBIDDEN_CALLER.because("forwarded_or_browser")
+        return FORBIDDEN_CALLER.because(
+            "forwarded_or_browser",
+            "Calls that were forwarded, or come from a browser, are refused.",
+        )
     return None
 
 
 def refuse_token_call(headers: Headers, method: str) -> Refusal | None:
     """Why this call is not one for a token: each mark is more than a forged request can set."""
     if method != "POST":
-        return FORBIDDEN_CALLER.because("method")
+        return FORBIDDEN_CALLER.because("method", "Tokens are asked for by POST.")
     if headers.getall(_X_TOKENWARD, []) != ["1"]:
-        return FORBIDDEN_CALLER.because("x_tokenward")
+        return FORBIDDEN_CALLER.because("x_tokenward", "The header X-Tokenward: 1 must be sent.")
     content_types = headers.getall(hdrs.CONTENT_TYPE, [])
     if content_types != ["application/json"] and _media_types(content_types) != [
         "application/json"
     ]:
-        return FORBIDDEN_CALLER.because("content_type")
+        return FORBIDDEN_CALLER.because("content_type", "Content-Type must be application/json.")
     return None
 
 

@@ -12,7 +12,6 @@ from chassis.logs import Log
 _log = Log("local_server")
 
 MAX_CONNECTIONS: Final = 512
-HEAD_SECONDS: Final = 10.0
 
 _MAX_FIELD_BYTES: Final = 16 * 1024  # a JWT of 8 KiB, and room to refuse a longer one in words
 _MAX_FIELDS: Final = 64
@@ -20,18 +19,22 @@ _IDLE_SECONDS: Final = 75.0
 _LINGER_SECONDS: Final = 1.0
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
-Malformed = Callable[[], web.StreamResponse]
+Failed = Callable[[BaseException | None], web.StreamResponse]
 
 
 class LocalServer(web.Server):
-    """aiohttp's low-level server with limits; `malformed` answers what is not HTTP at all."""
+    """aiohttp's low-level server with limits.
+
+    `failed` answers bytes that are no request (None), and requests that `handler` failed at.
+    """
 
     def __init__(
         self,
         handler: Handler,
-        malformed: Malformed,
+        failed: Failed,
         *,
         now: Callable[[], float],
+        head_seconds: float,
         on_drain: Callable[[], object] = lambda: None,
         max_connections: int = MAX_CONNECTIONS,
     ) -> None:
@@ -45,7 +48,8 @@ class LocalServer(web.Server):
             max_field_size=_MAX_FIELD_BYTES,
             max_headers=_MAX_FIELDS,
         )
-        self._handler, self.malformed, self.now = handler, malformed, now
+        self._handler, self.failed = handler, failed
+        self.now, self.head_seconds = now, head_seconds
         self._on_drain, self._max_connections = on_drain, max_connections
 
     def __call__(self) -> web.RequestHandler:
@@ -119,7 +123,7 @@ class _Connection(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         if data and self.head_due is None:
-            self.head_due = self._server.now() + HEAD_SECONDS
+            self.head_due = self._server.now() + self._server.head_seconds
         super().data_received(data)
 
     def handle_error(
@@ -130,6 +134,6 @@ class _Connection(web.RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         # aiohttp's own answer repeats what it could not parse, which may be a token.
-        response = self._server.malformed()
+        response = self._server.failed(None if status < 500 else exc or TimeoutError())
         response.force_close()
         return response

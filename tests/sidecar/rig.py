@@ -1,7 +1,7 @@
 """A whole sidecar on free ports, in this process, against a fake authserver over real mTLS."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +13,7 @@ from aiohttp import web
 from chassis.credential import KeyPair
 from demo.pki import CertificateAuthority, write_credential
 from sidecar.__main__ import Sidecar, assemble
+from sidecar.deadlines import STANDARD, Deadlines
 from sidecar.settings import read_settings
 from tests.fakes.authserver import FakeAuthserver
 
@@ -102,6 +103,11 @@ class Rig:
         finally:
             writer.close()
 
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Let everything else run until `condition` holds; the test's time limit is the limit."""
+        while not condition():
+            await asyncio.sleep(0)
+
     def metric(self, name: str, **labels: str) -> float:
         return self.sidecar.registry.get_sample_value(name, labels) or 0.0
 
@@ -164,7 +170,12 @@ async def listening(sidecar: Sidecar) -> AsyncIterator[int]:
 
 @asynccontextmanager
 async def rig(
-    folder: Path, authorities: Authorities, *, credential: bool = True, **changes: str
+    folder: Path,
+    authorities: Authorities,
+    *,
+    credential: bool = True,
+    deadlines: Deadlines = STANDARD,
+    **changes: str,
 ) -> AsyncIterator[Rig]:
     """A sidecar with its certificate in place, unless a test withholds it."""
     async with fake_authserver(folder, authorities) as authserver:
@@ -173,7 +184,7 @@ async def rig(
             write_credential(folder / "credential", issued)
         clock, wall = FakeClock(), FakeClock(now=0.0)
         settings = read_settings(environment(folder, authserver.url, **changes))
-        sidecar = assemble(settings, now=clock, wall=wall)
+        sidecar = assemble(settings, now=clock, wall=wall, deadlines=deadlines)
         async with listening(sidecar) as port, _http() as http:
             yield Rig(sidecar, authserver, authorities, folder, port, http, clock, wall)
 

@@ -1,0 +1,28 @@
+"""How long the sidecar waits for whom, in seconds: all of it here, since each depends on others."""
+
+from dataclasses import dataclass
+from typing import Final
+
+# aiohttp spends this up to twice on a request that hangs, and SIGTERM leaves us two seconds.
+DRAIN_SECONDS: Final = 0.8
+
+
+@dataclass(frozen=True)
+class Deadlines:
+    """`head` and `body`: a local caller sends its request.
+
+    `exchange`: the authserver answers, retries included; with the two seconds between looks at
+    the credential this also bounds how long connections of a replaced one stay open.
+    `wait`: a caller waits for an exchange, its own or one under way; longer than `exchange`, so
+    that the exchange ends first and its outcome is known.
+    `give_up`: after SIGTERM, exchanges under way; their callers still get an answer.
+    """
+
+    head: float = 10.0
+    body: float = 10.0
+    exchange: float = 8.0
+    wait: float = 9.0
+    give_up: float = 1.2
+
+
+STANDARD: Final = Deadlines()

@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine
 
 import uvloop
 
+from demo.processes import cancel_on_signals
 from tests.bench import footprint, release
 from tests.bench.figures import Figure, table
 from tests.bench.world import pin
@@ -16,6 +17,11 @@ MEASUREMENTS: dict[str, Callable[[], Coroutine[None, None, list[Figure]]]] = {
     "footprint": footprint.measure,
     "release": release.measure,
 }
+
+
+async def _measured(name: str) -> list[Figure]:
+    cancel_on_signals()  # else the measured processes would outlive us
+    return await MEASUREMENTS[name]()
 
 
 def main() -> None:
@@ -28,7 +34,7 @@ def main() -> None:
         for name in wanted:
             if name == "release":
                 pin([0], core=1)
-            figures += runner.run(MEASUREMENTS[name]())
+            figures += runner.run(_measured(name))
     print(table(figures))
 
 

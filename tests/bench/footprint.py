@@ -6,6 +6,7 @@ context. Every run is a fresh process, idle when it is weighed.
 
 import asyncio
 import os
+import socket
 import statistics
 import subprocess
 import sys
@@ -17,8 +18,8 @@ from typing import Final
 
 from demo.layout import HOST, Layout, plan
 from demo.material import write_material
+from demo.stack import sidecar_environment
 from tests.bench.figures import Figure
-from tests.bench.world import sidecar_environment
 
 _RUNS: Final = 9
 _PATIENCE_SECONDS: Final = 20.0
@@ -79,8 +80,6 @@ def _run(
 
 
 def _wait_for_200(port: int, path: str, alive: Callable[[], bool]) -> None:
-    import socket
-
     request = f"GET {path} HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n".encode()
     until = time.monotonic() + _PATIENCE_SECONDS
     while time.monotonic() < until and alive():

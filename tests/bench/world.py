@@ -14,9 +14,10 @@ import yaml
 from yarl import URL
 
 from demo.browser import Browser
-from demo.layout import HOST, SCOPE, Layout, Server, plan
+from demo.layout import CLIENT_ID, Layout, Server, plan
 from demo.material import write_material
 from demo.processes import Processes
+from demo.stack import sidecar_environment
 from tests.authserver.deployment import CALLBACK, Pkce, walk
 
 _UPSTREAM_TOKEN_SECONDS: Final = 3600
@@ -42,20 +43,6 @@ class World:
         return context
 
 
-def sidecar_environment(layout: Layout, server: Server) -> dict[str, str]:
-    return {
-        "TOKENWARD_AUTHSERVER_URL": layout.internal,
-        "TOKENWARD_AUTHSERVER_CA_FILE": str(layout.server_ca),
-        "TOKENWARD_CREDENTIAL_DIR": str(server.credential),
-        "TOKENWARD_SPIFFE_ID": server.spiffe_id,
-        "TOKENWARD_RESOURCE": server.resource,
-        "TOKENWARD_ISSUER": layout.issuer,
-        "TOKENWARD_SCOPES": SCOPE,
-        "TOKENWARD_PORT": str(server.sidecar_port),
-        "TOKENWARD_OPS_PORT": str(server.ops_port),
-    }
-
-
 @asynccontextmanager
 async def running(folder: Path) -> AsyncIterator[World]:
     """Upstream, authserver and one sidecar, each as its own process on the first core."""
@@ -67,7 +54,7 @@ async def running(folder: Path) -> AsyncIterator[World]:
             "upstream",
             "demo.upstream",
             f"--port={layout.upstream_port}",
-            "--client-id=tokenward-demo",
+            f"--client-id={CLIENT_ID}",
             f"--client-secret-file={layout.client_secret}",
             f"--redirect-uri={layout.callback}",
             f"--access-token-lifetime={_UPSTREAM_TOKEN_SECONDS}",
@@ -134,6 +121,3 @@ async def _post(http: aiohttp.ClientSession, url: str, **options: Any) -> dict[s
         found = await answer.json()
         assert isinstance(found, dict)
         return found
-
-
-__all__ = ["HOST", "World", "pin", "running", "sidecar_environment"]

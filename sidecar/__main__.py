@@ -10,7 +10,9 @@ if __name__ == "__main__":
 
 import asyncio
 import gc
+import random
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -64,8 +66,12 @@ def assemble(
     now: Clock = time.monotonic,
     wall: Clock = clock.wall,
     deadlines: Deadlines = STANDARD,
+    jitter: Callable[[], float] = random.random,
 ) -> Sidecar:
-    """Build a sidecar inside a running loop: `now` times what we hold, `wall` certificates."""
+    """Build a sidecar inside a running loop.
+
+    `now` is monotonic and times what we hold; `wall` is Unix time and judges certificates.
+    """
     readiness, registry = Readiness("listening", CREDENTIAL), new_registry()
     metrics = Metrics(registry)
     credential = OwnCredential(
@@ -77,7 +83,12 @@ def assemble(
         wall=wall,
     )
     client = ExchangeClient(
-        settings.authserver_url, credential, metrics, now=now, total_seconds=deadlines.exchange
+        settings.authserver_url,
+        credential,
+        metrics,
+        now=now,
+        jitter=jitter,
+        total_seconds=deadlines.exchange,
     )
     broker = Broker(
         client.exchange,

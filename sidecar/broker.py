@@ -49,13 +49,18 @@ class Broker:
         now: Callable[[], float],
         metrics: Metrics,
         wait_seconds: float,
+        max_flights: int = MAX_FLIGHTS,
     ) -> None:
         self._exchange, self._ttl_max, self._now = exchange, ttl_max, now
-        self._metrics, self._wait_seconds = metrics, wait_seconds
+        self._metrics, self._wait_seconds, self._max_flights = metrics, wait_seconds, max_flights
         self._leases = BoundedMemory[Lease](max_entries=MAX_LEASES, max_weight=MAX_LEASE_BYTES)
         self._denials = BoundedMemory[_Denied](max_entries=MAX_DENIALS, max_weight=MAX_DENIALS)
         self._flights: dict[_Question, asyncio.Task[Lease | Refusal]] = {}
-        metrics.count_entries(lambda: len(self._leases))
+        metrics.count_entries(lambda: self.entries)
+
+    @property
+    def entries(self) -> int:
+        return len(self._leases)
 
     def recall(self, unverified_jwt: str, ask: Ask) -> Lease | None:
         """The token in memory that answers `ask`, if there is one."""
@@ -81,7 +86,7 @@ class Broker:
         flight = self._flights.get(question)
         self._metrics.cache("miss" if flight is None else "coalesced")
         if flight is None:
-            if len(self._flights) >= MAX_FLIGHTS:
+            if len(self._flights) >= self._max_flights:
                 return TEMPORARILY_UNAVAILABLE.because("too_many_exchanges")
             flight = self._take_off(question, unverified_jwt, ask)
         await asyncio.wait((flight,), timeout=self._wait_seconds)

@@ -1,7 +1,6 @@
 """One mTLS call to the authserver: a JWT goes out, a token or a refusal comes back."""
 
 import asyncio
-import random
 from collections.abc import Callable
 from typing import Final
 from urllib.parse import urlencode
@@ -51,7 +50,10 @@ _EXPLAINED: Final = {
 
 
 class ExchangeClient:
-    """Exchanges JWTs at `url` with the credential of the moment; `now` is a monotonic clock."""
+    """Exchanges JWTs at `url` with the credential of the moment.
+
+    `now` is a monotonic clock; `jitter` draws from 0 to 1.
+    """
 
     def __init__(
         self,
@@ -60,8 +62,8 @@ class ExchangeClient:
         metrics: Metrics,
         *,
         now: Callable[[], float],
+        jitter: Callable[[], float],
         total_seconds: float,
-        jitter: Callable[[], float] = random.random,
     ) -> None:
         self._url = url.rstrip("/") + ROUTE
         self._credential, self._metrics = credential, metrics

@@ -64,6 +64,16 @@ def answering(make: Callable[[], web.StreamResponse]) -> Answer:
     return answer
 
 
+def held_until(released: asyncio.Event, make: Callable[[], web.StreamResponse] = release) -> Answer:
+    """An answer that comes when the test lets it."""
+
+    async def answer(_: Received) -> web.StreamResponse:
+        await released.wait()
+        return make()
+
+    return answer
+
+
 class FakeAuthserver:
     """Listens on a free port of 127.0.0.1 and remembers what it received."""
 
@@ -90,7 +100,11 @@ class FakeAuthserver:
         return len(self._server.connections) if self._server else 0
 
     def then(self, *answers: Callable[[], web.StreamResponse]) -> None:
+        """The next answers; a fresh one is made for each request, aiohttp sends one only once."""
         self._next.extend(answering(make) for make in answers)
+
+    def then_slowly(self, answer: Answer) -> None:
+        self._next.append(answer)
 
     def always(self, answer: Answer) -> None:
         self._usual = answer

@@ -184,7 +184,7 @@ async def rig(
             write_credential(folder / "credential", issued)
         clock, wall = FakeClock(), FakeClock(now=0.0)
         settings = read_settings(environment(folder, authserver.url, **changes))
-        sidecar = assemble(settings, now=clock, wall=wall, deadlines=deadlines)
+        sidecar = assemble(settings, now=clock, wall=wall, deadlines=deadlines, jitter=lambda: 0.0)
         async with listening(sidecar) as port, _http() as http:
             yield Rig(sidecar, authserver, authorities, folder, port, http, clock, wall)
 

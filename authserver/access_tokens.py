@@ -1,17 +1,21 @@
 """Our access tokens: JWTs of RFC 9068 with one audience and the session's public handle."""
 
+import hashlib
 import json
+from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from authserver.jose import BadToken, sign, verify
+from authserver.jose import BadToken, VerificationKey, sign, verify
 from authserver.keys import SigningKeys
 from authserver.parsing import Malformed, short_text, whole_number
 from authserver.storage.records import Session
 
 _TYP: Final = "at+jwt"
+_TYPES: Final = frozenset({_TYP})
 _LEEWAY: Final = 5
 _LONGEST_LIFE: Final = 24 * 3600
+_MOST_KNOWN: Final = 10_000
 
 
 @dataclass(frozen=True)
@@ -29,11 +33,20 @@ class VerifiedClaims:
     expires_at: int
 
 
+class _Known(NamedTuple):
+    """A token whose signature was verified before, and by which key."""
+
+    claims: VerifiedClaims
+    kid: str | None
+    key: VerificationKey
+
+
 class AccessTokens:
     """Mints and verifies access tokens of one issuer."""
 
     def __init__(self, issuer: str, keys: SigningKeys, lifetime: int) -> None:
         self._issuer, self._keys, self.lifetime = issuer, keys, lifetime
+        self._known: OrderedDict[bytes, _Known] = OrderedDict()
 
     def mint(self, session: Session, *, jti: str, now: int) -> str:
         """A token for a session, valid for `lifetime` seconds from `now`; no name, no e-mail."""
@@ -54,16 +67,29 @@ class AccessTokens:
         return sign(payload, key.key, algorithm=key.algorithm, kid=key.kid, typ=_TYP)
 
     def verify(self, unverified_jwt: str, now: float) -> VerifiedClaims:
-        """The claims of a token of ours that is valid at `now`. Raises BadToken with a reason."""
-        claims = verify(unverified_jwt, self._keys.find, types=frozenset({_TYP})).payload
-        if claims.get("iss") != self._issuer:
+        """The claims of a token of ours that is valid at `now`. Raises BadToken with a reason.
+
+        A signature is verified once; the same token again is known by its hash for as long as
+        its key is one of ours. Its times are looked at every time.
+        """
+        digest = hashlib.sha256(unverified_jwt.encode("utf-8", "surrogateescape")).digest()
+        known = self._known.get(digest)
+        if known is None or self._keys.find(known.kid) is not known.key:
+            known = self._verified(unverified_jwt)
+            self._known[digest] = known
+            if len(self._known) > _MOST_KNOWN:
+                self._known.popitem(last=False)
+        _check_times(known.claims, now)
+        return known.claims
+
+    def _verified(self, unverified_jwt: str) -> _Known:
+        signed = verify(unverified_jwt, self._keys.find, types=_TYPES)
+        if signed.payload.get("iss") != self._issuer:
             raise BadToken("wrong_issuer")
         try:
-            verified = _read(claims)
+            return _Known(_read(signed.payload), signed.kid, signed.key)
         except Malformed:
             raise BadToken("bad_claims") from None
-        _check_times(verified, now)
-        return verified
 
 
 def _read(claims: dict[str, Any]) -> VerifiedClaims:

@@ -47,9 +47,10 @@ class BadToken(Exception):
 
 @dataclass(frozen=True)
 class Signed:
-    """What a verified signature covers."""
+    """What a verified signature covers, and the key that verified it."""
 
-    algorithm: str
+    kid: str | None
+    key: "VerificationKey"
     payload: dict[str, Any]
 
 
@@ -98,7 +99,7 @@ def verify(
     except (JoseError, ValueError):
         raise BadToken("bad_signature") from None
     try:
-        return Signed(found.algorithm, json_object(signed.payload))
+        return Signed(kid, found, json_object(signed.payload))
     except Malformed:
         raise BadToken("payload_not_json") from None
 

@@ -29,6 +29,13 @@ class Received:
     form: Mapping[str, str]
     serial: str
     uris: tuple[str, ...]
+    headers: Mapping[str, str]
+    request: web.BaseRequest
+
+    def hang_up(self) -> None:
+        """Close the connection without an answer."""
+        assert self.request.transport is not None
+        self.request.transport.abort()
 
 
 Answer = Callable[[Received], Awaitable[web.StreamResponse]]
@@ -140,6 +147,8 @@ class FakeAuthserver:
             form=dict(await request.post()),  # type: ignore[arg-type]  # no files here
             serial=peer["serialNumber"],
             uris=tuple(value for kind, value in peer["subjectAltName"] if kind == "URI"),
+            headers=request.headers,
+            request=request,
         )
         async with self._arrivals:
             self.received.append(received)

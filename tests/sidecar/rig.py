@@ -11,7 +11,7 @@ import aiohttp
 from aiohttp import web
 
 from chassis.credential import KeyPair
-from demo.pki import CertificateAuthority, write_credential
+from demo.pki import CertificateAuthority, Issued, write_credential
 from sidecar.__main__ import Sidecar, assemble
 from sidecar.deadlines import STANDARD, Deadlines
 from sidecar.settings import read_settings
@@ -140,15 +140,22 @@ def environment(folder: Path, authserver_url: str, **changes: str) -> dict[str, 
     } | {f"TOKENWARD_{name}": value for name, value in changes.items()}
 
 
+async def restart(authserver: FakeAuthserver, folder: Path) -> None:
+    """Listen again, on the same port and with the same files."""
+    await authserver.stop()
+    await authserver.start(KeyPair.in_directory(folder / "server"), folder / "workloads-ca.pem")
+
+
 @asynccontextmanager
-async def fake_authserver(folder: Path, authorities: Authorities) -> AsyncIterator[FakeAuthserver]:
+async def fake_authserver(
+    folder: Path, authorities: Authorities, certificate: Issued | None = None
+) -> AsyncIterator[FakeAuthserver]:
     """A fake that trusts the workloads' CA, and whose own CA lies where the sidecar looks."""
-    write_credential(folder / "server", authorities.server.issue_server())
+    write_credential(folder / "server", certificate or authorities.server.issue_server())
     (folder / "authserver-ca.pem").write_bytes(authorities.server.certificate_pem)
     (folder / "workloads-ca.pem").write_bytes(authorities.workloads.certificate_pem)
     authserver = FakeAuthserver()
-    pair = KeyPair.in_directory(folder / "server")
-    await authserver.start(pair, folder / "workloads-ca.pem")
+    await restart(authserver, folder)
     try:
         yield authserver
     finally:
@@ -174,11 +181,12 @@ async def rig(
     authorities: Authorities,
     *,
     credential: bool = True,
+    server_certificate: Issued | None = None,
     deadlines: Deadlines = STANDARD,
     **changes: str,
 ) -> AsyncIterator[Rig]:
     """A sidecar with its certificate in place, unless a test withholds it."""
-    async with fake_authserver(folder, authorities) as authserver:
+    async with fake_authserver(folder, authorities, server_certificate) as authserver:
         if credential:
             issued = authorities.workloads.issue_svid(SPIFFE_ID)
             write_credential(folder / "credential", issued)

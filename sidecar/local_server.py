@@ -16,7 +16,7 @@ MAX_CONNECTIONS: Final = 512
 _MAX_FIELD_BYTES: Final = 16 * 1024  # a JWT of 8 KiB, and room to refuse a longer one in words
 _MAX_FIELDS: Final = 64
 _IDLE_SECONDS: Final = 75.0
-_LINGER_SECONDS: Final = 1.0
+_LINGER_SECONDS: Final = 0.2
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 Failed = Callable[[BaseException | None], web.StreamResponse]

@@ -25,7 +25,7 @@ class ProtectedResource:
         """Where the document is served: the plain path, and the resource's path inserted."""
         if self.resource is None:
             return ()
-        return (WELL_KNOWN, WELL_KNOWN + self._suffix(self.resource))
+        return (WELL_KNOWN, _inserted(self.resource))
 
     @property
     def document(self) -> bytes:
@@ -53,13 +53,13 @@ class ProtectedResource:
     def _scopes(self) -> list[str]:
         return [scope for scope in self.scopes if scope != "offline_access"]
 
-    @staticmethod
-    def _suffix(resource: str) -> str:
-        # RFC 9728 section 3.1: a slash that directly follows the host is left out.
-        parts = urlsplit(resource)
-        path = "" if parts.path == "/" else parts.path
-        return path + (f"?{parts.query}" if parts.query else "")
-
     def _metadata_url(self, resource: str) -> str:
         parts = urlsplit(resource)
-        return f"{parts.scheme}://{parts.netloc}{WELL_KNOWN}{self._suffix(resource)}"
+        query = f"?{parts.query}" if parts.query else ""
+        return f"{parts.scheme}://{parts.netloc}{_inserted(resource)}{query}"
+
+
+def _inserted(resource: str) -> str:
+    """RFC 9728 section 3.1: a slash that directly follows the host is left out."""
+    path = urlsplit(resource).path
+    return WELL_KNOWN + ("" if path == "/" else path)

@@ -1,0 +1,188 @@
+"""Slow, huge and hostile local callers cost themselves their connection, and others nothing."""
+
+import asyncio
+import json
+import math
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from sidecar.deadlines import Deadlines
+from sidecar.local_server import LocalServer
+from tests.fakes.authserver import held_until
+from tests.sidecar.rig import JWT, Authorities, FakeClock, Rig, listening, rig
+
+
+def head(r: Rig, more: str) -> bytes:
+    return (
+        f"POST /v1/token HTTP/1.1\r\nHost: 127.0.0.1:{r.port}\r\nAuthorization: Bearer {JWT}\r\n"
+        f"X-Tokenward: 1\r\nContent-Type: application/json\r\n{more}\r\n"
+    ).encode()
+
+
+@pytest.mark.parametrize("sent", [b"P", b"POST /v1/token HTTP/1.1\r\nHost: 127"])
+async def test_a_head_that_never_ends_is_cut_off(r: Rig, sent: bytes) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", r.port)
+    writer.write(sent)
+    await r.until(lambda: any(map(head_due, connections(r))))
+    r.clock.advance(10)
+    r.sidecar.local.close_stalled()
+    assert connections(r)
+    r.clock.advance(0.001)
+    r.sidecar.local.close_stalled()
+    assert await reader.read() == b""
+    writer.close()
+
+
+async def test_an_idle_connection_is_not_stalled(r: Rig) -> None:
+    assert (await r.ask()).status == 200
+    r.clock.advance(30)
+    r.sidecar.local.close_stalled()
+    assert (await r.ask()).status == 200
+    assert len(connections(r)) == 1
+
+
+async def test_a_call_that_waits_for_the_authserver_is_not_stalled(r: Rig) -> None:
+    released = asyncio.Event()
+    r.authserver.always(held_until(released))
+    waiting = asyncio.create_task(r.ask())
+    await r.authserver.until_received(1)
+    r.clock.advance(30)
+    r.sidecar.local.close_stalled()
+    released.set()
+    assert (await waiting).status == 200
+
+
+def connections(r: Rig) -> list[web.RequestHandler]:
+    return r.sidecar.local.connections
+
+
+def head_due(connection: web.RequestHandler) -> float | None:
+    return getattr(connection, "head_due", None)
+
+
+async def test_a_body_that_never_ends_is_cut_off(tmp_path: Path, authorities: Authorities) -> None:
+    async with rig(tmp_path, authorities, deadlines=Deadlines(body=0.02)) as r:
+        answer = await r.send(head(r, "Content-Length: 20\r\n") + b"{")
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert not r.authserver.received
+
+
+async def test_a_body_in_pieces_is_read(r: Rig) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", r.port)
+    writer.write(head(r, "Content-Length: 2\r\nConnection: close\r\n"))
+    await r.until(lambda: math.inf in map(head_due, connections(r)))
+    writer.write(b"{")
+    writer.write(b"}")
+    assert (await reader.read()).startswith(b"HTTP/1.1 200 ")
+    writer.close()
+
+
+async def test_a_chunked_body_is_read_and_bounded(r: Rig) -> None:
+    chunked = head(r, "Transfer-Encoding: chunked\r\nConnection: close\r\n")
+    answer = await r.send(chunked + b"1\r\n{\r\n1\r\n}\r\n0\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    endless = b"4000\r\n" + b" " * 0x4000 + b"\r\n"
+    answer = await r.send(chunked + endless + endless)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+
+
+async def test_a_broken_chunk_is_malformed(r: Rig) -> None:
+    answer = await r.send(head(r, "Transfer-Encoding: chunked\r\n") + b"zz\r\n{}\r\n")
+    assert b" 400 Bad Request\r\n" in answer
+    assert not r.authserver.received
+
+
+async def test_a_compressed_body_is_not_unpacked(r: Rig) -> None:
+    reply = await r.ask(data=b"\x1f\x8b\x08\x00", headers={"Content-Encoding": "gzip"})
+    assert reply.status == 400
+
+
+async def test_a_caller_that_asks_first_is_told_to_continue(r: Rig) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", r.port)
+    more = "Content-Length: 2\r\nExpect: 100-continue\r\nConnection: close\r\n"
+    writer.write(head(r, more))
+    assert await reader.readline() == b"HTTP/1.1 100 Continue\r\n"
+    writer.write(b"{}")
+    assert b"HTTP/1.1 200 OK\r\n" in await reader.read()
+    writer.close()
+
+
+async def test_calls_sent_without_waiting_are_answered_in_order(r: Rig) -> None:
+    call = head(r, "Content-Length: 2\r\n") + b"{}"
+    last = head(r, "Content-Length: 2\r\nConnection: close\r\n") + b"[]"
+    answer = await r.send(call + call + last)
+    assert answer.count(b"HTTP/1.1 200 OK\r\n") == 2
+    assert json.loads(answer.rpartition(b"\r\n\r\n")[2])["error"] == "invalid_request"
+
+
+async def test_an_http_1_0_caller_is_answered_and_left(r: Rig) -> None:
+    call = head(r, "Content-Length: 2\r\n").replace(b"HTTP/1.1", b"HTTP/1.0") + b"{}"
+    for _ in range(2):
+        assert (await r.send(call)).startswith(b"HTTP/1.0 200 OK\r\n")
+
+
+async def test_connections_are_capped_and_the_cap_is_not_the_end(r: Rig) -> None:
+    async def answer(_: web.BaseRequest) -> web.StreamResponse:
+        return web.Response()
+
+    server = LocalServer(
+        answer, lambda _: web.Response(), now=FakeClock(), head_seconds=10, max_connections=2
+    )
+    runner = web.ServerRunner(server)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    port = runner.addresses[0][1]
+    held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
+    await r.until(lambda: len(server.connections) == 2)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    assert await reader.read() == b""
+    writer.close()
+    held[0][1].close()
+    await r.until(lambda: len(server.connections) == 1)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
+    for _, other in [*held[1:], (reader, writer)]:
+        other.close()
+    await runner.cleanup()
+
+
+async def test_a_bug_of_ours_is_an_outage_and_not_the_callers_fault(
+    r: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def bug(*_: object) -> None:
+        raise KeyError("canary")
+
+    monkeypatch.setattr(r.sidecar.broker, "recall", bug)
+    reply = await r.ask()
+    assert (reply.status, reply.json["error"]) == (503, "temporarily_unavailable")
+    assert any(record.msg == "unexpected_failure" for record in caplog.records)
+    assert "canary" not in str([vars(record) for record in caplog.records])
+
+
+async def test_draining_finishes_what_is_in_flight(r: Rig) -> None:
+    released = asyncio.Event()
+    r.authserver.always(held_until(released))
+    async with listening(r.sidecar) as port:
+        r.port = port
+        waiting = asyncio.create_task(r.ask())
+        await r.authserver.until_received(1)
+        asyncio.get_running_loop().call_soon(released.set)
+    assert (await waiting).status == 200
+
+
+async def test_what_does_not_finish_in_time_is_told_to_come_back(
+    tmp_path: Path, authorities: Authorities
+) -> None:
+    async with rig(tmp_path, authorities, deadlines=Deadlines(give_up=0.02)) as r:
+        released = asyncio.Event()
+        r.authserver.always(held_until(released))
+        async with listening(r.sidecar) as port:
+            r.port = port
+            waiting = asyncio.create_task(r.ask())
+            await r.authserver.until_received(1)
+        reply = await waiting
+        assert (reply.status, reply.json["error"]) == (503, "temporarily_unavailable")
+        released.set()

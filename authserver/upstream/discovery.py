@@ -5,6 +5,7 @@ later, and metadata once read outlives an outage.
 """
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -16,6 +17,8 @@ from chassis.clock import Clock
 
 _KEPT_SECONDS: Final = 3600
 _RETRY_SECONDS: Final = 5
+# A refresh counts on this: what it waits here, it must not lack when its token is on the way.
+_WAIT_SECONDS: Final = 3
 
 
 @dataclass(frozen=True)
@@ -40,13 +43,14 @@ class Discovery:
         self._next_fetch = 0.0
 
     async def provider(self) -> Provider:
-        """Raises Unavailable where the metadata was never read."""
-        async with self._fetching:
-            if self._clock() >= self._next_fetch:
-                await self._fetch()
-            if self._provider is None:
-                raise Unavailable("discovery_failed_a_moment_ago")
-            return self._provider
+        """Raises Unavailable where the metadata was never read, after a few seconds at most."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_WAIT_SECONDS), self._fetching:
+                if self._clock() >= self._next_fetch:
+                    await self._fetch()
+        if self._provider is None:
+            raise Unavailable("discovery_failed_a_moment_ago")
+        return self._provider
 
     async def _fetch(self) -> None:
         self._next_fetch = self._clock() + _RETRY_SECONDS

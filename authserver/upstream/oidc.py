@@ -1,5 +1,6 @@
 """An OpenID provider (OpenID Connect Core)."""
 
+import asyncio
 from typing import Any, Final
 
 from authlib.oidc.core import CodeIDToken
@@ -18,6 +19,7 @@ from authserver.upstream.transport import UpstreamHttp
 from chassis.clock import Clock
 
 _LEEWAY: Final = 60
+_CHECK_SECONDS: Final = 2
 
 
 class Oidc:
@@ -94,8 +96,9 @@ class Oidc:
         that the upstream has already renewed.
         """
         try:
-            claims = (await self._signed(provider, id_token)).payload
-        except UpstreamFailure:
+            async with asyncio.timeout(_CHECK_SECONDS):
+                claims = (await self._signed(provider, id_token)).payload
+        except (UpstreamFailure, TimeoutError):
             return
         if claims.get("iss") != self._issuer or claims.get("sub") != subject:
             raise GrantDead("subject_changed")

@@ -74,12 +74,13 @@ class Exchange:
         claims = self._verified(asked.unverified_jwt)
         facts |= {"jti": self._audit.hashed(claims.jti), "session": self._audit.hashed(claims.tsid)}
         resource = self._owned(caller, claims, facts)
-        holding = await self._connections.of_session(claims.tsid)
-        if holding is None or not self._bound(holding, claims, resource):
-            raise NotAcceptable("no_such_session_of_this_token")
+        holding = await self._holding(claims, resource)
         name = _chosen(asked.upstream, resource)
         facts["upstream"] = name
-        return await self._fresh(holding, name, asked, claims)
+        found = holding.connections.get(name)
+        if found is None:
+            raise InvalidGrant("no_connection")
+        return await self._fresh(found, asked, claims, resource)
 
     def _verified(self, unverified_jwt: str) -> VerifiedClaims:
         try:
@@ -95,6 +96,12 @@ class Exchange:
         if not _same(resource.owner, caller):
             raise NotAcceptable("caller_is_not_the_owner")
         return resource
+
+    async def _holding(self, claims: VerifiedClaims, resource: Resource) -> Holding:
+        holding = await self._connections.of_session(claims.tsid)
+        if holding is None or not self._bound(holding, claims, resource):
+            raise NotAcceptable("no_such_session_of_this_token")
+        return holding
 
     def _bound(self, holding: Holding, claims: VerifiedClaims, resource: Resource) -> bool:
         """Whether the session is exactly the token's and still its owner's (never `tsid` alone).
@@ -112,17 +119,18 @@ class Exchange:
         )
 
     async def _fresh(
-        self, holding: Holding, upstream: str, asked: Asked, claims: VerifiedClaims
+        self, found: Connection, asked: Asked, claims: VerifiedClaims, resource: Resource
     ) -> Released:
-        found = holding.connections.get(upstream)
-        if found is None:
-            raise InvalidGrant("no_connection")
         rejected = asked.rejected_sha256 is not None and hmac.compare_digest(
             asked.rejected_sha256, _sha256(found.tokens.access_token)
         )
-        if rejected:
-            self._rejections.take(f"{claims.tsid} {upstream}", self._clock())
+        if rejected and not self._refreshing.under_way(found):
+            self._rejections.take(f"{claims.tsid} {found.key.upstream}", self._clock())
+        if not rejected and self._refreshing.fresh(found, asked.min_ttl):
+            return self._released(found, claims, refreshed=False)
         usable = await self._refreshing.usable(found, min_ttl=asked.min_ttl, rejected=rejected)
+        # Time has passed in which the session may have been ended.
+        await self._holding(claims, resource)
         return self._released(usable, claims, refreshed=usable.generation != found.generation)
 
     def _released(

@@ -39,6 +39,8 @@ _WAIT_SECONDS: Final = 20
 _POLL_SECONDS: Final = 0.1
 _STORE_PAUSES: Final = (0.05, 0.2, 0.8, 3.0, 6.0)
 _MARGIN_SECONDS: Final = 60
+# A token this young is as fresh as its upstream makes them, whatever `min_ttl` asks for.
+_YOUNG_SECONDS: Final = 10
 
 
 def margin(tokens: UpstreamTokens) -> float:
@@ -72,10 +74,9 @@ class Refreshing:
         Raises InvalidGrant where only a new sign-in helps, TemporarilyUnavailable where time may.
         A token that is still valid for `min_ttl` is kept in use through every failure.
         """
-        now = self._clock()
-        if not rejected and lasts(found.tokens, now, max(min_ttl, margin(found.tokens))):
+        if not rejected and self.fresh(found, min_ttl):
             return found
-        keeps = not rejected and lasts(found.tokens, now, min_ttl)
+        keeps = not rejected and lasts(found.tokens, self._clock(), min_ttl)
         if found.dead or found.tokens.refresh_token is None:
             if keeps:
                 return found
@@ -91,6 +92,17 @@ class Refreshing:
             if keeps:
                 return found
             raise TemporarilyUnavailable("upstream_refresh_failed") from None
+
+    def fresh(self, found: Connection, min_ttl: int) -> bool:
+        """Whether `found` can be used as it is, without asking anybody."""
+        now, tokens = self._clock(), found.tokens
+        if now - tokens.obtained_at < _YOUNG_SECONDS:
+            return lasts(tokens, now, margin(tokens))
+        return lasts(tokens, now, max(min_ttl, margin(tokens)))
+
+    def under_way(self, found: Connection) -> bool:
+        """Whether this very token is being replaced already."""
+        return (found.key, found.generation) in self._flights
 
     async def settle(self) -> None:
         """Wait for the flights under way; for the end of the process and for tests."""

@@ -94,13 +94,21 @@ class Connections:
     async def swap(
         self, found: Connection, claim: str, tokens: UpstreamTokens
     ) -> Connection | None:
-        """Store the next generation in place of the claimed one; None if the claim is gone."""
+        """Store the next generation in place of the claimed one; None if the claim is gone.
+
+        A result that comes after the claim was given up revives the connection.
+        """
         successor = replace(
-            found, generation=found.generation + 1, tokens=tokens, refresh_claimed_at=None
+            found,
+            generation=found.generation + 1,
+            tokens=tokens,
+            dead=False,
+            refresh_claimed_at=None,
         )
         changed = await self._database.write(
-            f"UPDATE connections SET generation = ?, sealed_tokens = ?, refresh_claim = NULL,"
-            f" refresh_claimed_at = NULL WHERE {_AT_KEY} AND generation = ? AND refresh_claim = ?",
+            f"UPDATE connections SET generation = ?, sealed_tokens = ?, dead = 0,"
+            f" refresh_claim = NULL, refresh_claimed_at = NULL WHERE {_AT_KEY}"
+            f" AND generation = ? AND refresh_claim = ?",
             successor.generation,
             self._seal(successor),
             *_at(found.key),

@@ -2,18 +2,12 @@
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-)
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from authserver.keys import SigningKey, load_signing_key
 from tests.authserver.deployment import NOTES, Deployment, deployed
@@ -25,6 +19,7 @@ from tests.authserver.tokens import (
     encoded,
     header_of,
     private_key,
+    private_pem,
     signed,
 )
 from tests.authserver.workloads import (
@@ -40,10 +35,6 @@ from tests.authserver.workloads import (
 )
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-def write_key(file: Path, key: Any) -> None:
-    file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
 
 
 @dataclass(frozen=True)
@@ -78,8 +69,8 @@ FILES = {"ES256": "signing.pem", "RS256": "RS256.pem", "EdDSA": "EdDSA.pem"}
 async def forge(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Forge]:
     """A deployment with three signing keys, of which the ES256 one signs."""
     folder = tmp_path_factory.mktemp("tokens")
-    write_key(folder / FILES["RS256"], rsa.generate_private_key(65537, 2048))
-    write_key(folder / FILES["EdDSA"], ed25519.Ed25519PrivateKey.generate())
+    (folder / FILES["RS256"]).write_bytes(private_pem(rsa.generate_private_key(65537, 2048)))
+    (folder / FILES["EdDSA"]).write_bytes(private_pem(ed25519.Ed25519PrivateKey.generate()))
     signing = [{"file": file, "algorithm": algorithm} for algorithm, file in FILES.items()]
     async with deployed(folder, signingKeys=signing, limits=UNLIMITED) as world:
         jwt = (await world.signed_in()).access_token

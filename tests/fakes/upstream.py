@@ -29,8 +29,9 @@ class HostileUpstream:
         self.issuer = ""
         self.presented: list[str] = []
         self.revoked: list[str] = []
-        self.discovery_open = asyncio.Event()
+        self.discovery_open, self.jwks_open = asyncio.Event(), asyncio.Event()
         self.discovery_open.set()
+        self.jwks_open.set()
         self._next: deque[Answer] = deque()
         self._arrived = asyncio.Condition()
         self._issued = 0
@@ -90,6 +91,7 @@ class HostileUpstream:
         return web.json_response(found | {"issuer": self.issuer})
 
     async def _jwks(self, _: web.Request) -> web.Response:
+        await self.jwks_open.wait()
         return web.json_response({"keys": [self._jwk.as_dict(private=False) | {"kid": "1"}]})
 
     async def _authorize(self, request: web.Request) -> web.Response:

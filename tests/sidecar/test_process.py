@@ -1,0 +1,220 @@
+"""`python -m sidecar` as an operating-system process."""
+
+import asyncio
+import json
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from demo.pki import write_credential
+from tests.fakes.authserver import FakeAuthserver, held_until
+from tests.sidecar.rig import CALL, SPIFFE_ID, Authorities, environment, fake_authserver
+
+FORBIDDEN_MODULES = {
+    "authlib",
+    "authserver",
+    "cryptography",
+    "jinja2",
+    "joserfc",
+    "kubernetes_asyncio",
+    "msgspec",
+    "orjson",
+    "pydantic",
+    "uvloop",
+    "webhook",
+    "yaml",
+}
+
+
+@dataclass
+class Running:
+    """A sidecar process that has said where it listens."""
+
+    process: asyncio.subprocess.Process
+    lines: list[dict[str, Any]]
+    port: int
+    ops_port: int
+
+    async def events(self) -> list[str]:
+        """Every event, after the process has ended."""
+        assert self.process.stderr is not None
+        rest = (await self.process.stderr.read()).decode().splitlines()
+        return [line["event"] for line in [*self.lines, *map(json.loads, rest)]]
+
+
+async def start(variables: Mapping[str, str], *arguments: str) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        *(arguments or ("-m", "sidecar")),
+        env=dict(variables),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+
+
+@asynccontextmanager
+async def running(variables: Mapping[str, str]) -> AsyncIterator[Running]:
+    process = await start(variables)
+    assert process.stderr is not None
+    lines: list[dict[str, Any]] = []
+    ports: dict[str, int] = {}
+    try:
+        while len(ports) < 2:
+            raw = await process.stderr.readline()
+            assert raw, lines
+            lines.append(json.loads(raw))
+            if lines[-1]["event"] == "listening":
+                ports[lines[-1]["listener"]] = lines[-1]["port"]
+        yield Running(process, lines, ports["local"], ports["ops"])
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.communicate()
+
+
+async def ended(process: asyncio.subprocess.Process) -> tuple[int, list[dict[str, Any]]]:
+    _, stderr = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, [json.loads(line) for line in stderr.decode().splitlines()]
+
+
+@pytest.fixture
+async def authserver(tmp_path: Path, authorities: Authorities) -> AsyncIterator[FakeAuthserver]:
+    issued = authorities.workloads.issue_svid(SPIFFE_ID)
+    write_credential(tmp_path / "credential", issued)
+    async with fake_authserver(tmp_path, authorities) as fake:
+        yield fake
+
+
+async def test_it_starts_answers_and_is_gone_within_two_seconds_of_sigterm(
+    tmp_path: Path, authserver: FakeAuthserver
+) -> None:
+    key_log = tmp_path / "keys.log"
+    hostile = {
+        "SSLKEYLOGFILE": str(key_log),
+        "HTTPS_PROXY": "http://127.0.0.1:9",
+        "OPENSSL_CONF": "/nonexistent/openssl.cnf",
+    }
+    async with (
+        running(environment(tmp_path, authserver.url) | hostile) as sidecar,
+        aiohttp.ClientSession() as http,
+    ):
+        local, ops = f"http://127.0.0.1:{sidecar.port}", f"http://127.0.0.1:{sidecar.ops_port}"
+        for probe in ("/healthz", "/readyz"):
+            async with http.get(ops + probe) as response:
+                assert (response.status, await response.text()) == (200, "ok\n")
+        async with http.post(f"{local}/v1/token", json={}, headers=CALL) as response:
+            assert (response.status, (await response.json())["upstream"]) == (200, "github")
+        async with http.get(f"{ops}/metrics") as response:
+            exposed = await response.text()
+        for name in (
+            'tokenward_sidecar_requests_total{result="ok"} 1.0',
+            'tokenward_sidecar_cache_total{result="miss"} 1.0',
+            'tokenward_sidecar_cache_total{result="hit"} 0.0',
+            "tokenward_sidecar_request_duration_seconds_bucket{",
+            'tokenward_sidecar_exchange_duration_seconds_count{result="ok"} 1.0',
+            "tokenward_sidecar_cache_entries 1.0",
+            "tokenward_credential_expiry_timestamp_seconds 1",
+            'tokenward_credential_reloads_total{result="ok"} 0.0',
+        ):
+            assert name in exposed
+        assert "upstream-token" not in exposed
+
+        # One call is still waiting for the authserver when the signal comes.
+        released = asyncio.Event()
+        authserver.always(held_until(released))
+        waiting = asyncio.create_task(_post(http, local))
+        await authserver.until_received(2)
+        began = asyncio.get_running_loop().time()
+        sidecar.process.send_signal(signal.SIGTERM)
+        asyncio.get_running_loop().call_later(0.1, released.set)
+        assert await waiting == 200
+        assert await sidecar.process.wait() == 0
+        assert asyncio.get_running_loop().time() - began < 2
+        assert (await sidecar.events())[-1] == "stopped"
+    assert not key_log.exists()
+
+
+async def _post(http: aiohttp.ClientSession, local: str) -> int:
+    body = {"upstream": "github"}
+    async with http.post(f"{local}/v1/token", json=body, headers=CALL) as response:
+        return response.status
+
+
+async def test_a_call_that_hangs_does_not_hold_up_the_end(
+    tmp_path: Path, authserver: FakeAuthserver
+) -> None:
+    never = asyncio.Event()
+    authserver.always(held_until(never))
+    async with (
+        running(environment(tmp_path, authserver.url)) as sidecar,
+        aiohttp.ClientSession() as http,
+    ):
+        waiting = asyncio.create_task(_post(http, f"http://127.0.0.1:{sidecar.port}"))
+        await authserver.until_received(1)
+        began = asyncio.get_running_loop().time()
+        sidecar.process.send_signal(signal.SIGTERM)
+        assert await waiting == 503
+        assert await sidecar.process.wait() == 0
+        assert asyncio.get_running_loop().time() - began < 2
+        never.set()
+
+
+async def test_it_starts_before_its_certificate_and_without_the_authserver(tmp_path: Path) -> None:
+    async with (
+        running(environment(tmp_path, "https://127.0.0.1:9")) as sidecar,
+        aiohttp.ClientSession() as http,
+    ):
+        ops = f"http://127.0.0.1:{sidecar.ops_port}"
+        async with http.get(f"{ops}/healthz") as response:
+            assert response.status == 200
+        async with http.get(f"{ops}/readyz") as response:
+            assert response.status == 503
+        assert await _post(http, f"http://127.0.0.1:{sidecar.port}") == 503
+        sidecar.process.send_signal(signal.SIGTERM)
+        assert await sidecar.process.wait() == 0
+
+
+async def test_a_bad_environment_lists_every_fault_and_exits_2() -> None:
+    code, lines = await ended(await start({"TOKENWARD_PORT": "x"}))
+    assert code == 2
+    assert {line["event"] for line in lines} == {"bad_configuration"}
+    assert {line["path"] for line in lines} == {
+        "TOKENWARD_AUTHSERVER_URL",
+        "TOKENWARD_AUTHSERVER_CA_FILE",
+        "TOKENWARD_CREDENTIAL_DIR",
+        "TOKENWARD_SPIFFE_ID",
+        "TOKENWARD_PORT",
+    }
+
+
+@pytest.mark.parametrize("name", ["PORT", "OPS_PORT"])
+async def test_a_port_in_use_is_one_clear_line(
+    tmp_path: Path, authserver: FakeAuthserver, name: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        variables = environment(tmp_path, authserver.url, **{name: str(port)})
+        code, lines = await ended(await start(variables))
+    assert code == 1
+    [failed] = [line for line in lines if line["level"] == "error"]
+    assert failed["event"] == "start_failed"
+    assert f"port {port}" in failed["problem"]
+    assert "in use" in failed["problem"]
+
+
+async def test_nothing_heavy_is_imported() -> None:
+    code = "import sys, sidecar.__main__; print(*sorted({n.split('.')[0] for n in sys.modules}))"
+    process = await start({}, "-c", code)
+    stdout, stderr = await process.communicate()
+    assert (process.returncode, stderr) == (0, b"")
+    assert "aiohttp" in stdout.decode().split()
+    assert not FORBIDDEN_MODULES & set(stdout.decode().split())

@@ -1,15 +1,16 @@
 """`python -m tests.bench.bare`: a bare aiohttp handler that returns fixed bytes.
 
 The yardstick of every figure. With --client it also holds an mTLS client context and session,
-as the sidecar must; with --tls it ends mTLS, as the internal listener does. The process starts
-with the same tricks as ours (no system CA bundle, uvloop where ours has it).
+as the sidecar must; with --tls it ends mTLS, as the internal listener does. With
+BARE_WITHOUT_SYSTEM_CAS=1 it knows the sidecar's trick of not parsing the system's CA bundle.
 """
 
 # ruff: noqa: TID251 - it is started by hand and reads its environment as the sidecar does
 
 import os
 
-os.environ |= {"SSL_CERT_FILE": os.devnull, "SSL_CERT_DIR": os.devnull}
+if os.environ.get("BARE_WITHOUT_SYSTEM_CAS"):
+    os.environ |= {"SSL_CERT_FILE": os.devnull, "SSL_CERT_DIR": os.devnull}
 
 import argparse
 import asyncio

@@ -24,6 +24,8 @@ from tests.bench.figures import Figure
 _RUNS: Final = 9
 _PATIENCE_SECONDS: Final = 20.0
 
+Run = tuple[float, float]  # milliseconds to ready, megabytes resident
+
 
 async def measure() -> list[Figure]:
     return await asyncio.to_thread(_measure)
@@ -36,16 +38,25 @@ def _measure() -> list[Figure]:
         body = Path(folder) / "body.json"
         body.write_bytes(b"{}")
         server = layout.servers[0]
-        ours, bare = [], []
+        bare = _bare_arguments(layout, body)
+        runs: list[tuple[Run, Run, Run]] = []
         for _ in range(_RUNS):
-            ours.append(
-                _run(["sidecar"], sidecar_environment(layout, server), server.ops_port, "/readyz")
-            )
-            bare.append(_run(_bare_arguments(layout, body), {}, layout.page_port, "/"))
-        return [
-            Figure("sidecar, exec to ready", "ms", _median(ours, 0), _median(bare, 0)),
-            Figure("sidecar, idle RSS", "MB", _median(ours, 1), _median(bare, 1)),
-        ]
+            environment = sidecar_environment(layout, server)
+            ours = _run(["sidecar"], environment, server.ops_port, "/readyz")
+            plain = _run(bare, {}, layout.page_port, "/")
+            lean = _run(bare, {"BARE_WITHOUT_SYSTEM_CAS": "1"}, layout.page_port, "/")
+            runs.append((ours, plain, lean))
+        return [*_figures(runs, 1, ""), *_figures(runs, 2, ", bare without system CAs too")]
+
+
+def _figures(runs: list[tuple[Run, Run, Run]], yardstick: int, note: str) -> list[Figure]:
+    def median(process: int, part: int) -> float:
+        return statistics.median(run[process][part] for run in runs)
+
+    return [
+        Figure(f"sidecar, exec to ready{note}", "ms", median(0, 0), median(yardstick, 0)),
+        Figure(f"sidecar, idle RSS{note}", "MB", median(0, 1), median(yardstick, 1)),
+    ]
 
 
 def _bare_arguments(layout: Layout, body: Path) -> list[str]:
@@ -58,9 +69,7 @@ def _bare_arguments(layout: Layout, body: Path) -> list[str]:
     ]
 
 
-def _run(
-    arguments: list[str], environment: dict[str, str], port: int, path: str
-) -> tuple[float, float]:
+def _run(arguments: list[str], environment: dict[str, str], port: int, path: str) -> Run:
     """Milliseconds from exec to the first 200, and megabytes resident then."""
     begun = time.perf_counter()
     process = subprocess.Popen(
@@ -99,7 +108,3 @@ def _resident_megabytes(pid: int) -> float:
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) / 1024
     raise OSError("no VmRSS in /proc")
-
-
-def _median(runs: list[tuple[float, float]], index: int) -> float:
-    return statistics.median(run[index] for run in runs)

@@ -41,11 +41,16 @@ class Housekeeping:
             await asyncio.sleep(_EVERY_SECONDS)
 
     async def sweep(self) -> None:
-        """Delete one batch of what expired; connections nobody holds any more go with it."""
+        """Delete one batch of what expired; connections nobody holds any more go with it.
+
+        They go first: a session that is left can be swept again, a connection without one never.
+        """
         now = int(self._clock())
         await self._sweeper.expired(now)
-        for user_id, owner in await self._sweeper.over_sessions(now):
+        over = await self._sweeper.over_sessions(now)
+        for user_id, owner in set(over.values()):
             await self._endings.purge_unheld(user_id, owner)
+        await self._sweeper.drop_sessions(over)
 
     async def measure(self) -> None:
         self._metrics.sessions.set(await self._sessions.live(self._clock()))

@@ -18,10 +18,13 @@ from authserver.storage.records import (
     Session,
     UpstreamTokens,
 )
-from authserver.storage.sealing import Keyring
+from authserver.storage.sealing import Keyring, SealBroken
 from authserver.storage.sessions import COLUMNS as SESSION_COLUMNS
 from authserver.storage.sessions import session_of
+from chassis.logs import Log
 from chassis.spiffe_id import Workload
+
+_log = Log("storage")
 
 _CODEC = TypeAdapter(UpstreamTokens)
 
@@ -138,7 +141,7 @@ class Connections:
     async def purge_unheld(self, user_id: str, owner: Workload, now: int) -> list[Connection]:
         """Delete, in one step, this user's connections for `owner` if no live session is left.
 
-        Returns what was deleted, for revocation at the upstream.
+        Returns what was deleted and can be opened, for revocation at the upstream.
         """
         async with self._database.transaction() as transaction:
             rows = await transaction.fetch_all(
@@ -149,7 +152,7 @@ class Connections:
                 owner.name,
                 now,
             )
-        return [self._connection(row) for row in rows]
+        return [found for row in rows if (found := self._readable(row)) is not None]
 
     async def counts(self) -> Sequence[tuple[str, bool, int]]:
         """(upstream, dead, how many) over all connections."""
@@ -171,10 +174,10 @@ class Connections:
             f"SELECT {_COLUMNS} FROM connections WHERE {_AT_KEY}",
             *_at(key),
         )
-        before = self._connection(row) if row else None
+        before = self._readable(row) if row else None
         after = Connection(
             key,
-            before.generation + 1 if before else 1,
+            row["generation"] + 1 if row else 1,
             grant.upstream_issuer,
             grant.upstream_subject,
             _carry_refresh_token(before, grant),
@@ -194,6 +197,14 @@ class Connections:
         return self._keyring.seal(
             _CODEC.dump_json(connection.tokens), *_place(connection.key, connection.generation)
         )
+
+    def _readable(self, row: Row) -> Connection | None:
+        """None where it does not open: what is to be replaced or deleted may be lost already."""
+        try:
+            return self._connection(row)
+        except SealBroken:
+            _log.error("sealed_record_unreadable")
+            return None
 
     def _connection(self, row: Row) -> Connection:
         owner = Workload(row["owner_namespace"], row["owner_name"])

@@ -1,5 +1,6 @@
 """Removal of what expired, in small batches so that no flow waits long for the write lock."""
 
+from collections.abc import Iterable
 from typing import Final
 
 from authserver.storage.database import Database
@@ -32,15 +33,20 @@ class Sweeper:
             )
         return removed
 
-    async def over_sessions(self, now: int) -> set[tuple[str, Workload]]:
-        """Delete up to a batch of ended or expired sessions; whose connections to look at."""
-        async with self._database.transaction() as transaction:
-            rows = await transaction.fetch_all(
-                "DELETE FROM sessions WHERE tsid IN (SELECT tsid FROM sessions"
-                f" WHERE expires_at <= ? OR ended_at IS NOT NULL LIMIT {_BATCH})"
-                " RETURNING user_id, owner_namespace, owner_name",
-                now,
-            )
+    async def over_sessions(self, now: int) -> dict[str, tuple[str, Workload]]:
+        """A batch of ended or expired sessions by `tsid`; whose connections to look at."""
+        rows = await self._database.fetch_all(
+            "SELECT tsid, user_id, owner_namespace, owner_name FROM sessions"
+            f" WHERE expires_at <= ? OR ended_at IS NOT NULL LIMIT {_BATCH}",
+            now,
+        )
         return {
-            (row["user_id"], Workload(row["owner_namespace"], row["owner_name"])) for row in rows
+            row["tsid"]: (row["user_id"], Workload(row["owner_namespace"], row["owner_name"]))
+            for row in rows
         }
+
+    async def drop_sessions(self, tsids: Iterable[str]) -> None:
+        """Delete sessions that `over_sessions` named, with their codes and refresh tokens."""
+        async with self._database.transaction() as transaction:
+            for tsid in tsids:
+                await transaction.execute("DELETE FROM sessions WHERE tsid = ?", tsid)

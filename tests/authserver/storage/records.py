@@ -1,0 +1,106 @@
+"""Two openings of one database file, as two processes have them, and a sign-in to put into it."""
+
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from authserver.handles import hash_of
+from authserver.storage.connections import Connections
+from authserver.storage.database import Database, open_database
+from authserver.storage.records import Code, ConnectionKey, Grant, Session, UpstreamTokens
+from authserver.storage.sealing import Keyring
+from authserver.storage.sessions import NewRefreshToken, Sessions
+from authserver.storage.sign_ins import SignIns
+from authserver.storage.sweeping import Sweeper
+from authserver.storage.transactions import Transactions
+from chassis.spiffe_id import Workload
+
+NOW = 1_800_000_000
+OWNER, NEIGHBOUR = Workload("mcp-servers", "notes"), Workload("mcp-servers", "tasks")
+KEY = ("k1", b"\1" * 32)
+
+
+@dataclass
+class Store:
+    """One process's view of the database."""
+
+    database: Database
+    keyring: Keyring = field(default_factory=lambda: Keyring([KEY]))
+
+    def __post_init__(self) -> None:
+        self.sessions = Sessions(self.database, self.keyring)
+        self.connections = Connections(self.database, self.keyring)
+        self.transactions = Transactions(self.database, self.keyring)
+        self.sign_ins = SignIns(self.database, self.sessions, self.connections)
+        self.sweeper = Sweeper(self.database)
+
+    async def sign_in(self, name: str = "s1", **changes: Any) -> Session:
+        """A session `name` with the code `code-<name>`, and one connection."""
+        about: dict[str, Any] = {
+            "user": "u1",
+            "owner": OWNER,
+            "subject": "alice",
+            "refresh_token": "upstream refresh canary",
+            "expires_at": NOW + 60,
+        } | changes
+        session = Session(
+            name, about["user"], "client", "https://r", about["owner"], "mcp", NOW, NOW + 60
+        )
+        code = Code(name, "client", "https://c/cb", "challenge", "https://r")
+        await self.sign_ins.complete(
+            [grant(about["subject"], about["refresh_token"])],
+            session,
+            hash_of(f"code-{name}"),
+            code,
+            code_expires_at=about["expires_at"],
+        )
+        found = await self.sessions.get(name)
+        assert found is not None
+        return found
+
+    async def redeemed(self, name: str = "s1", **changes: Any) -> Session:
+        """A session whose code was redeemed for the refresh token `rt-<name>`."""
+        await self.sign_in(name, **changes)
+        session = await self.sessions.redeem(
+            hash_of(f"code-{name}"),
+            now=NOW,
+            session_expires_at=NOW + 1000,
+            refresh_token=refresh_token(f"rt-{name}"),
+        )
+        assert session is not None
+        return session
+
+
+@asynccontextmanager
+async def stores(folder: Path) -> AsyncIterator[tuple[Store, Store]]:
+    url = f"sqlite://{folder}/tokenward.db"
+    one, other = await open_database(url), await open_database(url)
+    try:
+        yield Store(one), Store(other)
+    finally:
+        await one.close()
+        await other.close()
+
+
+def sql(folder: Path, statement: str, *arguments: object) -> list[Any]:
+    """Straight into the file, as a thief or an accident would."""
+    with sqlite3.connect(folder / "tokenward.db") as database:
+        rows = database.execute(statement, arguments).fetchall()
+    database.close()
+    return rows
+
+
+def grant(subject: str = "alice", refresh_token: str | None = "upstream refresh canary") -> Grant:
+    tokens = UpstreamTokens("upstream access canary", refresh_token, "repo", NOW, NOW + 100)
+    return Grant("acme", "https://acme", subject, tokens)
+
+
+def key(user: str = "u1", owner: Workload = OWNER) -> ConnectionKey:
+    return ConnectionKey(user, owner, "acme")
+
+
+def refresh_token(token: str, expires_at: int = NOW + 1000) -> NewRefreshToken:
+    return NewRefreshToken(token, hash_of(token), expires_at)

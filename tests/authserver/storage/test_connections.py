@@ -1,0 +1,237 @@
+"""Connections: one claim a generation, a swap by claim, and rows that open only in their place."""
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from authserver.storage.records import Connection, UpstreamTokens
+from authserver.storage.sealing import SealBroken
+from tests.authserver.storage.records import NEIGHBOUR, NOW, OWNER, Store, key, sql, stores
+
+NEXT = UpstreamTokens("access 2", "refresh 2", None, NOW + 100, NOW + 200)
+
+
+async def found(store: Store, user: str = "u1") -> Connection:
+    connection = await store.connections.get(key(user))
+    assert connection is not None
+    return connection
+
+
+async def claim(store: Store, at: Connection, name: str, stale_before: int = 0) -> bool:
+    return await store.connections.claim(at, name, NOW, stale_before=stale_before)
+
+
+async def test_of_fifty_claims_at_two_instances_one_succeeds(tmp_path: Path) -> None:
+    async with stores(tmp_path) as (one, other):
+        await one.sign_in()
+        at = await found(one)
+        claims = await asyncio.gather(
+            *(claim(store, at, f"c{n}") for n, store in enumerate((one, other) * 25))
+        )
+        assert sum(claims) == 1
+
+
+async def test_a_claim_is_for_one_generation_that_is_alive(tmp_path: Path) -> None:
+    async with stores(tmp_path) as (store, _):
+        await store.sign_in()
+        at = await found(store)
+        assert not await claim(store, replace(at, generation=at.generation + 1), "c")
+        assert not await claim(store, replace(at, generation=at.generation - 1), "c")
+        await store.connections.bury(at)
+        assert not await claim(store, at, "c")
+        assert (await found(store)).dead
+
+
+@pytest.mark.parametrize(("stale_before", "taken"), [(0, False), (NOW, False), (NOW + 1, True)])
+async def test_a_claim_is_taken_over_only_when_it_is_stale(
+    tmp_path: Path, stale_before: int, taken: bool
+) -> None:
+    async with stores(tmp_path) as (one, other):
+        await one.sign_in()
+        at = await found(one)
+        assert await claim(one, at, "first")
+        assert await claim(other, at, "second", stale_before) is taken
+        stored = await one.connections.swap(at, "first", NEXT)
+        assert (stored is None) is taken
+
+
+async def test_a_swap_needs_the_claim_and_the_generation(tmp_path: Path) -> None:
+    async with stores(tmp_path) as (store, _):
+        await store.sign_in()
+        at = await found(store)
+        assert await store.connections.swap(at, "never claimed", NEXT) is None
+        await claim(store, at, "c")
+        assert await store.connections.swap(at, "another", NEXT) is None
+        later = replace(at, generation=at.generation + 1)
+        assert await store.connections.swap(later, "c", NEXT) is None
+        assert (await found(store)).tokens == at.tokens
+        swapped = await store.connections.swap(at, "c", NEXT)
+        assert swapped == await found(store)
+        assert swapped is not None
+        assert (swapped.tokens, swapped.generation) == (NEXT, at.generation + 1)
+        assert await store.connections.swap(at, "c", NEXT) is None
+
+
+async def test_a_claim_given_back_can_be_taken_again_and_only_by_its_holder(tmp_path: Path) -> None:
+    async with stores(tmp_path) as (store, _):
+        await store.sign_in()
+        at = await found(store)
+        await claim(store, at, "c")
+        await store.connections.unclaim(at, "another")
+        assert not await claim(store, at, "d")
+        await store.connections.unclaim(at, "c")
+        assert await claim(store, at, "d")
+
+
+async def test_a_late_burial_leaves_the_next_generation_alone(tmp_path: Path) -> None:
+    async with stores(tmp_path) as (store, _):
+        await store.sign_in()
+        at = await found(store)
+        await claim(store, at, "c")
+        await store.connections.swap(at, "c", NEXT)
+        await store.connections.bury(at)
+        assert not (await found(store)).dead
+
+
+async def test_a_new_sign_in_is_the_next_generation_and_voids_a_claim(tmp_path: Path) -> None:
+    async with stores(tmp_path) as (store, _):
+        await store.sign_in()
+        at = await found(store)
+        await claim(store, at, "c")
+        await store.sign_in("s2")
+        assert (await found(store)).generation == at.generation + 1
+        assert await store.connections.swap(at, "c", NEXT) is None
+
+
+@pytest.mark.parametrize("state", ["as it was", "presented", "dead", "of another account"])
+async def test_an_old_refresh_token_stays_in_use_only_where_it_surely_works(
+    tmp_path: Path, state: str
+) -> None:
+    async with stores(tmp_path) as (store, _):
+        await store.sign_in()
+        at = await found(store)
+        if state == "presented":
+            await claim(store, at, "c")
+        elif state == "dead":
+            await store.connections.bury(at)
+        elif state == "of another account":
+            sql(tmp_path, "UPDATE connections SET upstream_subject = 'bob'")
+        await store.sign_in("s2", refresh_token=None)
+        kept = (await found(store)).tokens.refresh_token
+        assert kept == ("upstream refresh canary" if state == "as it was" else None)
+
+
+async def test_a_session_is_read_with_its_own_connections_only(tmp_path: Path) -> None:
+    async with stores(tmp_path) as (store, _):
+        alice = await store.sign_in("s1")
+        await store.sign_in("s2", owner=NEIGHBOUR)
+        await store.sign_in("s3", user="u3", subject="bob")
+        holding = await store.connections.of_session("s1")
+        assert holding is not None
+        assert holding.session == alice
+        (held,) = holding.connections.values()
+        assert held.key == key("u1", OWNER)
+        assert await store.connections.of_session("unknown") is None
+
+
+async def test_a_session_without_connections_is_still_found(tmp_path: Path) -> None:
+    async with stores(tmp_path) as (store, _):
+        await store.sign_in()
+        sql(tmp_path, "DELETE FROM connections")
+        holding = await store.connections.of_session("s1")
+        assert holding is not None
+        assert holding.connections == {}
+
+
+async def test_connections_are_purged_when_no_live_session_holds_them(tmp_path: Path) -> None:
+    async with stores(tmp_path) as (store, _):
+        await store.redeemed("s1")
+        await store.redeemed("s2")
+        await store.sign_in("s3", owner=NEIGHBOUR)
+        await store.sign_in("s4", user="u4", subject="bob")
+        assert await store.connections.purge_unheld("u1", OWNER, NOW) == []
+        await store.sessions.end("s1", NOW)
+        assert await store.connections.purge_unheld("u1", OWNER, NOW) == []
+        await store.sessions.end("s2", NOW)
+        (purged,) = await store.connections.purge_unheld("u1", OWNER, NOW)
+        assert purged.tokens.refresh_token == "upstream refresh canary"
+        assert len(sql(tmp_path, "SELECT * FROM connections")) == 2
+        assert await store.connections.purge_unheld("u1", OWNER, NOW) == []
+
+
+async def test_a_session_that_is_over_holds_nothing(tmp_path: Path) -> None:
+    async with stores(tmp_path) as (store, _):
+        await store.redeemed()
+        assert await store.connections.purge_unheld("u1", OWNER, NOW + 999) == []
+        assert len(await store.connections.purge_unheld("u1", OWNER, NOW + 1000)) == 1
+
+
+async def test_a_connection_nobody_can_open_is_purged_all_the_same(tmp_path: Path) -> None:
+    async with stores(tmp_path) as (store, _):
+        await store.sign_in()
+        await store.sessions.end("s1", NOW)
+        sql(tmp_path, "UPDATE connections SET sealed_tokens = zeroblob(200)")
+        assert await store.connections.purge_unheld("u1", OWNER, NOW) == []
+        assert sql(tmp_path, "SELECT * FROM connections") == []
+
+
+async def test_a_sign_in_replaces_a_connection_nobody_can_open(tmp_path: Path) -> None:
+    async with stores(tmp_path) as (store, _):
+        await store.sign_in()
+        sql(tmp_path, "UPDATE connections SET sealed_tokens = zeroblob(200)")
+        await store.sign_in("s2")
+        assert (await found(store)).tokens.refresh_token == "upstream refresh canary"
+
+
+# What a thief who may also write to the file could try: each row opens only where it was sealed.
+MOVES = [
+    ("to another user", "UPDATE connections SET sealed_tokens = ? WHERE user_id = 'u3'", "u3"),
+    ("to another generation", "UPDATE connections SET generation = 9 WHERE ? != ''", "u1"),
+]
+
+
+@pytest.mark.parametrize(("statement", "user"), [row[1:] for row in MOVES])
+async def test_a_moved_row_does_not_open(tmp_path: Path, statement: str, user: str) -> None:
+    async with stores(tmp_path) as (store, _):
+        await store.sign_in("s1")
+        await store.sign_in("s3", user="u3", subject="bob")
+        sealed = sql(tmp_path, "SELECT sealed_tokens FROM connections WHERE user_id = 'u1'")[0][0]
+        sql(tmp_path, statement, sealed)
+        with pytest.raises(SealBroken):
+            await store.connections.get(key(user))
+
+
+@pytest.mark.parametrize("column", ["owner_name", "owner_namespace", "upstream"])
+async def test_a_relabelled_row_does_not_open(tmp_path: Path, column: str) -> None:
+    async with stores(tmp_path) as (store, _):
+        await store.sign_in()
+        sql(tmp_path, f"UPDATE connections SET {column} = 'other'")
+        changed = key()
+        owner = replace(changed.owner, **{column.removeprefix("owner_"): "other"}) if (
+            column != "upstream"
+        ) else changed.owner  # fmt: skip
+        upstream = "other" if column == "upstream" else changed.upstream
+        with pytest.raises(SealBroken):
+            await store.connections.get(replace(changed, owner=owner, upstream=upstream))
+
+
+async def test_a_row_of_yesterday_does_not_open_today(tmp_path: Path) -> None:
+    async with stores(tmp_path) as (store, _):
+        await store.sign_in()
+        at = await found(store)
+        old = sql(tmp_path, "SELECT sealed_tokens FROM connections")[0][0]
+        await claim(store, at, "c")
+        await store.connections.swap(at, "c", NEXT)
+        sql(tmp_path, "UPDATE connections SET sealed_tokens = ?", old)
+        with pytest.raises(SealBroken):
+            await found(store)
+
+
+async def test_no_token_is_readable_at_rest(tmp_path: Path) -> None:
+    async with stores(tmp_path) as (store, _):
+        await store.redeemed()
+        stored = b"".join(file.read_bytes() for file in tmp_path.iterdir())
+        for canary in (b"canary", b"rt-s1", b"code-s1"):
+            assert canary not in stored

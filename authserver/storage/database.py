@@ -77,12 +77,13 @@ class Database:
         """Run the block as one durable transaction; an exception rolls all of it back."""
         async with self._writing:
             with _translated():
-                await self._writer.execute("BEGIN IMMEDIATE")
                 try:
+                    await self._writer.execute("BEGIN IMMEDIATE")
                     yield Transactional(self._writer)
                     await self._writer.execute("COMMIT")
-                finally:
+                except BaseException:
                     await _roll_back(self._writer)
+                    raise
 
     async def write(self, sql: str, *arguments: object) -> int:
         """One durable statement; the number of rows it changed."""
@@ -109,10 +110,13 @@ def _translated() -> Iterator[None]:
 
 
 async def _roll_back(connection: aiosqlite.Connection) -> None:
-    """Undo what is not committed; a COMMIT whose waiter was cancelled may still win the race."""
-    if connection.in_transaction:
-        with suppress(sqlite3.OperationalError):
-            await connection.execute("ROLLBACK")
+    """Undo what is not committed.
+
+    The statement of a cancelled waiter still runs, and this one after it: a BEGIN that had to
+    wait for its lock leaves no transaction open, and a COMMIT leaves none to roll back.
+    """
+    with suppress(sqlite3.OperationalError):
+        await connection.execute("ROLLBACK")
 
 
 def database_file(url: str) -> Path:
@@ -194,8 +198,9 @@ async def _migrate(connection: aiosqlite.Connection) -> None:
                 await connection.execute(statement)
             await connection.execute("UPDATE schema_version SET version = ?", (number,))
         await connection.execute("COMMIT")
-    finally:
+    except BaseException:
         await _roll_back(connection)
+        raise
 
 
 async def _schema_version(connection: aiosqlite.Connection) -> int:

@@ -32,6 +32,10 @@ class StorageUnusable(Exception):
     """The database cannot be opened or migrated; one line, for whoever starts the process."""
 
 
+class _NotOurs(Exception):
+    """The file is a database that this program must not touch."""
+
+
 class StorageDown(Exception):
     """The database did not do what it was asked now; the caller answers 503 and grants nothing."""
 
@@ -139,7 +143,7 @@ async def open_database(url: str) -> Database:
             os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
         writer = await _open_writer(file)
         return Database(writer, _open_reader(file))
-    except (sqlite3.Error, OSError) as error:
+    except (sqlite3.Error, OSError, _NotOurs) as error:
         raise StorageUnusable(f"{file}: {_reason(error)}") from error
 
 
@@ -151,8 +155,9 @@ async def _open_writer(file: Path) -> aiosqlite.Connection:
     writer = await aiosqlite.connect(file, isolation_level=None)
     try:
         writer.row_factory = sqlite3.Row
+        await writer.execute(f"PRAGMA busy_timeout = {_BUSY_MILLISECONDS}")
+        await _schema_version(writer)  # before anything is written
         for pragma in (
-            f"busy_timeout = {_BUSY_MILLISECONDS}",
             "journal_mode = WAL",
             "synchronous = FULL",
             "foreign_keys = ON",
@@ -185,32 +190,35 @@ def migrations() -> list[tuple[int, str]]:
 
 
 async def _migrate(connection: aiosqlite.Connection) -> None:
-    known = migrations()
     await connection.execute("BEGIN IMMEDIATE")
     try:
         at = await _schema_version(connection)
-        if at > known[-1][0]:
-            raise StorageUnusable(
-                f"the database has schema version {at}; this program knows up to {known[-1][0]}"
-            )
-        for number, sql in known[at:]:
+        if at is None:
+            await connection.execute("CREATE TABLE schema_version (version BIGINT NOT NULL)")
+            await connection.execute("INSERT INTO schema_version (version) VALUES (0)")
+        for number, sql in migrations()[at or 0 :]:
             for statement in _statements(sql):
                 await connection.execute(statement)
             await connection.execute("UPDATE schema_version SET version = ?", (number,))
         await connection.execute("COMMIT")
-    except BaseException:
+    finally:
         await _roll_back(connection)
-        raise
 
 
-async def _schema_version(connection: aiosqlite.Connection) -> int:
-    await connection.execute("CREATE TABLE IF NOT EXISTS schema_version (version BIGINT NOT NULL)")
+async def _schema_version(connection: aiosqlite.Connection) -> int | None:
+    """The last migration applied, None for a new file. Raises _NotOurs."""
+    async with connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'") as cursor:
+        tables = {row["name"] for row in await cursor.fetchall()}
+    if not tables:
+        return None
+    if "schema_version" not in tables:
+        raise _NotOurs(f"it holds another program's tables, such as {min(tables)}")
     async with connection.execute("SELECT version FROM schema_version") as cursor:
         row: Any = await cursor.fetchone()
-    if row is None:
-        await connection.execute("INSERT INTO schema_version (version) VALUES (0)")
-        return 0
-    return int(row[0])
+    at, known = int(row["version"]) if row else 0, migrations()[-1][0]
+    if at > known:
+        raise _NotOurs(f"it has schema version {at}; this program knows up to {known}")
+    return at
 
 
 def _statements(sql: str) -> list[str]:

@@ -66,6 +66,7 @@ async def test_a_body_that_never_ends_is_cut_off(tmp_path: Path, authorities: Au
     async with rig(tmp_path, authorities, deadlines=Deadlines(body=0.02)) as r:
         answer = await r.send(head(r, "Content-Length: 20\r\n") + b"{")
         assert answer.startswith(b"HTTP/1.1 400 ")
+        assert b"too long to arrive" in answer
         assert not r.authserver.received
 
 
@@ -86,12 +87,27 @@ async def test_a_chunked_body_is_read_and_bounded(r: Rig) -> None:
     endless = b"4000\r\n" + b" " * 0x4000 + b"\r\n"
     answer = await r.send(chunked + endless + endless)
     assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"at most 16 KiB" in answer
 
 
 async def test_a_broken_chunk_is_malformed(r: Rig) -> None:
     answer = await r.send(head(r, "Transfer-Encoding: chunked\r\n") + b"zz\r\n{}\r\n")
     assert b" 400 Bad Request\r\n" in answer
     assert not r.authserver.received
+
+
+@pytest.mark.parametrize("more", ["Content-Length: 2\r\n", "Transfer-Encoding: chunked\r\n"])
+async def test_a_caller_that_hangs_up_or_babbles_in_mid_body_is_no_failure_of_ours(
+    r: Rig, more: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="tokenward")
+    _, writer = await asyncio.open_connection("127.0.0.1", r.port)
+    writer.write(head(r, more))
+    await r.until(lambda: math.inf in map(head_due, connections(r)))
+    writer.write(b"zz\r\n" if "chunked" in more else b"{")
+    writer.close()
+    await r.until(lambda: not connections(r))
+    assert {record.msg for record in caplog.records} == {"refused"}
 
 
 async def test_a_compressed_body_is_not_unpacked(r: Rig) -> None:

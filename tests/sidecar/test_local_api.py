@@ -201,6 +201,11 @@ async def test_what_is_no_jwt_never_reaches_the_authserver(r: Rig, jwt: str) -> 
     assert not r.authserver.received
 
 
+async def test_a_jwt_of_bytes_that_are_no_text_is_not_accepted(r: Rig) -> None:
+    answer = await r.send(_raw(r).replace(JWT.encode(), b"a.\xff\xfe.c"))
+    assert answer.startswith(b"HTTP/1.1 401 ")
+
+
 async def test_a_jwt_may_be_8_kib_long_and_no_longer(r: Rig) -> None:
     longest = "a." + "b" * (8 * 1024 - 4) + ".c"
     assert (await r.ask(jwt=longest)).status == 200

@@ -201,8 +201,9 @@ async def _migrate(connection: aiosqlite.Connection) -> None:
                 await connection.execute(statement)
             await connection.execute("UPDATE schema_version SET version = ?", (number,))
         await connection.execute("COMMIT")
-    finally:
+    except BaseException:
         await _roll_back(connection)
+        raise
 
 
 async def _schema_version(connection: aiosqlite.Connection) -> int | None:

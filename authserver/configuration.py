@@ -27,7 +27,7 @@ def load(file: Path) -> Settings:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        raw = yaml.safe_load(file.read_text("utf-8"))
+        raw = yaml.load(file.read_text("utf-8"), _Loader)  # noqa: S506 - a SafeLoader
     except OSError as error:
         raise BadConfiguration(
             [Fault(str(file), (error.strerror or "unreadable").lower())]
@@ -35,14 +35,39 @@ def _read(file: Path) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}" if mark else "it"
-        raise BadConfiguration([Fault(str(file), f"{where} is not YAML")]) from None
+        problem = str(error) if isinstance(error, _Twice) else "is not YAML"
+        raise BadConfiguration([Fault(str(file), f"{where} {problem}")]) from None
     if not isinstance(raw, dict):
         raise BadConfiguration([Fault(str(file), "is not a YAML mapping")])
     return raw
 
 
+class _Twice(yaml.MarkedYAMLError):
+    def __str__(self) -> str:
+        return "names a member a second time"
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML lets the last of two equal members win, and with it a whole section."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise _Twice(problem_mark=key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def _faults_within(invalid: ValidationError) -> Iterator[Fault]:
-    for error in invalid.errors(include_input=False, include_url=False, include_context=False):
+    errors = invalid.errors(include_input=False, include_url=False, include_context=False)
+    places = [error["loc"] for error in errors]
+    for error in errors:
+        at = len(error["loc"])
+        if error["type"] == "too_short" and any(
+            len(place) > at and place[:at] == error["loc"] for place in places
+        ):
+            continue  # pydantic counts the good entries only, and the bad ones are named
         # A discriminated union puts its tag into the location; it is not a member of the file.
         place = [part for part in error["loc"] if part not in ("oidc", "oauth2")]
         problem = error["msg"].removeprefix("Value error, ")
@@ -59,16 +84,22 @@ def _path(place: list[int | str]) -> str:
 def _faults_between(raw: dict[str, Any]) -> Iterator[Fault]:
     """Faults between sections, looked for even where a section has faults of its own."""
     upstreams = _section(raw, "upstreams")
-    named = {upstream["name"]: upstream for _, upstream in upstreams if "name" in upstream}
+    named = {
+        name: upstream for _, upstream in upstreams if isinstance(name := upstream.get("name"), str)
+    }
     yield from _twice("upstreams", upstreams, "name")
     yield from _twice("encryptionKeys", _section(raw, "encryptionKeys"), "id")
+    yield from _twice("signingKeys", _section(raw, "signingKeys"), "file")
+    clients = raw.get("clients")
+    if isinstance(clients, dict):
+        yield from _twice("clients.static", _section(clients, "static"), "clientId")
     seen: dict[str, int] = {}
     for index, resource in _section(raw, "resources"):
         yield from _resource_faults(index, resource, named, seen)
 
 
 def _resource_faults(
-    index: int, resource: dict[str, Any], named: dict[Any, Any], seen: dict[str, int]
+    index: int, resource: dict[str, Any], named: dict[str, Any], seen: dict[str, int]
 ) -> Iterator[Fault]:
     try:
         spelling = canonical(str(resource.get("resource")))
@@ -82,8 +113,10 @@ def _resource_faults(
     wanted = resource.get("upstreams")
     for position, name in enumerate(wanted if isinstance(wanted, list) else []):
         place = f"resources[{index}].upstreams[{position}]"
+        if not isinstance(name, str):
+            continue  # reported where the member itself is checked
         if name not in named:
-            known = ", ".join(sorted(map(str, named))) or "none"
+            known = ", ".join(sorted(named)) or "none"
             yield Fault(place, f"no upstream has this name (there are: {known})")
         elif position == 0 and not _names_its_user(named[name]):
             yield Fault(

@@ -52,6 +52,14 @@ def _readable(file: Path, info: ValidationInfo) -> Path:
     return resolved
 
 
+def _holds_text(file: Path) -> Path:
+    try:
+        file.read_text("utf-8")
+    except UnicodeDecodeError:
+        raise ValueError(f"{file}: must be text in UTF-8") from None
+    return file
+
+
 def _checked_by(pattern: re.Pattern[str], what: str) -> AfterValidator:
     def check(text: str) -> str:
         if pattern.fullmatch(text) is None:
@@ -63,9 +71,14 @@ def _checked_by(pattern: re.Pattern[str], what: str) -> AfterValidator:
 
 def _web_url(text: str) -> str:
     """An https URL, or http on loopback, in printable ASCII, without fragment or user."""
-    parts = urlsplit(text)
+    problem = "must be a plain URL without fragment or user information"
+    try:
+        parts = urlsplit(text)
+        _ = parts.port
+    except ValueError:
+        raise ValueError(problem) from None
     if not text.isascii() or not text.isprintable() or "#" in text or "@" in parts.netloc:
-        raise ValueError("must be a plain URL without fragment or user information")
+        raise ValueError(problem)
     if not (parts.scheme == "https" and parts.hostname) and not _on_loopback(text):
         raise ValueError("must start with https:// (http:// is for loopback only)")
     return text
@@ -78,6 +91,7 @@ def _on_loopback(url: str) -> bool:
 
 Duration = Annotated[int, BeforeValidator(_duration)]
 ReadableFile = Annotated[Path, AfterValidator(_readable)]
+SecretFile = Annotated[ReadableFile, AfterValidator(_holds_text)]
 WebUrl = Annotated[str, AfterValidator(_web_url)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 UpstreamName = Annotated[
@@ -181,7 +195,7 @@ class SigningKeyFile(_Model):
 class _Upstream(_Model):
     name: UpstreamName
     client_id: str
-    client_secret_file: ReadableFile | None = None
+    client_secret_file: SecretFile | None = None
     scopes: tuple[Scope, ...] = ()
     rotates_refresh_tokens: bool = True
 
@@ -286,7 +300,7 @@ class StaticClient(_Model):
     token_endpoint_auth_method: Literal["none", "client_secret_basic", "client_secret_post"] = (
         "client_secret_basic"
     )
-    client_secret_file: ReadableFile | None = None
+    client_secret_file: SecretFile | None = None
 
     @field_validator("redirect_uris")
     @classmethod

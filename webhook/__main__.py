@@ -19,8 +19,6 @@ from webhook.reloading import Configuration
 from webhook.settings import WebhookListener
 
 _DRAIN_SECONDS = 15.0
-# The API server keeps its connections; each is told to go with its next answer.
-_LINGER_SECONDS = 10.0
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -81,7 +79,7 @@ async def serve(config: Path) -> None:
             ops=_ops(settings.listeners.ops.host, settings.listeners.ops.port, readiness, registry),
             readiness=readiness,
             drain_seconds=_DRAIN_SECONDS,
-            linger_seconds=_LINGER_SECONDS,
+            linger_seconds=listener.linger_seconds,
         )
         for watcher in watchers:
             watcher.cancel()

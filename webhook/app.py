@@ -126,7 +126,7 @@ def server(settings: Callable[[], Settings], readiness: Readiness, metrics: Metr
         try:
             body, opted_in = await _received(request, large)
             started = perf_counter()
-            answer = _answered(body, settings(), opted_in, metrics)
+            answer = _answered(body, settings, opted_in, metrics)
             metrics.body_bytes.observe(len(body))
             metrics.duration.observe(perf_counter() - started)
             response = web.Response(body=answer, content_type="application/json")
@@ -190,10 +190,12 @@ def _timeout(text: str | None) -> float:
     return min(minutes * 60 + seconds + milliseconds / 1000, _MAX_TIMEOUT)
 
 
-def _answered(body: bytes, settings: Settings, opted_in: bool, metrics: Metrics) -> bytes:
+def _answered(
+    body: bytes, settings: Callable[[], Settings], opted_in: bool, metrics: Metrics
+) -> bytes:
     review = _parsed(body)
     try:
-        verdict = _verdict(review, settings, opted_in)
+        verdict = _verdict(review, settings(), opted_in)
     except _Refused:
         raise
     except shape.Malformed as malformed:

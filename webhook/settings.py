@@ -223,6 +223,8 @@ class WebhookListener(_Model):
     port: Port = 10250
     cert_file: Path = Path("/var/run/tokenward/serving/tls.crt")
     key_file: Path = Path("/var/run/tokenward/serving/tls.key")
+    # How long to go on serving after the signal, until every API server has moved on.
+    linger_seconds: Annotated[float, Field(ge=0, le=60)] = 10.0
 
 
 class OpsListener(_Model):

@@ -86,8 +86,10 @@ def read(
     """What the pod asks for and everything that is wrong with how it asks."""
     reader = _Reader(annotations)
     reader.refusals.extend(_unknown(annotations, labels))
-    reader.read(INJECT, _choice(("true", "false")), "true")
-    profile = reader.read(PROFILE, _choice(sorted(profiles)), "default")
+    reader.read(INJECT, _BOOLEAN, "true")
+    profile = "default"
+    if PROFILE in annotations:
+        profile = reader.read(PROFILE, _choice(sorted(profiles)), "default")
     wishes = Wishes(
         server=reader.read(SERVER, _server, None),
         resource=reader.read(RESOURCE, _resource, None),
@@ -97,8 +99,8 @@ def read(
         port=reader.read(PORT, _port, DEFAULT_PORT),
         ops_port=reader.read(OPS_PORT, _port, DEFAULT_OPS_PORT),
         asked=_asked(reader, profiles[profile]),
-        log_level=reader.read(LOG_LEVEL, _choice(LEVELS), "info"),
-        first=reader.read(INIT_ORDER, _choice(("first", "last")), "first") == "first",
+        log_level=reader.read(LOG_LEVEL, _LEVEL, "info"),
+        first=reader.read(INIT_ORDER, _ORDER, "first") == "first",
     )
     if wishes.port == wishes.ops_port:
         reader.refuse(f"{PORT} and {OPS_PORT} must differ, both are {wishes.port}")
@@ -110,12 +112,12 @@ def read(
 
 class _Reader:
     def __init__(self, annotations: Mapping[str, str]) -> None:
-        self._annotations = annotations
+        self.annotations = annotations
         self.refusals: list[Refusal] = []
 
     def read(self, key: str, parse: Callable[[str], _T], default: _T) -> _T:
         """The parsed value; where it is not allowed, a refusal and the default."""
-        text = self._annotations.get(key)
+        text = self.annotations.get(key)
         if text is None:
             return default
         try:
@@ -160,6 +162,11 @@ def _choice(allowed: Collection[str]) -> Callable[[str], str]:
     return parse
 
 
+_BOOLEAN: Final = _choice(("true", "false"))
+_LEVEL: Final = _choice(LEVELS)
+_ORDER: Final = _choice(("first", "last"))
+
+
 def _server(text: str) -> str:
     if not is_dns_label(text):
         raise _BadValue(
@@ -196,12 +203,14 @@ def _port(text: str) -> int:
 
 
 def _asked(reader: _Reader, profile: Profile) -> dict[str, Quantity]:
-    bounds = (profile.cpu_request, profile.cpu_limit, profile.memory_request, profile.memory_limit)
-    found = {
-        amount: reader.read(PREFIX + amount, _within(bound), None)
-        for amount, bound in zip(AMOUNTS, bounds, strict=True)
-    }
-    return {amount: quantity for amount, quantity in found.items() if quantity is not None}
+    found = {}
+    for amount in AMOUNTS:
+        if PREFIX + amount in reader.annotations:
+            bounds: Bounds = getattr(profile, amount.replace("-", "_"))
+            quantity = reader.read(PREFIX + amount, _within(bounds), None)
+            if quantity is not None:
+                found[amount] = quantity
+    return found
 
 
 def _within(bounds: Bounds) -> Callable[[str], Quantity]:

@@ -8,8 +8,10 @@ import asyncio
 import re
 from base64 import b64encode
 from collections.abc import Callable
+from functools import lru_cache
 from time import perf_counter
 from typing import Any, Final
+from urllib.parse import parse_qs
 
 import msgspec
 from aiohttp import web
@@ -100,13 +102,24 @@ class _Request(msgspec.Struct):
     object: Any = None
 
 
+class _PodRequest(_Request):
+    object: shape.Created | None = None
+
+
 class _Review(msgspec.Struct):
     apiVersion: str
     kind: str
     request: _Request
 
 
-_decoder: Final = msgspec.json.Decoder(_Review)
+class _PodReview(_Review):
+    request: _PodRequest
+
+
+_POD: Final = _GroupVersionKind("", "v1", "Pod")
+
+_decoder: Final = msgspec.json.Decoder(_PodReview)
+_tolerant: Final = msgspec.json.Decoder(_Review)
 _encoder: Final = msgspec.json.Encoder()
 
 
@@ -160,20 +173,23 @@ def _bounded(message: Any, payload: Any, protocol: Any, writer: Any, task: Any) 
 
 async def _received(request: web.BaseRequest, large: asyncio.Semaphore) -> tuple[bytes, bool]:
     """The body, read within the caller's own deadline, and whether the namespace opted in."""
-    opted_in = PATHS.get(request.path)
+    opted_in, timeout = _target(request.raw_path)
     if opted_in is None:
         raise _Refused(404, "not found")
     if request.method != "POST":
         raise _Refused(405, "method not allowed")
     if request.content_type != "application/json":
         raise _Refused(415, "the content type must be application/json")
-    if request.content_length is None:
+    length = request.content_length
+    if length is None:
         raise _Refused(411, "the length is missing")
-    if request.content_length > MAX_BODY:
+    if length > MAX_BODY:
         raise _Refused(413, f"the review is larger than {MAX_BODY} bytes")
+    if request.content.is_eof():  # it came in one piece with the head, as small ones do
+        return await request.read(), opted_in
     try:
-        async with asyncio.timeout(_timeout(request.query.get("timeout"))):
-            if request.content_length <= _LARGE_BODY:
+        async with asyncio.timeout(timeout):
+            if length <= _LARGE_BODY:
                 return await request.read(), opted_in
             async with large:
                 return await request.read(), opted_in
@@ -181,9 +197,19 @@ async def _received(request: web.BaseRequest, large: asyncio.Semaphore) -> tuple
         raise _Refused(408, "the review did not arrive in time") from None
 
 
-def _timeout(text: str | None) -> float:
+@lru_cache(maxsize=32)
+def _target(raw_path: str) -> tuple[bool | None, float]:
+    """Whether the namespace opted in, by the path (None: no path of ours), and the timeout.
+
+    An API server asks for the same few targets for ever.
+    """
+    path, _, query = raw_path.partition("?")
+    return PATHS.get(path), _timeout(parse_qs(query[:256]).get("timeout", [""])[0])
+
+
+def _timeout(text: str) -> float:
     """Seconds in a Go duration such as 5s, 1m0s or 4.5s; the API server's default without one."""
-    match = _TIMEOUT.fullmatch(text) if text else None
+    match = _TIMEOUT.fullmatch(text)
     if match is None or not any(match.groups()):
         return _DEFAULT_TIMEOUT
     minutes, seconds, milliseconds = (float(group or 0) for group in match.groups())
@@ -194,10 +220,14 @@ def _answered(
     body: bytes, settings: Callable[[], Settings], opted_in: bool, metrics: Metrics
 ) -> bytes:
     review = _parsed(body)
+    name = review.name
     try:
-        verdict = _verdict(review, settings(), opted_in)
-    except _Refused:
-        raise
+        if _creates_a_pod(review):
+            pod = shape.raw(review.object)
+            name = name or pod.get("metadata", {}).get("generateName", "")
+            verdict = judge(pod, review.namespace, settings(), namespace_opted_in=opted_in)
+        else:
+            verdict = Verdict("skipped", Reason.NOT_A_POD_CREATION)
     except shape.Malformed as malformed:
         verdict = Verdict("denied", Reason.MALFORMED, message=f"tokenward: {malformed}"[:1024])
     except Exception as error:  # noqa: BLE001 - the edge: a pod must get an answer
@@ -205,45 +235,43 @@ def _answered(
         metrics.decisions.labels("error", Reason.FAILED).inc()
         raise _Refused(500, "failed") from None
     metrics.decisions.labels(verdict.decision, verdict.reason).inc()
-    _tell(review, verdict)
+    _tell(review, name, verdict)
     return _encoder.encode(_response(review.uid, verdict))
 
 
 def _parsed(body: bytes) -> _Request:
     try:
-        review = _decoder.decode(body)
+        review = _decoded(body)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
         raise _Refused(400, "not an AdmissionReview") from None
     if (review.apiVersion, review.kind) != ("admission.k8s.io/v1", "AdmissionReview"):
         raise _Refused(400, "only admission.k8s.io/v1 AdmissionReview is answered")
     if not review.request.uid:
         raise _Refused(400, "the request has no uid")
+    if not is_dns_label(review.request.namespace):
+        raise _Refused(400, "the request names no namespace")
     return review.request
 
 
-def _verdict(request: _Request, settings: Settings, opted_in: bool) -> Verdict:
-    pod_created = (
-        request.kind == _GroupVersionKind("", "v1", "Pod")
-        and request.operation == "CREATE"
-        and not request.sub_resource
-    )
-    if not pod_created:
-        return Verdict("skipped", Reason.NOT_A_POD_CREATION)
-    if not is_dns_label(request.namespace):
-        raise _Refused(400, "the request names no namespace")
-    pod = shape.check(request.object)
-    return judge(pod, request.namespace, settings, namespace_opted_in=opted_in)
+def _decoded(body: bytes) -> _Review:
+    """A review; one whose object is no pod at all is still a review, and has an answer."""
+    try:
+        return _decoder.decode(body)
+    except msgspec.ValidationError:
+        return _tolerant.decode(body)
 
 
-def _tell(request: _Request, verdict: Verdict) -> None:
-    metadata = request.object.get("metadata") if isinstance(request.object, dict) else None
-    generated = metadata.get("generateName") if isinstance(metadata, dict) else None
+def _creates_a_pod(request: _Request) -> bool:
+    return request.kind == _POD and request.operation == "CREATE" and not request.sub_resource
+
+
+def _tell(request: _Request, name: str, verdict: Verdict) -> None:
     _log.info(
         "decided",
         decision=verdict.decision,
         reason=verdict.reason.value,
         namespace=request.namespace,
-        pod=request.name or generated or "",
+        pod=name,
         uid=request.uid,
         user=request.user.username,
         dry_run=bool(request.dry_run),

@@ -5,7 +5,7 @@ A denial carries every fault found, so that its author mends the pod once.
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -65,16 +65,17 @@ def decide(
     named = wishes.server or _server_name(pod)
     if isinstance(named, Refusal):
         refusals.append(named)
-    refusals.extend(hazards(spec, profile))
-    resources, above = settle(wishes.asked, profile, spec, containers(spec))
+    others = containers(spec)
+    refusals.extend(hazards(spec, others, profile))
+    resources, above = settle(wishes.asked, profile, spec, others)
     refusals.extend(above)
     # A pod without a usable name is looked at as well, so that it learns of its other faults.
     server = named if isinstance(named, str) else "unnamed"
     sidecar = build(Workload(namespace, server), wishes, resources, settings)
-    refusals.extend(clashes(pod, sidecar, settings))
+    refusals.extend(clashes(pod, others, sidecar, settings))
     if refusals:
         return Deny(tuple(refusals))
-    return Inject(sidecar, tuple(warning(text) for text in _doubts(spec, sidecar)))
+    return Inject(sidecar, tuple(warning(text) for text in _doubts(others, sidecar)))
 
 
 def _skipped(
@@ -147,16 +148,21 @@ def _owner_name(metadata: Mapping[str, Any]) -> str | None:
     return name
 
 
-def _doubts(spec: Mapping[str, Any], sidecar: Sidecar) -> Iterator[str]:
+def _doubts(others: Sequence[Mapping[str, Any]], sidecar: Sidecar) -> Iterator[str]:
     """What the pod's author had better know although the pod is injected."""
-    for container in containers(spec):
-        values = {entry.get("name"): entry.get("value") for entry in container.get("env") or ()}
-        name = quoted(container["name"])
+    for container in others:
+        env = container.get("env")
+        if not env:
+            continue
+        values = {entry.get("name"): entry.get("value") for entry in env}
         for variable, ours in sidecar.app_variables:
-            if sidecar.reaches(container["name"]) and values.get(variable, ours) != ours:
-                yield f"tokenward: container {name} keeps its own {variable}"
+            if values.get(variable, ours) != ours and sidecar.reaches(container["name"]):
+                yield f"tokenward: container {quoted(container['name'])} keeps its own {variable}"
         if any(_PROXY.fullmatch(str(key)) for key in values) and not _spares_loopback(values):
-            yield f"tokenward: container {name} has a proxy; add 127.0.0.1 to its NO_PROXY"
+            yield (
+                f"tokenward: container {quoted(container['name'])} has a proxy; "
+                "add 127.0.0.1 to its NO_PROXY"
+            )
 
 
 def _spares_loopback(values: Mapping[Any, Any]) -> bool:

@@ -4,7 +4,7 @@ Two questions: could somebody else than this pod's sidecar come to use its crede
 endpoint (`hazards`), and does something of the pod stand where ours has to stand (`clashes`).
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from webhook import intact
@@ -25,8 +25,13 @@ def containers(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [container for container in every if container.get("name") != CONTAINER]
 
 
-def hazards(spec: Mapping[str, Any], profile: Profile) -> Iterator[Refusal]:
-    """Ways in which a process outside the sidecar's container would reach into it."""
+def hazards(
+    spec: Mapping[str, Any], others: Sequence[Mapping[str, Any]], profile: Profile
+) -> Iterator[Refusal]:
+    """Ways in which a process outside the sidecar's container would reach into it.
+
+    `others` are the pod's own containers, as `containers` gives them.
+    """
     nodes = spec.get("nodeSelector") or {}
     if (spec.get("os") or {}).get("name") == "windows" or "windows" in (
         nodes.get("kubernetes.io/os"),
@@ -46,7 +51,7 @@ def hazards(spec: Mapping[str, Any], profile: Profile) -> Iterator[Refusal]:
             "shareProcessNamespace: true is not allowed; the app could read the sidecar's key; "
             "a profile may allow it",
         )
-    for container in containers(spec):
+    for container in others:
         yield from _privileges(container, profile)
     pod_user = (spec.get("securityContext") or {}).get("runAsUser")
     if pod_user is not None and pod_user == profile.run_as_user:
@@ -54,18 +59,27 @@ def hazards(spec: Mapping[str, Any], profile: Profile) -> Iterator[Refusal]:
 
 
 def _privileges(container: Mapping[str, Any], profile: Profile) -> Iterator[Refusal]:
-    context = container.get("securityContext") or {}
-    name = f"container {quoted(container['name'])}"
+    context = container.get("securityContext")
+    if not context:
+        return
     if context.get("privileged"):
         yield Refusal(
-            Reason.PRIVILEGED, f"{name} is privileged; it could read the sidecar's key on the node"
+            Reason.PRIVILEGED,
+            f"{_called(container)} is privileged; it could read the sidecar's key on the node",
         )
     added = (context.get("capabilities") or {}).get("add") or ()
     if _WITH_PTRACE.intersection(added):
-        yield Refusal(Reason.PRIVILEGED, f"{name} adds SYS_PTRACE; it could read others' memory")
+        yield Refusal(
+            Reason.PRIVILEGED,
+            f"{_called(container)} adds SYS_PTRACE; it could read others' memory",
+        )
     user = context.get("runAsUser")
     if user is not None and user == profile.run_as_user:
-        yield _same_user(name, user)
+        yield _same_user(_called(container), user)
+
+
+def _called(container: Mapping[str, Any]) -> str:
+    return f"container {quoted(container['name'])}"
 
 
 def _same_user(name: str, user: int) -> Refusal:
@@ -74,16 +88,21 @@ def _same_user(name: str, user: int) -> Refusal:
     )
 
 
-def clashes(pod: Mapping[str, Any], sidecar: Sidecar, settings: Settings) -> Iterator[Refusal]:
+def clashes(
+    pod: Mapping[str, Any],
+    others: Sequence[Mapping[str, Any]],
+    sidecar: Sidecar,
+    settings: Settings,
+) -> Iterator[Refusal]:
     """What stands where ours has to stand, or reaches for what only the sidecar may hold."""
     spec = pod.get("spec") or {}
     present = [c for c in spec.get("initContainers") or () if c.get("name") == CONTAINER]
     yield from _names_taken(pod, spec, sidecar, present)
-    yield from _unknown_containers(spec, sidecar)
-    for container in containers(spec):
+    yield from _unknown_containers(others, sidecar)
+    for container in others:
         yield from _mounts(container)
         yield from _ports(container, sidecar)
-    yield from _credential_users(spec, sidecar, settings)
+    yield from _credential_users(spec, others, sidecar, settings)
 
 
 def _names_taken(
@@ -128,8 +147,8 @@ def _keys_taken(metadata: Mapping[str, Any]) -> Iterator[Refusal]:
         )
 
 
-def _unknown_containers(spec: Mapping[str, Any], sidecar: Sidecar) -> Iterator[Refusal]:
-    names = {container["name"] for container in containers(spec)}
+def _unknown_containers(others: Sequence[Mapping[str, Any]], sidecar: Sidecar) -> Iterator[Refusal]:
+    names = {container["name"] for container in others}
     for key, named in (
         ("containers", sidecar.containers or frozenset()),
         ("skip-containers", sidecar.skip_containers),
@@ -143,16 +162,18 @@ def _unknown_containers(spec: Mapping[str, Any], sidecar: Sidecar) -> Iterator[R
 
 
 def _mounts(container: Mapping[str, Any]) -> Iterator[Refusal]:
-    name = f"container {quoted(container['name'])}"
     for mount in container.get("volumeMounts") or ():
         path = str(mount.get("mountPath", "")).rstrip("/")
         if mount.get("name") in VOLUMES:
             yield Refusal(
                 Reason.RESERVED_MOUNT,
-                f"{name} mounts {mount['name']}, which only the sidecar may mount",
+                f"{_called(container)} mounts {mount['name']}, which only the sidecar may mount",
             )
         elif path == MOUNTS or path.startswith(f"{MOUNTS}/"):
-            yield Refusal(Reason.RESERVED_MOUNT, f"{name} mounts {quoted(path)}, which is reserved")
+            yield Refusal(
+                Reason.RESERVED_MOUNT,
+                f"{_called(container)} mounts {quoted(path)}, which is reserved",
+            )
 
 
 def _ports(container: Mapping[str, Any], sidecar: Sidecar) -> Iterator[Refusal]:
@@ -161,13 +182,16 @@ def _ports(container: Mapping[str, Any], sidecar: Sidecar) -> Iterator[Refusal]:
             if ours in (port.get("containerPort"), port.get("hostPort")):
                 yield Refusal(
                     Reason.PORT_CLASH,
-                    f"container {quoted(container['name'])} uses port {ours}, which the sidecar "
+                    f"{_called(container)} uses port {ours}, which the sidecar "
                     f"needs; move the sidecar with annotation {key}",
                 )
 
 
 def _credential_users(
-    spec: Mapping[str, Any], sidecar: Sidecar, settings: Settings
+    spec: Mapping[str, Any],
+    others: Sequence[Mapping[str, Any]],
+    sidecar: Sidecar,
+    settings: Settings,
 ) -> Iterator[Refusal]:
     secret = secret_name(sidecar.server)
     for volume in spec.get("volumes") or ():
@@ -177,11 +201,11 @@ def _credential_users(
                 f"volume {quoted(str(volume.get('name')))} would give the app the sidecar's "
                 "credential; remove it",
             )
-    for container in containers(spec):
+    for container in others:
         if secret in _secrets_of(container):
             yield Refusal(
                 Reason.CREDENTIAL_REACHED,
-                f"container {quoted(container['name'])} takes variables from Secret {secret}, "
+                f"{_called(container)} takes variables from Secret {secret}, "
                 "which is the sidecar's; remove them",
             )
 
@@ -201,12 +225,9 @@ def _yields_credential(volume: Mapping[str, Any], secret: str, settings: Setting
     )
 
 
-def _secrets_of(container: Mapping[str, Any]) -> set[str]:
-    references: Iterable[Any] = (
-        *(
-            (entry.get("valueFrom") or {}).get("secretKeyRef")
-            for entry in container.get("env") or ()
-        ),
-        *(entry.get("secretRef") for entry in container.get("envFrom") or ()),
-    )
-    return {reference["name"] for reference in references if reference and "name" in reference}
+def _secrets_of(container: Mapping[str, Any]) -> Iterator[str | None]:
+    for entry in container.get("env") or ():
+        if (taken_from := entry.get("valueFrom")) is not None:
+            yield (taken_from.get("secretKeyRef") or {}).get("name")
+    for source in container.get("envFrom") or ():
+        yield (source.get("secretRef") or {}).get("name")

@@ -7,7 +7,7 @@ a Guaranteed pod stays Guaranteed, and a pod with pod-level resources is left it
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from webhook.annotations import AMOUNTS, PREFIX
+from webhook.annotations import PREFIX
 from webhook.quantity import InvalidQuantity, Quantity
 from webhook.reasons import Reason, Refusal
 from webhook.settings import Profile
@@ -22,14 +22,7 @@ def settle(
 
     `others` are the pod's containers without the sidecar.
     """
-    given = {
-        amount: asked.get(amount) or bounds.default
-        for amount, bounds in zip(
-            AMOUNTS,
-            (profile.cpu_request, profile.cpu_limit, profile.memory_request, profile.memory_limit),
-            strict=True,
-        )
-    }
+    given = profile.defaults | dict(asked)
     if spec.get("resources"):
         # Requests of containers must fit into the pod's: only what was asked for is spent there.
         given = dict(asked)

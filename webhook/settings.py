@@ -168,6 +168,16 @@ class Profile(_Model):
     run_as_user: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = 15500
     allow_shared_process_namespace: bool = False
 
+    @cached_property
+    def defaults(self) -> dict[str, Quantity]:
+        """The amounts of a pod that asks for none, by their names in annotations."""
+        return {
+            "cpu-request": self.cpu_request.default,
+            "cpu-limit": self.cpu_limit.default,
+            "memory-request": self.memory_request.default,
+            "memory-limit": self.memory_limit.default,
+        }
+
     @model_validator(mode="after")
     def _requests_fit(self) -> Self:
         for name, request, limit in (

@@ -18,12 +18,12 @@ class _Named(msgspec.Struct, kw_only=True):
     name: str | None = None
 
 
-class _Owner(_Named, kw_only=True):
+class _Owner(_Named, kw_only=True, omit_defaults=True):
     kind: str | None = None
     controller: bool | None = None
 
 
-class _Metadata(_Named, kw_only=True):
+class _Metadata(_Named, kw_only=True, omit_defaults=True):
     generateName: str | None = None
     namespace: str | None = None
     labels: dict[str, str] | None = None
@@ -126,6 +126,28 @@ class _Spec(msgspec.Struct, kw_only=True):
 class _Pod(msgspec.Struct, kw_only=True):
     spec: _Spec
     metadata: _Metadata | None = None
+
+
+class Created(msgspec.Struct):
+    """A pod as far as it is read at all: `managedFields`, often the most of it, is skipped."""
+
+    spec: Any = None
+    metadata: _Metadata | None = None
+
+
+def raw(found: object) -> dict[str, Any]:
+    """A pod as a raw dict again: metadata down to the fields we read, the spec as it came.
+
+    `found` is Created, or whatever else JSON made of a review's object. Raises Malformed.
+    """
+    try:
+        created = found if isinstance(found, Created) else msgspec.convert(found, Created)
+    except (msgspec.ValidationError, RecursionError) as invalid:
+        raise Malformed(f"not a pod: {invalid}") from None
+    parsed: dict[str, Any] = {"spec": created.spec}
+    if created.metadata is not None:
+        parsed["metadata"] = msgspec.to_builtins(created.metadata)
+    return check(parsed)
 
 
 def check(pod: object) -> dict[str, Any]:

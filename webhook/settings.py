@@ -78,6 +78,12 @@ def _https(text: str) -> str:
     return text
 
 
+def _host(text: str) -> str:
+    if urlsplit(_https(text)).path:
+        raise ValueError("must end after the host and port")
+    return text
+
+
 def _quantity(value: object) -> Quantity:
     if isinstance(value, Quantity):
         return value
@@ -121,6 +127,7 @@ def _read_certificates(file: Path) -> str:
 
 Name = Annotated[str, AfterValidator(_label)]
 Https = Annotated[str, AfterValidator(_https)]
+Host = Annotated[str, AfterValidator(_host)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Amount = Annotated[Quantity, BeforeValidator(_quantity), PlainSerializer(str)]
 Scope = Annotated[str, _matching(_SCOPE, "a scope token (RFC 6749 section 3.3)")]
@@ -224,7 +231,7 @@ Identity = Annotated[
 class Authserver(_Model):
     """Where sidecars exchange tokens: the internal listener, and the CA its certificate is of."""
 
-    url: Https
+    url: Host
     ca_file: Annotated[CaBundle, BeforeValidator(_ca_bundle)]
 
 

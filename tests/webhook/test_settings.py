@@ -70,7 +70,9 @@ def test_profiles_need_one_named_default() -> None:
     assert "default" in _faults(profiles={"small": {}})["the file"]
 
 
-@pytest.mark.parametrize("url", ["http://a.svc", "https://", "https://a/", "https://u@a", "a", ""])
+@pytest.mark.parametrize(
+    "url", ["http://a.svc", "https://", "https://a/", "https://a/b", "https://u@a", "a", ""]
+)
 def test_the_authserver_is_reached_by_https_only(url: str) -> None:
     section = raw_settings()["authserver"] | {"url": url}
     assert "authserver.url" in _faults(authserver=section)

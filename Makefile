@@ -5,7 +5,7 @@ RUN    := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test check format demo demo-serve bench lock clean
+.PHONY: help setup test check format demo demo-serve bench images manifests lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -39,6 +39,23 @@ demo-serve: $(STAMP) ## leave the demo running and print the URLs for a browser
 
 bench: $(STAMP) ## measure, each figure beside a bare aiohttp handler in the same run
 	$(RUN) -m tests.bench
+
+# Whichever of docker, podman and buildah works here. BASE names another base image, BUILD_FLAGS
+# whatever else the tool is to be told.
+IMAGE_TOOL  ?= $(shell for tool in docker podman buildah; do $$tool info >/dev/null 2>&1 && echo $$tool && break; done)
+IMAGE_TAG   ?= dev
+BASE        ?=
+BUILD_FLAGS ?=
+
+images: ## build the three images with docker, podman or buildah
+	@test -n "$(IMAGE_TOOL)" || { echo "no working docker, podman or buildah here"; exit 1; }
+	@set -e; for target in webhook sidecar authserver; do \
+		echo "$(IMAGE_TOOL): tokenward/$$target:$(IMAGE_TAG)"; \
+		$(IMAGE_TOOL) build $(if $(BASE),--build-arg BASE=$(BASE)) $(BUILD_FLAGS) --target $$target -t tokenward/$$target:$(IMAGE_TAG) .; \
+	done
+
+manifests: $(STAMP) ## render every overlay and validate every object in it
+	$(RUN) -m tests.manifests
 
 lock: $(STAMP) ## recompute requirements.lock from pyproject.toml
 	$(RUN) -m pip install --quiet uv

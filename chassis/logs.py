@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Final
 
+_encode: Final = json.JSONEncoder(ensure_ascii=True, allow_nan=False).encode
 _MAX_TEXT: Final = 200
 _MAX_FRAMES: Final = 12
 _OURS: Final = "tokenward"
@@ -100,7 +101,7 @@ class _JsonLines(logging.Formatter):
             line |= {name: _plain(value) for name, value in fields.items() if name not in line}
         if (request_id := _request_id.get()) is not None:
             line.setdefault("request_id", request_id)
-        return json.dumps(line, ensure_ascii=True, allow_nan=False)
+        return _encode(line)
 
 
 def _foreign(record: logging.LogRecord) -> dict[str, Any]:

@@ -121,14 +121,20 @@ async def background(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
 
 
 async def serve(
-    listeners: Sequence[Listener], *, ops: Listener, readiness: Readiness, drain_seconds: float
+    listeners: Sequence[Listener],
+    *,
+    ops: Listener,
+    readiness: Readiness,
+    drain_seconds: float,
+    linger_seconds: float = 0.0,
 ) -> None:
     """Bind every listener or none, serve until SIGTERM or SIGINT, then drain.
 
-    Draining stops accepting, lets requests in flight finish for up to `drain_seconds`, then
-    cancels them; the ops listener answers until the end. The condition `listening` of
-    `readiness` holds exactly while we accept. A second signal ends the process at once.
-    Raises StartFailed.
+    For `linger_seconds` after the signal everything is served as before, only not ready: time for
+    handlers to end kept-alive connections and for callers to learn of it. Draining stops
+    accepting, lets requests in flight finish for up to `drain_seconds`, then cancels them; the
+    ops listener answers until the end. The condition `listening` of `readiness` holds until the
+    signal. A second signal ends the process at once. Raises StartFailed.
     """
     stop = _stop_on_signals()
     async with contextlib.AsyncExitStack() as ops_bound, contextlib.AsyncExitStack() as bound:
@@ -140,6 +146,7 @@ async def serve(
         readiness.gain("listening")
         await stop.wait()
         readiness.lose("listening")
+        await asyncio.sleep(linger_seconds)
         _log.info("draining", seconds=drain_seconds)
         await asyncio.gather(*(runner.cleanup() for runner in runners))
     _log.info("stopped")

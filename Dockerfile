@@ -1,0 +1,59 @@
+# Three images, one per process, each with its own extra's dependencies and nothing else:
+#   docker build --target webhook|sidecar|authserver .
+# Everything is compiled beforehand, the base's standard library included (the public slim image
+# ships without bytecode): the root is read-only at run time, and each start would compile anew.
+ARG BASE=docker.io/library/python:3.13-slim
+
+FROM ${BASE} AS build
+WORKDIR /build
+COPY pyproject.toml requirements.lock images/install ./
+
+FROM build AS webhook-files
+RUN ./install webhook /opt/tokenward
+COPY chassis /opt/tokenward/chassis
+COPY webhook /opt/tokenward/webhook
+RUN python3 -m compileall -q /opt/tokenward
+
+FROM build AS sidecar-files
+RUN ./install sidecar /opt/tokenward
+COPY chassis /opt/tokenward/chassis
+COPY sidecar /opt/tokenward/sidecar
+RUN python3 -m compileall -q /opt/tokenward
+
+FROM build AS authserver-files
+RUN ./install authserver /opt/tokenward
+COPY chassis /opt/tokenward/chassis
+COPY authserver /opt/tokenward/authserver
+RUN python3 -m compileall -q /opt/tokenward
+
+FROM ${BASE} AS runtime
+RUN set -eu; \
+    site=$(python3 -c 'import sysconfig; print(sysconfig.get_path("purelib"))'); \
+    stdlib=$(python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))'); \
+    rm -rf "$site"/pip* "$site"/setuptools* "$site"/wheel* "$stdlib"/ensurepip "$stdlib"/idlelib \
+        /usr/local/bin/pip* /usr/local/bin/idle* /usr/local/bin/wheel; \
+    python3 -m compileall -q -x '/(test|tests|lib2to3)/' "$stdlib" >/dev/null
+ENV PYTHONPATH=/opt/tokenward \
+    PYTHONSAFEPATH=1 \
+    PYTHONDONTWRITEBYTECODE=1
+WORKDIR /opt/tokenward
+LABEL org.opencontainers.image.title=tokenward \
+    org.opencontainers.image.licenses=Apache-2.0
+
+FROM runtime AS webhook
+COPY --from=webhook-files /opt/tokenward /opt/tokenward
+USER 15400:15400
+EXPOSE 10250 9090
+ENTRYPOINT ["python", "-m", "webhook"]
+
+FROM runtime AS sidecar
+COPY --from=sidecar-files /opt/tokenward /opt/tokenward
+USER 15500:15500
+EXPOSE 15501
+ENTRYPOINT ["python", "-m", "sidecar"]
+
+FROM runtime AS authserver
+COPY --from=authserver-files /opt/tokenward /opt/tokenward
+USER 15410:15410
+EXPOSE 8080 8443 9090
+ENTRYPOINT ["python", "-m", "authserver"]

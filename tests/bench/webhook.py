@@ -1,0 +1,236 @@
+"""What an admission costs, next to a bare aiohttp TLS handler in the same run.
+
+`python -m tests.bench.webhook` prints the table. Server and client are processes of their own; the
+client sends on every connection and then reads from every one, so that it is not what is measured.
+"""
+
+import asyncio
+import json
+import os
+import socket
+import ssl
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter, process_time
+from typing import Any
+
+import uvloop
+import yaml
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+
+from chassis import credential, logs
+from chassis.probes import Readiness
+from tests.webhook.certificates import Authority
+from tests.webhook.pods import raw_settings, recorded, settings
+from webhook import app
+
+SECONDS = 2.0
+_ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Load:
+    """What one client saw."""
+
+    per_second: float
+    p50_ms: float
+    p99_ms: float
+
+
+def review(size: int) -> bytes:
+    """A recorded review grown to about `size` bytes as real ones grow: by managedFields."""
+    found = recorded("pod-create-replicaset")
+    fields: dict[str, Any] = {}
+    manager = {"manager": "m", "operation": "Update", "fieldsV1": {"f:spec": fields}}
+    found["request"]["object"]["metadata"]["managedFields"].append(manager)
+    missing = size - len(json.dumps(found))
+    for at in range(max(missing, 0) // 60):
+        fields[f'k:{{"name":"container-{at:06d}"}}'] = {".": {}, "f:image": {}}
+    return json.dumps(found, separators=(",", ":")).encode()
+
+
+def in_process(size: int, rounds: int = 2000) -> float:
+    """Milliseconds of CPU for one review from bytes to bytes; the log is written, to nowhere."""
+    metrics, under, body = app.Metrics(CollectorRegistry()), settings(), review(size)
+    with Path(os.devnull).open("w") as nowhere, _stderr(nowhere):
+        logs.configure("bench")
+        app._answered(body, lambda: under, False, metrics)
+        best = float("inf")
+        for _ in range(5):
+            started = process_time()
+            for _ in range(rounds // 5):
+                app._answered(body, lambda: under, False, metrics)
+            best = min(best, (process_time() - started) / (rounds // 5))
+    return best * 1000
+
+
+@contextmanager
+def _stderr(stream: Any) -> Iterator[None]:
+    before, sys.stderr = sys.stderr, stream
+    try:
+        yield
+    finally:
+        sys.stderr = before
+
+
+async def _serve(which: str, folder: Path) -> None:
+    async def bare(request: web.BaseRequest) -> web.Response:
+        await request.read()
+        return web.Response(content_type="application/json")
+
+    logs.configure("bench")
+    readiness, under = Readiness(), settings()
+    server = (
+        web.Server(bare, request_factory=app._bounded, access_log=None)
+        if which == "bare"
+        else app.server(lambda: under, readiness, app.Metrics(CollectorRegistry()))
+    )
+    runner = web.ServerRunner(server)
+    await runner.setup()
+    pair = credential.KeyPair(folder / "tls.crt", folder / "tls.key")
+    tls = credential.server_context(pair)
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
+    print(runner.addresses[0][1], flush=True)  # noqa: T201 - read by the parent
+    await asyncio.Event().wait()
+
+
+@contextmanager
+def served(which: str, folder: Path) -> Iterator[int]:
+    """A server in a process of its own; yields its port."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.bench.webhook", "serve", which, str(folder)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        cwd=_ROOT,
+    )
+    assert process.stdout is not None
+    try:
+        yield int(process.stdout.readline())
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def drive(port: int, body: bytes, connections: int, seconds: float) -> Load:
+    """Send on every connection, read every answer, again and again."""
+    trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+    head = (
+        "POST /mutate?timeout=5s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    )
+    request, opened = head.encode() + body, []
+    for _ in range(connections):
+        raw = socket.create_connection(("127.0.0.1", port))
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        opened.append(trusting.wrap_socket(raw))
+    times, started = [], perf_counter()
+    while perf_counter() - started < seconds:
+        sent = []
+        for connection in opened:
+            sent.append(perf_counter())
+            connection.sendall(request)
+        for connection, since in zip(opened, sent, strict=True):
+            _read_answer(connection)
+            times.append(perf_counter() - since)
+    elapsed = perf_counter() - started
+    for connection in opened:
+        connection.close()
+    times.sort()
+    return Load(
+        len(times) / elapsed,
+        times[len(times) // 2] * 1000,
+        times[int(len(times) * 0.99)] * 1000,
+    )
+
+
+def _read_answer(connection: ssl.SSLSocket) -> None:
+    answer = b""
+    while b"\r\n\r\n" not in answer:
+        answer += connection.recv(65536)
+    head, _, rest = answer.partition(b"\r\n\r\n")
+    assert b" 200 " in head.partition(b"\r\n")[0]
+    length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+    while len(rest) < length:
+        rest += connection.recv(65536)
+
+
+def start(folder: Path) -> tuple[float, float]:
+    """Seconds until the real process is ready, and its resident megabytes then."""
+    (folder / "ca.pem").write_text(Authority().pem, "ascii")
+    listener = {
+        "host": "127.0.0.1",
+        "port": 0,
+        "certFile": str(folder / "tls.crt"),
+        "keyFile": str(folder / "tls.key"),
+    }
+    config = folder / "webhook.yaml"
+    raw = raw_settings(
+        authserver={"url": "https://a.svc:8443", "caFile": "ca.pem"},
+        listeners={"webhook": listener, "ops": {"host": "127.0.0.1", "port": 0}},
+    )
+    config.write_text(yaml.safe_dump(raw), "utf-8")
+    started = perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "webhook", "--config", str(config)],
+        stderr=subprocess.PIPE,
+        cwd=_ROOT,
+    )
+    assert process.stderr is not None
+    try:
+        for line in process.stderr:
+            if json.loads(line)["event"] == "ready":
+                break
+        elapsed = perf_counter() - started
+        status = Path(f"/proc/{process.pid}/status").read_text("ascii")
+        resident = next(line for line in status.splitlines() if line.startswith("VmRSS"))
+        return elapsed, int(resident.split()[1]) / 1024
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def main(seconds: float = SECONDS) -> list[str]:
+    """Measure everything; the lines of the table."""
+    lines = [f"in process, 20 kB review: {in_process(20_000):.3f} ms (at most 0.25)"]
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        Authority().issue(folder)
+        ready, resident = min(start(folder) for _ in range(3))
+        lines.append(f"ready after {ready * 1000:.0f} ms, {resident:.0f} MB resident")
+        with served("bare", folder) as bare_port, served("webhook", folder) as port:
+            per_second = {}
+            for size, connections in ((8_000, 16), (20_000, 1), (20_000, 16), (64_000, 16)):
+                body = review(size)
+                runs = [
+                    (
+                        drive(bare_port, body, connections, seconds),
+                        drive(port, body, connections, seconds),
+                    )
+                    for _ in range(3)
+                ]
+                bare, ours = max(runs, key=lambda run: run[1].per_second / run[0].per_second)
+                per_second[size, connections] = ours.per_second
+                lines.append(
+                    f"{size // 1000:3d} kB x {connections:2d}: {ours.per_second:6.0f}/s "
+                    f"(p50 {ours.p50_ms:.2f} ms, p99 {ours.p99_ms:.2f} ms), "
+                    f"bare {bare.per_second:6.0f}/s, ratio {ours.per_second / bare.per_second:.2f}"
+                )
+            large = drive(port, review(1024 * 1024), 1, seconds)
+        lines.append(f"1 MiB x 1: p50 {large.p50_ms:.1f} ms, p99 {large.p99_ms:.1f} ms (under 25)")
+        factor = per_second[8_000, 16] / per_second[64_000, 16]
+        lines.append(f"8 kB over 64 kB at 16 connections: factor {factor:.1f} (at most 3)")
+    return lines
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["serve"]:
+        uvloop.run(_serve(sys.argv[2], Path(sys.argv[3])))
+    else:
+        print("\n".join(main()))  # noqa: T201 - a terminal is listening

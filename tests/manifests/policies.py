@@ -1,0 +1,69 @@
+"""Evaluates admission policies and match conditions as the API server would, with a CEL of our own
+process: enough of Kubernetes' environment for the expressions in manifests/.
+"""
+
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import celpy
+from celpy import celtypes
+from celpy.adapter import json_to_cel
+from celpy.evaluation import CELEvalError
+
+
+def _split(text: celtypes.StringType, separator: celtypes.StringType) -> celtypes.ListType:
+    return celtypes.ListType([celtypes.StringType(part) for part in text.split(separator)])
+
+
+@cache
+def _program(expression: str) -> Any:
+    environment = celpy.Environment()
+    return environment.program(environment.compile(expression), functions={"split": _split})
+
+
+@dataclass
+class Request:
+    """What is being admitted, and where."""
+
+    object: dict[str, Any]
+    operation: str = "CREATE"
+    namespace: str = "mcp-servers"
+    namespace_labels: dict[str, str] = field(default_factory=dict)
+    params: dict[str, Any] | None = None
+
+    def _bound(self) -> dict[str, Any]:
+        request = {"operation": self.operation, "namespace": self.namespace}
+        space = {"metadata": {"name": self.namespace, "labels": self.namespace_labels}}
+        return {
+            "object": json_to_cel(self.object),
+            "request": json_to_cel(request),
+            "namespaceObject": json_to_cel(space),
+            "params": json_to_cel(self.params),
+        }
+
+    def holds(self, expression: str) -> bool:
+        """Raises where the API server would: on a member that is not there."""
+        return bool(_program(expression).evaluate(self._bound()))
+
+    def refusals(self, policy: dict[str, Any]) -> list[str]:
+        """The messages of the validations that fail; an expression that errs is one of them."""
+        spec, bound = policy["spec"], self._bound()
+        conditions = spec.get("matchConditions", [])
+        if not all(self.holds(condition["expression"]) for condition in conditions):
+            return []
+        variables = bound["variables"] = celtypes.MapType()
+        failed = []
+        try:
+            for variable in spec.get("variables", []):
+                value = _program(variable["expression"]).evaluate(bound)
+                variables[celtypes.StringType(variable["name"])] = value
+        except CELEvalError as erring:
+            return [f"error: {erring}"]
+        for validation in spec["validations"]:
+            try:
+                if not _program(validation["expression"]).evaluate(bound):
+                    failed.append(validation["message"])
+            except CELEvalError as erring:
+                failed.append(f"error: {validation['message']}: {erring}")
+        return failed

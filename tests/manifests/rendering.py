@@ -1,0 +1,69 @@
+"""Every kustomization rendered by the kustomize inside kubectl, and every object's schema."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import kubernetes_validate
+import yaml
+
+MANIFESTS = Path(__file__).parents[2] / "manifests"
+RENDERED = ("base", "overlays/dev", "overlays/production", "example")
+
+_CUSTOM = Path(__file__).parent / "custom-resources.yaml"
+
+VERSIONS = [
+    version
+    for version in kubernetes_validate.utils.all_versions()
+    if tuple(map(int, version.split(".")[:2])) >= (1, 32)
+]
+
+
+def kubectl() -> str:
+    """The kubectl that comes with the developers' tools, or else the one of this machine."""
+    beside = Path(sys.executable).parent / "kubectl"
+    found = str(beside) if beside.exists() else shutil.which("kubectl")
+    if found is None:
+        raise FileNotFoundError("kubectl")
+    return found
+
+
+def render(name: str, workspace: Path) -> list[dict[str, Any]]:
+    """The objects of one kustomization. Certificates it needs are made in `workspace`."""
+    copy = workspace / "manifests"
+    if not copy.exists():
+        shutil.copytree(MANIFESTS, copy, ignore=shutil.ignore_patterns("generated"))
+        subprocess.run([copy / "components/self-managed-serving/make-certificates"], check=True)
+    done = subprocess.run(
+        [kubectl(), "kustomize", copy / name], capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        raise AssertionError(f"{name}: {done.stderr}")
+    return [found for found in yaml.safe_load_all(done.stdout) if found]
+
+
+def faults(found: dict[str, Any], version: str) -> Iterator[str]:
+    """What is wrong with the object by the schema of that Kubernetes version, or by its CRD's."""
+    where = f"{found['kind']} {found['metadata']['name']}"
+    try:
+        custom = _custom_resources().get(f"{found['apiVersion']}/{found['kind']}")
+        if custom is not None:
+            jsonschema.validate(found, custom)
+        else:
+            kubernetes_validate.validate(found, version, strict=True)
+    except jsonschema.ValidationError as invalid:
+        yield f"{where} ({version}): {'/'.join(map(str, invalid.path))}: {invalid.message[:300]}"
+    except kubernetes_validate.SchemaNotFoundError as unknown:
+        yield f"{where} ({version}): {unknown.message}"
+
+
+@cache
+def _custom_resources() -> dict[str, Any]:
+    described: dict[str, Any] = yaml.safe_load(_CUSTOM.read_text("utf-8"))
+    described.pop("definitions")
+    return described

@@ -1,0 +1,176 @@
+"""The operator's configuration: every fault at once, and the last good one kept."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from chassis.run import BadConfiguration
+from tests.webhook.certificates import Authority
+from tests.webhook.pods import IMAGE, raw_settings
+from webhook.reloading import Configuration
+from webhook.settings import Settings, check, load
+
+
+def _faults(**changes: Any) -> dict[str, str]:
+    with pytest.raises(BadConfiguration) as bad:
+        check(raw_settings(**changes), Path())
+    return {fault.path: fault.problem for fault in bad.value.faults}
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "registry.example.com/tokenward/sidecar",
+        "registry.example.com/tokenward/sidecar:latest",
+        "registry.example.com/tokenward/sidecar:1.2.3",
+        f"{IMAGE[:-1]}",
+        f"{IMAGE}\n",
+        f" {IMAGE}",
+        "",
+    ],
+)
+def test_an_image_without_a_digest_is_refused(image: str) -> None:
+    assert "digest" in _faults(image=image)["image"]
+
+
+@pytest.mark.parametrize(
+    "image", [IMAGE, f"localhost:5000/a@sha256:{'0' * 64}", f"r.io/a/b:1.2@sha256:{'f' * 64}"]
+)
+def test_an_image_by_digest_is_taken(image: str) -> None:
+    assert check(raw_settings(image=image), Path()).image == image
+
+
+def test_every_fault_is_reported_at_once_with_its_place() -> None:
+    faults = _faults(
+        image="x",
+        trustDomain="spiffe://example.org",
+        issuer="http://auth.example.com",
+        identity={"source": "csi", "driver": "not a driver"},
+        profiles={"small": {"cpuLimit": {"min": "2", "default": "1", "max": "3"}, "cpu": 1}},
+        neverInject=["Not_a_label"],
+        listeners={"webhook": {"port": 70000}},
+        surplus=True,
+    )
+    assert set(faults) >= {
+        "image",
+        "trustDomain",
+        "issuer",
+        "identity.driver",
+        "profiles.small.cpuLimit",
+        "profiles.small.cpu",
+        "listeners.webhook.port",
+        "surplus",
+    }
+    assert faults["surplus"] == "is not a member we know"
+
+
+def test_profiles_need_one_named_default() -> None:
+    assert "default" in _faults(profiles={"small": {}})["the file"]
+
+
+@pytest.mark.parametrize(
+    "url", ["http://a.svc", "https://", "https://a/", "https://a/b", "https://u@a", "a", ""]
+)
+def test_the_authserver_is_reached_by_https_only(url: str) -> None:
+    section = raw_settings()["authserver"] | {"url": url}
+    assert "authserver.url" in _faults(authserver=section)
+
+
+def test_a_default_request_above_the_default_limit_is_refused() -> None:
+    request = {"min": "1m", "default": "400m", "max": "500m"}
+    assert "profiles.default" in _faults(profiles={"default": {"cpuRequest": request}})
+
+
+def _ca_fault(folder: Path, content: bytes) -> str:
+    (folder / "ca.pem").write_bytes(content)
+    section = {"url": "https://a.svc:8443", "caFile": "ca.pem"}
+    with pytest.raises(BadConfiguration) as bad:
+        check(raw_settings(authserver=section), folder)
+    (fault,) = bad.value.faults
+    assert fault.path == "authserver.caFile"
+    return fault.problem
+
+
+def test_a_ca_file_that_holds_a_private_key_never_becomes_an_annotation(tmp_path: Path) -> None:
+    authority = Authority()
+    authority.issue(tmp_path)
+    key = (tmp_path / "tls.key").read_bytes()
+    assert "private key" in _ca_fault(tmp_path, authority.pem.encode() + key)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"", b"\xff", b"hello",
+        b"-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n",
+    ],
+)  # fmt: skip
+def test_a_ca_file_without_a_certificate_is_refused(tmp_path: Path, content: bytes) -> None:
+    assert _ca_fault(tmp_path, content)
+
+
+def test_a_ca_file_too_large_for_an_annotation_is_refused(tmp_path: Path) -> None:
+    assert "bytes" in _ca_fault(tmp_path, Authority().pem.encode() * 200)
+
+
+def _write(folder: Path, **changes: Any) -> Path:
+    (folder / "ca.pem").write_text(_CA.pem, "ascii")
+    section = {"url": "https://a.svc:8443", "caFile": "ca.pem"}
+    file = folder / "webhook.yaml"
+    file.write_text(yaml.safe_dump(raw_settings(authserver=section) | changes), "utf-8")
+    return file
+
+
+_CA = Authority()
+
+
+def test_a_file_is_read_with_paths_relative_to_it(tmp_path: Path) -> None:
+    found: Settings = load(_write(tmp_path))
+    assert found.authserver.ca_file.pem == _CA.pem
+
+
+@pytest.mark.parametrize("content", ["", "[]", "a: [", "\x00"])
+def test_a_file_that_is_no_mapping_is_one_fault(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "webhook.yaml"
+    file.write_text(content, "utf-8")
+    with pytest.raises(BadConfiguration):
+        load(file)
+
+
+def test_a_changed_file_takes_over_and_a_faulty_one_does_not(tmp_path: Path) -> None:
+    reloads: list[bool] = []
+    configuration = Configuration(_write(tmp_path), on_reload=reloads.append)
+    assert not configuration.poll()
+    _write(tmp_path, issuer="https://second.example.com")
+    assert configuration.poll()
+    assert configuration.current().issuer == "https://second.example.com"
+    _write(tmp_path, issuer="nonsense")
+    assert not configuration.poll()
+    assert not configuration.poll()
+    assert configuration.current().issuer == "https://second.example.com"
+    _write(tmp_path, issuer="https://third.example.com")
+    assert configuration.poll()
+    assert reloads == [True, False, True]
+
+
+def test_a_changed_ca_is_a_changed_configuration(tmp_path: Path) -> None:
+    configuration = Configuration(_write(tmp_path))
+    before = configuration.current().config_hashes["default"]
+    (tmp_path / "ca.pem").write_text(_CA.pem + Authority().pem, "ascii")
+    assert configuration.poll()
+    assert configuration.current().config_hashes["default"] != before
+
+
+def test_a_folder_swapped_by_its_link_is_seen(tmp_path: Path) -> None:
+    for version in ("one", "two"):
+        (tmp_path / version).mkdir()
+        _write(tmp_path / version, issuer=f"https://{version}.example.com")
+    link = tmp_path / "data"
+    link.symlink_to("one")
+    configuration = Configuration(link / "webhook.yaml")
+    (tmp_path / "next").symlink_to("two")
+    (tmp_path / "next").rename(link)
+    assert configuration.poll()
+    assert configuration.current().issuer == "https://two.example.com"

@@ -1,0 +1,125 @@
+"""Builds the webhook from its settings and runs it; or injects manifests offline."""
+
+import argparse
+import asyncio
+import ssl
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import uvloop
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+
+from chassis import clock, credential, logs, probes, run
+from webhook import app, self_test
+from webhook.offline import inject
+from webhook.reloading import Configuration
+from webhook.settings import WebhookListener
+
+_DRAIN_SECONDS = 15.0
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parsed = _arguments(arguments)
+    if parsed.command == "inject":
+        sys.exit(inject(parsed))
+    logs.configure("webhook")
+    run.main(partial(serve, Path(parsed.config)), loop=uvloop.new_event_loop)
+
+
+def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m webhook", description=__doc__)
+    parser.add_argument("--config", metavar="FILE", help="the operator's configuration (YAML)")
+    commands = parser.add_subparsers(dest="command")
+    offline = commands.add_parser("inject", help="inject manifests without a cluster")
+    offline.add_argument("-f", dest="file", metavar="FILE", required=True, help="- for stdin")
+    offline.add_argument("--config", metavar="FILE", help="the operator's configuration (YAML)")
+    offline.add_argument(
+        "--namespace", metavar="NS", default="default", help="of objects that name none"
+    )
+    offline.add_argument(
+        "--explain", action="store_true", help="print decision, reason and patch instead"
+    )
+    parsed = parser.parse_args(arguments)
+    if parsed.command is None and parsed.config is None:
+        parser.error("--config is required")
+    return parsed
+
+
+async def serve(config: Path) -> None:
+    """Serve admission reviews until a signal."""
+    registry = probes.new_registry()
+    metrics = app.Metrics(registry)
+    configuration = Configuration(config, on_reload=partial(_count, metrics))
+    settings = configuration.settings
+    logs.configure("webhook", settings.log_level)
+    readiness = probes.Readiness("self-test", "certificate", "listening")
+    if (fault := self_test.fault(settings)) is not None:
+        raise run.StartFailed(f"self-test: {fault}")
+    readiness.gain("self-test")
+    serving = _serving_certificate(settings.listeners.webhook)
+    async with asyncio.TaskGroup() as tasks:
+        watchers = [
+            tasks.create_task(configuration.watch()),
+            tasks.create_task(_watch_certificate(serving, readiness, metrics)),
+        ]
+        listener = settings.listeners.webhook
+        await run.serve(
+            [
+                run.Listener(
+                    "webhook",
+                    listener.host,
+                    listener.port,
+                    app.server(configuration.current, readiness, metrics),
+                    tls=serving.context,
+                )
+            ],
+            ops=_ops(settings.listeners.ops.host, settings.listeners.ops.port, readiness, registry),
+            readiness=readiness,
+            drain_seconds=_DRAIN_SECONDS,
+            linger_seconds=listener.linger_seconds,
+        )
+        for watcher in watchers:
+            watcher.cancel()
+
+
+def _serving_certificate(listener: WebhookListener) -> credential.Reloading:
+    pair = credential.KeyPair(listener.cert_file, listener.key_file)
+
+    def build() -> tuple[ssl.SSLContext, credential.Certificate]:
+        return credential.server_context(pair), credential.prove(pair, as_client=False)
+
+    try:
+        return credential.Reloading("serving", build, (pair.certificate, pair.key))
+    except credential.CredentialFault as fault:
+        raise run.StartFailed(f"serving certificate: {fault}") from None
+
+
+async def _watch_certificate(
+    serving: credential.Reloading, readiness: probes.Readiness, metrics: app.Metrics
+) -> None:
+    """Take over renewed certificates; ready only while the one in use is valid."""
+    while True:
+        serving.poll()
+        metrics.certificate_expiry.set(serving.certificate.not_after)
+        if clock.wall() < serving.certificate.not_after:
+            readiness.gain("certificate")
+        else:
+            readiness.lose("certificate")
+        await asyncio.sleep(credential.POLL_SECONDS)
+
+
+def _ops(
+    host: str, port: int, readiness: probes.Readiness, registry: CollectorRegistry
+) -> run.Listener:
+    return run.Listener("ops", host, port, web.Server(probes.ops_handler(readiness, registry)))
+
+
+def _count(metrics: app.Metrics, reloaded: bool) -> None:
+    metrics.config_reloads.labels("success" if reloaded else "failure").inc()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,227 @@
+"""The public annotation contract: which keys a pod may carry, what they may say, and the answers
+to whatever else they say.
+
+Every value is matched whole. No key names an image, Secret, volume, CA, URL of ours or
+environment variable.
+"""
+
+import difflib
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
+from urllib.parse import urlsplit
+
+from chassis.logs import LEVELS
+from chassis.spiffe_id import is_dns_label
+from webhook.quantity import InvalidQuantity, Quantity
+from webhook.reasons import Reason, Refusal, quoted
+from webhook.settings import Bounds, Profile
+
+PREFIX: Final = "tokenward.dev/"
+INJECT: Final = PREFIX + "inject"
+SERVER: Final = PREFIX + "server"
+RESOURCE: Final = PREFIX + "resource"
+PROFILE: Final = PREFIX + "profile"
+CONTAINERS: Final = PREFIX + "containers"
+SKIP_CONTAINERS: Final = PREFIX + "skip-containers"
+PORT: Final = PREFIX + "port"
+OPS_PORT: Final = PREFIX + "ops-port"
+LOG_LEVEL: Final = PREFIX + "log-level"
+INIT_ORDER: Final = PREFIX + "init-order"
+AMOUNTS: Final = ("cpu-request", "cpu-limit", "memory-request", "memory-limit")
+
+STATUS: Final = PREFIX + "status"
+AUTHSERVER_CA: Final = PREFIX + "authserver-ca"
+INJECTED_LABEL: Final = PREFIX + "injected"
+
+PUBLIC: Final = (
+    INJECT, SERVER, RESOURCE, PROFILE, CONTAINERS, SKIP_CONTAINERS, PORT, OPS_PORT, LOG_LEVEL,
+    INIT_ORDER, *(PREFIX + amount for amount in AMOUNTS),
+)  # fmt: skip
+WRITTEN_BY_US: Final = (STATUS, AUTHSERVER_CA)
+
+DEFAULT_PORT: Final = 15500
+DEFAULT_OPS_PORT: Final = 15501
+
+# Nobody without NET_BIND_SERVICE binds below 1024.
+_PORT: Final = re.compile(r"[1-9][0-9]{3,4}", re.ASCII)
+_URL: Final = re.compile(r"[A-Za-z0-9:/?\[\]@!$&'()*+,;=._~%-]{1,2048}", re.ASCII)
+_CONTAINER_NAMES: Final = re.compile(r"[a-z0-9-]{1,63}(?: ?, ?[a-z0-9-]{1,63})*", re.ASCII)
+
+_T = TypeVar("_T")
+
+
+class _BadValue(ValueError):
+    """A value is not allowed; the text says which are."""
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What a pod asks for, with the contract's defaults where it is silent.
+
+    `asked` holds only the amounts the pod names itself. `containers` is None for "all".
+    """
+
+    server: str | None = None
+    resource: str | None = None
+    profile: str = "default"
+    containers: frozenset[str] | None = None
+    skip_containers: frozenset[str] = frozenset()
+    port: int = DEFAULT_PORT
+    ops_port: int = DEFAULT_OPS_PORT
+    asked: Mapping[str, Quantity] = field(default_factory=dict)
+    log_level: str = "info"
+    first: bool = True
+
+
+def opted(annotations: Mapping[str, str]) -> bool | None:
+    """Whether the pod opts in or out; None where it says nothing or something else."""
+    return {"true": True, "false": False}.get(annotations.get(INJECT, ""))
+
+
+def read(
+    annotations: Mapping[str, str], labels: Mapping[str, str], profiles: Mapping[str, Profile]
+) -> tuple[Wishes, list[Refusal]]:
+    """What the pod asks for and everything that is wrong with how it asks."""
+    reader = _Reader(annotations)
+    reader.refusals.extend(_unknown(annotations, labels))
+    reader.read(INJECT, _BOOLEAN, "true")
+    profile = "default"
+    if PROFILE in annotations:
+        profile = reader.read(PROFILE, _choice(sorted(profiles)), "default")
+    wishes = Wishes(
+        server=reader.read(SERVER, _server, None),
+        resource=reader.read(RESOURCE, _resource, None),
+        profile=profile,
+        containers=reader.read(CONTAINERS, _names, None),
+        skip_containers=reader.read(SKIP_CONTAINERS, _names, frozenset()),
+        port=reader.read(PORT, _port, DEFAULT_PORT),
+        ops_port=reader.read(OPS_PORT, _port, DEFAULT_OPS_PORT),
+        asked=_asked(reader, profiles[profile]),
+        log_level=reader.read(LOG_LEVEL, _LEVEL, "info"),
+        first=reader.read(INIT_ORDER, _ORDER, "first") == "first",
+    )
+    if wishes.port == wishes.ops_port:
+        reader.refuse(f"{PORT} and {OPS_PORT} must differ, both are {wishes.port}")
+    if both := (wishes.containers or frozenset()) & wishes.skip_containers:
+        listed = quoted(", ".join(sorted(both)))
+        reader.refuse(f"{CONTAINERS} and {SKIP_CONTAINERS} both name {listed}")
+    return wishes, reader.refusals
+
+
+class _Reader:
+    def __init__(self, annotations: Mapping[str, str]) -> None:
+        self.annotations = annotations
+        self.refusals: list[Refusal] = []
+
+    def read(self, key: str, parse: Callable[[str], _T], default: _T) -> _T:
+        """The parsed value; where it is not allowed, a refusal and the default."""
+        text = self.annotations.get(key)
+        if text is None:
+            return default
+        try:
+            return parse(text)
+        except _BadValue as bad:
+            self.refuse(f"annotation {key} is {quoted(text)}; {bad}")
+            return default
+
+    def refuse(self, text: str) -> None:
+        self.refusals.append(Refusal(Reason.BAD_VALUE, text))
+
+
+def _unknown(annotations: Mapping[str, str], labels: Mapping[str, str]) -> Iterable[Refusal]:
+    for key in annotations:
+        if key.startswith(PREFIX) and key not in PUBLIC and key not in WRITTEN_BY_US:
+            yield Refusal(
+                Reason.UNKNOWN_KEY,
+                f"annotation {quoted(key)} is unknown; {_suggestion(key, PUBLIC)}",
+            )
+    for key in labels:
+        if key.startswith(PREFIX) and key != INJECTED_LABEL:
+            yield Refusal(
+                Reason.UNKNOWN_KEY,
+                f"label {quoted(key)} is unknown; settings are annotations of the pod",
+            )
+
+
+def _suggestion(word: str, allowed: Collection[str]) -> str:
+    close = difflib.get_close_matches(word[:100], allowed, n=1)
+    listed = ", ".join(name.removeprefix(PREFIX) for name in allowed)
+    hint = f"did you mean {close[0]}? " if close else ""
+    return f"{hint}allowed: {listed}"
+
+
+def _choice(allowed: Collection[str]) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text not in allowed:
+            # A boolean in capitals or an empty text is close to nothing difflib finds.
+            raise _BadValue(_suggestion(text.strip().lower(), allowed))
+        return text
+
+    return parse
+
+
+_BOOLEAN: Final = _choice(("true", "false"))
+_LEVEL: Final = _choice(LEVELS)
+_ORDER: Final = _choice(("first", "last"))
+
+
+def _server(text: str) -> str:
+    if not is_dns_label(text):
+        raise _BadValue(
+            "allowed: a name of the pod's own namespace: lower-case letters, digits and hyphens, "
+            "at most 63"
+        )
+    return text
+
+
+def _resource(text: str) -> str:
+    allowed = "allowed: an absolute http or https URL without fragment and user information"
+    if _URL.fullmatch(text) is None:
+        raise _BadValue(allowed)
+    try:
+        parts = urlsplit(text)
+        _ = parts.port
+    except ValueError:
+        raise _BadValue(allowed) from None
+    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+        raise _BadValue(allowed)
+    return text
+
+
+def _names(text: str) -> frozenset[str]:
+    if _CONTAINER_NAMES.fullmatch(text) is None:
+        raise _BadValue("allowed: container names separated by commas")
+    return frozenset(name.strip() for name in text.split(","))
+
+
+def _port(text: str) -> int:
+    if _PORT.fullmatch(text) is None or not 1024 <= int(text) <= 65535:
+        raise _BadValue("allowed: a port from 1024 to 65535")
+    return int(text)
+
+
+def _asked(reader: _Reader, profile: Profile) -> dict[str, Quantity]:
+    found = {}
+    for amount in AMOUNTS:
+        if PREFIX + amount in reader.annotations:
+            bounds: Bounds = getattr(profile, amount.replace("-", "_"))
+            quantity = reader.read(PREFIX + amount, _within(bounds), None)
+            if quantity is not None:
+                found[amount] = quantity
+    return found
+
+
+def _within(bounds: Bounds) -> Callable[[str], Quantity]:
+    def parse(text: str) -> Quantity:
+        allowed = f"allowed: {bounds.min} to {bounds.max}"
+        try:
+            quantity = Quantity.parse(text)
+        except InvalidQuantity:
+            raise _BadValue(f"{allowed}, written like {bounds.default}") from None
+        if not bounds.min.value <= quantity.value <= bounds.max.value:
+            raise _BadValue(allowed)
+        return quantity
+
+    return parse

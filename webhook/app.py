@@ -1,0 +1,293 @@
+"""AdmissionReview in and out, and what is counted of it: the only HTTP of this package.
+
+Whoever reaches this port may post: answers hold nothing but what follows from the review and
+from configuration that every injected pod shows anyway, and nothing is written or called.
+"""
+
+import asyncio
+import re
+from base64 import b64encode
+from collections.abc import Callable
+from functools import lru_cache
+from time import perf_counter
+from typing import Any, Final
+from urllib.parse import parse_qs
+
+import msgspec
+from aiohttp import web
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from chassis.logs import Log
+from chassis.probes import DURATION_BUCKETS, Readiness
+from chassis.spiffe_id import is_dns_label
+from webhook import shape
+from webhook.injection import Verdict, judge
+from webhook.reasons import Reason
+from webhook.settings import Settings
+
+_log = Log("admission")
+
+MAX_BODY: Final = 8 * 1024 * 1024
+# Longer than the API server keeps an idle connection (90 s), so that it is the one to close:
+# a request that meets a closing connection is a failed admission.
+KEEPALIVE_SECONDS: Final = 120.0
+
+# Reviews above this size are read a few at a time, so that their sum stays bounded.
+_LARGE_BODY: Final = 512 * 1024
+_LARGE_AT_ONCE: Final = 8
+
+_DEFAULT_TIMEOUT: Final = 10.0
+_MAX_TIMEOUT: Final = 30.0
+_TIMEOUT: Final = re.compile(
+    r"(?:(\d{1,4})m)?(?:(\d{1,6}(?:\.\d{1,9})?)s)?(?:(\d{1,7})ms)?", re.ASCII
+)
+
+PATHS: Final = {"/mutate": False, "/mutate/namespace": True}  # value: the namespace opted in
+
+
+class Metrics:
+    """What the webhook counts; labels come from closed sets."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def name(rest: str) -> str:
+            return f"tokenward_webhook_{rest}"
+
+        self.decisions = Counter(
+            name("decisions_total"), "Pods decided on.", ("decision", "reason"), registry=registry
+        )
+        self.duration = Histogram(
+            name("request_duration_seconds"),
+            "From the body's arrival to the answer.",
+            buckets=DURATION_BUCKETS,
+            registry=registry,
+        )
+        self.body_bytes = Histogram(
+            name("request_body_bytes"),
+            "Size of reviews.",
+            buckets=tuple(1024 * 4**power for power in range(8)),
+            registry=registry,
+        )
+        self.config_reloads = Counter(
+            name("config_reloads_total"),
+            "Changed configuration files.",
+            ("result",),
+            registry=registry,
+        )
+        self.certificate_expiry = Gauge(
+            name("serving_cert_expiry_timestamp_seconds"),
+            "When the serving certificate ends.",
+            registry=registry,
+        )
+
+
+class _GroupVersionKind(msgspec.Struct):
+    group: str = ""
+    version: str = ""
+    kind: str = ""
+
+
+class _User(msgspec.Struct):
+    username: str = ""
+
+
+class _Request(msgspec.Struct):
+    uid: str
+    kind: _GroupVersionKind
+    operation: str
+    namespace: str = ""
+    name: str = ""
+    sub_resource: str = msgspec.field(default="", name="subResource")
+    dry_run: bool | None = msgspec.field(default=None, name="dryRun")
+    user: _User = msgspec.field(default_factory=_User, name="userInfo")
+    object: Any = None
+
+
+class _PodRequest(_Request):
+    object: shape.Created | None = None
+
+
+class _Review(msgspec.Struct):
+    apiVersion: str
+    kind: str
+    request: _Request
+
+
+class _PodReview(_Review):
+    request: _PodRequest
+
+
+_POD: Final = _GroupVersionKind("", "v1", "Pod")
+
+_decoder: Final = msgspec.json.Decoder(_PodReview)
+_tolerant: Final = msgspec.json.Decoder(_Review)
+_encoder: Final = msgspec.json.Encoder()
+
+
+class _Refused(Exception):
+    """The request is not an admission review that we answer."""
+
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(text)
+        self.status, self.text = status, text
+
+
+def server(settings: Callable[[], Settings], readiness: Readiness, metrics: Metrics) -> web.Server:
+    """The admission listener. `settings` is asked anew for every review."""
+    large = asyncio.Semaphore(_LARGE_AT_ONCE)
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        try:
+            body, opted_in = await _received(request, large)
+            started = perf_counter()
+            answer = _answered(body, settings, opted_in, metrics)
+            metrics.body_bytes.observe(len(body))
+            metrics.duration.observe(perf_counter() - started)
+            response = web.Response(body=answer, content_type="application/json")
+        except _Refused as refused:
+            response = web.Response(status=refused.status, text=f"{refused.text}\n")
+        if not readiness.ready:
+            # Draining: the API server is to take its next request to another replica.
+            response.force_close()
+        return response
+
+    return web.Server(
+        handle,
+        request_factory=_bounded,
+        keepalive_timeout=KEEPALIVE_SECONDS,
+        access_log=None,
+        auto_decompress=False,
+    )
+
+
+def _bounded(message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
+    return web.BaseRequest(
+        message,
+        payload,
+        protocol,
+        writer,
+        task,
+        asyncio.get_running_loop(),
+        client_max_size=MAX_BODY,
+    )
+
+
+async def _received(request: web.BaseRequest, large: asyncio.Semaphore) -> tuple[bytes, bool]:
+    """The body, read within the caller's own deadline, and whether the namespace opted in."""
+    opted_in, timeout = _target(request.raw_path)
+    if opted_in is None:
+        raise _Refused(404, "not found")
+    if request.method != "POST":
+        raise _Refused(405, "method not allowed")
+    if request.content_type != "application/json":
+        raise _Refused(415, "the content type must be application/json")
+    length = request.content_length
+    if length is None:
+        raise _Refused(411, "the length is missing")
+    if length > MAX_BODY:
+        raise _Refused(413, f"the review is larger than {MAX_BODY} bytes")
+    if request.content.is_eof():  # it came in one piece with the head, as small ones do
+        return await request.read(), opted_in
+    try:
+        async with asyncio.timeout(timeout):
+            if length <= _LARGE_BODY:
+                return await request.read(), opted_in
+            async with large:
+                return await request.read(), opted_in
+    except TimeoutError:
+        raise _Refused(408, "the review did not arrive in time") from None
+
+
+@lru_cache(maxsize=32)
+def _target(raw_path: str) -> tuple[bool | None, float]:
+    """Whether the namespace opted in, by the path (None: no path of ours), and the timeout.
+
+    An API server asks for the same few targets for ever.
+    """
+    path, _, query = raw_path.partition("?")
+    return PATHS.get(path), _timeout(parse_qs(query[:256]).get("timeout", [""])[0])
+
+
+def _timeout(text: str) -> float:
+    """Seconds in a Go duration such as 5s, 1m0s or 4.5s; the API server's default without one."""
+    match = _TIMEOUT.fullmatch(text)
+    if match is None or not any(match.groups()):
+        return _DEFAULT_TIMEOUT
+    minutes, seconds, milliseconds = (float(group or 0) for group in match.groups())
+    return min(minutes * 60 + seconds + milliseconds / 1000, _MAX_TIMEOUT)
+
+
+def _answered(
+    body: bytes, settings: Callable[[], Settings], opted_in: bool, metrics: Metrics
+) -> bytes:
+    review = _parsed(body)
+    name = review.name
+    try:
+        if _creates_a_pod(review):
+            pod = shape.raw(review.object)
+            name = name or pod.get("metadata", {}).get("generateName", "")
+            verdict = judge(pod, review.namespace, settings(), namespace_opted_in=opted_in)
+        else:
+            verdict = Verdict("skipped", Reason.NOT_A_POD_CREATION)
+    except shape.Malformed as malformed:
+        verdict = Verdict("denied", Reason.MALFORMED, message=f"tokenward: {malformed}"[:1024])
+    except Exception as error:  # noqa: BLE001 - the edge: a pod must get an answer
+        _log.failure("failed", error, uid=review.uid)
+        metrics.decisions.labels("error", Reason.FAILED).inc()
+        raise _Refused(500, "failed") from None
+    metrics.decisions.labels(verdict.decision, verdict.reason).inc()
+    _tell(review, name, verdict)
+    return _encoder.encode(_response(review.uid, verdict))
+
+
+def _parsed(body: bytes) -> _Request:
+    try:
+        review = _decoded(body)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        raise _Refused(400, "not an AdmissionReview") from None
+    if (review.apiVersion, review.kind) != ("admission.k8s.io/v1", "AdmissionReview"):
+        raise _Refused(400, "only admission.k8s.io/v1 AdmissionReview is answered")
+    if not review.request.uid:
+        raise _Refused(400, "the request has no uid")
+    if not is_dns_label(review.request.namespace):
+        raise _Refused(400, "the request names no namespace")
+    return review.request
+
+
+def _decoded(body: bytes) -> _Review:
+    """A review; one whose object is no pod at all is still a review, and has an answer."""
+    try:
+        return _decoder.decode(body)
+    except msgspec.ValidationError:
+        return _tolerant.decode(body)
+
+
+def _creates_a_pod(request: _Request) -> bool:
+    return request.kind == _POD and request.operation == "CREATE" and not request.sub_resource
+
+
+def _tell(request: _Request, name: str, verdict: Verdict) -> None:
+    _log.info(
+        "decided",
+        decision=verdict.decision,
+        reason=verdict.reason.value,
+        namespace=request.namespace,
+        pod=name,
+        uid=request.uid,
+        user=request.user.username,
+        dry_run=bool(request.dry_run),
+    )
+
+
+def _response(uid: str, verdict: Verdict) -> dict[str, Any]:
+    audit = {"decision": verdict.decision, "reason": verdict.reason.value}
+    if verdict.config_hash:
+        audit["config-hash"] = verdict.config_hash
+    response: dict[str, Any] = {"uid": uid, "allowed": verdict.allowed, "auditAnnotations": audit}
+    if verdict.warnings:
+        response["warnings"] = verdict.warnings
+    if verdict.operations:
+        response["patchType"] = "JSONPatch"
+        response["patch"] = b64encode(_encoder.encode(verdict.operations)).decode("ascii")
+    if not verdict.allowed:
+        response["status"] = {"code": 403, "reason": "Forbidden", "message": verdict.message}
+    return {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response}

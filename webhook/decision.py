@@ -1,0 +1,170 @@
+"""Pure: pod + namespace + settings -> Inject, Skip or Deny. Nothing here sees HTTP or a cluster.
+
+A denial carries every fault found, so that its author mends the pod once.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from chassis.spiffe_id import Workload, is_dns_label
+from webhook import annotations as contract
+from webhook.hazards import clashes, containers, hazards
+from webhook.reasons import Reason, Refusal, quoted, warning
+from webhook.resources import settle
+from webhook.settings import Settings
+from webhook.sidecar_spec import CONTAINER, Sidecar, build
+
+# Kept out by the manifests too; injecting here could keep a cluster from starting.
+SYSTEM_NAMESPACES: Final = frozenset({"kube-system", "kube-public", "kube-node-lease"})
+
+_MIRROR: Final = "kubernetes.io/config.mirror"
+_NAME_LABEL: Final = "app.kubernetes.io/name"
+# Jobs of a CronJob are named after it and the scheduled minute of the Unix epoch.
+_SCHEDULED_JOB: Final = re.compile(r"(.+)-[0-9]{8}", re.ASCII)
+_TEMPLATE_HASHES: Final = ("pod-template-hash", "rollouts-pod-template-hash")
+_PROXY: Final = re.compile(r"(?:HTTP|ALL)_PROXY", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Inject:
+    sidecar: Sidecar
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Skip:
+    reason: Reason
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Deny:
+    refusals: tuple[Refusal, ...]
+
+
+Decision = Inject | Skip | Deny
+
+
+def decide(
+    pod: Mapping[str, Any], namespace: str, settings: Settings, *, namespace_opted_in: bool
+) -> Decision:
+    """What is to happen to a pod created in `namespace`; a pod's word beats its namespace's."""
+    metadata, spec = pod.get("metadata") or {}, pod.get("spec") or {}
+    annotations: Mapping[str, str] = metadata.get("annotations") or {}
+    if (skip := _skipped(annotations, namespace, settings, namespace_opted_in)) is not None:
+        return skip
+    wishes, refusals = contract.read(annotations, metadata.get("labels") or {}, settings.profiles)
+    profile = settings.profiles[wishes.profile]
+    if metadata.get("namespace") not in (None, "", namespace):
+        refusals.append(
+            Refusal(Reason.NAMESPACE_MISMATCH, "the pod names another namespace than the request")
+        )
+    named = wishes.server or _server_name(pod)
+    if isinstance(named, Refusal):
+        refusals.append(named)
+    others = containers(spec)
+    refusals.extend(hazards(spec, others, profile))
+    resources, above = settle(wishes.asked, profile, spec, others)
+    refusals.extend(above)
+    # A pod without a usable name is looked at as well, so that it learns of its other faults.
+    server = named if isinstance(named, str) else "unnamed"
+    sidecar = build(Workload(namespace, server), wishes, resources, settings)
+    refusals.extend(clashes(pod, others, sidecar, settings))
+    if refusals:
+        return Deny(tuple(refusals))
+    return Inject(sidecar, tuple(warning(text) for text in _doubts(others, sidecar)))
+
+
+def _skipped(
+    annotations: Mapping[str, str], namespace: str, settings: Settings, namespace_opted_in: bool
+) -> Skip | None:
+    asks = contract.INJECT in annotations or namespace_opted_in
+    if not asks:
+        return Skip(Reason.NOT_REQUESTED)
+    if contract.opted(annotations) is False:
+        return Skip(Reason.OPTED_OUT)
+    if namespace in SYSTEM_NAMESPACES or namespace in settings.never_inject:
+        text = f"tokenward: pods in namespace {namespace} are never injected"
+        return Skip(Reason.NAMESPACE_NEVER_INJECTED, (warning(text),))
+    if _MIRROR in annotations:
+        return Skip(Reason.MIRROR_POD)
+    return None
+
+
+def _server_name(pod: Mapping[str, Any]) -> str | Refusal:
+    """The workload's name where no annotation says it.
+
+    A pod that already holds the sidecar keeps the name it was injected under: a copy has lost
+    its labels, and a policy may have added some since.
+    """
+    metadata = pod.get("metadata") or {}
+    name, origin = _named_by_status(pod), f"annotation {contract.STATUS}"
+    if name is None:
+        name, origin = (metadata.get("labels") or {}).get(_NAME_LABEL), f"label {_NAME_LABEL}"
+    if name is None:
+        name, origin = _owner_name(metadata), "its owner"
+    if name is None:
+        name, origin = metadata.get("name"), "its name"
+    if not name:
+        # The API server appends random characters later; they are no part of a workload's name.
+        name, origin = str(metadata.get("generateName") or "").rstrip("-."), "generateName"
+    if is_dns_label(name):
+        return name
+    return Refusal(
+        Reason.NO_SERVER_NAME,
+        f"{origin} gives {quoted(name)}, which cannot name a workload; set annotation "
+        f"{contract.SERVER} (lower-case letters, digits and hyphens, at most 63)",
+    )
+
+
+def _named_by_status(pod: Mapping[str, Any]) -> str | None:
+    spec, metadata = pod.get("spec") or {}, pod.get("metadata") or {}
+    status = (metadata.get("annotations") or {}).get(contract.STATUS)
+    present = any(c.get("name") == CONTAINER for c in spec.get("initContainers") or ())
+    if status is None or not present:
+        return None
+    try:
+        server = json.loads(status)["server"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return server if isinstance(server, str) else None
+
+
+def _owner_name(metadata: Mapping[str, Any]) -> str | None:
+    owner = next((o for o in metadata.get("ownerReferences") or () if o.get("controller")), None)
+    if owner is None:
+        return None
+    name = str(owner.get("name", ""))
+    labels = metadata.get("labels") or {}
+    if owner.get("kind") == "ReplicaSet":
+        for label in _TEMPLATE_HASHES:
+            if label in labels:
+                return name.removesuffix(f"-{labels[label]}")
+    if owner.get("kind") == "Job" and (scheduled := _SCHEDULED_JOB.fullmatch(name)):
+        return scheduled[1]
+    return name
+
+
+def _doubts(others: Sequence[Mapping[str, Any]], sidecar: Sidecar) -> Iterator[str]:
+    """What the pod's author had better know although the pod is injected."""
+    for container in others:
+        env = container.get("env")
+        if not env:
+            continue
+        values = {entry.get("name"): entry.get("value") for entry in env}
+        for variable, ours in sidecar.app_variables:
+            if values.get(variable, ours) != ours and sidecar.reaches(container["name"]):
+                yield f"tokenward: container {quoted(container['name'])} keeps its own {variable}"
+        if any(_PROXY.fullmatch(str(key)) for key in values) and not _spares_loopback(values):
+            yield (
+                f"tokenward: container {quoted(container['name'])} has a proxy; "
+                "add 127.0.0.1 to its NO_PROXY"
+            )
+
+
+def _spares_loopback(values: Mapping[Any, Any]) -> bool:
+    listed = f"{values.get('NO_PROXY') or ''},{values.get('no_proxy') or ''}"
+    return any(host.strip() in ("*", "127.0.0.1", "127.0.0.0/8") for host in listed.split(","))

@@ -1,0 +1,50 @@
+"""A pod in, a verdict out: the one path that the webhook, the offline command and the readiness
+self-test share. Pure.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from webhook.decision import Deny, Inject, Skip, decide
+from webhook.patch import Operation, operations
+from webhook.reasons import Reason, denial
+from webhook.settings import Settings
+
+Word = Literal["injected", "skipped", "denied"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the API server, the audit log, the metrics or a terminal is told about one pod."""
+
+    decision: Word
+    reason: Reason
+    operations: tuple[Operation, ...] = ()
+    warnings: tuple[str, ...] = ()
+    refusals: tuple[str, ...] = ()
+    message: str = ""
+    config_hash: str = ""
+
+    @property
+    def allowed(self) -> bool:
+        return self.decision != "denied"
+
+
+def judge(
+    pod: Mapping[str, Any], namespace: str, settings: Settings, *, namespace_opted_in: bool
+) -> Verdict:
+    match decide(pod, namespace, settings, namespace_opted_in=namespace_opted_in):
+        case Inject(sidecar, warnings):
+            added = tuple(operations(pod, sidecar))
+            reason = Reason.INJECTED if added else Reason.ALREADY_INJECTED
+            return Verdict("injected", reason, added, warnings, config_hash=sidecar.config_hash)
+        case Skip(reason, warnings):
+            return Verdict("skipped", reason, warnings=warnings)
+        case Deny(refusals):
+            return Verdict(
+                "denied",
+                refusals[0].reason,
+                refusals=tuple(refusal.text for refusal in refusals),
+                message=denial(refusals),
+            )

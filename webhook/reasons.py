@@ -1,0 +1,79 @@
+"""The closed vocabulary of decisions, shared by metrics, audit annotations and denial texts.
+
+Whatever a pod's author wrote is escaped and cut before it enters a text: texts reach terminals,
+events and logs.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+MAX_DENIAL: Final = 1024
+MAX_WARNING: Final = 120
+_MAX_QUOTED: Final = 64
+
+
+class Reason(StrEnum):
+    """Why a pod was injected, left alone or denied."""
+
+    INJECTED = "injected"
+    ALREADY_INJECTED = "already-injected"
+
+    NOT_A_POD_CREATION = "not-a-pod-creation"
+    NAMESPACE_NEVER_INJECTED = "namespace-never-injected"
+    MIRROR_POD = "mirror-pod"
+    NOT_REQUESTED = "not-requested"
+    OPTED_OUT = "opted-out"
+
+    UNKNOWN_KEY = "unknown-key"
+    RESERVED_KEY = "reserved-key"
+    BAD_VALUE = "bad-value"
+    BAD_RESOURCES = "bad-resources"
+    NO_SERVER_NAME = "no-server-name"
+    NAMESPACE_MISMATCH = "namespace-mismatch"
+    NO_SUCH_CONTAINER = "no-such-container"
+    WINDOWS = "windows"
+    HOST_NAMESPACE = "host-namespace"
+    SHARED_PROCESS_NAMESPACE = "shared-process-namespace"
+    PRIVILEGED = "privileged"
+    SAME_USER = "same-user"
+    RESERVED_NAME = "reserved-name"
+    RESERVED_MOUNT = "reserved-mount"
+    CREDENTIAL_REACHED = "credential-reached"
+    PORT_CLASH = "port-clash"
+
+    MALFORMED = "malformed"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """One thing that keeps a pod from being injected; the text is for the pod's author."""
+
+    reason: Reason
+    text: str
+
+
+def quoted(text: str) -> str:
+    """What a pod's author wrote, in ASCII, escaped, and cut to 64 characters."""
+    cut = text if len(text) <= _MAX_QUOTED else text[: _MAX_QUOTED - 1] + "…"
+    return json.dumps(cut)
+
+
+def denial(refusals: Sequence[Refusal]) -> str:
+    """Every refusal in one text of at most 1 KiB; those that do not fit are counted."""
+    numbered = [f"({at}) {refusal.text}" for at, refusal in enumerate(refusals, start=1)]
+    text = "tokenward: " + "; ".join(numbered)
+    kept = len(numbered)
+    while len(text) > MAX_DENIAL and kept > 1:
+        kept -= 1
+        rest = f"; and {len(numbered) - kept} more"
+        text = "tokenward: " + "; ".join(numbered[:kept]) + rest
+    return text[:MAX_DENIAL]
+
+
+def warning(text: str) -> str:
+    """A warning of at most 120 characters, which is what clients are sure to show."""
+    return text if len(text) <= MAX_WARNING else text[: MAX_WARNING - 3] + "..."

@@ -1,0 +1,80 @@
+"""Pure: what CPU and memory the sidecar asks for in this pod.
+
+Always all four amounts, so that quotas and autoscalers find what they need, with two exceptions:
+a Guaranteed pod stays Guaranteed, and a pod with pod-level resources is left its own budget.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from webhook.annotations import PREFIX
+from webhook.quantity import InvalidQuantity, Quantity
+from webhook.reasons import Reason, Refusal
+from webhook.settings import Profile
+
+_KINDS: Final = ("cpu", "memory")
+
+
+def settle(
+    asked: Mapping[str, Quantity], profile: Profile, spec: Mapping[str, Any], others: Iterable[Any]
+) -> tuple[dict[str, dict[str, str]], list[Refusal]]:
+    """The sidecar's `resources` and what is wrong with what was asked.
+
+    `others` are the pod's containers without the sidecar.
+    """
+    given = profile.defaults | dict(asked)
+    if spec.get("resources"):
+        # Requests of containers must fit into the pod's: only what was asked for is spent there.
+        given = dict(asked)
+    elif _guaranteed(others):
+        given |= {
+            f"{kind}-request": given[f"{kind}-limit"]
+            for kind in _KINDS
+            if f"{kind}-request" not in asked
+        }
+    refusals = []
+    for kind in _KINDS:
+        request, limit = given.get(f"{kind}-request"), given.get(f"{kind}-limit")
+        if request is None or limit is None or request.value <= limit.value:
+            continue
+        if f"{kind}-request" in asked:
+            refusals.append(_above(kind, request, limit))
+        else:
+            given[f"{kind}-request"] = limit
+    return _section(given), refusals
+
+
+def _above(kind: str, request: Quantity, limit: Quantity) -> Refusal:
+    return Refusal(
+        Reason.BAD_RESOURCES,
+        f"annotation {PREFIX}{kind}-request is {request}, above the limit of {limit}; "
+        f"allowed: a limit ({PREFIX}{kind}-limit) of at least the request",
+    )
+
+
+def _section(given: Mapping[str, Quantity]) -> dict[str, dict[str, str]]:
+    section: dict[str, dict[str, str]] = {}
+    for amount, quantity in given.items():
+        kind, side = amount.split("-")
+        section.setdefault(f"{side}s", {})[kind] = str(quantity)
+    return section
+
+
+def _guaranteed(containers: Iterable[Any]) -> bool:
+    """Whether every container limits CPU and memory to what it requests (Kubernetes QoS)."""
+    seen = False
+    for container in containers:
+        seen = True
+        resources = container.get("resources") or {}
+        limits, requests = resources.get("limits") or {}, resources.get("requests") or {}
+        for kind in _KINDS:
+            if kind not in limits or not _same(requests.get(kind, limits[kind]), limits[kind]):
+                return False
+    return seen
+
+
+def _same(one: object, other: object) -> bool:
+    try:
+        return Quantity.parse(str(one)).value == Quantity.parse(str(other)).value
+    except InvalidQuantity:
+        return one == other

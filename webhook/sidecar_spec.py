@@ -1,0 +1,224 @@
+"""Pure: what being injected means: the container, its volumes, and what the others get.
+
+The container satisfies Pod Security `restricted` by itself; pod-level fields are never touched.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from chassis.spiffe_id import Workload
+from webhook.annotations import AUTHSERVER_CA, INJECTED_LABEL, STATUS, Wishes
+from webhook.settings import CsiIdentity, PodCertificateIdentity, SecretIdentity, Settings
+
+VERSION: Final = "0.1.0"
+
+CONTAINER: Final = "tokenward-sidecar"
+CREDENTIAL_VOLUME: Final = "tokenward-credential"
+CA_VOLUME: Final = "tokenward-authserver-ca"
+NO_API_TOKEN_VOLUME: Final = "tokenward-no-api-token"  # noqa: S105 - a name
+VOLUMES: Final = (CREDENTIAL_VOLUME, CA_VOLUME, NO_API_TOKEN_VOLUME)
+
+URL_VARIABLE: Final = "TOKENWARD_URL"
+
+MOUNTS: Final = "/var/run/tokenward"
+_CREDENTIAL_DIR: Final = f"{MOUNTS}/credential"
+_CA_DIR: Final = f"{MOUNTS}/authserver-ca"
+_CA_FILE: Final = "ca.pem"
+_API_TOKEN_DIR: Final = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105 - a folder
+
+# The sidecar runs as no user that owns the files, and only the sidecar mounts them.
+_WORLD_READABLE: Final = 0o444
+
+
+@dataclass(frozen=True)
+class Sidecar:
+    """Everything an injected pod has that it did not have before."""
+
+    server: str
+    config_hash: str
+    container: dict[str, Any]
+    volumes: tuple[dict[str, Any], ...]
+    first: bool
+    app_variables: tuple[tuple[str, str], ...]
+    containers: frozenset[str] | None
+    skip_containers: frozenset[str]
+    annotations: Mapping[str, str]
+    labels: Mapping[str, str]
+    port: int
+    ops_port: int
+
+    def reaches(self, container: str) -> bool:
+        """Whether that app container gets the variables."""
+        chosen = self.containers is None or container in self.containers
+        return chosen and container not in self.skip_containers
+
+
+def secret_name(server: str) -> str:
+    return f"{server}-tokenward"
+
+
+def build(
+    workload: Workload, wishes: Wishes, resources: dict[str, dict[str, str]], settings: Settings
+) -> Sidecar:
+    return Sidecar(
+        server=workload.name,
+        config_hash=settings.config_hashes[wishes.profile],
+        container=_container(workload, wishes, resources, settings),
+        volumes=(
+            {"name": CREDENTIAL_VOLUME, **_credential_source(workload, settings)},
+            _authserver_ca_volume(),
+            {"name": NO_API_TOKEN_VOLUME, "emptyDir": {}},
+        ),
+        first=wishes.first,
+        # Literally 127.0.0.1: "localhost" may resolve to ::1, where nobody listens.
+        app_variables=((URL_VARIABLE, f"http://127.0.0.1:{wishes.port}"),),
+        containers=wishes.containers,
+        skip_containers=wishes.skip_containers,
+        annotations={
+            STATUS: _status(workload, wishes, settings),
+            AUTHSERVER_CA: settings.authserver.ca_file.pem,
+        },
+        labels={INJECTED_LABEL: "true"},
+        port=wishes.port,
+        ops_port=wishes.ops_port,
+    )
+
+
+def _status(workload: Workload, wishes: Wishes, settings: Settings) -> str:
+    return json.dumps(
+        {
+            "version": VERSION,
+            "profile": wishes.profile,
+            "server": workload.name,
+            "config-hash": settings.config_hashes[wishes.profile],
+        },
+        separators=(",", ":"),
+    )
+
+
+def _container(
+    workload: Workload, wishes: Wishes, resources: dict[str, dict[str, str]], settings: Settings
+) -> dict[str, Any]:
+    container: dict[str, Any] = {
+        "name": CONTAINER,
+        "image": settings.image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["python", "-m", "sidecar"],
+        "restartPolicy": "Always",
+        "env": [
+            {"name": name, "value": value}
+            for name, value in _environment(workload, wishes, settings).items()
+        ],
+        # The token port is on loopback and needs no entry here.
+        "ports": [{"name": "tokenward-ops", "containerPort": wishes.ops_port, "protocol": "TCP"}],
+        # Neither probe reaches beyond the pod: a probe that waited for the network would stop
+        # pods whose network is set up by a container further down the list.
+        "startupProbe": _probe("/readyz", wishes.ops_port, period=1, failures=120),
+        "livenessProbe": _probe("/healthz", wishes.ops_port, period=10, failures=3),
+        "securityContext": _security_context(settings.profiles[wishes.profile].run_as_user),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": [
+            {"name": CREDENTIAL_VOLUME, "mountPath": _CREDENTIAL_DIR, "readOnly": True},
+            {"name": CA_VOLUME, "mountPath": _CA_DIR, "readOnly": True},
+            # An existing mount keeps ServiceAccount admission from adding the API token.
+            {"name": NO_API_TOKEN_VOLUME, "mountPath": _API_TOKEN_DIR, "readOnly": True},
+        ],
+    }
+    if resources:
+        container["resources"] = resources
+    return container
+
+
+def _environment(workload: Workload, wishes: Wishes, settings: Settings) -> dict[str, str]:
+    variables = {
+        "TOKENWARD_AUTHSERVER_URL": settings.authserver.url,
+        "TOKENWARD_AUTHSERVER_CA_FILE": f"{_CA_DIR}/{_CA_FILE}",
+        "TOKENWARD_CREDENTIAL_DIR": _CREDENTIAL_DIR,
+        "TOKENWARD_SPIFFE_ID": workload.spiffe_id(settings.trust_domain),
+        "TOKENWARD_ISSUER": settings.issuer,
+        "TOKENWARD_RESOURCE": wishes.resource,
+        "TOKENWARD_SCOPES": " ".join(settings.profiles[wishes.profile].scopes),
+        "TOKENWARD_PORT": str(wishes.port),
+        "TOKENWARD_OPS_PORT": str(wishes.ops_port),
+        "TOKENWARD_LOG_LEVEL": wishes.log_level,
+    }
+    return {name: value for name, value in variables.items() if value}
+
+
+def _probe(path: str, port: int, *, period: int, failures: int) -> dict[str, Any]:
+    return {
+        "httpGet": {"path": path, "port": port, "scheme": "HTTP"},
+        "periodSeconds": period,
+        "timeoutSeconds": 2,
+        "failureThreshold": failures,
+    }
+
+
+def _security_context(user: int | None) -> dict[str, Any]:
+    context: dict[str, Any] = {
+        "allowPrivilegeEscalation": False,
+        "capabilities": {"drop": ["ALL"]},
+        "privileged": False,
+        "readOnlyRootFilesystem": True,
+        "runAsNonRoot": True,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    if user is not None:
+        context |= {"runAsUser": user, "runAsGroup": user}
+    return context
+
+
+def _credential_source(workload: Workload, settings: Settings) -> dict[str, Any]:
+    match settings.identity:
+        case SecretIdentity():
+            files = [{"key": name, "path": name} for name in ("tls.crt", "tls.key")]
+            return {
+                "secret": {
+                    "secretName": secret_name(workload.name),
+                    "items": files,
+                    "defaultMode": _WORLD_READABLE,
+                }
+            }
+        case PodCertificateIdentity() as identity:
+            certificate = {
+                "signerName": identity.signer_name,
+                "keyType": "ECDSAP256",
+                "maxExpirationSeconds": identity.max_expiration_seconds,
+                "credentialBundlePath": "credential-bundle.pem",
+            }
+            return {
+                "projected": {
+                    "sources": [{"podCertificate": certificate}],
+                    "defaultMode": _WORLD_READABLE,
+                }
+            }
+        case CsiIdentity() as identity:
+            attributes = {
+                key: _filled(value, workload, settings.trust_domain)
+                for key, value in identity.attributes.items()
+            }
+            source: dict[str, Any] = {"driver": identity.driver, "readOnly": True}
+            return {"csi": source | ({"volumeAttributes": attributes} if attributes else {})}
+
+
+def _filled(template: str, workload: Workload, trust_domain: str) -> str:
+    for name, value in (
+        ("{namespace}", workload.namespace),
+        ("{server}", workload.name),
+        ("{spiffeId}", workload.spiffe_id(trust_domain)),
+    ):
+        template = template.replace(name, value)
+    return template
+
+
+def _authserver_ca_volume() -> dict[str, Any]:
+    field = {"apiVersion": "v1", "fieldPath": f"metadata.annotations['{AUTHSERVER_CA}']"}
+    return {
+        "name": CA_VOLUME,
+        "downwardAPI": {
+            "items": [{"path": _CA_FILE, "fieldRef": field}],
+            "defaultMode": _WORLD_READABLE,
+        },
+    }

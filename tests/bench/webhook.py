@@ -96,7 +96,7 @@ async def _serve(which: str, folder: Path) -> None:
     pair = credential.KeyPair(folder / "tls.crt", folder / "tls.key")
     tls = credential.server_context(pair)
     await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
-    print(runner.addresses[0][1], flush=True)  # noqa: T201 - read by the parent
+    print(runner.addresses[0][1], flush=True)
     await asyncio.Event().wait()
 
 
@@ -233,4 +233,4 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["serve"]:
         uvloop.run(_serve(sys.argv[2], Path(sys.argv[3])))
     else:
-        print("\n".join(main()))  # noqa: T201 - a terminal is listening
+        print("\n".join(main()))

@@ -1,0 +1,65 @@
+"""The ops listener says yes or no, counts, and tells nobody why."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import aiohttp
+import pytest
+from aiohttp import web
+from prometheus_client import Counter
+
+from chassis.probes import Readiness, new_registry, ops_handler
+
+
+@asynccontextmanager
+async def ops(readiness: Readiness) -> AsyncIterator[aiohttp.ClientSession]:
+    registry = new_registry()
+    Counter("tokenward_test", "A test", registry=registry).inc()
+    runner = web.ServerRunner(web.Server(ops_handler(readiness, registry)))
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        async with aiohttp.ClientSession(f"http://127.0.0.1:{runner.addresses[0][1]}") as http:
+            yield http
+    finally:
+        await runner.cleanup()
+
+
+async def said(http: aiohttp.ClientSession, path: str, method: str = "GET") -> tuple[int, str]:
+    async with http.request(method, path) as answer:
+        return answer.status, await answer.text()
+
+
+async def test_a_process_is_ready_while_no_condition_is_missing() -> None:
+    readiness = Readiness("listening", "credential")
+    async with ops(readiness) as http:
+        assert await said(http, "/healthz") == (200, "ok\n")
+        assert await said(http, "/readyz") == (503, "not ready\n")
+        readiness.gain("listening")
+        assert await said(http, "/readyz") == (503, "not ready\n")
+        readiness.gain("credential")
+        assert await said(http, "/readyz") == (200, "ok\n")
+        readiness.lose("credential")
+        assert readiness.missing == ("credential",)
+        assert await said(http, "/readyz") == (503, "not ready\n")
+        assert await said(http, "/healthz") == (200, "ok\n")
+
+
+async def test_metrics_are_this_processs_own() -> None:
+    async with ops(Readiness()) as http:
+        status, text = await said(http, "/metrics")
+        assert status == 200
+        assert "tokenward_test_total 1.0" in text
+        assert "process_resident_memory_bytes" in text
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz/", "/metrics/x", "/internal/token-exchange"])
+async def test_nothing_else_is_there(path: str) -> None:
+    async with ops(Readiness()) as http:
+        assert (await said(http, path))[0] == 404
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
+async def test_probes_are_only_read(method: str) -> None:
+    async with ops(Readiness()) as http:
+        assert (await said(http, "/healthz", method))[0] == 405

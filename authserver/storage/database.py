@@ -141,8 +141,13 @@ async def open_database(url: str) -> Database:
     try:
         if not file.exists():
             os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
-        writer = await _open_writer(file)
-        return Database(writer, _open_reader(file))
+        # The reader first: where a file cannot be opened, aiosqlite leaves a thread behind.
+        reader = _open_reader(file)
+        try:
+            return Database(await _open_writer(file), reader)
+        except BaseException:
+            reader.close()
+            raise
     except (sqlite3.Error, OSError, _NotOurs) as error:
         raise StorageUnusable(f"{file}: {_reason(error)}") from error
 

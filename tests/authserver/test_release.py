@@ -455,3 +455,22 @@ async def test_storage_that_does_not_answer_truly_is_an_outage_and_no_verdict(
         answer = await world.exchange(NOTES_SERVER, alice.access_token)
         assert verdict(answer) == (503, {"error": "temporarily_unavailable"})
         assert answer.headers["Retry-After"]
+
+
+async def test_a_token_known_from_before_is_over_at_its_end_too(tmp_path: Path) -> None:
+    async with deployed(tmp_path) as world, line(world) as sidecar:
+        jwt = (await world.signed_in()).access_token
+        assert (await sidecar.exchange(jwt)).status == 200
+        world.clock.advance(904)
+        assert (await sidecar.exchange(jwt)).status == 200
+        world.clock.advance(1)
+        assert verdict(await sidecar.exchange(jwt)) == DENIED
+
+
+async def test_one_changed_letter_makes_another_token(tmp_path: Path) -> None:
+    async with deployed(tmp_path) as world, line(world) as sidecar:
+        jwt = (await world.signed_in()).access_token
+        assert (await sidecar.exchange(jwt)).status == 200
+        for at in (1, len(jwt) // 2, len(jwt) - 40):
+            other = jwt[:at] + ("A" if jwt[at] != "A" else "B") + jwt[at + 1 :]
+            assert verdict(await sidecar.exchange(other)) == DENIED

@@ -254,6 +254,15 @@ async def test_a_resource_taken_off_the_map_is_released_to_nobody(tmp_path: Path
             assert verdict(await without.exchange(NOTES_SERVER, alice.access_token)) == DENIED
 
 
+async def test_a_session_is_for_one_resource_of_its_owner(tmp_path: Path) -> None:
+    other = "https://notes.example.com/other"
+    both = [resource(NOTES, "notes"), resource(other, "notes")]
+    async with deployed(tmp_path, resources=both) as world:
+        jwt = (await world.signed_in(resource=other)).access_token
+        assert (await world.exchange(NOTES_SERVER, jwt)).status == 200
+        assert verdict(await world.exchange(NOTES_SERVER, forged(world, jwt, aud=NOTES))) == DENIED
+
+
 # An owner's own mistakes, which it may know.
 
 

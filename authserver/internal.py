@@ -192,6 +192,8 @@ async def _fields(request: web.BaseRequest) -> dict[str, str]:
         return form_fields(body)
     except TimeoutError:
         raise InvalidRequest("slow_body") from None
+    except (ConnectionError, web.RequestPayloadError):
+        raise InvalidRequest("body_cut_off") from None
     except Malformed:
         raise InvalidRequest("malformed_form") from None
 

@@ -1,5 +1,6 @@
 """The internal listener: mTLS, one route, one shape of request, and nothing believed for long."""
 
+import asyncio
 import base64
 from pathlib import Path
 from typing import Any
@@ -179,6 +180,26 @@ async def test_a_compressed_body_is_not_unpacked(tmp_path: Path) -> None:
         jwt = (await world.signed_in()).access_token
         deflated = {"Content-Encoding": "deflate", "Content-Type": FORM}
         assert verdict(await sidecar.send(body(jwt), headers=deflated)) == DENIED
+
+
+async def test_a_caller_that_goes_away_in_its_request_is_no_failure_of_ours(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with deployed(tmp_path) as world:
+        with audited(caplog) as trail:
+            _, writer = await asyncio.open_connection(
+                "127.0.0.1",
+                URL(world.internal_url).port,
+                ssl=world.tls(world.svid(NOTES_SERVER)),
+                server_hostname="localhost",
+            )
+            head = f"POST {ROUTE} HTTP/1.1\r\nHost: x\r\nContent-Type: {FORM}\r\n"
+            writer.write(f"{head}Content-Length: 50\r\n\r\nsubject".encode())
+            writer.close()
+            await writer.wait_closed()
+            await world.exchange(TASKS_SERVER, "x")  # by then, the first one was noticed
+        reasons = [event["reason"] for event in trail.events]
+        assert reasons == ["body_cut_off", "jwt_not_a_compact_jws"]
 
 
 @pytest.mark.parametrize("token_type", ["jwt", "access_token"])

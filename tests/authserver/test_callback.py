@@ -159,6 +159,16 @@ async def test_an_upstreams_words_reach_neither_the_user_nor_the_client(
         assert count(tmp_path, "sessions") == 0
 
 
+async def test_an_error_beside_a_good_code_is_still_an_error(tmp_path: Path) -> None:
+    async with deployed(tmp_path) as world:
+        url = world.authorize_url((await world.register())["client_id"], Pkce())
+        returning = await return_from_upstream(world, url)
+        both = replace(returning, callback=f"{returning.callback}&error=access_denied")
+        told = query_of((await finish(world, both)).headers["Location"])
+        assert told["error"] == "access_denied"
+        assert count(tmp_path, "sessions") == 0
+
+
 async def test_storage_that_fails_signs_nobody_in_and_recovers_by_itself(tmp_path: Path) -> None:
     async with deployed(tmp_path) as world:
         url = world.authorize_url((await world.register())["client_id"], Pkce())

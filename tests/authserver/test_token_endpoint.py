@@ -11,7 +11,7 @@ from joserfc import jws
 from joserfc.jwk import KeySet
 
 from tests.authserver.deployment import CALLBACK, NOTES, TASKS, Answer, Deployment, Pkce, deployed
-from tests.authserver.sign_in import alter
+from tests.authserver.sign_in import alter, count
 
 DAY = 86400
 
@@ -141,6 +141,7 @@ async def test_a_reused_code_is_refused_and_its_session_ended(tmp_path: Path) ->
         assert await live(world, tokens["access_token"])
         world.clock.advance(3600)
         assert refusal(await world.redeem(client_id, code, pkce)) == (400, "invalid_grant")
+        assert count(tmp_path, "connections") == 0
         world.clock.advance(-3600)
         assert not await live(world, tokens["access_token"])
         refused = await world.refresh(client_id, tokens["refresh_token"])
@@ -200,6 +201,7 @@ async def test_a_wrong_client_gets_401_and_a_challenge_where_it_used_basic(tmp_p
             basic("tw-unknown", secret),
             basic("", secret),
             {"Authorization": f"Bearer {secret}"},
+            {"Authorization": basic(client_id, secret)["Authorization"].replace("Basic", "Bearer")},
             {"Authorization": "Basic"},
             {"Authorization": "Basic !!!"},
             {"Authorization": "Basic ü"},
@@ -339,6 +341,7 @@ async def test_a_refresh_token_reused_after_its_successor_was_used_ends_the_sess
         assert await live(world, second["access_token"])
         refused = await world.refresh(alice.client_id, alice.refresh_token)
         assert refusal(refused) == (400, "invalid_grant")
+        assert count(tmp_path, "connections") == 0
         assert not await live(world, second["access_token"])
         refused = await world.refresh(alice.client_id, second["refresh_token"])
         assert refusal(refused) == (400, "invalid_grant")
@@ -350,6 +353,7 @@ async def test_a_refresh_token_at_another_client_ends_the_session(tmp_path: Path
         thief = (await world.register())["client_id"]
         refused = await world.refresh(thief, alice.refresh_token)
         assert refusal(refused) == (400, "invalid_grant")
+        assert count(tmp_path, "connections") == 0
         assert not await live(world, alice.access_token)
 
 

@@ -72,6 +72,17 @@ async def test_a_release_that_is_not_to_the_letter_is_neither_served_nor_kept(
     assert (await r.ask({"upstream": "github"})).status == 200
 
 
+@pytest.mark.parametrize("upstream", [None, 7, "", "a b"])
+async def test_a_release_names_its_upstream_whoever_asked(r: Rig, upstream: Any) -> None:
+    r.authserver.then(lambda: release(upstream=upstream))
+    assert (await r.ask()).status == 503
+
+
+async def test_a_release_is_json_by_its_own_word(r: Rig) -> None:
+    r.authserver.then(lambda: web.Response(body=release().body, content_type="text/html"))
+    assert (await r.ask()).status == 503
+
+
 async def test_a_member_of_a_newer_authserver_does_no_harm_and_goes_no_further(r: Rig) -> None:
     r.authserver.then(lambda: release(novelty="canary"))
     reply = await r.ask()
@@ -96,12 +107,13 @@ async def test_a_member_of_a_newer_authserver_does_no_harm_and_goes_no_further(r
 )
 @pytest.mark.parametrize("status", [200, 400])
 async def test_what_is_no_answer_of_the_authserver_is_an_outage(
-    r: Rig, status: int, body: bytes, content_type: str
+    r: Rig, status: int, body: bytes, content_type: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     r.authserver.then(lambda: web.Response(status=status, body=body, content_type=content_type))
     reply = await r.ask()
     assert (reply.status, reply.json["error"]) == (503, "temporarily_unavailable")
     assert b"canary" not in reply.raw
+    assert not logged(caplog, "unexpected_failure")
     assert (await r.ask()).status == 200
 
 

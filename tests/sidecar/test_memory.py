@@ -166,6 +166,7 @@ async def test_a_token_nobody_rejected_stays_when_the_authserver_is_down(r: Rig)
     r.authserver.then(lambda: refuse(500, "server_error"))
     assert (await r.ask({"rejected_token": "an-older-token"})).status == 503
     assert (await r.ask()).status == 200
+    assert len(r.authserver.received) == 2
 
 
 @pytest.mark.parametrize("error", ["invalid_request", "invalid_grant", "invalid_target"])
@@ -330,7 +331,9 @@ async def test_exchanges_under_way_are_bounded_too() -> None:
     )
     waiting = [asyncio.create_task(broker.obtain(f"{n}.b.c", Ask())) for n in range(2)]
     await asyncio.sleep(0)
-    assert await broker.obtain("2.b.c", Ask()) == TEMPORARILY_UNAVAILABLE
+    refused = await broker.obtain("2.b.c", Ask())
+    assert isinstance(refused, Refusal)
+    assert (refused.status, refused.reason) == (503, "too_many_exchanges")
     broker.give_up()
     assert await asyncio.gather(*waiting) == [TEMPORARILY_UNAVAILABLE] * 2
 

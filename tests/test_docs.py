@@ -71,6 +71,12 @@ def test_the_reference_lists_every_variable_of_the_sidecar() -> None:
     assert listed == read
 
 
+def test_every_decision_stands_in_the_index() -> None:
+    index = (ROOT / "docs/decisions/README.md").read_text()
+    pages = {page.name for page in ROOT.glob("docs/decisions/*.md")} - {"README.md"}
+    assert pages == set(re.findall(r"\]\(([a-z0-9-]+\.md)\)", index))
+
+
 def _listed(text: str) -> Iterator[str]:
     """`a.b`, `.c` in one cell means a.b and a.c."""
     for cell in re.findall(r"^\| (`[^|]+`) \|", text, re.MULTILINE):

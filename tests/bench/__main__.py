@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine
 import uvloop
 
 from demo.processes import cancel_on_signals
-from tests.bench import footprint, release
+from tests.bench import footprint, release, webhook
 from tests.bench.figures import Figure, table
 from tests.bench.world import pin
 
@@ -17,6 +17,8 @@ MEASUREMENTS: dict[str, Callable[[], Coroutine[None, None, list[Figure]]]] = {
     "footprint": footprint.measure,
     "release": release.measure,
 }
+
+_NAMES = (*MEASUREMENTS, "webhook")
 
 
 async def _measured(name: str) -> list[Figure]:
@@ -26,16 +28,23 @@ async def _measured(name: str) -> list[Figure]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench")
-    parser.add_argument("names", nargs="*", choices=[*MEASUREMENTS, []], metavar="NAME")
-    wanted = parser.parse_args().names or list(MEASUREMENTS)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(_NAMES))
+    wanted = parser.parse_args().names or list(_NAMES)
+    if unknown := set(wanted) - set(_NAMES):
+        parser.error(f"no such measurement: {', '.join(sorted(unknown))}")
     print(f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}\n")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         figures: list[Figure] = []
         for name in wanted:
+            if name not in MEASUREMENTS:
+                continue
             if name == "release":
                 pin([0], core=1)
             figures += runner.run(_measured(name))
-    print(table(figures))
+    if figures:
+        print(table(figures))
+    if "webhook" in wanted:
+        print("\nwebhook", *webhook.main(), sep="\n")
 
 
 if __name__ == "__main__":

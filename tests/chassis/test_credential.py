@@ -340,6 +340,26 @@ async def test_there_is_nothing_to_resume(tmp_path: Path) -> None:
         writer.close()
 
 
+async def test_tls_1_2_clients_of_a_public_listener_get_no_ticket_either(tmp_path: Path) -> None:
+    write_credential(tmp_path, SERVERS.issue_server())
+    (tmp_path / "trusted.pem").write_bytes(SERVERS.certificate_pem)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    tls.load_verify_locations(tmp_path / "trusted.pem")
+    tls.maximum_version = ssl.TLSVersion.TLSv1_2
+
+    async def silent(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    public = server_context(KeyPair.in_directory(tmp_path))
+    async with await asyncio.start_server(silent, "127.0.0.1", 0, ssl=public) as server:
+        port = server.sockets[0].getsockname()[1]
+        _, writer = await asyncio.open_connection(
+            "127.0.0.1", port, ssl=tls, server_hostname="localhost"
+        )
+        assert not writer.get_extra_info("ssl_object").session.has_ticket
+        writer.close()
+
+
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2])
 async def test_the_mutual_server_speaks_tls_1_3_only(
     tmp_path: Path, version: ssl.TLSVersion

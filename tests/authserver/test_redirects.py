@@ -81,6 +81,8 @@ def test_redirect_uris_of_real_clients_can_be_registered(uri: str) -> None:
         " https://client.example.com/cb",
         "https://client.example.com/a b",
         "https://client.example.com\\@evil.example/",
+        "https://client.example.com/\\evil.example",
+        "app:/\\evil.example",
         "https://client.example.com/\x00",
         "https://ünï.example/cb",
         "http://127.0.0.\uff11/cb",

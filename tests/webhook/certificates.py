@@ -41,7 +41,8 @@ class Authority:
         (folder / "ca.pem").write_text(self.pem, "ascii")
         _replace(folder / "tls.key", _private(key))
         _replace(folder / "tls.crt", leaf.public_bytes(serialization.Encoding.PEM))
-        return f"{leaf.serial_number:X}".zfill(2)
+        serial = f"{leaf.serial_number:X}"
+        return serial.zfill(len(serial) + len(serial) % 2)
 
 
 def _builder(

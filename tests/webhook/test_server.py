@@ -151,6 +151,14 @@ async def test_anything_but_the_creation_of_a_pod_is_allowed_untouched(
     assert response["auditAnnotations"]["reason"] == "not-a-pod-creation"
 
 
+@pytest.mark.parametrize("sub_resource", ["ephemeralcontainers", "resize", "status"])
+async def test_a_subresource_of_a_pod_is_allowed_untouched(
+    running: Running, sub_resource: str
+) -> None:
+    response = (await running.review(_review(pod(), subResource=sub_resource)))["response"]
+    assert response["auditAnnotations"]["reason"] == "not-a-pod-creation"
+
+
 async def test_a_dry_run_gets_the_same_answer(running: Running) -> None:
     review = recorded("pod-create-dry-run")
     dry = await running.review(review)

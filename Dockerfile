@@ -27,11 +27,14 @@ COPY authserver /opt/tokenward/authserver
 RUN python3 -m compileall -q /opt/tokenward
 
 FROM ${BASE} AS runtime
+# What builds has no place here, wherever the base keeps it.
 RUN set -eu; \
-    site=$(python3 -c 'import sysconfig; print(sysconfig.get_path("purelib"))'); \
+    rm -f /usr/bin/pip* /usr/local/bin/pip* /usr/local/bin/idle* /usr/local/bin/wheel; \
+    python3 -c 'import pathlib, shutil, sys; \
+        [shutil.rmtree(found) for folder in sys.path[1:] \
+            for name in ("pip", "pip-*", "setuptools*", "wheel*", "ensurepip", "idlelib") \
+            for found in pathlib.Path(folder).glob(name) if found.is_dir()]'; \
     stdlib=$(python3 -c 'import sysconfig; print(sysconfig.get_path("stdlib"))'); \
-    rm -rf "$site"/pip* "$site"/setuptools* "$site"/wheel* "$stdlib"/ensurepip "$stdlib"/idlelib \
-        /usr/local/bin/pip* /usr/local/bin/idle* /usr/local/bin/wheel; \
     python3 -m compileall -q -x '/(test|tests|lib2to3)/' "$stdlib" >/dev/null
 ENV PYTHONPATH=/opt/tokenward \
     PYTHONSAFEPATH=1 \

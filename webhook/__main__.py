@@ -52,13 +52,10 @@ async def serve(config: Path) -> None:
     """Serve admission reviews until a signal."""
     registry = probes.new_registry()
     metrics = app.Metrics(registry)
-    configuration = Configuration(config, on_reload=partial(_count, metrics))
+    configuration = Configuration(config, fault=self_test.fault, on_reload=partial(_count, metrics))
     settings = configuration.settings
     logs.configure("webhook", settings.log_level)
-    readiness = probes.Readiness("self-test", "certificate", "listening")
-    if (fault := self_test.fault(settings)) is not None:
-        raise run.StartFailed(f"self-test: {fault}")
-    readiness.gain("self-test")
+    readiness = probes.Readiness("certificate", "listening")
     serving = _serving_certificate(settings.listeners.webhook)
     async with asyncio.TaskGroup() as tasks:
         watchers = [

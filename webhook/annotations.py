@@ -8,9 +8,9 @@ environment variable.
 import difflib
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Final, TypeVar
-from urllib.parse import urlsplit
+
+import msgspec
 
 from chassis.logs import LEVELS
 from chassis.spiffe_id import is_dns_label
@@ -46,7 +46,11 @@ DEFAULT_OPS_PORT: Final = 15501
 
 # Nobody without NET_BIND_SERVICE binds below 1024.
 _PORT: Final = re.compile(r"[1-9][0-9]{3,4}", re.ASCII)
-_URL: Final = re.compile(r"[A-Za-z0-9:/?\[\]@!$&'()*+,;=._~%-]{1,2048}", re.ASCII)
+_URL: Final = re.compile(
+    r"https?://(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::(?P<port>[1-9][0-9]{0,4}))?"
+    r"(?:[/?][A-Za-z0-9:/?@!$&'()*+,;=._~%-]{0,2000})?",
+    re.ASCII,
+)
 _CONTAINER_NAMES: Final = re.compile(r"[a-z0-9-]{1,63}(?: ?, ?[a-z0-9-]{1,63})*", re.ASCII)
 
 _T = TypeVar("_T")
@@ -56,8 +60,7 @@ class _BadValue(ValueError):
     """A value is not allowed; the text says which are."""
 
 
-@dataclass(frozen=True)
-class Wishes:
+class Wishes(msgspec.Struct, frozen=True):  # made for every pod: cheaper than a dataclass
     """What a pod asks for, with the contract's defaults where it is silent.
 
     `asked` holds only the amounts the pod names itself. `containers` is None for "all".
@@ -70,7 +73,7 @@ class Wishes:
     skip_containers: frozenset[str] = frozenset()
     port: int = DEFAULT_PORT
     ops_port: int = DEFAULT_OPS_PORT
-    asked: Mapping[str, Quantity] = field(default_factory=dict)
+    asked: Mapping[str, Quantity] = msgspec.field(default_factory=dict)
     log_level: str = "info"
     first: bool = True
 
@@ -177,16 +180,11 @@ def _server(text: str) -> str:
 
 
 def _resource(text: str) -> str:
-    allowed = "allowed: an absolute http or https URL without fragment and user information"
-    if _URL.fullmatch(text) is None:
-        raise _BadValue(allowed)
-    try:
-        parts = urlsplit(text)
-        _ = parts.port
-    except ValueError:
-        raise _BadValue(allowed) from None
-    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
-        raise _BadValue(allowed)
+    match = _URL.fullmatch(text)
+    if match is None or int(match["port"] or 0) > 65535:
+        raise _BadValue(
+            "allowed: an absolute http or https URL without fragment and user information"
+        )
     return text
 
 

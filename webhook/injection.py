@@ -3,8 +3,9 @@ self-test share. Pure.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
+
+import msgspec
 
 from webhook.decision import Deny, Inject, Skip, decide
 from webhook.patch import Operation, operations
@@ -14,8 +15,7 @@ from webhook.settings import Settings
 Word = Literal["injected", "skipped", "denied"]
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True):
     """What the API server, the audit log, the metrics or a terminal is told about one pod."""
 
     decision: Word

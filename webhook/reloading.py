@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from chassis.logs import Log
-from chassis.run import BadConfiguration
+from chassis.run import BadConfiguration, Fault
 from webhook.settings import Settings, load
 
 _log = Log("configuration")
@@ -20,12 +20,27 @@ POLL_SECONDS: Final = 2.0
 
 
 class Configuration:
-    """The settings of `file`, as they last were without a fault. Raises BadConfiguration."""
+    """The settings of `file`, as they last were without a fault. Raises BadConfiguration.
 
-    def __init__(self, file: Path, *, on_reload: Callable[[bool], None] = lambda _: None) -> None:
-        self._file, self._on_reload = file, on_reload
-        self.settings = load(file)
+    `fault` says what else speaks against settings that are well-formed.
+    """
+
+    def __init__(
+        self,
+        file: Path,
+        *,
+        fault: Callable[[Settings], str | None] = lambda _: None,
+        on_reload: Callable[[bool], None] = lambda _: None,
+    ) -> None:
+        self._file, self._fault, self._on_reload = file, fault, on_reload
+        self.settings = self._load()
         self._seen = self._state()
+
+    def _load(self) -> Settings:
+        settings = load(self._file)
+        if (problem := self._fault(settings)) is not None:
+            raise BadConfiguration([Fault("the file", problem)])
+        return settings
 
     def current(self) -> Settings:
         return self.settings
@@ -37,7 +52,7 @@ class Configuration:
             return False
         self._seen = state
         try:
-            self.settings = load(self._file)
+            self.settings = self._load()
         except BadConfiguration as bad:
             for fault in bad.faults:
                 _log.warning("configuration_kept", path=fault.path, problem=fault.problem)

@@ -55,8 +55,8 @@ def _above(kind: str, request: Quantity, limit: Quantity) -> Refusal:
 def _section(given: Mapping[str, Quantity]) -> dict[str, dict[str, str]]:
     section: dict[str, dict[str, str]] = {}
     for amount, quantity in given.items():
-        kind, side = amount.split("-")
-        section.setdefault(f"{side}s", {})[kind] = str(quantity)
+        kind, _, side = amount.partition("-")
+        section.setdefault(f"{side}s", {})[kind] = quantity.text
     return section
 
 

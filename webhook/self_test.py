@@ -1,6 +1,7 @@
 """Whether this process, with its configuration in force, patches a pod as it should.
 
-Part of being ready: a webhook that cannot patch fails every opted-in pod of the cluster.
+Asked before a configuration takes force, and so before the webhook is ready: one that cannot patch
+fails every opted-in pod of the cluster.
 """
 
 from typing import Any, Final
@@ -24,12 +25,12 @@ def fault(settings: Settings) -> str | None:
     namespace = "default" if "default" not in settings.never_inject else "self-test"
     first = judge(_POD, namespace, settings, namespace_opted_in=False)
     if first.reason is not Reason.INJECTED:
-        return f"a sample pod is {first.decision}: {first.reason.value}"
+        return f"self-test: a sample pod is {first.decision}: {first.reason.value}"
     patched = jsonpatch.apply_patch(_POD, list(first.operations))
     names = [container["name"] for container in patched["spec"]["initContainers"]]
     if names != [CONTAINER]:
-        return "the patch does not add the sidecar"
+        return "self-test: the patch does not add the sidecar"
     second = judge(patched, namespace, settings, namespace_opted_in=False)
     if second.reason is not Reason.ALREADY_INJECTED:
-        return f"the patched pod is {second.decision}: {second.reason.value}"
+        return f"self-test: the patched pod is {second.decision}: {second.reason.value}"
     return None

@@ -5,14 +5,17 @@ The container satisfies Pod Security `restricted` by itself; pod-level fields ar
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
+
+import msgspec
 
 from chassis.spiffe_id import Workload
 from webhook.annotations import AUTHSERVER_CA, INJECTED_LABEL, STATUS, Wishes
 from webhook.settings import CsiIdentity, PodCertificateIdentity, SecretIdentity, Settings
 
 VERSION: Final = "0.1.0"
+
+_compact_json: Final = json.JSONEncoder(separators=(",", ":")).encode
 
 CONTAINER: Final = "tokenward-sidecar"
 CREDENTIAL_VOLUME: Final = "tokenward-credential"
@@ -32,8 +35,7 @@ _API_TOKEN_DIR: Final = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa:
 _WORLD_READABLE: Final = 0o444
 
 
-@dataclass(frozen=True)
-class Sidecar:
+class Sidecar(msgspec.Struct, frozen=True):
     """Everything an injected pod has that it did not have before."""
 
     server: str
@@ -87,14 +89,13 @@ def build(
 
 
 def _status(workload: Workload, wishes: Wishes, settings: Settings) -> str:
-    return json.dumps(
+    return _compact_json(
         {
             "version": VERSION,
             "profile": wishes.profile,
             "server": workload.name,
             "config-hash": settings.config_hashes[wishes.profile],
-        },
-        separators=(",", ":"),
+        }
     )
 
 

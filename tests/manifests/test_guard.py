@@ -135,6 +135,17 @@ def test_a_loosened_security_context_is_refused(
     ]
 
 
+@pytest.mark.parametrize("image", ["registry.example.com/s:1", f"x@sha256:{'a' * 64}:latest"])
+def test_an_image_without_a_digest_is_refused(
+    guard: dict[str, Any], shipped: Settings, image: str
+) -> None:
+    found = injected(pod(), shipped)
+    sidecar_of(found)["image"] = image
+    assert Request(found).refusals(guard) == [
+        "tokenward: the sidecar's image is not pinned by digest"
+    ]
+
+
 def test_a_second_sidecar_is_refused(guard: dict[str, Any], shipped: Settings) -> None:
     found = injected(pod(), shipped)
     found["spec"]["initContainers"].append(copy.deepcopy(sidecar_of(found)))

@@ -26,10 +26,12 @@ class Authority:
     def pem(self) -> str:
         return self._certificate.public_bytes(serialization.Encoding.PEM).decode("ascii")
 
-    def issue(self, folder: Path, valid: timedelta = timedelta(days=1)) -> str:
+    def issue(
+        self, folder: Path, valid: timedelta = timedelta(days=1), host: str = "127.0.0.1"
+    ) -> str:
         """Write a new serving certificate and key; returns its serial number as OpenSSL does."""
         key = ec.generate_private_key(ec.SECP256R1())
-        names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+        names: list[x509.GeneralName] = [x509.DNSName("localhost"), _name(host)]
         leaf = (
             _builder(x509.Name([]), self._name, key.public_key(), valid)
             .add_extension(x509.SubjectAlternativeName(names), critical=True)
@@ -39,7 +41,8 @@ class Authority:
         (folder / "ca.pem").write_text(self.pem, "ascii")
         _replace(folder / "tls.key", _private(key))
         _replace(folder / "tls.crt", leaf.public_bytes(serialization.Encoding.PEM))
-        return f"{leaf.serial_number:X}".zfill(2)
+        serial = f"{leaf.serial_number:X}"
+        return serial.zfill(len(serial) + len(serial) % 2)
 
 
 def _builder(
@@ -55,6 +58,13 @@ def _builder(
         .not_valid_before(min(now, now + valid) - timedelta(hours=1))
         .not_valid_after(now + valid)
     )
+
+
+def _name(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
 
 
 def _private(key: ec.EllipticCurvePrivateKey) -> bytes:

@@ -4,7 +4,7 @@ import pytest
 
 from tests.webhook.pods import environment, injected, pod, settings, sidecar_of, verdict
 from webhook.annotations import PUBLIC, STATUS
-from webhook.reasons import Reason
+from webhook.reasons import MAX_DENIAL, Reason, Refusal, denial
 
 
 @pytest.mark.parametrize("value", ["yes", "True", "1", "", " true", "true\n", "TRUE", "on"])
@@ -158,3 +158,7 @@ def test_what_only_the_webhook_writes_is_refused_from_users() -> None:
     told = verdict(pod(labels={"tokenward.dev/injected": "true"}))
     assert told.reason is Reason.RESERVED_KEY
     assert STATUS not in PUBLIC
+
+
+def test_a_denial_is_cut_even_if_its_only_fault_is_too_long() -> None:
+    assert len(denial([Refusal(Reason.BAD_VALUE, "x" * 5000)])) == MAX_DENIAL

@@ -151,6 +151,14 @@ async def test_anything_but_the_creation_of_a_pod_is_allowed_untouched(
     assert response["auditAnnotations"]["reason"] == "not-a-pod-creation"
 
 
+@pytest.mark.parametrize("sub_resource", ["ephemeralcontainers", "resize", "status"])
+async def test_a_subresource_of_a_pod_is_allowed_untouched(
+    running: Running, sub_resource: str
+) -> None:
+    response = (await running.review(_review(pod(), subResource=sub_resource)))["response"]
+    assert response["auditAnnotations"]["reason"] == "not-a-pod-creation"
+
+
 async def test_a_dry_run_gets_the_same_answer(running: Running) -> None:
     review = recorded("pod-create-dry-run")
     dry = await running.review(review)
@@ -261,17 +269,27 @@ async def test_a_compressed_body_is_not_unpacked(running: Running) -> None:
     assert await running.status(b"\x1f\x8b\x08" + b"0" * 100, **{"Content-Encoding": "gzip"}) == 400
 
 
-async def test_a_body_that_stalls_is_given_up_at_the_callers_deadline(running: Running) -> None:
+async def _first_line(running: Running, *head: str) -> bytes:
+    """The status line for a request whose body is begun and never finished."""
     trusting = ssl.create_default_context()
     trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
     reader, writer = await asyncio.open_connection("127.0.0.1", running.port, ssl=trusting)
-    writer.write(
-        b"POST /mutate?timeout=50ms HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-        b"Content-Length: 1000\r\n\r\n{"
-    )
-    assert b" 408 " in await asyncio.wait_for(reader.readline(), 10)
+    fields = ("Host: x", "Content-Type: application/json")
+    writer.write("\r\n".join((head[0], *fields, *head[1:], "", "{")).encode())
+    line = await asyncio.wait_for(reader.readline(), 10)
     writer.close()
     await writer.wait_closed()
+    return line
+
+
+async def test_a_body_that_stalls_is_given_up_at_the_callers_deadline(running: Running) -> None:
+    head = "POST /mutate?timeout=50ms HTTP/1.1"
+    assert b" 408 " in await _first_line(running, head, "Content-Length: 1000")
+
+
+async def test_a_body_announced_too_large_is_refused_before_it_comes(running: Running) -> None:
+    head = "POST /mutate?timeout=9s HTTP/1.1"
+    assert b" 413 " in await _first_line(running, head, f"Content-Length: {app.MAX_BODY + 1}")
 
 
 @pytest.mark.parametrize(

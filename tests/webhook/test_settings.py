@@ -9,6 +9,7 @@ import yaml
 from chassis.run import BadConfiguration
 from tests.webhook.certificates import Authority
 from tests.webhook.pods import IMAGE, raw_settings
+from webhook import self_test
 from webhook.reloading import Configuration
 from webhook.settings import Settings, check, load
 
@@ -174,3 +175,34 @@ def test_a_folder_swapped_by_its_link_is_seen(tmp_path: Path) -> None:
     (tmp_path / "next").rename(link)
     assert configuration.poll()
     assert configuration.current().issuer == "https://two.example.com"
+
+
+def test_settings_that_fail_the_self_test_never_take_over(tmp_path: Path) -> None:
+    def fault(found: Settings) -> str | None:
+        return "self-test: broken" if "second" in found.issuer else None
+
+    configuration = Configuration(_write(tmp_path), fault=fault)
+    _write(tmp_path, issuer="https://second.example.com")
+    assert not configuration.poll()
+    assert configuration.current().issuer == "https://auth.example.com"
+    with pytest.raises(BadConfiguration):
+        Configuration(tmp_path / "webhook.yaml", fault=fault)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"neverInject": ["default", "tokenward-system"]},
+        {"identity": {"source": "podCertificate"}},
+        {"identity": {"source": "csi", "driver": "x.io", "attributes": {"a": "{spiffeId}"}}},
+        {"profiles": {"default": {"runAsUser": None}, "other": {"scopes": ["a", "b"]}}},
+    ],
+)
+def test_every_kind_of_configuration_passes_the_self_test(changes: dict[str, Any]) -> None:
+    assert self_test.fault(check(raw_settings(**changes), Path())) is None
+
+
+def test_the_self_test_finds_a_patch_that_does_not_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("webhook.injection.operations", lambda *_: [])
+    assert "self-test" in (self_test.fault(check(raw_settings(), Path())) or "")

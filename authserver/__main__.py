@@ -1,4 +1,4 @@
-"""`python -m authserver --config FILE [--check]`."""
+"""`python -m authserver [serve|rewrap|forget-key|restored] --config FILE [--check]`."""
 
 import argparse
 import ssl
@@ -11,11 +11,13 @@ from typing import Final
 import uvloop
 from aiohttp import web
 
+from authserver import upkeep
 from authserver.configuration import load
 from authserver.settings import InternalListener, Settings, Tls
-from authserver.storage.database import StorageUnusable, open_database
+from authserver.storage.database import Database, StorageDown, StorageUnusable, open_database
+from authserver.storage.key_use import KeyUse
 from authserver.upstream.transport import UpstreamHttp
-from authserver.wiring import Authserver
+from authserver.wiring import Authserver, keyring_of
 from chassis import clock, credential, logs, run
 from chassis.probes import ops_handler
 
@@ -28,12 +30,25 @@ Build = Callable[[], tuple[ssl.SSLContext, credential.Certificate]]
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m authserver")
+    parser.add_argument(
+        "command",
+        nargs="?",
+        default="serve",
+        choices=("serve", "rewrap", "forget-key", "restored"),
+        help="rewrap: seal everything anew under the first encryption key; forget-key: delete what"
+        " a lost one sealed; restored: run once after a restore, before the authserver",
+    )
     parser.add_argument("--config", type=Path, required=True, metavar="FILE")
     parser.add_argument("--check", action="store_true", help="check the configuration and exit")
+    parser.add_argument("--key-id", metavar="ID", help="the key that forget-key is about")
     arguments = parser.parse_args()
+    if (arguments.key_id is None) == (arguments.command == "forget-key"):
+        parser.error("--key-id goes with forget-key, and only there")
     logs.configure("authserver")
     if arguments.check:
         sys.exit(_check(arguments.config))
+    if arguments.command != "serve":
+        run.main(lambda: _upkeep(arguments.command, arguments.config, arguments.key_id))
     run.main(lambda: _serve(arguments.config), loop=uvloop.new_event_loop)
 
 
@@ -59,16 +74,49 @@ async def _serve(config: Path) -> None:
         public_tls = None
         if settings.listeners.public.tls is not None:
             public_tls = await _reloading(stack, *_public_tls(settings.listeners.public.tls))
+        database = await _storage(settings, stack)
         try:
-            database = await open_database(settings.storage.url)
+            await KeyUse(database).check(keyring_of(settings))
         except StorageUnusable as unusable:
             raise run.StartFailed(str(unusable)) from None
-        stack.push_async_callback(database.close)
         http = await stack.enter_async_context(UpstreamHttp())
         server = Authserver(settings, database, http, clock.wall)
         stack.push_async_callback(server.settle)
         await stack.enter_async_context(run.background(server.housekeeping.run()))
         await _listen(settings, server, internal_tls, public_tls)
+
+
+async def _upkeep(command: str, config: Path, key_id: str | None) -> None:
+    """Run an operator's command; leaves with its exit code."""
+    settings = load(config)
+    async with AsyncExitStack() as stack:
+        database = await _storage(settings, stack)
+        try:
+            match command:
+                case "rewrap":
+                    code = await upkeep.rewrap(settings, database, _say)
+                case "forget-key":
+                    assert key_id is not None
+                    code = await upkeep.forget_key(settings, database, key_id, _say)
+                case _:
+                    code = await upkeep.restored(database, clock.wall, _say)
+        except StorageDown as down:
+            raise run.StartFailed(f"storage: {down}; run the command again to go on") from None
+    sys.exit(code)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)  # noqa: T201 - the command's output
+
+
+async def _storage(settings: Settings, stack: AsyncExitStack) -> Database:
+    """The opened database, closed with `stack`."""
+    try:
+        database = await open_database(settings.storage.url, settings.storage.password)
+    except StorageUnusable as unusable:
+        raise run.StartFailed(str(unusable)) from None
+    stack.push_async_callback(database.close)
+    return database
 
 
 async def _listen(

@@ -1,32 +1,43 @@
-"""What happens by itself: expired rows go, and gauges say how much there is."""
+"""What happens by itself, on one replica at a time: expired rows go, gauges count the rest."""
 
 import asyncio
+from contextlib import suppress
 from typing import Final
 
 from authserver.endings import Endings
 from authserver.metrics import Metrics
 from authserver.storage.connections import Connections
 from authserver.storage.database import StorageDown
+from authserver.storage.leases import Leases
 from authserver.storage.sessions import Sessions
-from authserver.storage.sweeping import Sweeper
+from authserver.storage.sweeping import BATCH, Sweeper
 from chassis.clock import Clock
 from chassis.logs import Log
 
 _log = Log("housekeeping")
 
 _EVERY_SECONDS: Final = 30
+# A holder that dies is missed for two rounds at most.
+_LEASE_SECONDS: Final = 75
+_LEASE: Final = "housekeeping"
+# Between two batches the flows have the database to themselves.
+_PAUSE_SECONDS: Final = 0.05
+_MOST_BATCHES: Final = 200
 
 
 class Housekeeping:
     def __init__(
         self,
+        leases: Leases,
         sweeper: Sweeper,
         sessions: Sessions,
         connections: Connections,
         endings: Endings,
         metrics: Metrics,
         clock: Clock,
+        replica: str,
     ) -> None:
+        self._leases, self._replica = leases, replica
         self._sweeper, self._sessions, self._connections = sweeper, sessions, connections
         self._endings, self._metrics, self._clock = endings, metrics, clock
 
@@ -34,25 +45,51 @@ class Housekeeping:
         """Until cancelled. Storage that is down is no reason to stop."""
         while True:
             try:
-                await self.sweep()
-                await self.measure()
+                if await self._is_ours():
+                    await self.sweep()
+                    await self.measure()
+                else:
+                    self._measure_nothing()
             except StorageDown:
                 _log.warning("storage_down")
             await asyncio.sleep(_EVERY_SECONDS)
 
-    async def sweep(self) -> None:
-        """Delete one batch of what expired; connections nobody holds any more go with it.
+    async def settle(self) -> None:
+        """Leave the lease to another replica at once; for the end of the process."""
+        with suppress(StorageDown):
+            await self._leases.give_up(_LEASE, self._replica)
 
-        They go first: a session that is left can be swept again, a connection without one never.
-        """
-        now = int(self._clock())
-        await self._sweeper.expired(now)
-        over = await self._sweeper.over_sessions(now)
-        for user_id, owner in set(over.values()):
-            await self._endings.purge_unheld(user_id, owner)
-        await self._sweeper.drop_sessions(over)
+    async def sweep(self) -> None:
+        """Delete what expired, batch by batch; connections nobody holds any more go with it."""
+        for _ in range(_MOST_BATCHES):
+            if not await self._swept_a_full_batch():
+                return
+            await asyncio.sleep(_PAUSE_SECONDS)
+            if not await self._is_ours():
+                return
 
     async def measure(self) -> None:
         self._metrics.sessions.set(await self._sessions.live(self._clock()))
-        for upstream, dead, count in await self._connections.counts():
+        counts = await self._connections.counts()
+        self._metrics.connections.clear()
+        for upstream, dead, count in counts:
             self._metrics.connections.labels(upstream, "dead" if dead else "live").set(count)
+
+    def _measure_nothing(self) -> None:
+        """Another replica says how much there is; the sum over all replicas stays right."""
+        self._metrics.sessions.set(0)
+        self._metrics.connections.clear()
+
+    async def _is_ours(self) -> bool:
+        now = int(self._clock())
+        return await self._leases.take(_LEASE, self._replica, now=now, seconds=_LEASE_SECONDS)
+
+    async def _swept_a_full_batch(self) -> bool:
+        now = int(self._clock())
+        removed = await self._sweeper.expired(now)
+        over = await self._sweeper.over_sessions(now)
+        # They go first: a session that is left is swept again, a connection without one never.
+        for user_id, owner in set(over.values()):
+            await self._endings.purge_unheld(user_id, owner)
+        await self._sweeper.drop_sessions(over, now)
+        return max(removed, len(over)) >= BATCH

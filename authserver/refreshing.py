@@ -3,41 +3,26 @@
 Within a process, callers of one connection share one flight. Between processes, a flight starts
 with a claim in the database that only one can take; the others wait and adopt its result. The
 claim is durable before the upstream is called and the result before anyone gets it, so a crash
-in between leaves a claim that is never cleared, and the refresh token is not sent again.
-A flight goes on when the request that started it is cancelled.
+in between leaves a claim that is never cleared, and the refresh token is not sent again, except
+where its upstream promises a grace for that. A flight goes on when the request that started it
+is cancelled. How a claim ends is told in `presenting`.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
+import hashlib
+from typing import Final
 
 from authserver.errors import InvalidGrant, TemporarilyUnavailable
-from authserver.handles import NewHandle
-from authserver.legs import Upstreams
-from authserver.metrics import Metrics
-from authserver.storage.connections import Connections
+from authserver.presenting import Presenting
 from authserver.storage.database import StorageDown
 from authserver.storage.records import Connection, ConnectionKey, UpstreamTokens
-from authserver.upstream.contract import (
-    GrantDead,
-    OutcomeUnknown,
-    Unavailable,
-    Upstream,
-    UpstreamFailure,
-)
+from authserver.upstream.contract import GrantDead, UpstreamFailure
 from chassis.clock import Clock
 from chassis.logs import Log
 
 _log = Log("refreshing")
 
-_T = TypeVar("_T")
-
-FLIGHT_SECONDS: Final = 15
-# Longer than any flight with all its attempts to store: a claim this old has nobody behind it.
-LEASE_SECONDS: Final = 60
 _WAIT_SECONDS: Final = 20
-_POLL_SECONDS: Final = 0.1
-_STORE_PAUSES: Final = (0.05, 0.2, 0.8, 3.0, 6.0)
 _MARGIN_SECONDS: Final = 60
 # A token this young is as fresh as its upstream makes them, whatever `min_ttl` asks for.
 _YOUNG_SECONDS: Final = 10
@@ -56,28 +41,25 @@ def lasts(tokens: UpstreamTokens, now: float, seconds: float) -> bool:
 
 
 class Refreshing:
-    def __init__(
-        self,
-        connections: Connections,
-        upstreams: Upstreams,
-        metrics: Metrics,
-        clock: Clock,
-        new_handle: NewHandle,
-    ) -> None:
-        self._connections, self._upstreams, self._metrics = connections, upstreams, metrics
-        self._clock, self._new_handle = clock, new_handle
+    def __init__(self, presenting: Presenting, clock: Clock) -> None:
+        self._presenting, self._clock = presenting, clock
         self._flights: dict[tuple[ConnectionKey, int], asyncio.Task[Connection]] = {}
 
     async def usable(self, found: Connection, *, min_ttl: int, rejected: bool) -> Connection:
         """`found`, or its next generation where its token is stale or was `rejected`.
 
         Raises InvalidGrant where only a new sign-in helps, TemporarilyUnavailable where time may.
-        A token that is still valid for `min_ttl` is kept in use through every failure.
+        A token that is still valid for `min_ttl` is kept in use through every failure; one that
+        will soon be stale is renewed while nobody waits for it.
         """
+        now = self._clock()
+        refreshable = not found.dead and found.tokens.refresh_token is not None
         if not rejected and self.fresh(found, min_ttl):
+            if refreshable and not lasts(found.tokens, now, _ahead(found)):
+                self._flight(found)
             return found
-        keeps = not rejected and lasts(found.tokens, self._clock(), min_ttl)
-        if found.dead or found.tokens.refresh_token is None:
+        keeps = not rejected and lasts(found.tokens, now, min_ttl)
+        if not refreshable:
             if keeps:
                 return found
             raise InvalidGrant("connection_needs_sign_in")
@@ -94,7 +76,7 @@ class Refreshing:
             raise TemporarilyUnavailable("upstream_refresh_failed") from None
 
     def fresh(self, found: Connection, min_ttl: int) -> bool:
-        """Whether `found` can be used as it is, without asking anybody."""
+        """Whether `found` can be used as it is, without waiting for anybody."""
         now, tokens = self._clock(), found.tokens
         if now - tokens.obtained_at < _YOUNG_SECONDS:
             return lasts(tokens, now, margin(tokens))
@@ -106,13 +88,14 @@ class Refreshing:
 
     async def settle(self) -> None:
         """Wait for the flights under way; for the end of the process and for tests."""
+        self._presenting.hurry()
         await asyncio.gather(*self._flights.values(), return_exceptions=True)
 
     def _flight(self, found: Connection) -> asyncio.Task[Connection]:
         key = (found.key, found.generation)
         flight = self._flights.get(key)
         if flight is None:
-            flight = asyncio.create_task(self._refresh(found))
+            flight = asyncio.create_task(self._presenting.next_generation(found))
             self._flights[key] = flight
             flight.add_done_callback(lambda done: self._landed(key, done))
         return flight
@@ -123,75 +106,13 @@ class Refreshing:
         if error is not None and not isinstance(error, UpstreamFailure):
             _log.failure("refresh_broke_off", error)
 
-    async def _refresh(self, found: Connection) -> Connection:
-        upstream = self._upstreams.get(found.key.upstream)
-        if upstream is None:
-            raise Unavailable("upstream_not_configured")
-        while True:
-            now, claim = int(self._clock()), self._new_handle()
-            stale_before = 0 if upstream.rotates_refresh_tokens else now - LEASE_SECONDS
-            if await self._connections.claim(found, claim, now, stale_before=stale_before):
-                return await self._present(upstream, found, claim)
-            latest = await self._latest(found)
-            if latest.generation != found.generation:
-                return latest
-            if latest.dead:
-                raise GrantDead("connection_needs_sign_in")
-            claimed_at = latest.refresh_claimed_at
-            if claimed_at is not None and claimed_at < now - LEASE_SECONDS:
-                await self._bury(found, "claim_left_behind")
-            await asyncio.sleep(_POLL_SECONDS)
 
-    async def _present(self, upstream: Upstream, found: Connection, claim: str) -> Connection:
-        assert found.tokens.refresh_token is not None
-        try:
-            with self._metrics.refresh_seconds.labels(upstream.name).time():
-                async with asyncio.timeout(FLIGHT_SECONDS):
-                    tokens = await upstream.refresh(
-                        found.tokens.refresh_token, subject=found.upstream_subject
-                    )
-        except GrantDead as failure:
-            self._count(upstream, "dead")
-            await self._bury(found, str(failure))
-        except Unavailable:
-            self._count(upstream, "unavailable")
-            await _durably(lambda: self._connections.unclaim(found, claim))
-            raise
-        except (OutcomeUnknown, TimeoutError):
-            self._count(upstream, "unknown")
-            if upstream.rotates_refresh_tokens:
-                await self._bury(found, "refresh_outcome_unknown")
-            await _durably(lambda: self._connections.unclaim(found, claim))
-            raise Unavailable("refresh_outcome_unknown") from None
-        self._count(upstream, "refreshed")
-        stored = await _durably(lambda: self._connections.swap(found, claim, tokens))
-        # None: a sign-in or a revocation came first, and what it left is what counts.
-        return stored or await self._latest(found)
+def _ahead(found: Connection) -> float:
+    """From how long before its end a token is renewed in the background.
 
-    async def _latest(self, found: Connection) -> Connection:
-        latest = await self._connections.get(found.key)
-        if latest is None:
-            raise GrantDead("connection_gone")
-        return latest
-
-    async def _bury(self, found: Connection, reason: str) -> None:
-        """Give the refresh token up for good. Raises GrantDead."""
-        await _durably(lambda: self._connections.bury(found))
-        _log.warning("connection_dead", upstream=found.key.upstream, reason=reason)
-        raise GrantDead(reason)
-
-    def _count(self, upstream: Upstream, result: str) -> None:
-        self._metrics.refreshes.labels(upstream.name, result).inc()
-
-
-async def _durably(write: Callable[[], Awaitable[_T]]) -> _T:
-    """Write what an upstream call came to, again and again while storage is down.
-
-    What is not recorded here costs a connection. Raises StorageDown after about ten seconds.
+    Up to half the margin earlier than anybody would have to wait; by how much differs from
+    generation to generation, so that sign-ins of one moment do not come back in one moment.
     """
-    for pause in _STORE_PAUSES:
-        try:
-            return await write()
-        except StorageDown:
-            await asyncio.sleep(pause)
-    return await write()
+    seed = f"{found.key.user_id} {found.key.upstream} {found.generation}".encode()
+    spread = hashlib.blake2s(seed, digest_size=2).digest()
+    return margin(found.tokens) * (1 + int.from_bytes(spread, "big") / 0x10000 / 2)

@@ -24,7 +24,7 @@ from pydantic.alias_generators import to_camel
 from authserver.keys import load_signing_key
 from authserver.redirects import InvalidRedirect, check_registrable
 from authserver.resources import InvalidResource, canonical
-from authserver.storage.database import database_file
+from authserver.storage.location import PostgresqlLocation, SqliteLocation, read_location
 from authserver.storage.sealing import read_key
 from chassis.spiffe_id import Workload, is_dns_label, is_trust_domain
 
@@ -150,13 +150,35 @@ class Listeners(_Model):
 
 
 class StorageSettings(_Model):
+    """`replicas` says how many authservers share this storage; the manifests know it."""
+
     url: str
+    password_file: ReadableFile | None = None
+    replicas: Annotated[int, Field(ge=1)] = 1
 
     @field_validator("url")
     @classmethod
-    def _engine(cls, url: str) -> str:
-        database_file(url)
+    def _readable_url(cls, url: str) -> str:
+        location = read_location(url)
+        ca_file = location.ca_file if isinstance(location, PostgresqlLocation) else None
+        if ca_file is not None and not ca_file.is_file():
+            raise ValueError(f"sslrootcert: {ca_file} is not a file")
         return url
+
+    @model_validator(mode="after")
+    def _what_goes_with_the_engine(self) -> Self:
+        if isinstance(read_location(self.url), SqliteLocation):
+            if self.password_file is not None:
+                raise ValueError("passwordFile is for postgresql://")
+            if self.replicas > 1:
+                raise ValueError("SQLite is for one replica; more of them need postgresql://")
+        return self
+
+    def password(self) -> str:
+        """The file's content without the final newline, as it is now; empty without a file."""
+        if self.password_file is None:
+            return ""
+        return self.password_file.read_text("utf-8").removesuffix("\n")
 
 
 class EncryptionKey(_Model):
@@ -198,6 +220,7 @@ class _Upstream(_Model):
     client_secret_file: SecretFile | None = None
     scopes: tuple[Scope, ...] = ()
     rotates_refresh_tokens: bool = True
+    refresh_token_reuse_grace: Annotated[Duration, Field(le=86400)] = 0
 
     def client_secret(self) -> str | None:
         """The file's content without the final newline."""

@@ -17,6 +17,7 @@ from authserver.keys import SigningKeys, load_signing_key
 from authserver.legs import Legs
 from authserver.limits import RateLimit
 from authserver.metrics import Metrics
+from authserver.presenting import Presenting
 from authserver.public import Flows, Public
 from authserver.refreshing import Refreshing
 from authserver.registration import Registration
@@ -26,6 +27,7 @@ from authserver.settings import AnyUpstream, OidcUpstream, Settings
 from authserver.storage.clients import Clients
 from authserver.storage.connections import Connections
 from authserver.storage.database import Database
+from authserver.storage.leases import Leases
 from authserver.storage.sealing import Keyring
 from authserver.storage.sessions import Sessions
 from authserver.storage.sign_ins import SignIns
@@ -51,7 +53,7 @@ class Authserver:
         self.registry, self.readiness = new_registry(), Readiness("listening")
         self._metrics = Metrics(self.registry)
 
-        keyring = Keyring([(key.id, key.key()) for key in settings.encryption_keys])
+        keyring = keyring_of(settings)
         self._keys = SigningKeys(
             [load_signing_key(key.file, key.algorithm) for key in settings.signing_keys]
         )
@@ -73,16 +75,19 @@ class Authserver:
         self._clients = ClientDirectory(settings.clients.static, self._registered)
         self._tokens = AccessTokens(settings.issuer, self._keys, settings.lifetimes.access_token)
         self._endings = Endings(self._sessions, self._connections, self._upstreams, clock)
-        self._refreshing = Refreshing(
+        presenting = Presenting(
             self._connections, self._upstreams, self._metrics, clock, new_handle
         )
+        self._refreshing = Refreshing(presenting, clock)
         self.housekeeping = Housekeeping(
+            Leases(database),
             Sweeper(database),
             self._sessions,
             self._connections,
             self._endings,
             self._metrics,
             clock,
+            replica=new_handle(),
         )
 
     def public(self) -> web.Application:
@@ -132,6 +137,7 @@ class Authserver:
         """Let refreshes and revocations under way come to their durable end."""
         await self._refreshing.settle()
         await self._endings.settle()
+        await self.housekeeping.settle()
 
     def _flows(self) -> Flows:
         settings, clock = self._settings, self._clock
@@ -171,6 +177,10 @@ class Authserver:
         rate = self._settings.limits.registrations_per_source_per_minute
         limit = RateLimit("registrations", rate, 60)
         return Registration(self._registered, limit, self._clock, new_handle)
+
+
+def keyring_of(settings: Settings) -> Keyring:
+    return Keyring([(key.id, key.key()) for key in settings.encryption_keys])
 
 
 def _upstream(settings: AnyUpstream, http: UpstreamHttp, clock: Clock) -> Upstream:

@@ -2,7 +2,8 @@
 
 A refresh token is presented upstream only under a claim, and a claim is taken once per
 generation: `claim` is recorded durably before the upstream is called, `swap` stores the result
-before anyone gets it. A process that dies in between leaves a claim that nobody clears.
+before anyone gets it. A process that dies in between leaves a claim that nobody clears; whoever
+took it in vain holds the fence, for every later step names the claim.
 """
 
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from authserver.storage.records import (
     Session,
     UpstreamTokens,
 )
-from authserver.storage.sealing import Keyring, SealBroken
+from authserver.storage.sealing import Keyring, SealBroken, key_id_of
 from authserver.storage.sessions import COLUMNS as SESSION_COLUMNS
 from authserver.storage.sessions import session_of
 from chassis.logs import Log
@@ -31,7 +32,8 @@ _CODEC = TypeAdapter(UpstreamTokens)
 _AT_KEY = "user_id = ? AND owner_namespace = ? AND owner_name = ? AND upstream = ?"
 _COLUMNS = (
     "user_id, owner_namespace, owner_name, upstream, generation, upstream_issuer,"
-    " upstream_subject, sealed_tokens, dead, refresh_claimed_at"
+    " upstream_subject, sealed_tokens, dead, refresh_claim, refresh_claimed_at,"
+    " first_claimed_at"
 )
 _LIVE_SESSION = (
     "SELECT 1 FROM sessions s WHERE s.user_id = connections.user_id"
@@ -46,6 +48,14 @@ class Holding:
 
     session: Session
     connections: dict[str, Connection]
+
+
+@dataclass(frozen=True)
+class LeftBehind:
+    """Which claims of dead processes may be taken over: last touched and first taken when."""
+
+    claimed_before: int = 0
+    first_claimed_after: int = 0
 
 
 class Connections:
@@ -76,21 +86,23 @@ class Connections:
         )
         return self._connection(row) if row else None
 
-    async def claim(self, found: Connection, claim: str, now: int, *, stale_before: int) -> bool:
+    async def claim(self, found: Connection, claim: str, now: int, left: LeftBehind) -> bool:
         """Take the right to present this generation's refresh token; at most one holds it.
 
-        A claim from before `stale_before` was left behind by a dead process and may be taken
-        over; 0 where that process may already have presented the token for good.
+        A claim that was left behind may be taken over, as far as `left` allows.
         """
         changed = await self._database.write(
-            f"UPDATE connections SET refresh_claim = ?, refresh_claimed_at = ? WHERE {_AT_KEY}"
-            " AND generation = ? AND dead = 0"
-            " AND (refresh_claim IS NULL OR refresh_claimed_at < ?)",
+            "UPDATE connections SET refresh_claim = ?, refresh_claimed_at = ?,"
+            f" first_claimed_at = COALESCE(first_claimed_at, ?) WHERE {_AT_KEY}"
+            " AND generation = ? AND dead = 0 AND (refresh_claim IS NULL"
+            " OR (refresh_claimed_at < ? AND first_claimed_at > ?))",
             claim,
+            now,
             now,
             *_at(found.key),
             found.generation,
-            stale_before,
+            left.claimed_before,
+            left.first_claimed_after,
         )
         return changed == 1
 
@@ -99,21 +111,25 @@ class Connections:
     ) -> Connection | None:
         """Store the next generation in place of the claimed one; None if the claim is gone.
 
-        A result that comes after the claim was given up revives the connection.
+        A connection given up for dead meanwhile lives again: these tokens are its new ones.
         """
         successor = replace(
             found,
             generation=found.generation + 1,
             tokens=tokens,
             dead=False,
+            refresh_claim=None,
             refresh_claimed_at=None,
+            first_claimed_at=None,
         )
+        sealed = self._seal(successor)
         changed = await self._database.write(
-            f"UPDATE connections SET generation = ?, sealed_tokens = ?, dead = 0,"
-            f" refresh_claim = NULL, refresh_claimed_at = NULL WHERE {_AT_KEY}"
-            f" AND generation = ? AND refresh_claim = ?",
+            "UPDATE connections SET generation = ?, sealed_tokens = ?, sealed_under = ?, dead = 0,"
+            " refresh_claim = NULL, refresh_claimed_at = NULL, first_claimed_at = NULL"
+            f" WHERE {_AT_KEY} AND generation = ? AND refresh_claim = ?",
             successor.generation,
-            self._seal(successor),
+            sealed,
+            key_id_of(sealed),
             *_at(found.key),
             found.generation,
             claim,
@@ -123,20 +139,37 @@ class Connections:
     async def unclaim(self, found: Connection, claim: str) -> None:
         """Give the claim back: the upstream certainly did not take the refresh token."""
         await self._database.write(
-            f"UPDATE connections SET refresh_claim = NULL, refresh_claimed_at = NULL"
+            "UPDATE connections SET refresh_claim = NULL, refresh_claimed_at = NULL,"
+            " first_claimed_at = NULL"
             f" WHERE {_AT_KEY} AND generation = ? AND refresh_claim = ?",
             *_at(found.key),
             found.generation,
             claim,
         )
 
-    async def bury(self, found: Connection) -> None:
-        """This generation's refresh token can never be presented again: only a sign-in helps."""
+    async def leave(self, found: Connection, claim: str) -> None:
+        """Leave the claim behind: the refresh token may have been taken, by whoever held it."""
         await self._database.write(
-            f"UPDATE connections SET dead = 1 WHERE {_AT_KEY} AND generation = ?",
+            f"UPDATE connections SET refresh_claimed_at = 0 WHERE {_AT_KEY} AND generation = ?"
+            " AND refresh_claim = ?",
             *_at(found.key),
             found.generation,
+            claim,
         )
+
+    async def bury(self, found: Connection, claim: str) -> bool:
+        """This generation's refresh token can never be presented again: only a sign-in helps.
+
+        False where `claim` is not the last one on it any more: then somebody knows better.
+        """
+        changed = await self._database.write(
+            f"UPDATE connections SET dead = 1 WHERE {_AT_KEY} AND generation = ?"
+            " AND refresh_claim = ?",
+            *_at(found.key),
+            found.generation,
+            claim,
+        )
+        return changed == 1
 
     async def purge_unheld(self, user_id: str, owner: Workload, now: int) -> list[Connection]:
         """Delete, in one step, this user's connections for `owner` if no live session is left.
@@ -144,6 +177,8 @@ class Connections:
         Returns what was deleted and can be opened, for revocation at the upstream.
         """
         async with self._database.transaction() as transaction:
+            # Without this, the session of a sign-in that commits just now could be overlooked.
+            await transaction.fetch_locked("SELECT 1 FROM users WHERE user_id = ?", user_id)
             rows = await transaction.fetch_all(
                 f"DELETE FROM connections WHERE user_id = ? AND owner_namespace = ?"
                 f" AND owner_name = ? AND NOT EXISTS ({_LIVE_SESSION}) RETURNING {_COLUMNS}",
@@ -170,7 +205,8 @@ class Connections:
         account stays in use, unless somebody is presenting it right now.
         """
         key = ConnectionKey(user_id, owner, grant.upstream)
-        row = await transaction.fetch_one(
+        # Locked: a refresh that starts just now must not present what is carried over here.
+        row = await transaction.fetch_locked(
             f"SELECT {_COLUMNS} FROM connections WHERE {_AT_KEY}",
             *_at(key),
         )
@@ -182,20 +218,23 @@ class Connections:
             grant.upstream_subject,
             _carry_refresh_token(before, grant),
         )
+        sealed = self._seal(after)
         await transaction.execute(f"DELETE FROM connections WHERE {_AT_KEY}", *_at(key))
         await transaction.execute(
             "INSERT INTO connections (user_id, owner_namespace, owner_name, upstream, generation,"
-            " upstream_issuer, upstream_subject, sealed_tokens) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            " upstream_issuer, upstream_subject, sealed_tokens, sealed_under)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             *_at(key),
             after.generation,
             after.upstream_issuer,
             after.upstream_subject,
-            self._seal(after),
+            sealed,
+            key_id_of(sealed),
         )
 
     def _seal(self, connection: Connection) -> bytes:
         return self._keyring.seal(
-            _CODEC.dump_json(connection.tokens), *_place(connection.key, connection.generation)
+            _CODEC.dump_json(connection.tokens), *place(*_at(connection.key), connection.generation)
         )
 
     def _readable(self, row: Row) -> Connection | None:
@@ -209,7 +248,7 @@ class Connections:
     def _connection(self, row: Row) -> Connection:
         owner = Workload(row["owner_namespace"], row["owner_name"])
         key = ConnectionKey(row["user_id"], owner, row["upstream"])
-        tokens = self._keyring.open(row["sealed_tokens"], *_place(key, row["generation"]))
+        tokens = self._keyring.open(row["sealed_tokens"], *place(*_at(key), row["generation"]))
         return Connection(
             key,
             row["generation"],
@@ -217,7 +256,9 @@ class Connections:
             row["upstream_subject"],
             _CODEC.validate_json(tokens),
             bool(row["dead"]),
+            row["refresh_claim"],
             row["refresh_claimed_at"],
+            row["first_claimed_at"],
         )
 
 
@@ -238,5 +279,16 @@ def _at(key: ConnectionKey) -> tuple[str, str, str, str]:
     return (key.user_id, key.owner.namespace, key.owner.name, key.upstream)
 
 
-def _place(key: ConnectionKey, generation: int) -> tuple[str | int, ...]:
-    return ("connections", "sealed_tokens", *_at(key), generation)
+def place(
+    user_id: str, owner_namespace: str, owner_name: str, upstream: str, generation: int
+) -> tuple[str | int, ...]:
+    """Where sealed tokens belong: to one generation of one connection."""
+    return (
+        "connections",
+        "sealed_tokens",
+        user_id,
+        owner_namespace,
+        owner_name,
+        upstream,
+        generation,
+    )

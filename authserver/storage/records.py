@@ -131,9 +131,9 @@ class ConnectionKey:
 class Connection:
     """The upstream tokens of one user, held for one owner, from one upstream.
 
-    `generation` grows with every new set of tokens. `refresh_claimed_at` is when somebody set
-    out to present the refresh token of this generation; `dead` when it can never be presented
-    again.
+    `generation` grows with every new set of tokens. `refresh_claim` names who set out last to
+    present the refresh token of this generation, `first_claimed_at` is when anybody first did;
+    `dead` when it can never be presented again.
     """
 
     key: ConnectionKey
@@ -142,4 +142,6 @@ class Connection:
     upstream_subject: str
     tokens: UpstreamTokens
     dead: bool = False
+    refresh_claim: str | None = None
     refresh_claimed_at: int | None = None
+    first_claimed_at: int | None = None

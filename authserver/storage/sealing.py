@@ -11,7 +11,7 @@ value moved to another row, rolled back or altered does not open. AES-256-GCM th
 import base64
 import binascii
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
@@ -51,7 +51,18 @@ class Keyring:
         self._keys = {key_id: AESGCM(key) for key_id, key in keys}
         self._sealing_id = keys[0][0]
         self._log_secret = _derive(keys[0][1], b"tokenward log hash")
+        self._fingerprints = {key_id: _derive(key, b"tokenward key check") for key_id, key in keys}
         self._random = random
+
+    @property
+    def sealing_id(self) -> str:
+        """The id of the key that seals."""
+        return self._sealing_id
+
+    @property
+    def fingerprints(self) -> Mapping[str, bytes]:
+        """By id, what tells one key from another and gives nothing away of it."""
+        return self._fingerprints
 
     @property
     def log_secret(self) -> bytes:
@@ -81,6 +92,11 @@ class Keyring:
             return AESGCM(data_key).decrypt(nonce, ciphertext, b"value" + place)
         except InvalidTag:
             raise SealBroken("altered, or not from this row") from None
+
+
+def key_id_of(sealed: bytes) -> str:
+    """The id of the key-encryption key a sealed value names; not authenticated by itself."""
+    return sealed[2 : 2 + sealed[1]].decode()
 
 
 def _split(sealed: bytes) -> tuple[bytes, bytes, bytes, bytes, bytes]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from authserver.storage.database import Database, Row, Transactional
 from authserver.storage.records import Code, Session
-from authserver.storage.sealing import Keyring
+from authserver.storage.sealing import Keyring, key_id_of
 from chassis.spiffe_id import Workload
 
 COLUMNS = (
@@ -19,6 +19,9 @@ COLUMNS = (
     "expires_at",
     "ended_at",
 )
+
+# An ended session expires at once, so that one index finds everything that is over.
+_END = "UPDATE sessions SET ended_at = ?, expires_at = ? WHERE tsid = ? AND ended_at IS NULL"
 
 
 @dataclass(frozen=True)
@@ -158,16 +161,20 @@ class Sessions:
         or an ended session.
         """
         async with self._database.transaction() as transaction:
-            row = await transaction.fetch_one(
-                "SELECT r.*, s.ended_at, s.expires_at AS session_expires_at"
-                " FROM refresh_tokens r JOIN sessions s ON s.tsid = r.tsid WHERE r.token_hash = ?",
+            # All that happens to a session's tokens happens one after the other.
+            session = await transaction.fetch_locked(
+                "SELECT ended_at, expires_at FROM sessions"
+                " WHERE tsid = (SELECT tsid FROM refresh_tokens WHERE token_hash = ?)",
                 presented,
             )
-            if row is None or row["ended_at"] is not None:
+            row = await transaction.fetch_one(
+                "SELECT * FROM refresh_tokens WHERE token_hash = ?", presented
+            )
+            if session is None or row is None or session["ended_at"] is not None:
                 return None
             if row["used_at"] is not None:
                 return await self._again(transaction, row, now, grace)
-            if now >= row["expires_at"] or now >= row["session_expires_at"]:
+            if now >= row["expires_at"] or now >= session["expires_at"]:
                 return None
             await self._succeed(transaction, row, successor, now)
             return Rotated()
@@ -177,17 +184,21 @@ class Sessions:
     ) -> None:
         tsid, presented = row["tsid"], row["token_hash"]
         await _add_refresh_token(transaction, tsid, successor)
+        sealed = self._keyring.seal(successor.token.encode(), *successor_place(tsid, presented))
         await transaction.execute(
-            "UPDATE refresh_tokens SET used_at = ?, successor_hash = ?, sealed_successor = ?"
-            " WHERE token_hash = ?",
+            "UPDATE refresh_tokens SET used_at = ?, successor_hash = ?, sealed_successor = ?,"
+            " sealed_under = ? WHERE token_hash = ?",
             now,
             successor.token_hash,
-            self._keyring.seal(successor.token.encode(), *_successor_place(tsid, presented)),
+            sealed,
+            key_id_of(sealed),
             presented,
         )
         # The successor was used, so no grace is left in which its text may be needed.
         await transaction.execute(
-            "UPDATE refresh_tokens SET sealed_successor = NULL WHERE successor_hash = ?", presented
+            "UPDATE refresh_tokens SET sealed_successor = NULL, sealed_under = NULL"
+            " WHERE successor_hash = ?",
+            presented,
         )
         await transaction.execute(
             "UPDATE sessions SET expires_at = ? WHERE tsid = ?", successor.expires_at, tsid
@@ -202,18 +213,14 @@ class Sessions:
         )
         sealed = row["sealed_successor"]
         if unused_successor and sealed is not None and now - row["used_at"] <= grace:
-            place = _successor_place(row["tsid"], row["token_hash"])
+            place = successor_place(row["tsid"], row["token_hash"])
             return Repeated(self._keyring.open(sealed, *place).decode())
-        await transaction.execute(
-            "UPDATE sessions SET ended_at = ? WHERE tsid = ?", now, row["tsid"]
-        )
+        await transaction.execute(_END, now, now, row["tsid"])
         return Reused()
 
     async def end(self, tsid: str, now: int) -> None:
         """End a session; ending an ended one changes nothing."""
-        await self._database.write(
-            "UPDATE sessions SET ended_at = ? WHERE tsid = ? AND ended_at IS NULL", now, tsid
-        )
+        await self._database.write(_END, now, now, tsid)
 
     async def live(self, now: float) -> int:
         row = await self._database.fetch_one(
@@ -238,5 +245,6 @@ def session_of(row: Row, prefix: str = "") -> Session:
     return Session(**found, owner=owner)
 
 
-def _successor_place(tsid: str, presented: bytes) -> tuple[str, ...]:
+def successor_place(tsid: str, presented: bytes) -> tuple[str, ...]:
+    """Where a sealed successor belongs: to its session and its predecessor."""
     return ("refresh_tokens", "sealed_successor", tsid, presented.hex())

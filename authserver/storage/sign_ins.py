@@ -46,7 +46,8 @@ async def _known_or_new(transaction: Transactional, identity: Grant, session: Se
         identity.upstream_subject,
         session.created_at,
     )
-    row = await transaction.fetch_one(
+    # Locked, so that neither another sign-in of this user nor a purge comes in between.
+    row = await transaction.fetch_locked(
         "SELECT user_id FROM users WHERE upstream_issuer = ? AND subject = ?",
         identity.upstream_issuer,
         identity.upstream_subject,

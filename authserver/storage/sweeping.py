@@ -1,4 +1,4 @@
-"""Removal of what expired, in small batches so that no flow waits long for the write lock."""
+"""Removal of what expired, in small batches so that no flow waits long for a lock."""
 
 from collections.abc import Iterable
 from typing import Final
@@ -6,7 +6,7 @@ from typing import Final
 from authserver.storage.database import Database
 from chassis.spiffe_id import Workload
 
-_BATCH: Final = 200
+BATCH: Final = 200
 
 # A redeemed code is kept as long as its session, so that a replay is recognised (RFC 9700 4.13);
 # it goes with the session. Only codes nobody redeemed expire on their own.
@@ -23,21 +23,22 @@ class Sweeper:
         self._database = database
 
     async def expired(self, now: int) -> int:
-        """Delete up to a batch of expired rows from each table; how many rows went."""
+        """Delete up to a batch of expired rows from each table; the largest number that went."""
         removed = 0
         for table, key, condition in _EXPIRED:
-            removed += await self._database.write(
+            gone = await self._database.write(
                 f"DELETE FROM {table} WHERE {key} IN"
-                f" (SELECT {key} FROM {table} WHERE {condition} LIMIT {_BATCH})",
+                f" (SELECT {key} FROM {table} WHERE {condition} LIMIT {BATCH})",
                 now,
             )
+            removed = max(removed, gone)
         return removed
 
     async def over_sessions(self, now: int) -> dict[str, tuple[str, Workload]]:
         """A batch of ended or expired sessions by `tsid`; whose connections to look at."""
         rows = await self._database.fetch_all(
             "SELECT tsid, user_id, owner_namespace, owner_name FROM sessions"
-            f" WHERE expires_at <= ? OR ended_at IS NOT NULL LIMIT {_BATCH}",
+            f" WHERE expires_at <= ? ORDER BY expires_at LIMIT {BATCH}",
             now,
         )
         return {
@@ -45,8 +46,10 @@ class Sweeper:
             for row in rows
         }
 
-    async def drop_sessions(self, tsids: Iterable[str]) -> None:
-        """Delete sessions that `over_sessions` named, with their codes and refresh tokens."""
+    async def drop_sessions(self, tsids: Iterable[str], now: int) -> None:
+        """Delete sessions, if they are still over, with their codes and refresh tokens."""
         async with self._database.transaction() as transaction:
             for tsid in tsids:
-                await transaction.execute("DELETE FROM sessions WHERE tsid = ?", tsid)
+                await transaction.execute(
+                    "DELETE FROM sessions WHERE tsid = ? AND expires_at <= ?", tsid, now
+                )

@@ -4,7 +4,7 @@ from pydantic import TypeAdapter
 
 from authserver.storage.database import Database
 from authserver.storage.records import Stage, Transaction
-from authserver.storage.sealing import Keyring
+from authserver.storage.sealing import Keyring, key_id_of
 
 _CODEC = TypeAdapter(Transaction)
 
@@ -23,15 +23,16 @@ class Transactions:
         expires_at: int,
     ) -> None:
         """Store a transaction under the hash of a fresh handle."""
+        sealed = self._keyring.seal(_CODEC.dump_json(transaction), *place(handle_hash, stage))
         await self._database.write(
-            "INSERT INTO transactions"
-            " (handle_hash, stage, browser_hash, upstream, sealed_transaction, expires_at)"
-            " VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT INTO transactions (handle_hash, stage, browser_hash, upstream,"
+            " sealed_transaction, sealed_under, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
             handle_hash,
             stage,
             browser_hash,
             transaction.upstream,
-            self._keyring.seal(_CODEC.dump_json(transaction), *_place(handle_hash, stage)),
+            sealed,
+            key_id_of(sealed),
             expires_at,
         )
 
@@ -54,9 +55,10 @@ class Transactions:
         )
         if row is None:
             return None
-        opened = self._keyring.open(row["sealed_transaction"], *_place(handle_hash, stage))
+        opened = self._keyring.open(row["sealed_transaction"], *place(handle_hash, stage))
         return _CODEC.validate_json(opened)
 
 
-def _place(handle_hash: bytes, stage: Stage) -> tuple[str, ...]:
+def place(handle_hash: bytes, stage: str) -> tuple[str, ...]:
+    """Where a sealed transaction belongs: to its handle and to what it waits for."""
     return ("transactions", "sealed_transaction", handle_hash.hex(), stage)

@@ -19,12 +19,14 @@ def read_tokens(
     """The tokens of a token endpoint's answer; `presented` is kept where no new one comes.
 
     Raises GrantDead; Unavailable where the upstream refused without acting; OutcomeUnknown for a
-    success that cannot be used.
+    success that cannot be used, and where nobody says whether the upstream acted.
     """
     error = body.get("error")
     if status != 200 or error is not None:  # GitHub says 200 to errors too
         if isinstance(error, str) and error in _DEAD:
             raise GrantDead("upstream_ended_the_grant")
+        if status == 504:  # a proxy waited for the upstream in vain: it may have acted
+            raise OutcomeUnknown("upstream_timed_out")
         raise Unavailable("upstream_refused" if status < 500 else "upstream_failed")
     access_token = _token(body.get("access_token"))
     if access_token is None or not _is_bearer(body.get("token_type")):

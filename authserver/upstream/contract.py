@@ -39,6 +39,11 @@ class Upstream(Protocol):
         """Whether a refresh token may be dead once it was presented."""
         ...
 
+    @property
+    def reuse_grace_seconds(self) -> int:
+        """For how long a rotating upstream promises to take a presented refresh token again."""
+        ...
+
     async def login_url(
         self, *, redirect_uri: str, state: str, nonce: str, code_challenge: str
     ) -> str:

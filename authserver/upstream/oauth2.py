@@ -21,6 +21,7 @@ class OAuth2:
     def __init__(self, settings: OAuth2Upstream, http: UpstreamHttp, clock: Clock) -> None:
         self.name, self.scopes = settings.name, settings.scopes
         self.rotates_refresh_tokens = settings.rotates_refresh_tokens
+        self.reuse_grace_seconds = settings.refresh_token_reuse_grace
         self._settings = settings
         self._client = UpstreamClient(settings.client_id, settings.client_secret(), http)
         self._http, self._clock = http, clock

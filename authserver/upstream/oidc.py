@@ -28,6 +28,7 @@ class Oidc:
     def __init__(self, settings: OidcUpstream, http: UpstreamHttp, clock: Clock) -> None:
         self.name, self.scopes = settings.name, settings.scopes
         self.rotates_refresh_tokens = settings.rotates_refresh_tokens
+        self.reuse_grace_seconds = settings.refresh_token_reuse_grace
         self._issuer, self._client_id = settings.issuer, settings.client_id
         self._client = UpstreamClient(settings.client_id, settings.client_secret(), http)
         self._discovery = Discovery(settings.issuer, http, clock)

@@ -238,7 +238,7 @@ async def deployed(
         configuration = configuration_of(folder, issuer, upstream.issuer) | changes
         (folder / "authserver.yaml").write_text(yaml.safe_dump(configuration))
         settings = load(folder / "authserver.yaml")
-        database = await open_database(settings.storage.url)
+        database = await open_database(settings.storage.url, settings.storage.password)
         stack.push_async_callback(database.close)
         http = await stack.enter_async_context(UpstreamHttp())
         server = Authserver(settings, database, http, clock)

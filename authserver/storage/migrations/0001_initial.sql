@@ -1,5 +1,6 @@
 -- SQL in the subset that SQLite and PostgreSQL share. Times are seconds since the Unix epoch.
 -- Columns named *_hash hold SHA-256 of a random secret; columns named sealed_* are ciphertext.
+-- sealed_under names the encryption key of the row's ciphertext, to find what must be rewrapped.
 
 CREATE TABLE clients (
     client_id    TEXT PRIMARY KEY,
@@ -24,8 +25,10 @@ CREATE TABLE transactions (
     browser_hash        BYTEA NOT NULL,
     upstream            TEXT NOT NULL,
     sealed_transaction  BYTEA NOT NULL,
+    sealed_under        TEXT NOT NULL,
     expires_at          BIGINT NOT NULL
 );
+CREATE INDEX transactions_by_key ON transactions (sealed_under);
 CREATE INDEX transactions_by_expiry ON transactions (expires_at);
 
 CREATE TABLE sessions (
@@ -62,8 +65,11 @@ CREATE TABLE refresh_tokens (
     used_at           BIGINT,
     successor_hash    BYTEA,
     sealed_successor  BYTEA,        -- kept for the grace in which its predecessor gets it again
+    sealed_under      TEXT,
     expires_at        BIGINT NOT NULL
 );
+CREATE INDEX refresh_tokens_by_key ON refresh_tokens (sealed_under);
+CREATE INDEX refresh_tokens_by_successor ON refresh_tokens (successor_hash);
 CREATE INDEX refresh_tokens_by_session ON refresh_tokens (tsid);
 CREATE INDEX refresh_tokens_by_expiry ON refresh_tokens (expires_at);
 
@@ -76,8 +82,24 @@ CREATE TABLE connections (
     upstream_issuer     TEXT NOT NULL,
     upstream_subject    TEXT NOT NULL,
     sealed_tokens       BYTEA NOT NULL,
+    sealed_under        TEXT NOT NULL,
     dead                BIGINT NOT NULL DEFAULT 0,
-    refresh_claim       TEXT,
+    refresh_claim       TEXT,            -- who may present this generation's refresh token
     refresh_claimed_at  BIGINT,
+    first_claimed_at    BIGINT,          -- from when on it may have been presented
     PRIMARY KEY (user_id, owner_namespace, owner_name, upstream)
+);
+CREATE INDEX connections_by_key ON connections (sealed_under);
+
+-- What one replica does for all: whoever holds the lease.
+CREATE TABLE leases (
+    name        TEXT PRIMARY KEY,
+    holder      TEXT NOT NULL,
+    expires_at  BIGINT NOT NULL
+);
+
+-- Recognises a key under whose id another one was put.
+CREATE TABLE key_checks (
+    key_id       TEXT PRIMARY KEY,
+    fingerprint  BYTEA NOT NULL
 );

@@ -1,0 +1,218 @@
+"""Presenting a refresh token upstream under a claim, and what becomes of the claim.
+
+- stored: the answer came and is the next generation; the claim is gone with the old one.
+- given back: the upstream certainly did not act; anybody may try again.
+- left behind: nobody knows whether the upstream acted. An upstream that does not rotate may be
+  asked again, one that promises a grace for reuse within it; with any other, the connection
+  needs a new sign-in.
+A process that dies leaves its claim behind without a word, so a claim counts as left behind
+after a time that no flight takes.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+from authserver.backoff import Backoff
+from authserver.handles import NewHandle
+from authserver.legs import Upstreams
+from authserver.metrics import Metrics
+from authserver.storage.connections import Connections, LeftBehind
+from authserver.storage.database import StorageDown
+from authserver.storage.records import Connection, UpstreamTokens
+from authserver.upstream.contract import (
+    GrantDead,
+    OutcomeUnknown,
+    Unavailable,
+    Upstream,
+)
+from chassis.clock import Clock
+from chassis.logs import Log
+
+_log = Log("presenting")
+
+_T = TypeVar("_T")
+
+FLIGHT_SECONDS: Final = 15
+# Longer than any flight whose process and database are alive: nobody is behind a claim this old.
+LEASE_SECONDS: Final = 60
+# Where asking again is harmless, a flight's own time is enough to wait.
+_HARMLESS_LEASE_SECONDS: Final = FLIGHT_SECONDS + 5
+# A grace is counted by the upstream's clock, and our request takes its time to get there.
+_GRACE_MARGIN_SECONDS: Final = 5
+# After an outage of the database, whoever holds a claim gets the time to store what it brought.
+_WATCH_SECONDS: Final = 2.0
+_POLL_SECONDS: Final = 0.1
+_STORE_PAUSES: Final = (0.05, 0.1, 0.2, 0.4)
+_LONGEST_STORE_PAUSE: Final = 0.8
+_HURRIED_STORES: Final = 15
+
+
+class Presenting:
+    def __init__(
+        self,
+        connections: Connections,
+        upstreams: Upstreams,
+        metrics: Metrics,
+        clock: Clock,
+        new_handle: NewHandle,
+    ) -> None:
+        self._connections, self._upstreams, self._metrics = connections, upstreams, metrics
+        self._clock, self._new_handle = clock, new_handle
+        self._breaker = Backoff(patience=5, first=1, longest=30)
+        self._each = Backoff(patience=2, first=1, longest=60)
+        self._unused: set[str] = set()
+        self._hurried = False
+
+    def hurry(self) -> None:
+        """The process is about to end: a database that is down is waited for no longer."""
+        self._hurried = True
+
+    async def next_generation(self, found: Connection) -> Connection:
+        """Refresh `found`, or adopt what another process made of it.
+
+        Raises GrantDead, Unavailable or StorageDown.
+        """
+        upstream = self._upstreams.get(found.key.upstream)
+        if upstream is None:
+            raise Unavailable("upstream_not_configured")
+        self._check_breaker(upstream, found)
+        watched: tuple[str | None, float] = (None, 0.0)
+        while True:
+            claim = await self._claimed(upstream, found)
+            if claim is not None:
+                return await self._present(upstream, found, claim)
+            latest = await self._latest(found)
+            if latest.generation != found.generation:
+                return latest
+            if latest.dead:
+                raise GrantDead("connection_needs_sign_in")
+            if latest.refresh_claim != watched[0]:
+                watched = (latest.refresh_claim, asyncio.get_running_loop().time())
+            if latest.refresh_claim in self._unused:
+                await self._give_back(found, latest.refresh_claim)
+            elif latest.refresh_claim is not None and self._left_behind(latest, watched[1]):
+                await self._bury(found, latest.refresh_claim, "claim_left_behind")
+            await asyncio.sleep(_POLL_SECONDS)
+
+    def _check_breaker(self, upstream: Upstream, found: Connection) -> None:
+        now = self._clock()
+        if not self._each.may_try((found.key, found.generation), now):
+            raise Unavailable("connection_backing_off")
+        if not self._breaker.may_try(upstream.name, now):
+            raise Unavailable("upstream_backing_off")
+
+    async def _claimed(self, upstream: Upstream, found: Connection) -> str | None:
+        """The claim we took; None where somebody else holds one."""
+        now, claim = int(self._clock()), self._new_handle()
+        try:
+            taken = await self._connections.claim(found, claim, now, _left_behind(upstream, now))
+        except StorageDown:
+            # It may have been recorded all the same, and then nobody would know of it.
+            self._unused.add(claim)
+            raise
+        return claim if taken else None
+
+    def _left_behind(self, latest: Connection, watched_since: float) -> bool:
+        claimed_at = latest.refresh_claimed_at
+        old = claimed_at is not None and claimed_at < self._clock() - LEASE_SECONDS
+        return old and asyncio.get_running_loop().time() - watched_since > _WATCH_SECONDS
+
+    async def _present(self, upstream: Upstream, found: Connection, claim: str) -> Connection:
+        assert found.tokens.refresh_token is not None
+        try:
+            tokens = await self._ask(upstream, found)
+        except GrantDead as failure:
+            self._count(upstream, found, "dead")
+            await self._bury(found, claim, str(failure))
+            raise Unavailable("claim_taken_over") from None
+        except Unavailable:
+            self._count(upstream, found, "unavailable")
+            await self._not_taken(found, claim)
+            raise
+        except (OutcomeUnknown, TimeoutError):
+            self._count(upstream, found, "unknown")
+            await self._unknown(upstream, found, claim)
+            raise Unavailable("refresh_outcome_unknown") from None
+        self._count(upstream, found, "refreshed")
+        stored = await self._durably(lambda: self._connections.swap(found, claim, tokens))
+        if stored is not None:
+            return stored
+        # A sign-in or a revocation came first, and what it left is what counts.
+        return await self._durably(lambda: self._latest(found))
+
+    async def _ask(self, upstream: Upstream, found: Connection) -> UpstreamTokens:
+        assert found.tokens.refresh_token is not None
+        with self._metrics.refresh_seconds.labels(upstream.name).time():
+            async with asyncio.timeout(FLIGHT_SECONDS):
+                return await upstream.refresh(
+                    found.tokens.refresh_token, subject=found.upstream_subject
+                )
+
+    async def _not_taken(self, found: Connection, claim: str) -> None:
+        """This attempt changed nothing; an earlier one of a dead process still may have."""
+        latest = await self._durably(lambda: self._connections.get(found.key))
+        if latest is None or latest.refresh_claim != claim:
+            return
+        if latest.first_claimed_at == latest.refresh_claimed_at:
+            await self._give_back(found, claim)
+        else:
+            await self._durably(lambda: self._connections.leave(found, claim))
+
+    async def _unknown(self, upstream: Upstream, found: Connection, claim: str) -> None:
+        if upstream.rotates_refresh_tokens and not upstream.reuse_grace_seconds:
+            await self._bury(found, claim, "refresh_outcome_unknown")
+        await self._durably(lambda: self._connections.leave(found, claim))
+
+    async def _give_back(self, found: Connection, claim: str) -> None:
+        self._unused.add(claim)
+        await self._durably(lambda: self._connections.unclaim(found, claim))
+        self._unused.discard(claim)
+
+    async def _latest(self, found: Connection) -> Connection:
+        latest = await self._connections.get(found.key)
+        if latest is None:
+            raise GrantDead("connection_gone")
+        return latest
+
+    async def _bury(self, found: Connection, claim: str, reason: str) -> None:
+        """Give the refresh token up for good and raise GrantDead, if nobody came before us."""
+        if await self._durably(lambda: self._connections.bury(found, claim)):
+            _log.warning("connection_dead", upstream=found.key.upstream, reason=reason)
+            raise GrantDead(reason)
+
+    def _count(self, upstream: Upstream, found: Connection, result: str) -> None:
+        self._metrics.refreshes.labels(upstream.name, result).inc()
+        now, key = self._clock(), (found.key, found.generation)
+        if result in ("unavailable", "unknown"):
+            self._breaker.failed(upstream.name, now)
+            self._each.failed(key, now)
+        else:
+            self._breaker.succeeded(upstream.name)
+            self._each.succeeded(key)
+
+    async def _durably(self, write: Callable[[], Awaitable[_T]]) -> _T:
+        """Write what an upstream call came to, again and again while storage is down.
+
+        What is not recorded here costs a connection, so it ends with the process only.
+        """
+        pauses, hurried = iter(_STORE_PAUSES), 0
+        while True:
+            try:
+                return await write()
+            except StorageDown:
+                hurried += self._hurried
+                if hurried > _HURRIED_STORES:
+                    raise
+            await asyncio.sleep(next(pauses, _LONGEST_STORE_PAUSE))
+
+
+def _left_behind(upstream: Upstream, now: int) -> LeftBehind:
+    if not upstream.rotates_refresh_tokens:
+        return LeftBehind(claimed_before=now - _HARMLESS_LEASE_SECONDS)
+    if upstream.reuse_grace_seconds:
+        return LeftBehind(
+            claimed_before=now - _HARMLESS_LEASE_SECONDS,
+            first_claimed_after=now - upstream.reuse_grace_seconds + _GRACE_MARGIN_SECONDS,
+        )
+    return LeftBehind()

@@ -1,0 +1,178 @@
+"""Which encryption key seals what: the check before a start, the rewrap, the end of a lost key.
+
+A rewrap works beside running authservers: a value is replaced only while it is still the one
+that was read. It needs no memory of its own, for what it has done no longer names the old key.
+"""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from authserver.storage import connections, sessions, transactions
+from authserver.storage.database import Database, Row, StorageUnusable
+from authserver.storage.sealing import Keyring, SealBroken, key_id_of
+
+_BATCH: Final = 100
+_MOST_UNREADABLE: Final = 1000
+
+
+@dataclass(frozen=True)
+class _Sealed:
+    """A sealed column, its row's key, and where a value of it belongs."""
+
+    table: str
+    column: str
+    key: tuple[str, ...]
+    place: Callable[[Row], Sequence[str | int]]
+    forget: str
+
+
+_SEALED: Final = (
+    _Sealed(
+        "connections",
+        "sealed_tokens",
+        ("user_id", "owner_namespace", "owner_name", "upstream", "generation"),
+        lambda row: connections.place(
+            row["user_id"],
+            row["owner_namespace"],
+            row["owner_name"],
+            row["upstream"],
+            row["generation"],
+        ),
+        "DELETE FROM connections",
+    ),
+    _Sealed(
+        "refresh_tokens",
+        "sealed_successor",
+        ("token_hash", "tsid"),
+        lambda row: sessions.successor_place(row["tsid"], row["token_hash"]),
+        "UPDATE refresh_tokens SET sealed_successor = NULL, sealed_under = NULL",
+    ),
+    _Sealed(
+        "transactions",
+        "sealed_transaction",
+        ("handle_hash", "stage"),
+        lambda row: transactions.place(row["handle_hash"], row["stage"]),
+        "DELETE FROM transactions",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a rewrap has done so far."""
+
+    rewrapped: int = 0
+    unreadable: int = 0
+
+
+class KeyUse:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def check(self, keyring: Keyring) -> None:
+        """Raises StorageUnusable where a key is missing that something is still sealed under,
+        or where another key has taken its id.
+        """
+        for key_id, fingerprint in keyring.fingerprints.items():
+            await self._database.write(
+                "INSERT INTO key_checks (key_id, fingerprint) VALUES (?, ?)"
+                " ON CONFLICT (key_id) DO NOTHING",
+                key_id,
+                fingerprint,
+            )
+        for row in await self._database.fetch_all("SELECT key_id, fingerprint FROM key_checks"):
+            ours = keyring.fingerprints.get(row["key_id"])
+            if ours is not None and ours != row["fingerprint"]:
+                raise StorageUnusable(
+                    f"encryptionKeys: {row['key_id']} is not the key that this database knows"
+                    " under that id; put the right file back, or give the new key a new id"
+                )
+        for missing in sorted(await self.key_ids() - set(keyring.fingerprints)):
+            raise StorageUnusable(
+                f"encryptionKeys: {missing} is missing, and {await self._count(missing)} row(s)"
+                " are still sealed under it; put it back behind the first one and run `rewrap`,"
+                " or give them up with `forget-key` if it is lost"
+            )
+
+    async def key_ids(self) -> set[str]:
+        """The ids of all keys that anything is sealed under, from the indexes alone."""
+        return {key_id for sealed in _SEALED for key_id in await self._ids_in(sealed)}
+
+    async def rewrap(self, keyring: Keyring) -> AsyncIterator[Progress]:
+        """Seal anew what is not under the first key; yields after every batch.
+
+        What does not open stays as it is, and is counted.
+        """
+        progress = Progress()
+        for sealed in _SEALED:
+            for key_id in await self._ids_in(sealed):
+                if key_id != keyring.sealing_id:
+                    async for rewrapped, unreadable in self._rewrap(keyring, sealed, key_id):
+                        progress = Progress(
+                            progress.rewrapped + rewrapped, progress.unreadable + unreadable
+                        )
+                        yield progress
+
+    async def forget(self, key_id: str) -> int:
+        """Delete what is sealed under a lost key: nobody can read it. The number of rows."""
+        gone = 0
+        for sealed in _SEALED:
+            gone += await self._database.write(f"{sealed.forget} WHERE sealed_under = ?", key_id)
+        return gone
+
+    async def _rewrap(
+        self, keyring: Keyring, sealed: _Sealed, key_id: str
+    ) -> AsyncIterator[tuple[int, int]]:
+        broken: set[tuple[object, ...]] = set()
+        columns = ", ".join((*sealed.key, sealed.column))
+        while len(broken) < _MOST_UNREADABLE:
+            rows = await self._database.fetch_all(
+                f"SELECT {columns} FROM {sealed.table} WHERE sealed_under = ?"
+                f" LIMIT {_BATCH + len(broken)}",
+                key_id,
+            )
+            fresh = [row for row in rows if tuple(row[name] for name in sealed.key) not in broken]
+            if not fresh:
+                return
+            rewrapped, before = 0, len(broken)
+            for row in fresh:
+                try:
+                    rewrapped += await self._replace(keyring, sealed, row)
+                except SealBroken:
+                    broken.add(tuple(row[name] for name in sealed.key))
+            yield rewrapped, len(broken) - before
+
+    async def _replace(self, keyring: Keyring, sealed: _Sealed, row: Row) -> int:
+        place, old = sealed.place(row), row[sealed.column]
+        new = keyring.seal(keyring.open(old, *place), *place)
+        at = " AND ".join(f"{name} = ?" for name in sealed.key)
+        return await self._database.write(
+            f"UPDATE {sealed.table} SET {sealed.column} = ?, sealed_under = ?"
+            f" WHERE {at} AND {sealed.column} = ?",
+            new,
+            key_id_of(new),
+            *(row[name] for name in sealed.key),
+            old,
+        )
+
+    async def _ids_in(self, sealed: _Sealed) -> list[str]:
+        """From one distinct value to the next, so that it stays quick in a table of millions."""
+        found: list[str] = []
+        while True:
+            row = await self._database.fetch_one(
+                f"SELECT MIN(sealed_under) AS next FROM {sealed.table} WHERE sealed_under > ?",
+                found[-1] if found else "",
+            )
+            if row is None or row["next"] is None:
+                return found
+            found.append(row["next"])
+
+    async def _count(self, key_id: str) -> int:
+        total = 0
+        for sealed in _SEALED:
+            row = await self._database.fetch_one(
+                f"SELECT COUNT(*) AS n FROM {sealed.table} WHERE sealed_under = ?", key_id
+            )
+            total += int(row["n"]) if row else 0
+        return total

@@ -1,0 +1,198 @@
+"""PostgreSQL, for more than one replica: a pool of connections, asked without detours.
+
+A connection that breaks is StorageDown for whoever used it; the next statement makes a new one,
+so an outage of the server ends here without a restart. Nothing is read from the environment.
+"""
+
+import asyncio
+import os
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from functools import lru_cache
+from itertools import count
+from typing import Any, Final
+
+import asyncpg
+
+from authserver.storage.database import Password, Row, StorageDown, StorageUnusable
+from authserver.storage.location import PostgresqlLocation
+from authserver.storage.schema import migrate
+
+_MOST_CONNECTIONS: Final = 10
+_CONNECT_SECONDS: Final = 5.0
+# The server gives a statement up first; the client's limit is for a server that says nothing.
+_STATEMENT_SECONDS: Final = 10
+_ANSWER_SECONDS: Final = 12.0
+_SESSION: Final = {
+    "application_name": "tokenward",
+    "statement_timeout": f"{_STATEMENT_SECONDS}s",
+    # A replica that froze inside a transaction must not hold its locks for long.
+    "idle_in_transaction_session_timeout": "20s",
+    "synchronous_commit": "on",  # claims and tokens must outlive a crash of the server
+    "default_transaction_isolation": "read committed",
+}
+# Any number will do, as long as every Tokenward process uses the same.
+_MIGRATION_LOCK: Final = 0x746F6B656E77
+_TABLES: Final = "SELECT tablename AS name FROM pg_tables WHERE schemaname = current_schema()"
+_FAILURES: Final = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    TimeoutError,
+)
+
+
+class _Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no types
+    """Given back to the pool as it is: our statements leave nothing behind in a session."""
+
+    def get_reset_query(self) -> str:
+        return ""
+
+
+class _Statements:
+    """Statements of one transaction on one connection."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    async def fetch_one(self, sql: str, *arguments: object) -> Row | None:
+        row: Row | None = await self._connection.fetchrow(_numbered(sql), *arguments)
+        return row
+
+    async def fetch_all(self, sql: str, *arguments: object) -> list[Row]:
+        return list(await self._connection.fetch(_numbered(sql), *arguments))
+
+    async def fetch_locked(self, sql: str, *arguments: object) -> Row | None:
+        # Weaker than FOR UPDATE by one thing: rows that refer to this one may still be added.
+        return await self.fetch_one(f"{sql} FOR NO KEY UPDATE", *arguments)
+
+    async def execute(self, sql: str, *arguments: object) -> int:
+        return _changed(await self._connection.execute(_numbered(sql), *arguments))
+
+
+class PostgresqlDatabase:
+    """Made by `connect`."""
+
+    def __init__(self, pool: Any) -> None:
+        self._pool = pool
+
+    async def fetch_one(self, sql: str, *arguments: object) -> Row | None:
+        async with self._connection() as connection:
+            return await _Statements(connection).fetch_one(sql, *arguments)
+
+    async def fetch_all(self, sql: str, *arguments: object) -> list[Row]:
+        async with self._connection() as connection:
+            return await _Statements(connection).fetch_all(sql, *arguments)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[_Statements]:
+        async with self._connection() as connection, connection.transaction():
+            yield _Statements(connection)
+
+    async def write(self, sql: str, *arguments: object) -> int:
+        async with self._connection() as connection:
+            return await _Statements(connection).execute(sql, *arguments)
+
+    async def write_returning(self, sql: str, *arguments: object) -> Row | None:
+        return await self.fetch_one(sql, *arguments)
+
+    async def close(self) -> None:
+        """Give statements under way a moment; what a dead server holds up is cut off."""
+        try:
+            async with asyncio.timeout(_CONNECT_SECONDS):
+                await self._pool.close()
+        except _FAILURES:
+            self._pool.terminate()
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Any]:
+        with _translated():
+            async with self._pool.acquire(timeout=_CONNECT_SECONDS) as connection:
+                yield connection
+
+
+async def connect(location: PostgresqlLocation, password: Password | None) -> PostgresqlDatabase:
+    """Open and migrate the database at `location`. Raises StorageUnusable in one clear line."""
+    try:
+        pool = await asyncpg.create_pool(
+            host=location.host,
+            port=location.port,
+            user=location.user,
+            database=location.database,
+            # Explicit, because asyncpg looks for what is missing in the environment and in ~.
+            password=password or "",
+            passfile=os.devnull,
+            ssl=_tls(location),
+            min_size=1,
+            max_size=_MOST_CONNECTIONS,
+            connection_class=_Connection,
+            timeout=_CONNECT_SECONDS,
+            command_timeout=_ANSWER_SECONDS,
+            server_settings=_SESSION,
+        )
+    except (*_FAILURES, ValueError) as error:
+        raise StorageUnusable(f"{location}: {_reason(error)}") from None
+    try:
+        await _migrate(pool)
+    except (StorageUnusable, *_FAILURES) as error:
+        pool.terminate()
+        raise StorageUnusable(f"{location}: {_reason(error)}") from None
+    return PostgresqlDatabase(pool)
+
+
+def _tls(location: PostgresqlLocation) -> ssl.SSLContext | bool:
+    if location.ca_file is None:
+        return False
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(location.ca_file)
+    context.check_hostname = location.check_name
+    return context
+
+
+async def _migrate(pool: Any) -> None:
+    """Under a lock of the whole database: replicas that start together migrate once."""
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute("SET LOCAL statement_timeout = 0")
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", _MIGRATION_LOCK, timeout=300)
+        await migrate(_Statements(connection), _TABLES)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Driver errors become StorageDown: no flow depends on an engine's exceptions."""
+    try:
+        yield
+    except _FAILURES as error:
+        raise StorageDown(type(error).__name__) from error
+
+
+@lru_cache(maxsize=512)
+def _numbered(sql: str) -> str:
+    """`?` as `$1`, `$2` …; none of our statements has a question mark in a literal."""
+    first, *rest = sql.split("?")
+    return first + "".join(f"${number}{part}" for number, part in zip(count(1), rest, strict=False))
+
+
+def _changed(status: str) -> int:
+    """The row count at the end of a command tag such as `UPDATE 3`."""
+    last = status.rpartition(" ")[2]
+    return int(last) if last.isdigit() else 0
+
+
+def _reason(error: Exception) -> str:
+    """In our own words where a server's text could repeat what was sent to it."""
+    match error:
+        case StorageUnusable():
+            return str(error)
+        case asyncpg.InvalidPasswordError() | asyncpg.InvalidAuthorizationSpecificationError():
+            return "the server refuses the user or the password"
+        case asyncpg.InvalidCatalogNameError():
+            return "the database does not exist"
+        case TimeoutError():
+            return "no answer"
+        case OSError():
+            return error.strerror or "not reached"
+        case _:
+            return type(error).__name__

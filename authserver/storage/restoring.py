@@ -1,0 +1,32 @@
+"""After a restore from a backup: what the backup still believes, and must not act on."""
+
+from dataclasses import dataclass
+
+from authserver.storage.database import Database
+
+
+@dataclass(frozen=True)
+class Disowned:
+    """How many sessions were ended and how many connections need a new sign-in."""
+
+    sessions: int
+    connections: int
+
+
+class Restoring:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def disown(self, now: int) -> Disowned:
+        """End every session and give up every stored refresh token, in one step.
+
+        Sessions that were revoked after the backup would otherwise live again, and upstream
+        refresh tokens that were used after it would be presented a second time.
+        """
+        async with self._database.transaction() as transaction:
+            await transaction.execute("DELETE FROM transactions")
+            ended = await transaction.execute(
+                "UPDATE sessions SET ended_at = ?, expires_at = ? WHERE ended_at IS NULL", now, now
+            )
+            dead = await transaction.execute("UPDATE connections SET dead = 1 WHERE dead = 0")
+        return Disowned(ended, dead)

@@ -1,0 +1,177 @@
+"""One SQLite file: a connection that writes and one that reads.
+
+Writing goes through one connection, in its own thread and under a lock, so a statement of one
+task never lands in another task's transaction. Commits are durable (WAL, synchronous=FULL): what
+a caller was told, a power cut cannot undo.
+
+Reading has its own connection and sees committed data only. Its statements look single rows up
+and run in the event loop itself: in WAL mode no writer makes them wait, they take microseconds,
+and each hop to a thread and back would cost a hundred times that.
+"""
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+import aiosqlite
+
+from authserver.storage.database import Row, StorageDown, StorageUnusable
+from authserver.storage.schema import migrate, version
+
+_BUSY_MILLISECONDS: Final = 5000
+_TABLES: Final = "SELECT name FROM sqlite_master WHERE type = 'table'"
+
+
+class _Statements:
+    """Statements of the one write transaction."""
+
+    def __init__(self, connection: aiosqlite.Connection) -> None:
+        self._connection = connection
+
+    async def fetch_one(self, sql: str, *arguments: object) -> Row | None:
+        async with self._connection.execute(sql, arguments) as cursor:
+            row: Row | None = await cursor.fetchone()
+            return row
+
+    async def fetch_all(self, sql: str, *arguments: object) -> list[Row]:
+        async with self._connection.execute(sql, arguments) as cursor:
+            return list(await cursor.fetchall())
+
+    async def fetch_locked(self, sql: str, *arguments: object) -> Row | None:
+        # BEGIN IMMEDIATE has locked the whole database against other writers already.
+        return await self.fetch_one(sql, *arguments)
+
+    async def execute(self, sql: str, *arguments: object) -> int:
+        async with self._connection.execute(sql, arguments) as cursor:
+            return int(cursor.rowcount)
+
+
+class SqliteDatabase:
+    """Made by `open_file`."""
+
+    def __init__(self, writer: aiosqlite.Connection, reader: sqlite3.Connection) -> None:
+        self._writer, self._reader = writer, reader
+        self._writing = asyncio.Lock()
+
+    async def fetch_one(self, sql: str, *arguments: object) -> Row | None:
+        with _translated():
+            row: Row | None = self._reader.execute(sql, arguments).fetchone()
+            return row
+
+    async def fetch_all(self, sql: str, *arguments: object) -> list[Row]:
+        with _translated():
+            return list(self._reader.execute(sql, arguments).fetchall())
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[_Statements]:
+        async with self._writing:
+            with _translated():
+                try:
+                    await self._writer.execute("BEGIN IMMEDIATE")
+                    yield _Statements(self._writer)
+                    await self._writer.execute("COMMIT")
+                except BaseException:
+                    await _roll_back(self._writer)
+                    raise
+
+    async def write(self, sql: str, *arguments: object) -> int:
+        async with self.transaction() as transaction:
+            return await transaction.execute(sql, *arguments)
+
+    async def write_returning(self, sql: str, *arguments: object) -> Row | None:
+        async with self.transaction() as transaction:
+            return await transaction.fetch_one(sql, *arguments)
+
+    async def close(self) -> None:
+        self._reader.close()
+        await self._writer.close()
+
+
+async def open_file(file: Path) -> SqliteDatabase:
+    """Open and migrate the database in `file`. Raises StorageUnusable in one clear line."""
+    try:
+        _make(file)
+        # The reader first: where a file cannot be opened, aiosqlite leaves a thread behind.
+        reader = _open_reader(file)
+        try:
+            return SqliteDatabase(await _open_writer(file), reader)
+        except BaseException:
+            reader.close()
+            raise
+    except StorageUnusable as unusable:
+        raise StorageUnusable(f"{file}: {unusable}") from None
+    except (sqlite3.Error, OSError) as error:
+        raise StorageUnusable(f"{file}: {_reason(error)}") from error
+
+
+def _make(file: Path) -> None:
+    """An empty file for this user alone, if there is none yet."""
+    if not file.parent.is_dir():
+        raise StorageUnusable("its folder does not exist")
+    if not file.exists():
+        os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Driver errors become StorageDown: no flow depends on an engine's exceptions."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise StorageDown(type(error).__name__) from error
+
+
+async def _roll_back(connection: aiosqlite.Connection) -> None:
+    """Undo what is not committed.
+
+    The statement of a cancelled waiter still runs, and this one after it: a BEGIN that had to
+    wait for its lock leaves no transaction open, and a COMMIT leaves none to roll back.
+    """
+    with suppress(sqlite3.OperationalError):
+        await connection.execute("ROLLBACK")
+
+
+async def _migrate(connection: aiosqlite.Connection) -> None:
+    await connection.execute("BEGIN IMMEDIATE")
+    try:
+        await migrate(_Statements(connection), _TABLES)
+        await connection.execute("COMMIT")
+    except BaseException:
+        await _roll_back(connection)
+        raise
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else str(error)) or type(error).__name__
+
+
+async def _open_writer(file: Path) -> aiosqlite.Connection:
+    writer = await aiosqlite.connect(file, isolation_level=None)
+    try:
+        writer.row_factory = sqlite3.Row
+        await writer.execute(f"PRAGMA busy_timeout = {_BUSY_MILLISECONDS}")
+        await version(_Statements(writer), _TABLES)  # before anything is written
+        for pragma in (
+            "journal_mode = WAL",
+            "synchronous = FULL",
+            "foreign_keys = ON",
+        ):
+            await writer.execute(f"PRAGMA {pragma}")
+        await _migrate(writer)
+    except BaseException:
+        await writer.close()
+        raise
+    return writer
+
+
+def _open_reader(file: Path) -> sqlite3.Connection:
+    reader = sqlite3.connect(file, isolation_level=None)
+    reader.row_factory = sqlite3.Row
+    # A reader waits for nobody in WAL mode; should it ever have to, the event loop would wait too.
+    for pragma in ("busy_timeout = 0", "query_only = ON"):
+        reader.execute(f"PRAGMA {pragma}")
+    return reader

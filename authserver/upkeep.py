@@ -1,0 +1,56 @@
+"""What an operator runs beside the authserver: rewrap, forget-key and restored.
+
+Each command opens the same storage with the same configuration, prints what it does for a person,
+and returns the exit code: 0 when all is done, 1 when something is left.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+from authserver.settings import Settings
+from authserver.storage.database import Database
+from authserver.storage.key_use import KeyUse, Progress
+from authserver.storage.restoring import Restoring
+from authserver.wiring import keyring_of
+from chassis.clock import Clock
+
+_REPORT_SECONDS: Final = 2.0
+
+Say = Callable[[str], None]
+
+
+async def rewrap(settings: Settings, database: Database, say: Say) -> int:
+    """Seal everything anew under the first key, while authservers go on working."""
+    keyring, keys = keyring_of(settings), KeyUse(database)
+    progress, said = Progress(), time.monotonic()
+    async for progress in keys.rewrap(keyring):
+        if time.monotonic() - said > _REPORT_SECONDS:
+            say(f"{progress.rewrapped} rewrapped so far")
+            said = time.monotonic()
+    say(f"{progress.rewrapped} value(s) rewrapped under {keyring.sealing_id}")
+    left = sorted(await keys.key_ids() - {keyring.sealing_id})
+    if left:
+        say(f"{progress.unreadable} could not be opened; still in use: {', '.join(left)}")
+        return 1
+    say(f"nothing refers to another key: all but {keyring.sealing_id} may be removed")
+    return 0
+
+
+async def forget_key(settings: Settings, database: Database, key_id: str, say: Say) -> int:
+    """Give up what is sealed under a lost key; its users sign in again."""
+    if key_id in keyring_of(settings).fingerprints:
+        say(f"{key_id} is in encryptionKeys, so it is not lost: nothing was deleted")
+        return 1
+    say(f"{await KeyUse(database).forget(key_id)} row(s) sealed under {key_id} deleted")
+    return 0
+
+
+async def restored(database: Database, clock: Clock, say: Say) -> int:
+    """After a restore: nothing of the backup acts as if time had stood still."""
+    disowned = await Restoring(database).disown(int(clock()))
+    say(
+        f"{disowned.sessions} session(s) ended, {disowned.connections} connection(s) wait for a"
+        " new sign-in; registered clients and users are kept"
+    )
+    return 0

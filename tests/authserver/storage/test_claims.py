@@ -1,0 +1,72 @@
+"""The claim on a refresh token: whoever lost it changes nothing any more."""
+
+import pytest
+
+from authserver.storage.connections import LeftBehind
+from authserver.storage.database import Database
+from tests.authserver.storage.places import NOW, Store, tokens
+
+
+@pytest.fixture
+def store(database: Database) -> Store:
+    return Store(database)
+
+
+async def test_the_swap_needs_the_claim(store: Store) -> None:
+    found = await store.connected()
+    assert await store.connections.swap(found, "nobody's", tokens()) is None
+    assert await store.connections.claim(found, "mine", NOW, LeftBehind())
+    assert await store.connections.swap(found, "other", tokens()) is None
+    stored = await store.connections.swap(found, "mine", tokens("rt-2"))
+    assert stored == await store.connections.get(found.key)
+    assert await store.connections.swap(found, "mine", tokens()) is None
+
+
+async def test_a_claim_given_back_can_be_taken_again(store: Store) -> None:
+    found = await store.connected()
+    assert await store.connections.claim(found, "mine", NOW, LeftBehind())
+    await store.connections.unclaim(found, "other")
+    assert not await store.connections.claim(found, "next", NOW, LeftBehind())
+    await store.connections.unclaim(found, "mine")
+    assert await store.connections.claim(found, "next", NOW, LeftBehind())
+
+
+async def test_a_claim_is_never_taken_over_without_leave(store: Store) -> None:
+    found = await store.connected()
+    assert await store.connections.claim(found, "dead", NOW, LeftBehind())
+    assert not await store.connections.claim(found, "next", NOW + 10**6, LeftBehind())
+    await store.connections.leave(found, "dead")
+    assert not await store.connections.claim(found, "next", NOW + 10**6, LeftBehind())
+
+
+async def test_a_grace_counts_from_the_first_claim_however_often_it_was_taken_over(
+    store: Store,
+) -> None:
+    found = await store.connected()
+    left = LeftBehind(claimed_before=NOW + 100, first_claimed_after=NOW - 1)
+    assert await store.connections.claim(found, "first", NOW, LeftBehind())
+    assert await store.connections.claim(found, "second", NOW + 50, left)
+    late = LeftBehind(claimed_before=NOW + 200, first_claimed_after=NOW)
+    assert not await store.connections.claim(found, "third", NOW + 60, late)
+
+
+async def test_the_holder_of_a_buried_claim_brings_the_connection_back(store: Store) -> None:
+    """It was slow, not dead: what the upstream gave it are the only tokens there are."""
+    found = await store.connected()
+    assert await store.connections.claim(found, "slow", NOW, LeftBehind())
+    assert await store.connections.bury(found, "slow")
+    assert not await store.connections.claim(found, "next", NOW, LeftBehind())
+    stored = await store.connections.swap(found, "slow", tokens("rt-2"))
+    assert stored is not None
+    assert not stored.dead
+    assert stored == await store.connections.get(found.key)
+
+
+async def test_a_claim_is_buried_only_while_it_is_the_last_one(store: Store) -> None:
+    found = await store.connected()
+    assert await store.connections.claim(found, "first", NOW, LeftBehind())
+    assert await store.connections.claim(
+        found, "second", NOW + 50, LeftBehind(claimed_before=NOW + 1)
+    )
+    assert not await store.connections.bury(found, "first")
+    assert await store.connections.bury(found, "second")

@@ -214,7 +214,7 @@ async def test_a_restart_between_two_calls_is_not_noticed(r: Rig) -> None:
 
 
 async def test_a_stalled_authserver_costs_its_callers_the_deadline_and_nobody_else(
-    tmp_path: Path, authorities: Authorities
+    tmp_path: Path, authorities: Authorities, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with rig(tmp_path, authorities, deadlines=Deadlines(exchange=0.05)) as r:
         assert (await r.ask()).status == 200
@@ -222,6 +222,7 @@ async def test_a_stalled_authserver_costs_its_callers_the_deadline_and_nobody_el
         r.authserver.always(held_until(released))
         stalled = await r.ask({"upstream": "github"})
         assert (stalled.status, stalled.json["action"]) == (503, "retry")
+        assert fields(logged(caplog, "exchange_failed")[0])["reason"] == "timeout"
         assert (await r.ask()).status == 200
         assert len(r.authserver.received) == 2
         released.set()

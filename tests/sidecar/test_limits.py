@@ -1,6 +1,7 @@
 """Slow, huge and hostile local callers cost themselves their connection, and others nothing."""
 
 import asyncio
+import gzip
 import json
 import math
 from pathlib import Path
@@ -22,8 +23,12 @@ def head(r: Rig, more: str) -> bytes:
 
 
 @pytest.mark.parametrize("sent", [b"P", b"POST /v1/token HTTP/1.1\r\nHost: 127"])
-async def test_a_head_that_never_ends_is_cut_off(r: Rig, sent: bytes) -> None:
+@pytest.mark.parametrize("calls_before", [0, 1])
+async def test_a_head_that_never_ends_is_cut_off(r: Rig, calls_before: int, sent: bytes) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", r.port)
+    for _ in range(calls_before):
+        writer.write(head(r, "Content-Length: 2\r\n") + b"{}")
+        assert b'"scope": "repo"}' in await reader.readuntil(b"}")
     writer.write(sent)
     await r.until(lambda: any(map(head_due, connections(r))))
     r.clock.advance(10)
@@ -111,7 +116,7 @@ async def test_a_caller_that_hangs_up_or_babbles_in_mid_body_is_no_failure_of_ou
 
 
 async def test_a_compressed_body_is_not_unpacked(r: Rig) -> None:
-    reply = await r.ask(data=b"\x1f\x8b\x08\x00", headers={"Content-Encoding": "gzip"})
+    reply = await r.ask(data=gzip.compress(b"{}"), headers={"Content-Encoding": "gzip"})
     assert reply.status == 400
 
 
@@ -137,6 +142,17 @@ async def test_an_http_1_0_caller_is_answered_and_left(r: Rig) -> None:
     call = head(r, "Content-Length: 2\r\n").replace(b"HTTP/1.1", b"HTTP/1.0") + b"{}"
     for _ in range(2):
         assert (await r.send(call)).startswith(b"HTTP/1.0 200 OK\r\n")
+
+
+async def test_an_http_1_0_caller_may_keep_its_connection(r: Rig) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", r.port)
+    call = head(r, "Content-Length: 2\r\nConnection: keep-alive\r\n") + b"{}"
+    for _ in range(3):
+        writer.write(call.replace(b"HTTP/1.1", b"HTTP/1.0"))
+        answer = await reader.readuntil(b"}")
+        assert answer.startswith(b"HTTP/1.0 200 OK\r\n")
+        assert b"Connection: keep-alive\r\n" in answer
+    writer.close()
 
 
 async def test_connections_are_capped_and_the_cap_is_not_the_end(r: Rig) -> None:

@@ -211,6 +211,18 @@ async def test_a_port_in_use_is_one_clear_line(
     assert "in use" in failed["problem"]
 
 
+async def test_a_pod_on_its_nodes_network_does_not_start(
+    tmp_path: Path, authserver: FakeAuthserver
+) -> None:
+    code = (
+        "import sidecar.__main__ as it; it.on_node_network = lambda _: True; it.run.main(it.main)"
+    )
+    ended_with, lines = await ended(await start(environment(tmp_path, authserver.url), "-c", code))
+    assert ended_with == 1
+    [failed] = lines
+    assert (failed["event"], "node's network" in failed["problem"]) == ("start_failed", True)
+
+
 async def test_nothing_heavy_is_imported() -> None:
     code = "import sys, sidecar.__main__; print(*sorted({n.split('.')[0] for n in sys.modules}))"
     process = await start({}, "-c", code)

@@ -22,7 +22,7 @@ class Deadlines:
     body: float = 10.0
     exchange: float = 8.0
     wait: float = 9.0
-    give_up: float = 1.2
+    give_up: float = 1.0
 
 
 STANDARD: Final = Deadlines()

@@ -1,5 +1,6 @@
 """A whole journey whose secrets are all known: none of them is found where it does not belong."""
 
+import base64
 import io
 import logging
 from collections.abc import Iterator
@@ -145,6 +146,9 @@ async def use(
     ledger.keep("replayed", await world.token(**by_code, **proof))
     ledger.keep("over", await world.token(**by_token))
     gone = who | {"token": second["refresh_token"]}
+    pair = ledger.secret(base64.b64encode(f"{who['client_id']}:wrong".encode()).decode())
+    basic = {"Authorization": f"Basic {pair}"}
+    ledger.keep("wrong method", await world.call("POST", "/oauth/token", data={}, headers=basic))
     ledger.keep("revoked", await world.call("POST", "/oauth/revoke", data=gone))
 
 

@@ -37,9 +37,10 @@ _ROOT = Path(__file__).parents[2]
 
 @dataclass(frozen=True)
 class Load:
-    """What one client saw."""
+    """What one client saw, and what it cost the server."""
 
     per_second: float
+    cpu_us: float
     p50_ms: float
     p99_ms: float
 
@@ -101,9 +102,21 @@ async def _serve(which: str, folder: Path) -> None:
     await asyncio.Event().wait()
 
 
+@dataclass(frozen=True)
+class Server:
+    """A server in a process of its own."""
+
+    port: int
+    pid: int
+
+    def cpu_seconds(self) -> float:
+        """CPU time so far: the figure that other processes on the machine disturb least."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text("ascii").rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 @contextmanager
-def served(which: str, folder: Path) -> Iterator[int]:
-    """A server in a process of its own; yields its port."""
+def served(which: str, folder: Path) -> Iterator[Server]:
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.bench.webhook", "serve", which, str(folder)],
         stdout=subprocess.PIPE,
@@ -112,13 +125,13 @@ def served(which: str, folder: Path) -> Iterator[int]:
     )
     assert process.stdout is not None
     try:
-        yield int(process.stdout.readline())
+        yield Server(int(process.stdout.readline()), process.pid)
     finally:
         process.kill()
         process.communicate()
 
 
-def drive(port: int, body: bytes, connections: int, seconds: float) -> Load:
+def drive(server: Server, body: bytes, connections: int, seconds: float) -> Load:
     """Send on every connection, read every answer, again and again."""
     trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
@@ -128,10 +141,10 @@ def drive(port: int, body: bytes, connections: int, seconds: float) -> Load:
     )
     request, opened = head.encode() + body, []
     for _ in range(connections):
-        raw = socket.create_connection(("127.0.0.1", port))
+        raw = socket.create_connection(("127.0.0.1", server.port))
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         opened.append(trusting.wrap_socket(raw))
-    times, started = [], perf_counter()
+    times, cpu, started = [], server.cpu_seconds(), perf_counter()
     while perf_counter() - started < seconds:
         sent = []
         for connection in opened:
@@ -140,12 +153,13 @@ def drive(port: int, body: bytes, connections: int, seconds: float) -> Load:
         for connection, since in zip(opened, sent, strict=True):
             _read_answer(connection)
             times.append(perf_counter() - since)
-    elapsed = perf_counter() - started
+    elapsed, cpu = perf_counter() - started, server.cpu_seconds() - cpu
     for connection in opened:
         connection.close()
     times.sort()
     return Load(
         len(times) / elapsed,
+        cpu / len(times) * 1e6,
         times[len(times) // 2] * 1000,
         times[int(len(times) * 0.99)] * 1000,
     )
@@ -212,25 +226,27 @@ def main(seconds: float = SECONDS) -> list[str]:
         Authority().issue(folder)
         ready, resident = min(start(folder) for _ in range(3))
         lines.append(f"ready after {ready * 1000:.0f} ms, {resident:.0f} MB resident")
-        with served("bare", folder) as bare_port, served("webhook", folder) as port:
+        with served("bare", folder) as floor, served("webhook", folder) as server:
             per_second = {}
             for size, connections in ((8_000, 16), (20_000, 1), (20_000, 16), (64_000, 16)):
                 body = review(size)
                 # Rounds alternate and medians count: the machine is rarely ours alone.
                 bare, ours = _medians(
                     (
-                        drive(bare_port, body, connections, seconds),
-                        drive(port, body, connections, seconds),
+                        drive(floor, body, connections, seconds),
+                        drive(server, body, connections, seconds),
                     )
                     for _ in range(ROUNDS)
                 )
                 per_second[size, connections] = ours.per_second
+                ratio = ours.per_second / bare.per_second
                 lines.append(
                     f"{size // 1000:3d} kB x {connections:2d}: {ours.per_second:6.0f}/s "
                     f"(p50 {ours.p50_ms:.2f} ms, p99 {ours.p99_ms:.2f} ms), "
-                    f"bare {bare.per_second:6.0f}/s, ratio {ours.per_second / bare.per_second:.2f}"
+                    f"bare {bare.per_second:6.0f}/s, ratio {ratio:.2f}; "
+                    f"CPU {ours.cpu_us:.0f} us, bare {bare.cpu_us:.0f} us"
                 )
-            large = drive(port, review(1024 * 1024), 1, seconds)
+            large = drive(server, review(1024 * 1024), 1, seconds)
         lines.append(f"1 MiB x 1: p50 {large.p50_ms:.1f} ms, p99 {large.p99_ms:.1f} ms (under 25)")
         factor = per_second[8_000, 16] / per_second[64_000, 16]
         lines.append(f"8 kB over 64 kB at 16 connections: factor {factor:.1f} (at most 3)")

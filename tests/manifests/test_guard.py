@@ -135,6 +135,35 @@ def test_a_loosened_security_context_is_refused(
     ]
 
 
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"name": "PYTHONPATH", "value": "/stolen"},
+        {"name": "LD_PRELOAD", "value": "/stolen.so"},
+        {"name": "TOKENWARD_SCOPES", "valueFrom": {"secretKeyRef": {"name": "x", "key": "y"}}},
+        {"name": "TOKENWARD_CREDENTIAL_DIR", "value": "/stolen"},
+        {"name": "TOKENWARD_AUTHSERVER_CA_FILE", "value": "/stolen"},
+        {"name": "TOKENWARD_AUTHSERVER_URL", "value": "https://evil.example.com"},
+        {"name": "TOKENWARD_ISSUER", "value": "https://evil.example.com"},
+    ],
+)
+@pytest.mark.parametrize("instead", [False, True])
+def test_a_variable_added_or_put_in_anothers_place_is_refused(
+    guard: dict[str, Any],
+    second: dict[str, Any],
+    configuration: dict[str, Any],
+    entry: dict[str, Any],
+    instead: bool,
+) -> None:
+    found = injected(pod(), _under(configuration))
+    container = sidecar_of(found)
+    if instead:
+        container["env"] = [e for e in container["env"] if e["name"] != entry["name"]]
+    container["env"].append(entry)
+    request = Request(found, params=configuration)
+    assert request.refusals(guard) + request.refusals(second)
+
+
 @pytest.mark.parametrize("image", ["registry.example.com/s:1", f"x@sha256:{'a' * 64}:latest"])
 def test_an_image_without_a_digest_is_refused(
     guard: dict[str, Any], shipped: Settings, image: str

@@ -29,7 +29,7 @@ def _configured(folder: Path, valid: timedelta = timedelta(days=1), **changes: A
             "port": 0,
             "certFile": str(folder / "tls.crt"),
             "keyFile": str(folder / "tls.key"),
-            "lingerSeconds": 2,
+            "lingerSeconds": 4,
         },
         "ops": {"host": "127.0.0.1", "port": 0},
     }
@@ -123,7 +123,7 @@ async def test_no_admission_fails_while_it_is_told_to_stop(
         Each of the new connections it then makes is still served, as long as it is sent here.
         """
         told_to_go = 0
-        while told_to_go < 3:
+        while told_to_go < 2:
             async with client.post(url, json=review) as answer:
                 assert answer.status == 200
                 assert (await answer.json())["response"]["patchType"] == "JSONPatch"

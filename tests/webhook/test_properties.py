@@ -6,7 +6,8 @@ from typing import Any
 
 import kubernetes_validate
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from tests.webhook.pods import SIDECAR, injected, pod, recorded_pod, settings, sidecar_of, verdict
@@ -18,6 +19,9 @@ _SUPPORTED = [
     for version in kubernetes_validate.utils.all_versions()
     if tuple(map(int, version.split(".")[:2])) >= (1, 32)
 ]
+
+# How long one example takes says something of the machine's load only.
+_patient = hypothesis_settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 _json = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**40), 2**40) | st.text(max_size=12),
@@ -99,6 +103,7 @@ def _restore(changed: dict[str, Any], before: dict[str, Any], field: str) -> Non
         changed[field] = before[field]
 
 
+@_patient
 @given(_pods())
 def test_nothing_of_the_pod_is_lost_or_changed(made: dict[str, Any]) -> None:
     before = copy.deepcopy(made)
@@ -107,23 +112,27 @@ def test_nothing_of_the_pod_is_lost_or_changed(made: dict[str, Any]) -> None:
     assert _without_ours(found, before) == before
 
 
+@_patient
 @given(_pods())
 def test_every_operation_is_an_add(made: dict[str, Any]) -> None:
     assert {operation["op"] for operation in verdict(made).operations} == {"add"}
 
 
+@_patient
 @given(_pods())
 def test_a_second_application_is_empty(made: dict[str, Any]) -> None:
     told = verdict(injected(made))
     assert (told.reason, told.operations) == (Reason.ALREADY_INJECTED, ())
 
 
+@_patient
 @given(_pods())
 def test_there_is_exactly_one_sidecar(made: dict[str, Any]) -> None:
     found = injected(made)["spec"]["initContainers"]
     assert [container["name"] for container in found].count(SIDECAR) == 1
 
 
+@_patient
 @given(_json)
 def test_whatever_is_no_pod_is_said_to_be_none_and_breaks_nothing(anything: Any) -> None:
     for candidate in (anything, {"spec": anything}, {"metadata": anything, "spec": {}}):
@@ -131,6 +140,7 @@ def test_whatever_is_no_pod_is_said_to_be_none_and_breaks_nothing(anything: Any)
             verdict(shape.check(candidate), namespace_opted_in=True)
 
 
+@_patient
 @given(st.recursive(_json, lambda inner: st.fixed_dictionaries({"containers": st.lists(inner)})))
 def test_a_pod_of_the_wrong_shape_never_raises(spec: Any) -> None:
     made = pod()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from authserver.storage.connections import LeftBehind
 from authserver.storage.records import Connection, UpstreamTokens
 from authserver.storage.sealing import SealBroken
 from tests.authserver.storage.records import NEIGHBOUR, NOW, OWNER, Store, key, sql, stores
@@ -20,7 +21,7 @@ async def found(store: Store, user: str = "u1") -> Connection:
 
 
 async def claim(store: Store, at: Connection, name: str, stale_before: int = 0) -> bool:
-    return await store.connections.claim(at, name, NOW, stale_before=stale_before)
+    return await store.connections.claim(at, name, NOW, LeftBehind(claimed_before=stale_before))
 
 
 async def test_of_fifty_claims_at_two_instances_one_succeeds(tmp_path: Path) -> None:
@@ -39,7 +40,9 @@ async def test_a_claim_is_for_one_generation_that_is_alive(tmp_path: Path) -> No
         at = await found(store)
         assert not await claim(store, replace(at, generation=at.generation + 1), "c")
         assert not await claim(store, replace(at, generation=at.generation - 1), "c")
-        await store.connections.bury(at)
+        assert await claim(store, at, "d")
+        assert await store.connections.bury(at, "d")
+        await store.connections.unclaim(at, "d")
         assert not await claim(store, at, "c")
         assert (await found(store)).dead
 
@@ -91,7 +94,7 @@ async def test_a_late_burial_leaves_the_next_generation_alone(tmp_path: Path) ->
         at = await found(store)
         await claim(store, at, "c")
         await store.connections.swap(at, "c", NEXT)
-        await store.connections.bury(at)
+        await store.connections.bury(at, "c")
         assert not (await found(store)).dead
 
 
@@ -115,7 +118,8 @@ async def test_an_old_refresh_token_stays_in_use_only_where_it_surely_works(
         if state == "presented":
             await claim(store, at, "c")
         elif state == "dead":
-            await store.connections.bury(at)
+            await claim(store, at, "c")
+            await store.connections.bury(at, "c")
         elif state == "of another account":
             sql(tmp_path, "UPDATE connections SET upstream_subject = 'bob'")
         await store.sign_in("s2", refresh_token=None)

@@ -10,10 +10,10 @@ import pytest
 from authserver.storage.database import (
     StorageDown,
     StorageUnusable,
-    database_file,
-    migrations,
     open_database,
 )
+from authserver.storage.location import SqliteLocation, read_location
+from authserver.storage.schema import migrations
 from tests.authserver.storage.records import sql, stores
 
 
@@ -96,10 +96,10 @@ async def test_a_folder_that_is_missing_is_one_clear_line(tmp_path: Path) -> Non
 )  # fmt: skip
 def test_a_url_names_an_absolute_file_or_is_refused(text: str) -> None:
     if text == "sqlite:///":
-        assert database_file(text) == Path("/")
+        assert read_location(text) == SqliteLocation(Path("/"))
         return
     with pytest.raises(ValueError, match="sqlite:///absolute/path"):
-        database_file(text)
+        read_location(text)
 
 
 async def test_a_block_that_fails_is_rolled_back_and_the_next_one_works(tmp_path: Path) -> None:
@@ -176,4 +176,4 @@ async def test_commits_are_durable(tmp_path: Path) -> None:
         for pragma, value in (("synchronous", 2), ("foreign_keys", 1), ("journal_mode", "wal")):
             row = await transaction.fetch_one(f"PRAGMA {pragma}")
             assert row is not None
-            assert row[0] == value
+            assert row[pragma] == value

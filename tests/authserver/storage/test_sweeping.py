@@ -9,6 +9,7 @@ from authserver.handles import hash_of
 from authserver.housekeeping import Housekeeping
 from authserver.metrics import Metrics
 from authserver.storage.database import StorageDown
+from authserver.storage.leases import Leases
 from chassis.probes import new_registry
 from tests.authserver.storage.records import NOW, Store, sql, stores
 
@@ -19,7 +20,14 @@ def housekeeping(store: Store, now: int) -> Housekeeping:
 
     endings = Endings(store.sessions, store.connections, {}, clock)
     return Housekeeping(
-        store.sweeper, store.sessions, store.connections, endings, Metrics(new_registry()), clock
+        Leases(store.database),
+        store.sweeper,
+        store.sessions,
+        store.connections,
+        endings,
+        Metrics(new_registry()),
+        clock,
+        replica="one",
     )
 
 

@@ -126,11 +126,11 @@ class Exchange:
         )
         if rejected and not self._refreshing.under_way(found):
             self._rejections.take(f"{claims.tsid} {found.key.upstream}", self._clock())
-        if not rejected and self._refreshing.fresh(found, asked.min_ttl):
-            return self._released(found, claims, refreshed=False)
+        waits = rejected or not self._refreshing.fresh(found, asked.min_ttl)
         usable = await self._refreshing.usable(found, min_ttl=asked.min_ttl, rejected=rejected)
-        # Time has passed in which the session may have been ended.
-        await self._holding(claims, resource)
+        if waits:
+            # Time has passed in which the session may have been ended.
+            await self._holding(claims, resource)
         return self._released(usable, claims, refreshed=usable.generation != found.generation)
 
     def _released(

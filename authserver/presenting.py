@@ -36,8 +36,8 @@ _T = TypeVar("_T")
 FLIGHT_SECONDS: Final = 15
 # Longer than any flight whose process and database are alive: nobody is behind a claim this old.
 LEASE_SECONDS: Final = 60
-# Where asking again is harmless, a flight's own time is enough to wait.
-_HARMLESS_LEASE_SECONDS: Final = FLIGHT_SECONDS + 5
+# Within a grace there is no time to lose, and an overlap does no harm.
+_GRACE_LEASE_SECONDS: Final = FLIGHT_SECONDS + 5
 # A grace is counted by the upstream's clock, and our request takes its time to get there.
 _GRACE_MARGIN_SECONDS: Final = 5
 # After an outage of the database, whoever holds a claim gets the time to store what it brought.
@@ -91,7 +91,7 @@ class Presenting:
                 watched = (latest.refresh_claim, asyncio.get_running_loop().time())
             if latest.refresh_claim in self._unused:
                 await self._give_back(found, latest.refresh_claim)
-            elif latest.refresh_claim is not None and self._left_behind(latest, watched[1]):
+            elif latest.refresh_claim is not None and self._is_lost(upstream, latest, watched[1]):
                 await self._bury(found, latest.refresh_claim, "claim_left_behind")
             await asyncio.sleep(_POLL_SECONDS)
 
@@ -113,10 +113,12 @@ class Presenting:
             raise
         return claim if taken else None
 
-    def _left_behind(self, latest: Connection, watched_since: float) -> bool:
+    def _is_lost(self, upstream: Upstream, latest: Connection, watched_since: float) -> bool:
+        """Whether nobody is behind the claim, and nobody may take it over."""
         claimed_at = latest.refresh_claimed_at
         old = claimed_at is not None and claimed_at < self._clock() - LEASE_SECONDS
-        return old and asyncio.get_running_loop().time() - watched_since > _WATCH_SECONDS
+        watched = asyncio.get_running_loop().time() - watched_since
+        return upstream.rotates_refresh_tokens and old and watched > _WATCH_SECONDS
 
     async def _present(self, upstream: Upstream, found: Connection, claim: str) -> Connection:
         assert found.tokens.refresh_token is not None
@@ -209,10 +211,10 @@ class Presenting:
 
 def _left_behind(upstream: Upstream, now: int) -> LeftBehind:
     if not upstream.rotates_refresh_tokens:
-        return LeftBehind(claimed_before=now - _HARMLESS_LEASE_SECONDS)
+        return LeftBehind(claimed_before=now - LEASE_SECONDS)
     if upstream.reuse_grace_seconds:
         return LeftBehind(
-            claimed_before=now - _HARMLESS_LEASE_SECONDS,
+            claimed_before=now - _GRACE_LEASE_SECONDS,
             first_claimed_after=now - upstream.reuse_grace_seconds + _GRACE_MARGIN_SECONDS,
         )
     return LeftBehind()

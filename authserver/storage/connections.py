@@ -95,7 +95,8 @@ class Connections:
             "UPDATE connections SET refresh_claim = ?, refresh_claimed_at = ?,"
             f" first_claimed_at = COALESCE(first_claimed_at, ?) WHERE {_AT_KEY}"
             " AND generation = ? AND dead = 0 AND (refresh_claim IS NULL"
-            " OR (refresh_claimed_at < ? AND first_claimed_at > ?))",
+            " OR (refresh_claimed_at < ?"
+            " AND COALESCE(first_claimed_at, refresh_claimed_at) >= ?))",
             claim,
             now,
             now,

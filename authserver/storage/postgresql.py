@@ -34,7 +34,7 @@ _SESSION: Final = {
 }
 # Any number will do, as long as every Tokenward process uses the same.
 _MIGRATION_LOCK: Final = 0x746F6B656E77
-_TABLES: Final = "SELECT tablename AS name FROM pg_tables WHERE schemaname = current_schema()"
+TABLES: Final = "SELECT tablename AS name FROM pg_tables WHERE schemaname = current_schema()"
 _FAILURES: Final = (
     asyncpg.PostgresError,
     asyncpg.InterfaceError,
@@ -156,7 +156,7 @@ async def _migrate(pool: Any) -> None:
     async with pool.acquire() as connection, connection.transaction():
         await connection.execute("SET LOCAL statement_timeout = 0")
         await connection.execute("SELECT pg_advisory_xact_lock($1)", _MIGRATION_LOCK, timeout=300)
-        await migrate(_Statements(connection), _TABLES)
+        await migrate(_Statements(connection), TABLES)
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from authserver.storage.database import Row, StorageDown, StorageUnusable
 from authserver.storage.schema import migrate, version
 
 _BUSY_MILLISECONDS: Final = 5000
-_TABLES: Final = "SELECT name FROM sqlite_master WHERE type = 'table'"
+TABLES: Final = "SELECT name FROM sqlite_master WHERE type = 'table'"
 
 
 class _Statements:
@@ -138,7 +138,7 @@ async def _roll_back(connection: aiosqlite.Connection) -> None:
 async def _migrate(connection: aiosqlite.Connection) -> None:
     await connection.execute("BEGIN IMMEDIATE")
     try:
-        await migrate(_Statements(connection), _TABLES)
+        await migrate(_Statements(connection), TABLES)
         await connection.execute("COMMIT")
     except BaseException:
         await _roll_back(connection)
@@ -154,7 +154,7 @@ async def _open_writer(file: Path) -> aiosqlite.Connection:
     try:
         writer.row_factory = sqlite3.Row
         await writer.execute(f"PRAGMA busy_timeout = {_BUSY_MILLISECONDS}")
-        await version(_Statements(writer), _TABLES)  # before anything is written
+        await version(_Statements(writer), TABLES)  # before anything is written
         for pragma in (
             "journal_mode = WAL",
             "synchronous = FULL",

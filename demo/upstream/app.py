@@ -21,6 +21,16 @@ HOST: Final = "127.0.0.1"
 _NO_STORE: Final = {"Cache-Control": "no-store"}
 
 
+class Interference:
+    """What goes wrong at a refresh: nothing, unless a test overrides it."""
+
+    async def before(self, request: web.Request, refresh_token: str) -> None:
+        """The request is here; nothing has been done."""
+
+    async def after(self, request: web.Request, refresh_token: str) -> None:
+        """The refresh token is spent; nobody has been told."""
+
+
 class FakeUpstream:
     """An OpenID provider with one registered client.
 
@@ -39,6 +49,7 @@ class FakeUpstream:
     ) -> None:
         self.redirect_uri = redirect_uri
         self.issuer = ""
+        self.interference = Interference()
         self.grants = Grants(now=now, access_token_lifetime=access_token_lifetime)
         self._client = protocol.Client(client_id, client_secret)
         self._id_tokens = IdTokens()
@@ -139,7 +150,10 @@ class FakeUpstream:
                 )
                 return self._answer(tokens, first=True)
             case "refresh_token":
-                tokens = self.grants.refresh(form.get("refresh_token", ""))
+                refresh_token = form.get("refresh_token", "")
+                await self.interference.before(request, refresh_token)
+                tokens = self.grants.refresh(refresh_token)
+                await self.interference.after(request, refresh_token)
                 return self._answer(tokens, first=False)
             case _:
                 raise protocol.UnsupportedGrantType("authorization_code or refresh_token")

@@ -151,6 +151,10 @@ class Grants:
         self.counts[grant.user.login].code_redemptions += 1
         return self._issue(grant)
 
+    def grant(self, user: User, *, scope: str = "") -> Tokens:
+        """The tokens of a sign-in, without its pages."""
+        return self._issue(Grant(user, scope, None))
+
     def refresh(self, refresh_token: str) -> Tokens:
         """Raises InvalidGrant; a spent token kills its grant."""
         grant = self._refresh_tokens.get(refresh_token)

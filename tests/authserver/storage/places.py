@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from authserver.handles import hash_of, new_handle
+from authserver.storage import postgresql, sqlite
 from authserver.storage.connections import Connections
 from authserver.storage.database import Database, open_database
 from authserver.storage.records import (
@@ -35,6 +36,11 @@ _T = TypeVar("_T")
 class Place:
     url: str
     password_file: Path | None = None
+
+    @property
+    def tables(self) -> str:
+        """The statement that names the tables there are."""
+        return sqlite.TABLES if self.password_file is None else postgresql.TABLES
 
     async def open(self) -> Database:
         file = self.password_file

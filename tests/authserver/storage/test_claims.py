@@ -43,10 +43,10 @@ async def test_a_grace_counts_from_the_first_claim_however_often_it_was_taken_ov
     store: Store,
 ) -> None:
     found = await store.connected()
-    left = LeftBehind(claimed_before=NOW + 100, first_claimed_after=NOW - 1)
+    left = LeftBehind(claimed_before=NOW + 100, first_claimed_after=NOW)
     assert await store.connections.claim(found, "first", NOW, LeftBehind())
     assert await store.connections.claim(found, "second", NOW + 50, left)
-    late = LeftBehind(claimed_before=NOW + 200, first_claimed_after=NOW)
+    late = LeftBehind(claimed_before=NOW + 200, first_claimed_after=NOW + 1)
     assert not await store.connections.claim(found, "third", NOW + 60, late)
 
 

@@ -25,24 +25,26 @@ async def test_a_database_newer_than_the_program_is_refused(
     place: Place, database: Database
 ) -> None:
     await database.write("UPDATE schema_version SET version = 99")
-    with pytest.raises(StorageUnusable, match="has schema version 99; this program knows up to 1"):
+    with pytest.raises(StorageUnusable, match="schema version 99; this program knows up to 1"):
         await place.open()
 
 
-async def test_every_earlier_version_is_brought_up(database: Database) -> None:
+async def test_every_earlier_version_is_brought_up(place: Place, database: Database) -> None:
     later = [*migrations(), (2, "CREATE TABLE two (a BIGINT);"), (3, "INSERT INTO two VALUES (7)")]
     async with database.transaction() as transaction:
-        await migrate(transaction, later)
+        await migrate(transaction, place.tables, later)
     async with database.transaction() as transaction:
-        await migrate(transaction, later)
+        await migrate(transaction, place.tables, later)
     assert [row["a"] for row in await database.fetch_all("SELECT a FROM two")] == [7]
 
 
-async def test_a_migration_that_fails_leaves_the_version_before_it(database: Database) -> None:
+async def test_a_migration_that_fails_leaves_the_version_before_it(
+    place: Place, database: Database
+) -> None:
     broken = [*migrations(), (2, "CREATE TABLE two (a BIGINT); INSERT INTO nowhere VALUES (1)")]
     with pytest.raises(StorageDown):
         async with database.transaction() as transaction:
-            await migrate(transaction, broken)
+            await migrate(transaction, place.tables, broken)
     row = await database.fetch_one("SELECT version FROM schema_version")
     assert row is not None
     assert row["version"] == 1

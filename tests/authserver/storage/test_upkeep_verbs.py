@@ -52,11 +52,11 @@ async def test_an_ended_session_is_over_at_once_and_takes_its_codes_along(
     store, sweeper = Store(database), Sweeper(database)
     session, code_hash = await store.sign_in()
     kept, _ = await store.sign_in()
-    assert await sweeper.over_sessions(NOW) == []
+    assert not await sweeper.over_sessions(NOW)
     await store.sessions.end(session.tsid, NOW)
     over = await sweeper.over_sessions(NOW)
-    assert [found.tsid for found in over] == [session.tsid]
-    await sweeper.forget(over, NOW)
+    assert over == {session.tsid: (session.user_id, session.owner)}
+    await sweeper.drop_sessions(over, NOW)
     assert await store.sessions.get(session.tsid) is None
     assert await store.sessions.code(code_hash, NOW) is None
     assert await store.sessions.get(kept.tsid) == kept
@@ -67,7 +67,7 @@ async def test_a_session_extended_meanwhile_is_not_swept(database: Database) -> 
     session, _ = await store.sign_in(expires_at=NOW)
     over = await sweeper.over_sessions(NOW)
     await database.write("UPDATE sessions SET expires_at = ?", NOW + 60)
-    await sweeper.forget(over, NOW)
+    await sweeper.drop_sessions(over, NOW)
     assert await store.sessions.get(session.tsid) is not None
 
 

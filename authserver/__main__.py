@@ -52,8 +52,6 @@ def _check(config: Path) -> int:
 async def _serve(config: Path) -> None:
     settings = load(config)
     logs.configure("authserver", settings.log_level)
-    if settings.clients.metadata_documents.enabled:
-        _log.warning("not_available_yet", member="clients.metadataDocuments")
     async with AsyncExitStack() as stack:
         internal_tls = await _reloading(stack, *_internal_tls(settings.listeners.internal))
         public_tls = None

@@ -78,7 +78,11 @@ class Authorize:
 
     async def _client(self, fields: Mapping[str, str]) -> Client:
         client_id = fields.get("client_id")
-        client = await self._clients.get(client_id, self._clock()) if client_id else None
+        try:
+            client = await self._clients.get(client_id, self._clock()) if client_id else None
+        except ProtocolError as refusal:
+            status = 400 if refusal.status_code == 401 else refusal.status_code
+            raise ShownToUser(refusal.reason, _NO_DOCUMENT, status=status) from None
         if client is None:
             raise ShownToUser("unknown_client", _UNKNOWN_CLIENT)
         return client
@@ -94,6 +98,10 @@ class Authorize:
 _UNKNOWN_CLIENT: Final = (
     "The application that sent you here is not registered with this server (any more). "
     "Remove its stored login for this server in the application, and connect again."
+)
+_NO_DOCUMENT: Final = (
+    "The application that sent you here is known by a description on its own web site, and that "
+    "description cannot be read or cannot be accepted. Try again later, or ask its maker."
 )
 _BAD_REDIRECT: Final = (
     "The application that sent you here asked for the answer at an address that it has not "

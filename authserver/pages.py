@@ -2,6 +2,7 @@
 
 from importlib import resources
 from typing import Final
+from urllib.parse import urlsplit
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -30,6 +31,7 @@ class Pages:
         return self._environment.get_template("consent.html").render(
             client_name=question.client.name,
             target=redirects.shown_target(question.redirect_uri),
+            publisher=_publisher(question.client.client_id),
             local=redirects.is_local_application(question.redirect_uri),
             resource=question.resource.url,
             workload=str(question.resource.owner),
@@ -42,3 +44,8 @@ class Pages:
         return self._environment.get_template("error.html").render(
             message=message, request_id=request_id
         )
+
+
+def _publisher(client_id: str) -> str | None:
+    """The host whose document describes the client; the one thing about it that is proven."""
+    return urlsplit(client_id).netloc if "://" in client_id else None

@@ -85,7 +85,10 @@ class Public:
         upstreams: Mapping[str, AnyUpstream],
         metrics: Metrics,
         new_handle: NewHandle,
+        *,
+        documents: bool,
     ) -> None:
+        self._documents = documents
         self._issuer, self._flows, self._keys = issuer, flows, keys
         self._resources, self._upstreams = resources, upstreams
         self._metrics, self._new_handle = metrics, new_handle
@@ -124,7 +127,11 @@ class Public:
     async def _metadata(self, request: web.Request) -> web.Response:
         registration = self._flows.registration is not None
         found = metadata.document(
-            self._issuer, self._resources, self._keys, registration=registration
+            self._issuer,
+            self._resources,
+            self._keys,
+            registration=registration,
+            documents=self._documents,
         )
         return _json(found, cache=_CACHED)
 

@@ -51,6 +51,15 @@ def check_registrable(uri: str) -> None:
         )
 
 
+def is_registrable(uri: str) -> bool:
+    """Whether `check_registrable` accepts `uri`."""
+    try:
+        check_registrable(uri)
+    except InvalidRedirect:
+        return False
+    return True
+
+
 def _is_private_use(uri: str) -> bool:
     match = _PRIVATE_USE.fullmatch(uri)
     return match is not None and match["scheme"] not in _NOT_PRIVATE_USE

@@ -5,8 +5,9 @@ so that a missing key is one more line in the report and not a crash later.
 """
 
 import re
+from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -22,6 +23,7 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from authserver.keys import load_signing_key
+from authserver.parsing import Malformed, json_object
 from authserver.redirects import InvalidRedirect, check_registrable
 from authserver.resources import InvalidResource, canonical
 from authserver.storage.database import database_file
@@ -293,14 +295,49 @@ class Switch(_Model):
     enabled: bool = False
 
 
+class MetadataDocuments(_Model):
+    """Clients known by a URL. `deniedNetworks` are never called, beside all that is not public."""
+
+    enabled: bool = True
+    denied_networks: tuple[str, ...] = ()
+
+    @field_validator("denied_networks")
+    @classmethod
+    def _networks(cls, networks: tuple[str, ...]) -> tuple[str, ...]:
+        for network in networks:
+            try:
+                ip_network(network)
+            except ValueError:
+                raise ValueError(f"{network} is not a network such as 10.0.0.0/8") from None
+        return networks
+
+
 class StaticClient(_Model):
     client_id: str
     client_name: str = ""
     redirect_uris: Annotated[tuple[str, ...], Field(min_length=1)]
-    token_endpoint_auth_method: Literal["none", "client_secret_basic", "client_secret_post"] = (
-        "client_secret_basic"
-    )
+    token_endpoint_auth_method: Literal[
+        "none", "client_secret_basic", "client_secret_post", "private_key_jwt"
+    ] = "client_secret_basic"
     client_secret_file: SecretFile | None = None
+    jwks_file: ReadableFile | None = None
+    jwks_uri: WebUrl | None = None
+
+    def jwks(self) -> dict[str, Any] | None:
+        """The client's public keys, where they come from a file."""
+        return json_object(self.jwks_file.read_bytes()) if self.jwks_file is not None else None
+
+    @field_validator("jwks_file")
+    @classmethod
+    def _is_a_key_set(cls, file: Path | None) -> Path | None:
+        if file is not None:
+            try:
+                keys = json_object(file.read_bytes()).get("keys")
+            except Malformed:
+                keys = None
+            if not isinstance(keys, list):
+                raise ValueError(f"{file}: not a JWK Set")
+        return file
 
     @field_validator("redirect_uris")
     @classmethod
@@ -314,14 +351,18 @@ class StaticClient(_Model):
 
     @model_validator(mode="after")
     def _secret_where_the_method_needs_one(self) -> Self:
-        if (self.token_endpoint_auth_method == "none") != (self.client_secret_file is None):
-            raise ValueError("clientSecretFile goes with every method but none, and only there")
+        method = self.token_endpoint_auth_method
+        if method.startswith("client_secret") != (self.client_secret_file is not None):
+            raise ValueError("clientSecretFile goes with the client_secret methods, and only there")
+        keys = [source for source in (self.jwks_file, self.jwks_uri) if source is not None]
+        if len(keys) != (method == "private_key_jwt"):
+            raise ValueError("private_key_jwt, and only it, needs one of jwksFile and jwksUri")
         return self
 
 
 class Clients(_Model):
     registration: Switch = Switch(enabled=True)
-    metadata_documents: Switch = Switch(enabled=False)
+    metadata_documents: MetadataDocuments = MetadataDocuments()
     static: tuple[StaticClient, ...] = ()
 
 
@@ -337,6 +378,11 @@ class Limits(_Model):
     releases_per_workload_per_second: Annotated[int, Field(ge=1)] = 50
     failed_tokens_per_workload_per_minute: Annotated[int, Field(ge=1)] = 10
     registrations_per_source_per_minute: Annotated[int, Field(ge=1)] = 10
+    registrations_per_minute: Annotated[int, Field(ge=1)] = 600
+    unused_registrations: Annotated[int, Field(ge=1)] = 10_000
+    metadata_documents_per_host_per_minute: Annotated[int, Field(ge=1)] = 30
+    metadata_documents_per_minute: Annotated[int, Field(ge=1)] = 300
+    failed_authentications_per_source_per_minute: Annotated[int, Field(ge=1)] = 20
 
 
 class Settings(_Model):
@@ -356,6 +402,11 @@ class Settings(_Model):
     lifetimes: Lifetimes = Lifetimes()
     limits: Limits = Limits()
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @property
+    def on_loopback(self) -> bool:
+        """Whether this is a development set-up: the issuer is plain http on this machine."""
+        return _on_loopback(self.issuer)
 
     @field_validator("issuer")
     @classmethod

@@ -6,6 +6,7 @@ from authserver.access_tokens import AccessTokens
 from authserver.audit import Audit
 from authserver.authorize import Authorize
 from authserver.callback import Callback
+from authserver.client_assertions import ClientAssertions
 from authserver.clients import ClientDirectory
 from authserver.consent import Consent
 from authserver.endings import Endings
@@ -16,13 +17,16 @@ from authserver.internal import Internal
 from authserver.keys import SigningKeys, load_signing_key
 from authserver.legs import Legs
 from authserver.limits import RateLimit
+from authserver.metadata_documents import MetadataDocuments
 from authserver.metrics import Metrics
+from authserver.open_web import OpenWeb
 from authserver.public import Flows, Public
 from authserver.refreshing import Refreshing
 from authserver.registration import Registration
 from authserver.resources import Resource, ResourceMap
 from authserver.revocation import Revocation
 from authserver.settings import AnyUpstream, OidcUpstream, Settings
+from authserver.storage.assertions import UsedAssertions
 from authserver.storage.clients import Clients
 from authserver.storage.connections import Connections
 from authserver.storage.database import Database
@@ -70,7 +74,7 @@ class Authserver:
         self._sign_ins = SignIns(database, self._sessions, self._connections)
 
         self._audit = Audit(keyring.log_secret)
-        self._clients = ClientDirectory(settings.clients.static, self._registered)
+        self._clients = self._directory(database)
         self._tokens = AccessTokens(settings.issuer, self._keys, settings.lifetimes.access_token)
         self._endings = Endings(self._sessions, self._connections, self._upstreams, clock)
         self._refreshing = Refreshing(
@@ -96,6 +100,7 @@ class Authserver:
             offered,
             self._metrics,
             new_handle,
+            documents=self._settings.clients.metadata_documents.enabled,
         ).application()
 
     def internal(self) -> Internal:
@@ -165,12 +170,37 @@ class Authserver:
             Revocation(self._clients, self._sessions, self._endings, self._tokens, clock),
         )
 
+    def _directory(self, database: Database) -> ClientDirectory:
+        settings, limits = self._settings, self._settings.limits
+        loopback, documents = settings.on_loopback, settings.clients.metadata_documents
+        web = OpenWeb(loopback=loopback, denied=documents.denied_networks)
+        found = MetadataDocuments(
+            web,
+            loopback=loopback,
+            per_host=RateLimit("documents", limits.metadata_documents_per_host_per_minute, 60),
+            overall=RateLimit("documents", limits.metadata_documents_per_minute, 60),
+        )
+        return ClientDirectory(
+            settings.clients.static,
+            self._registered,
+            found if documents.enabled else None,
+            ClientAssertions(
+                settings.issuer, web, UsedAssertions(database), self._clock, loopback=loopback
+            ),
+        )
+
     def _registration(self) -> Registration | None:
         if not self._settings.clients.registration.enabled:
             return None
-        rate = self._settings.limits.registrations_per_source_per_minute
-        limit = RateLimit("registrations", rate, 60)
-        return Registration(self._registered, limit, self._clock, new_handle)
+        limits = self._settings.limits
+        return Registration(
+            self._registered,
+            RateLimit("registrations", limits.registrations_per_source_per_minute, 60),
+            RateLimit("registrations", limits.registrations_per_minute, 60),
+            self._clock,
+            new_handle,
+            most_unused=limits.unused_registrations,
+        )
 
 
 def _upstream(settings: AnyUpstream, http: UpstreamHttp, clock: Clock) -> Upstream:

@@ -2,21 +2,30 @@
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any, Final
 
 from chassis.spiffe_id import Workload
+
+GRANT_TYPES: Final = ("authorization_code", "refresh_token")
 
 
 @dataclass(frozen=True)
 class Client:
-    """A registered OAuth client (RFC 7591); `secret_hash` is None for a public one."""
+    """An OAuth client (RFC 7591), registered or described by a document of its own.
+
+    The first of `auth_methods` is its own choice. `secret_hash` is None where it has no secret;
+    `jwks` (a JWK Set) and `jwks_uri` are for clients that sign assertions.
+    """
 
     client_id: str
     name: str
     redirect_uris: tuple[str, ...]
-    auth_method: str
+    auth_methods: tuple[str, ...]
     grant_types: tuple[str, ...]
     application_type: str
     secret_hash: bytes | None = field(default=None, repr=False)
+    jwks: dict[str, Any] | None = None
+    jwks_uri: str | None = None
 
     @property
     def may_refresh(self) -> bool:

@@ -10,6 +10,12 @@ CREATE TABLE clients (
 );
 CREATE INDEX clients_by_expiry ON clients (expires_at);
 
+CREATE TABLE used_assertions (
+    assertion_hash  BYTEA PRIMARY KEY,   -- of client and jti: an assertion counts once
+    expires_at      BIGINT NOT NULL
+);
+CREATE INDEX used_assertions_by_expiry ON used_assertions (expires_at);
+
 CREATE TABLE users (
     user_id          TEXT PRIMARY KEY,
     upstream_issuer  TEXT NOT NULL,

@@ -77,6 +77,18 @@ class AccessDenied(ProtocolError):
     error, status_code = "access_denied", 403
 
 
+class LoginRequired(ProtocolError):
+    """OpenID Connect Core section 3.1.2.6, for `prompt=none`."""
+
+    error, status_code = "login_required", 400
+
+
+class ConsentRequired(ProtocolError):
+    """OpenID Connect Core section 3.1.2.6, for `prompt=none`."""
+
+    error, status_code = "consent_required", 400
+
+
 class InvalidRedirectUri(ProtocolError):
     """RFC 7591 section 3.2.2."""
 

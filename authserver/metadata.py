@@ -4,6 +4,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from authserver.authorize import OFFLINE_ACCESS
+from authserver.authorize import OPENID as OPENID_SCOPE
 from authserver.clients import AUTH_METHODS
 from authserver.jose import ALGORITHMS
 from authserver.keys import SigningKeys
@@ -29,7 +30,7 @@ def document(
         "token_endpoint": f"{issuer}/oauth/token",
         "jwks_uri": f"{issuer}/.well-known/jwks.json",
         "revocation_endpoint": f"{issuer}/oauth/revoke",
-        "scopes_supported": [*resources.scopes(), OFFLINE_ACCESS],
+        "scopes_supported": [*resources.scopes(), OFFLINE_ACCESS, OPENID_SCOPE],
         "response_types_supported": ["code"],
         "response_modes_supported": ["query"],
         "grant_types_supported": list(GRANT_TYPES),

@@ -38,6 +38,7 @@ class Pages:
             scope=question.scope,
             upstreams=upstreams,
             transaction=question.transaction,
+            signed_in=question.signed_in,
         )
 
     def error(self, message: str, request_id: str) -> str:

@@ -16,7 +16,7 @@ from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 
 from authserver import metadata
 from authserver.authorize import Authorize
-from authserver.browser import BrowserCookie
+from authserver.browser import BINDING, BINDING_SECONDS, SESSION, BrowserCookie
 from authserver.callback import Callback
 from authserver.consent import Consent
 from authserver.errors import (
@@ -30,6 +30,7 @@ from authserver.errors import (
 from authserver.handles import NewHandle
 from authserver.keys import SigningKeys
 from authserver.metrics import Metrics
+from authserver.onward import Sent
 from authserver.pages import CONTENT_SECURITY_POLICY, STYLE_ROUTE, Pages
 from authserver.parsing import Malformed, form_fields, json_object, query_fields
 from authserver.redirects import answer_url
@@ -87,12 +88,14 @@ class Public:
         new_handle: NewHandle,
         *,
         documents: bool,
+        session_seconds: int,
     ) -> None:
         self._documents = documents
         self._issuer, self._flows, self._keys = issuer, flows, keys
         self._resources, self._upstreams = resources, upstreams
         self._metrics, self._new_handle = metrics, new_handle
-        self._cookie = BrowserCookie(issuer, new_handle)
+        self._cookie = BrowserCookie(issuer, BINDING, BINDING_SECONDS, new_handle)
+        self._session = BrowserCookie(issuer, SESSION, session_seconds, new_handle)
         self._pages = Pages(issuer)
         self._prefix = urlsplit(issuer).path
         self._open: set[str] = set()
@@ -140,21 +143,32 @@ class Public:
 
     async def _authorize(self, request: web.Request) -> web.Response:
         browser = self._cookie.read_or_new(request)
-        question = await self._flows.authorize.ask(_query(request), browser)
-        asked = [self._upstreams[name] for name in question.resource.upstreams]
-        response = _page(self._pages.consent(question, asked))
+        session = self._session.read(request)
+        found = await self._flows.authorize.ask(_query(request), browser, session)
+        if isinstance(found, Sent):
+            response = self._sent(found)
+        else:
+            asked = [self._upstreams[name] for name in found.resource.upstreams]
+            response = _page(self._pages.consent(found, asked))
         self._cookie.set_on(response, browser)
         return response
 
     async def _consent(self, request: web.Request) -> web.Response:
         fields = await _form(request)
-        browser = self._cookie.read(request)
+        browser, session = self._cookie.read(request), self._session.read(request)
         site = request.headers.get("Sec-Fetch-Site")
-        return _see_other(await self._flows.consent.answer(fields, browser, site))
+        return self._sent(await self._flows.consent.answer(fields, browser, session, site))
 
     async def _callback(self, request: web.Request) -> web.Response:
         upstream, browser = request.match_info["upstream"], self._cookie.read(request)
-        return _see_other(await self._flows.callback.finish(upstream, _query(request), browser))
+        return self._sent(await self._flows.callback.finish(upstream, _query(request), browser))
+
+    def _sent(self, sent: Sent) -> web.Response:
+        """On to the next place; whoever has just signed in gets a session nobody knew before."""
+        response = _see_other(sent.url)
+        if sent.session is not None:
+            self._session.set_on(response, sent.session)
+        return response
 
     async def _token(self, request: web.Request) -> web.Response:
         _check_one_authorization(request)

@@ -371,6 +371,8 @@ class Lifetimes(_Model):
     authorization_code: Annotated[Duration, Field(ge=10, le=600)] = 60
     refresh_token_idle: Duration = 30 * 86400
     refresh_token_absolute: Duration = 90 * 86400
+    browser_session: Annotated[Duration, Field(le=30 * 86400)] = 8 * 3600
+    remembered_consent: Annotated[Duration, Field(le=365 * 86400)] = 30 * 86400
     workload_certificate: Annotated[Duration, Field(le=90 * 86400)] = 86400
 
 

@@ -19,6 +19,7 @@ from authserver.legs import Legs
 from authserver.limits import RateLimit
 from authserver.metadata_documents import MetadataDocuments
 from authserver.metrics import Metrics
+from authserver.onward import Onward
 from authserver.open_web import OpenWeb
 from authserver.public import Flows, Public
 from authserver.refreshing import Refreshing
@@ -26,9 +27,12 @@ from authserver.registration import Registration
 from authserver.resources import Resource, ResourceMap
 from authserver.revocation import Revocation
 from authserver.settings import AnyUpstream, OidcUpstream, Settings
+from authserver.signed_in import Visitors
 from authserver.storage.assertions import UsedAssertions
+from authserver.storage.browser_sessions import BrowserSessions
 from authserver.storage.clients import Clients
 from authserver.storage.connections import Connections
+from authserver.storage.consents import Consents
 from authserver.storage.database import Database
 from authserver.storage.sealing import Keyring
 from authserver.storage.sessions import Sessions
@@ -71,12 +75,17 @@ class Authserver:
         self._transactions = Transactions(database, keyring)
         self._sessions = Sessions(database, keyring)
         self._connections = Connections(database, keyring)
-        self._sign_ins = SignIns(database, self._sessions, self._connections)
+        self._consents, self._browsers = Consents(database), BrowserSessions(database)
+        self._sign_ins = SignIns(
+            database, self._sessions, self._connections, self._consents, self._browsers
+        )
 
         self._audit = Audit(keyring.log_secret)
         self._clients = self._directory(database)
         self._tokens = AccessTokens(settings.issuer, self._keys, settings.lifetimes.access_token)
-        self._endings = Endings(self._sessions, self._connections, self._upstreams, clock)
+        self._endings = Endings(
+            self._sessions, self._connections, self._consents, self._upstreams, clock
+        )
         self._refreshing = Refreshing(
             self._connections, self._upstreams, self._metrics, clock, new_handle
         )
@@ -101,6 +110,7 @@ class Authserver:
             self._metrics,
             new_handle,
             documents=self._settings.clients.metadata_documents.enabled,
+            session_seconds=self._settings.lifetimes.browser_session,
         ).application()
 
     def internal(self) -> Internal:
@@ -142,19 +152,22 @@ class Authserver:
         settings, clock = self._settings, self._clock
         issuer, lifetimes = settings.issuer, settings.lifetimes
         legs = Legs(issuer, self._upstreams, self._transactions, clock, new_handle)
+        visitors = Visitors(self._browsers, self._connections, self._upstreams, clock)
+        onward = Onward(issuer, legs, self._resources, self._sign_ins, lifetimes, clock, new_handle)
         return Flows(
-            Authorize(self._clients, self._resources, self._transactions, clock, new_handle),
-            Consent(self._transactions, legs, clock),
-            Callback(
-                issuer,
-                legs,
+            Authorize(
+                self._clients,
                 self._resources,
+                self._upstreams,
                 self._transactions,
-                self._sign_ins,
+                visitors,
+                self._consents,
+                onward,
                 clock,
                 new_handle,
-                code_seconds=lifetimes.authorization_code,
             ),
+            Consent(self._transactions, visitors, self._resources, onward, clock),
+            Callback(legs, self._transactions, onward, clock),
             TokenEndpoint(
                 self._clients,
                 self._registered,

@@ -58,6 +58,7 @@ class AuthorizationRequest:
     code_challenge: str
     resource: str
     scope: str
+    nonce: str | None = None
 
 
 @dataclass(frozen=True)
@@ -69,12 +70,16 @@ class Code:
     redirect_uri: str
     code_challenge: str
     resource: str
+    nonce: str | None = None
     redeemed: bool = False
 
 
 @dataclass(frozen=True)
 class Session:
-    """One client's authorization by one user for one resource; `tsid` is its public handle."""
+    """One client's authorization by one user for one resource; `tsid` is its public handle.
+
+    `signed_in_at` is when the user was last at the upstream for it.
+    """
 
     tsid: str
     user_id: str
@@ -84,6 +89,7 @@ class Session:
     scope: str
     created_at: int
     expires_at: int
+    signed_in_at: int
     ended_at: int | None = None
 
     def live(self, now: float) -> bool:
@@ -109,6 +115,7 @@ class Grant:
     upstream_issuer: str
     upstream_subject: str
     tokens: UpstreamTokens
+    asked_scope: str = ""
 
 
 @dataclass(frozen=True)
@@ -116,7 +123,8 @@ class Transaction:
     """A sign-in under way: the request, the upstream leg it waits for, what earlier legs gave.
 
     The leg's fields are empty until consent was given. `remaining` are the upstreams still to
-    be asked after this leg.
+    be asked after this leg. `user_id` is set where a signed-in browser already named the user,
+    at `signed_in_at`; `question_hash` where the consent may be remembered.
     """
 
     request: AuthorizationRequest
@@ -125,6 +133,14 @@ class Transaction:
     nonce: str = field(default="", repr=False)
     code_verifier: str = field(default="", repr=False)
     grants: tuple[Grant, ...] = ()
+    user_id: str = ""
+    signed_in_at: int = 0
+    question_hash: str = ""
+    asks_for_account: bool = False
+
+    @property
+    def names_its_user(self) -> bool:
+        return bool(self.user_id or self.grants)
 
 
 @dataclass(frozen=True)
@@ -150,5 +166,6 @@ class Connection:
     upstream_issuer: str
     upstream_subject: str
     tokens: UpstreamTokens
+    asked_scope: str = ""
     dead: bool = False
     refresh_claimed_at: int | None = None

@@ -17,6 +17,7 @@ COLUMNS = (
     "scope",
     "created_at",
     "expires_at",
+    "signed_in_at",
     "ended_at",
 )
 
@@ -62,7 +63,8 @@ class Sessions:
     ) -> None:
         """Store a session and the code that leads to it, within a sign-in's transaction."""
         await transaction.execute(
-            f"INSERT INTO sessions ({', '.join(COLUMNS)}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)",
+            f"INSERT INTO sessions ({', '.join(COLUMNS)})"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)",
             session.tsid,
             session.user_id,
             session.client_id,
@@ -72,16 +74,18 @@ class Sessions:
             session.scope,
             session.created_at,
             session.expires_at,
+            session.signed_in_at,
         )
         await transaction.execute(
             "INSERT INTO codes (code_hash, tsid, client_id, redirect_uri, code_challenge,"
-            " resource, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            " resource, nonce, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             code_hash,
             code.tsid,
             code.client_id,
             code.redirect_uri,
             code.code_challenge,
             code.resource,
+            code.nonce,
             code_expires_at,
         )
 
@@ -101,6 +105,7 @@ class Sessions:
             row["redirect_uri"],
             row["code_challenge"],
             row["resource"],
+            row["nonce"],
             redeemed=row["redeemed_at"] is not None,
         )
 

@@ -1,17 +1,35 @@
 """The end of a sign-in: user, connections, session and code are stored together or not at all."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+from authserver.storage.browser_sessions import BrowserSessions
 from authserver.storage.connections import Connections
+from authserver.storage.consents import Consents, Given
 from authserver.storage.database import Database, Transactional
 from authserver.storage.records import Code, Grant, Session
 from authserver.storage.sessions import Sessions
 
 
+@dataclass(frozen=True)
+class NewBrowserSession:
+    """The browser at which a user has just signed in."""
+
+    handle_hash: bytes
+    expires_at: int
+
+
 class SignIns:
-    def __init__(self, database: Database, sessions: Sessions, connections: Connections) -> None:
+    def __init__(
+        self,
+        database: Database,
+        sessions: Sessions,
+        connections: Connections,
+        consents: Consents,
+        browsers: BrowserSessions,
+    ) -> None:
         self._database, self._sessions, self._connections = database, sessions, connections
+        self._consents, self._browsers = consents, browsers
 
     async def complete(
         self,
@@ -21,17 +39,30 @@ class SignIns:
         code: Code,
         *,
         code_expires_at: int,
+        consent: Given | None,
+        browser: NewBrowserSession | None,
     ) -> None:
         """Store a whole sign-in in one transaction.
 
-        The first grant identifies the user; `session.user_id` is the id a user gets who is new
-        here, and is replaced by the known one's.
+        With a new `browser` session the first grant identifies the user; `session.user_id` is
+        the id a user gets who is new here, and is replaced by the known one's. Without one the
+        user was known before, and is `session.user_id`.
         """
         async with self._database.transaction() as transaction:
-            user_id = await _known_or_new(transaction, grants[0], session)
-            session = replace(session, user_id=user_id)
+            if browser is not None:
+                user_id = await _known_or_new(transaction, grants[0], session)
+                session = replace(session, user_id=user_id)
+                await self._browsers.add(
+                    transaction,
+                    browser.handle_hash,
+                    user_id,
+                    now=session.created_at,
+                    expires_at=browser.expires_at,
+                )
             for grant in grants:
-                await self._connections.put(transaction, user_id, session.owner, grant)
+                await self._connections.put(transaction, session.user_id, session.owner, grant)
+            if consent is not None:
+                await self._consents.add(transaction, session.user_id, consent)
             await self._sessions.add(
                 transaction, session, code_hash, code, code_expires_at=code_expires_at
             )

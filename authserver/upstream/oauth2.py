@@ -50,7 +50,7 @@ class OAuth2:
         }
         tokens = await self._tokens(fields)
         subject = await self._subject(tokens.access_token)
-        return Grant(self.name, self._issuer, subject, tokens)
+        return Grant(self.name, self._issuer, subject, tokens, " ".join(self.scopes))
 
     async def refresh(self, refresh_token: str, *, subject: str) -> UpstreamTokens:
         fields = {"grant_type": "refresh_token", "refresh_token": refresh_token}

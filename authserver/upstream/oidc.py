@@ -64,7 +64,7 @@ class Oidc:
         tokens = read_tokens(status, body, now=int(self._clock()))
         signed = await self._signed(provider, body.get("id_token"))
         subject = self._checked_subject(signed, nonce, tokens.access_token)
-        return Grant(self.name, self._issuer, subject, tokens)
+        return Grant(self.name, self._issuer, subject, tokens, " ".join(self.scopes))
 
     async def refresh(self, refresh_token: str, *, subject: str) -> UpstreamTokens:
         provider = await self._discovery.provider()

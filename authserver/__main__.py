@@ -12,6 +12,7 @@ import uvloop
 from aiohttp import web
 
 from authserver.configuration import load
+from authserver.reloading import Reloading
 from authserver.settings import InternalListener, Settings, Tls
 from authserver.storage.database import StorageUnusable, open_database
 from authserver.upstream.transport import UpstreamHttp
@@ -66,6 +67,8 @@ async def _serve(config: Path) -> None:
         server = Authserver(settings, database, http, clock.wall)
         stack.push_async_callback(server.settle)
         await stack.enter_async_context(run.background(server.housekeeping.run()))
+        reloading = Reloading(config, settings, server.reload, server.reloaded)
+        await stack.enter_async_context(run.background(reloading.watch()))
         await _listen(settings, server, internal_tls, public_tls)
 
 

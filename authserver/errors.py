@@ -89,6 +89,26 @@ class ConsentRequired(ProtocolError):
     error, status_code = "consent_required", 400
 
 
+class InvalidToken(ProtocolError):
+    """RFC 6750 section 3.1."""
+
+    error, status_code = "invalid_token", 401
+
+    def __init__(self, reason: str) -> None:
+        challenge = 'Bearer error="invalid_token"'
+        super().__init__(reason, headers={"WWW-Authenticate": challenge})
+
+
+class InsufficientScope(ProtocolError):
+    """RFC 6750 section 3.1."""
+
+    error, status_code = "insufficient_scope", 403
+
+    def __init__(self, reason: str) -> None:
+        challenge = 'Bearer error="insufficient_scope", scope="openid"'
+        super().__init__(reason, headers={"WWW-Authenticate": challenge})
+
+
 class InvalidRedirectUri(ProtocolError):
     """RFC 7591 section 3.2.2."""
 

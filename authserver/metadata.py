@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 from authserver.authorize import OFFLINE_ACCESS
 from authserver.authorize import OPENID as OPENID_SCOPE
 from authserver.clients import AUTH_METHODS
+from authserver.id_tokens import CLAIMS
 from authserver.jose import ALGORITHMS
 from authserver.keys import SigningKeys
 from authserver.pkce import METHOD
@@ -30,6 +31,8 @@ def document(
         "token_endpoint": f"{issuer}/oauth/token",
         "jwks_uri": f"{issuer}/.well-known/jwks.json",
         "revocation_endpoint": f"{issuer}/oauth/revoke",
+        "introspection_endpoint": f"{issuer}/oauth/introspect",
+        "userinfo_endpoint": f"{issuer}/oauth/userinfo",
         "scopes_supported": [*resources.scopes(), OFFLINE_ACCESS, OPENID_SCOPE],
         "response_types_supported": ["code"],
         "response_modes_supported": ["query"],
@@ -38,6 +41,9 @@ def document(
         "token_endpoint_auth_signing_alg_values_supported": list(ALGORITHMS),
         "revocation_endpoint_auth_methods_supported": list(AUTH_METHODS),
         "revocation_endpoint_auth_signing_alg_values_supported": list(ALGORITHMS),
+        "introspection_endpoint_auth_methods_supported": [m for m in AUTH_METHODS if m != "none"],
+        "introspection_endpoint_auth_signing_alg_values_supported": list(ALGORITHMS),
+        "claims_supported": list(CLAIMS),
         "client_id_metadata_document_supported": documents,
         "code_challenge_methods_supported": [METHOD],
         "authorization_response_iss_parameter_supported": True,

@@ -8,7 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from authserver import redirects
 from authserver.authorize import Question
-from authserver.settings import AnyUpstream
+from authserver.upstream.contract import Upstream
 
 STYLE_ROUTE: Final = "/oauth/style.css"
 
@@ -26,7 +26,7 @@ class Pages:
         self._environment.globals["base"] = issuer
         self.style = (resources.files("authserver") / "templates" / "style.css").read_bytes()
 
-    def consent(self, question: Question, upstreams: list[AnyUpstream]) -> str:
+    def consent(self, question: Question, upstreams: list[Upstream]) -> str:
         """The question: which client, which server, which upstream accounts and scopes."""
         return self._environment.get_template("consent.html").render(
             client_name=question.client.name,

@@ -37,10 +37,11 @@ from authserver.redirects import answer_url
 from authserver.registration import Registration
 from authserver.resources import ResourceMap
 from authserver.revocation import Revocation
-from authserver.settings import AnyUpstream
 from authserver.storage.database import StorageDown
 from authserver.storage.sealing import SealBroken
 from authserver.token_endpoint import TokenEndpoint
+from authserver.token_facts import TokenFacts
+from authserver.upstream.contract import Upstream
 from chassis.logs import Log, current_request_id, request_scope
 
 _log = Log("public")
@@ -72,6 +73,7 @@ class Flows:
     token: TokenEndpoint
     registration: Registration | None
     revocation: Revocation
+    facts: TokenFacts
 
 
 class Public:
@@ -83,7 +85,7 @@ class Public:
         flows: Flows,
         keys: SigningKeys,
         resources: ResourceMap,
-        upstreams: Mapping[str, AnyUpstream],
+        upstreams: Mapping[str, Upstream],
         metrics: Metrics,
         new_handle: NewHandle,
         *,
@@ -109,6 +111,8 @@ class Public:
         self._add_open(app, hdrs.METH_GET, f"{prefix}/.well-known/jwks.json", self._jwks)
         self._add_open(app, hdrs.METH_POST, f"{prefix}/oauth/token", self._token)
         self._add_open(app, hdrs.METH_POST, f"{prefix}/oauth/revoke", self._revoke)
+        self._add_open(app, hdrs.METH_GET, f"{prefix}/oauth/userinfo", self._userinfo)
+        app.router.add_post(f"{prefix}/oauth/introspect", self._introspect)
         if self._flows.registration is not None:
             self._add_open(app, hdrs.METH_POST, f"{prefix}/oauth/register", self._register)
         app.router.add_get(f"{prefix}/oauth/authorize", self._authorize, allow_head=False)
@@ -178,6 +182,14 @@ class Public:
         _check_one_authorization(request)
         await self._flows.revocation.revoke(await _form(request), request.headers)
         return web.Response(status=200)
+
+    async def _userinfo(self, request: web.Request) -> web.Response:
+        _check_one_authorization(request)
+        return _json(await self._flows.facts.userinfo(request.headers.get("Authorization")))
+
+    async def _introspect(self, request: web.Request) -> web.Response:
+        _check_one_authorization(request)
+        return _json(await self._flows.facts.introspect(await _form(request), request.headers))
 
     async def _register(self, request: web.Request) -> web.Response:
         assert self._flows.registration is not None

@@ -5,6 +5,7 @@ so that a missing key is one more line in the report and not a crash later.
 """
 
 import re
+from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
@@ -12,6 +13,7 @@ from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
+    AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -22,7 +24,7 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from authserver.keys import load_signing_key
+from authserver.keys import SigningKey, load_signing_key
 from authserver.parsing import Malformed, json_object
 from authserver.redirects import InvalidRedirect, check_registrable
 from authserver.resources import InvalidResource, canonical
@@ -182,8 +184,19 @@ class EncryptionKey(_Model):
 
 
 class SigningKeyFile(_Model):
+    """`announced`: in the JWKS, signs nothing yet; `retiredAt`: signed nothing after that."""
+
     file: ReadableFile
     algorithm: Literal["ES256", "RS256", "EdDSA"] = "ES256"
+    announced: bool = False
+    retired_at: AwareDatetime | None = None
+
+    def signing_key(self) -> SigningKey:
+        return replace(
+            load_signing_key(self.file, self.algorithm),
+            announced=self.announced,
+            retired_at=self.retired_at.timestamp() if self.retired_at else None,
+        )
 
     @model_validator(mode="after")
     def _is_a_key(self) -> Self:
@@ -387,6 +400,19 @@ class Limits(_Model):
     failed_authentications_per_source_per_minute: Annotated[int, Field(ge=1)] = 20
 
 
+# What takes effect without a restart.
+RELOADABLE: Final = frozenset(
+    {
+        "encryption_keys",
+        "signing_keys",
+        "upstreams",
+        "resources",
+        "allowed_workloads",
+        "denied_certificates",
+    }
+)
+
+
 class Settings(_Model):
     """The whole file, checked."""
 
@@ -404,6 +430,16 @@ class Settings(_Model):
     lifetimes: Lifetimes = Lifetimes()
     limits: Limits = Limits()
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @field_validator("signing_keys")
+    @classmethod
+    def _first_signs(cls, keys: tuple[SigningKeyFile, ...]) -> tuple[SigningKeyFile, ...]:
+        if keys[0].announced or keys[0].retired_at is not None:
+            raise ValueError("the first key signs: it is neither announced nor retired")
+        kids = [key.signing_key().kid for key in keys]
+        if len(set(kids)) != len(kids):
+            raise ValueError("the same key stands here twice")
+        return keys
 
     @property
     def on_loopback(self) -> bool:

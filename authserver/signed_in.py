@@ -8,7 +8,7 @@ from typing import Final
 
 from authserver.handles import hash_of
 from authserver.legs import Upstreams
-from authserver.refreshing import LEASE_SECONDS, lasts
+from authserver.refreshing import lasts
 from authserver.resources import Resource
 from authserver.storage.browser_sessions import BrowserSessions, SignedIn
 from authserver.storage.connections import Connections
@@ -17,6 +17,8 @@ from authserver.upstream.contract import Upstream
 from chassis.clock import Clock
 
 _LONG_ENOUGH_SECONDS: Final = 300
+# No refresh takes longer; one claimed before has nobody behind it.
+_CLAIM_SECONDS: Final = 60
 
 
 class Visitors:
@@ -62,7 +64,7 @@ class Visitors:
             upstream is not None
             and connection.asked_scope == asked_scope(upstream)
             and not connection.dead
-            and (claimed_at is None or claimed_at >= now - LEASE_SECONDS)
+            and (claimed_at is None or claimed_at >= now - _CLAIM_SECONDS)
             and (
                 connection.tokens.refresh_token is not None
                 or lasts(connection.tokens, now, _LONG_ENOUGH_SECONDS)

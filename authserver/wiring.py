@@ -3,6 +3,7 @@
 from aiohttp import web
 
 from authserver.access_tokens import AccessTokens
+from authserver.admission import Admission
 from authserver.audit import Audit
 from authserver.authorize import Authorize
 from authserver.callback import Callback
@@ -13,8 +14,9 @@ from authserver.endings import Endings
 from authserver.exchange import Exchange
 from authserver.handles import new_handle
 from authserver.housekeeping import Housekeeping
+from authserver.id_tokens import IdTokens
 from authserver.internal import Internal
-from authserver.keys import SigningKeys, load_signing_key
+from authserver.keys import SigningKeys
 from authserver.legs import Legs
 from authserver.limits import RateLimit
 from authserver.metadata_documents import MetadataDocuments
@@ -41,12 +43,16 @@ from authserver.storage.sweeping import Sweeper
 from authserver.storage.transactions import Transactions
 from authserver.svid import SvidReader, dns_names
 from authserver.token_endpoint import TokenEndpoint
+from authserver.token_facts import TokenFacts
 from authserver.upstream.contract import Upstream
 from authserver.upstream.oauth2 import OAuth2
 from authserver.upstream.oidc import Oidc
 from authserver.upstream.transport import UpstreamHttp
 from chassis.clock import Clock
+from chassis.logs import Log
 from chassis.probes import Readiness, new_registry
+
+_log = Log("wiring")
 
 
 class Authserver:
@@ -60,16 +66,14 @@ class Authserver:
         self._metrics = Metrics(self.registry)
 
         keyring = Keyring([(key.id, key.key()) for key in settings.encryption_keys])
-        self._keys = SigningKeys(
-            [load_signing_key(key.file, key.algorithm) for key in settings.signing_keys]
-        )
-        self._resources = ResourceMap(
-            Resource(entry.resource, entry.workload.workload(), entry.upstreams, entry.scopes)
-            for entry in settings.resources
-        )
-        self._upstreams = {
-            entry.name: _upstream(entry, http, clock) for entry in settings.upstreams
-        }
+        self._keys = SigningKeys([key.signing_key() for key in settings.signing_keys])
+        self._resources = ResourceMap(_resources(settings))
+        self._http = http
+        self._upstreams: dict[str, Upstream] = {}
+        self._built: dict[str, tuple[AnyUpstream, str | None]] = {}
+        self._put_upstreams(settings)
+        self._admission = Admission(settings.allowed_workloads, settings.denied_certificates)
+        self._keyring = keyring
 
         self._registered = Clients(database)
         self._transactions = Transactions(database, keyring)
@@ -98,15 +102,38 @@ class Authserver:
             clock,
         )
 
+    async def reload(self, settings: Settings) -> None:
+        """Put what may change without a restart into force, all of it or nothing."""
+        keyring = Keyring([(key.id, key.key()) for key in settings.encryption_keys])
+        keys = [key.signing_key() for key in settings.signing_keys]
+        self._keyring.replace(keyring)
+        if not self._keys.replace(keys, self._clock()):
+            _log.warning("signing_key_never_announced")
+        self._resources.replace(_resources(settings))
+        self._put_upstreams(settings)
+        self._admission.replace(settings.allowed_workloads, settings.denied_certificates)
+
+    def _put_upstreams(self, settings: Settings) -> None:
+        """Put these upstreams in force; an unchanged one goes on with what it has learnt."""
+        built = {entry.name: (entry, entry.client_secret()) for entry in settings.upstreams}
+        for name in self._upstreams.keys() - built.keys():
+            del self._upstreams[name]
+        for name, how in built.items():
+            if self._built.get(name) != how:
+                self._upstreams[name] = _upstream(how[0], self._http, self._clock)
+        self._built = built
+
+    def reloaded(self, taken: bool) -> None:
+        self._metrics.reloads.labels("taken" if taken else "refused").inc()
+
     def public(self) -> web.Application:
         """The internet-facing listener's application."""
-        offered = {entry.name: entry for entry in self._settings.upstreams}
         return Public(
             self._settings.issuer,
             self._flows(),
             self._keys,
             self._resources,
-            offered,
+            self._upstreams,
             self._metrics,
             new_handle,
             documents=self._settings.clients.metadata_documents.enabled,
@@ -133,8 +160,7 @@ class Authserver:
                 longest_life=settings.lifetimes.workload_certificate,
                 own_names=dns_names(own_certificate),
             ),
-            settings.allowed_workloads,
-            settings.denied_certificates,
+            self._admission,
             RateLimit("releases", releases, 1, burst=2 * releases),
             RateLimit("failed_tokens", limits.failed_tokens_per_workload_per_minute, 60),
             self._audit,
@@ -174,6 +200,7 @@ class Authserver:
                 self._sessions,
                 self._endings,
                 self._tokens,
+                IdTokens(issuer, self._keys),
                 self._resources,
                 lifetimes,
                 clock,
@@ -181,6 +208,7 @@ class Authserver:
             ),
             self._registration(),
             Revocation(self._clients, self._sessions, self._endings, self._tokens, clock),
+            TokenFacts(issuer, self._clients, self._sessions, self._tokens, clock),
         )
 
     def _directory(self, database: Database) -> ClientDirectory:
@@ -214,6 +242,13 @@ class Authserver:
             new_handle,
             most_unused=limits.unused_registrations,
         )
+
+
+def _resources(settings: Settings) -> list[Resource]:
+    return [
+        Resource(entry.resource, entry.workload.workload(), entry.upstreams, entry.scopes)
+        for entry in settings.resources
+    ]
 
 
 def _upstream(settings: AnyUpstream, http: UpstreamHttp, clock: Clock) -> Upstream:

@@ -53,6 +53,10 @@ class Keyring:
         self._log_secret = _derive(keys[0][1], b"tokenward log hash")
         self._random = random
 
+    def replace(self, other: "Keyring") -> None:
+        """Hold the keys of `other` from now on."""
+        vars(self).update(vars(other))
+
     @property
     def log_secret(self) -> bytes:
         """32 bytes derived from the first key, for keyed hashes of identifiers in logs."""

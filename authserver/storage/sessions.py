@@ -153,6 +153,16 @@ class Sessions:
         )
         return session_of(row) if row else None
 
+    async def of_unused_refresh_token(self, token_hash: bytes, now: float) -> Session | None:
+        """The session of a refresh token that can still be presented."""
+        row = await self._database.fetch_one(
+            "SELECT s.* FROM refresh_tokens r JOIN sessions s ON s.tsid = r.tsid"
+            " WHERE r.token_hash = ? AND r.used_at IS NULL AND r.expires_at > ?",
+            token_hash,
+            int(now),
+        )
+        return session_of(row) if row else None
+
     async def rotate(
         self, presented: bytes, successor: NewRefreshToken, *, now: int, grace: int
     ) -> Rotated | Repeated | Reused | None:

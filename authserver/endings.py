@@ -8,7 +8,6 @@ import asyncio
 
 from authserver.legs import Upstreams
 from authserver.storage.connections import Connections
-from authserver.storage.consents import Consents
 from authserver.storage.records import Connection, Session
 from authserver.storage.sessions import Sessions
 from authserver.upstream.contract import UpstreamFailure
@@ -24,21 +23,19 @@ class Endings:
         self,
         sessions: Sessions,
         connections: Connections,
-        consents: Consents,
         upstreams: Upstreams,
         clock: Clock,
     ) -> None:
-        self._sessions, self._connections, self._consents = sessions, connections, consents
+        self._sessions, self._connections = sessions, connections
         self._upstreams, self._clock = upstreams, clock
         self._revoking: set[asyncio.Task[None]] = set()
 
     async def end(self, session: Session, reason: str) -> None:
         """End a session and purge what nobody else holds; ending an ended one is no error.
 
-        A consent remembered for the same client and resource ends with it.
+        A consent remembered for the same client and resource goes with it.
         """
         await self._sessions.end(session.tsid, int(self._clock()))
-        await self._consents.forget(session.user_id, session.client_id, session.resource)
         _log.info("session_ended", reason=reason)
         await self.purge_unheld(session.user_id, session.owner)
 

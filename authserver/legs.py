@@ -59,6 +59,7 @@ class Legs:
             state=state,
             nonce=leg.nonce,
             code_challenge=pkce.challenge_of(leg.code_verifier),
+            choose_account=leg.asks_for_account,
         )
         await self._transactions.put(
             hash_of(state),

@@ -83,6 +83,7 @@ class Onward:
             hash_of(code),
             _code(transaction, session),
             code_expires_at=code_expires_at,
+            user_known=began is None,
             consent=self._given(transaction, now),
             browser=NewBrowserSession(hash_of(began), now + self._lifetimes.browser_session)
             if began

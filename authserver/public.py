@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 
@@ -120,6 +120,7 @@ class Public:
         app.router.add_get(
             f"{prefix}/oauth/callback/{{upstream}}", self._callback, allow_head=False
         )
+        app.router.add_post(f"{prefix}/oauth/callback/{{upstream}}", self._posted_callback)
         app.router.add_get(f"{prefix}{STYLE_ROUTE}", self._style)
         return app
 
@@ -166,6 +167,18 @@ class Public:
     async def _callback(self, request: web.Request) -> web.Response:
         upstream, browser = request.match_info["upstream"], self._cookie.read(request)
         return self._sent(await self._flows.callback.finish(upstream, _query(request), browser))
+
+    async def _posted_callback(self, request: web.Request) -> web.Response:
+        """Turn a form post from the upstream's site into a GET, which brings our cookie along."""
+        upstream = self._upstreams.get(request.match_info["upstream"])
+        if upstream is None or not upstream.posts_answer:
+            raise web.HTTPMethodNotAllowed("POST", ["GET"])
+        fields = await _form(request)
+        answer: dict[str, str] = {
+            name: fields[name] for name in ("code", "state", "iss", "error") if name in fields
+        }
+        path = f"{self._issuer}/oauth/callback/{quote(upstream.name, safe='')}"
+        return _see_other(f"{path}?{urlencode(answer)}")
 
     def _sent(self, sent: Sent) -> web.Response:
         """On to the next place; whoever has just signed in gets a session nobody knew before."""

@@ -5,6 +5,7 @@ so that a missing key is one more line in the report and not a crash later.
 """
 
 import re
+import ssl
 from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
@@ -207,12 +208,46 @@ class SigningKeyFile(_Model):
         return self
 
 
+# What an authorization request of ours says by itself.
+_RESERVED_PARAMETERS: Final = frozenset(
+    {
+        "client_id", "client_secret", "code_challenge", "code_challenge_method", "nonce",
+        "redirect_uri", "request", "request_uri", "response_mode", "response_type", "scope",
+        "state",
+    }
+)  # fmt: skip
+
+
 class _Upstream(_Model):
+    """`caFile` holds the authorities this upstream's certificate is verified with, alone."""
+
     name: UpstreamName
+    preset: str | None = None
     client_id: str
     client_secret_file: SecretFile | None = None
+    client_authentication: Literal["basic", "body"] | None = None
     scopes: tuple[Scope, ...] = ()
+    authorize_parameters: dict[str, str] = {}
+    response_mode: Literal["query", "form_post"] = "query"
+    ca_file: ReadableFile | None = None
     rotates_refresh_tokens: bool = True
+
+    @field_validator("authorize_parameters")
+    @classmethod
+    def _only_more(cls, parameters: dict[str, str]) -> dict[str, str]:
+        if reserved := sorted(_RESERVED_PARAMETERS & parameters.keys()):
+            raise ValueError(f"{', '.join(reserved)}: set by us, and not to be replaced")
+        return parameters
+
+    @field_validator("ca_file")
+    @classmethod
+    def _holds_authorities(cls, file: Path | None) -> Path | None:
+        if file is not None:
+            try:
+                ssl.create_default_context(cafile=file)
+            except (ssl.SSLError, OSError):
+                raise ValueError(f"{file}: holds no certificate in PEM") from None
+        return file
 
     def client_secret(self) -> str | None:
         """The file's content without the final newline."""
@@ -239,8 +274,20 @@ class OAuth2Upstream(_Upstream):
     authorization_endpoint: WebUrl
     token_endpoint: WebUrl
     userinfo_endpoint: WebUrl | None = None
-    subject_field: str | None = None
+    subject_from: Literal["userinfo", "token"] = "userinfo"
+    subject_field: str | tuple[str, ...] | None = None
     revocation_endpoint: WebUrl | None = None
+    scope_parameter: Literal["scope", "user_scope"] = "scope"
+    scope_separator: Literal[" ", ","] = " "
+    answered_scope_separator: Literal[" ", ","] = " "
+    token_path: str | None = None
+    token_types: tuple[str, ...] = ("bearer",)
+
+    @property
+    def subject_fields(self) -> tuple[str, ...]:
+        """Where the user's name stands, as dotted paths; several make one name together."""
+        fields = self.subject_field
+        return (fields,) if isinstance(fields, str) else fields or ()
 
 
 AnyUpstream = OidcUpstream | OAuth2Upstream

@@ -80,16 +80,12 @@ class Authserver:
         self._sessions = Sessions(database, keyring)
         self._connections = Connections(database, keyring)
         self._consents, self._browsers = Consents(database), BrowserSessions(database)
-        self._sign_ins = SignIns(
-            database, self._sessions, self._connections, self._consents, self._browsers
-        )
+        self._sign_ins = SignIns(database, self._sessions, self._connections)
 
         self._audit = Audit(keyring.log_secret)
         self._clients = self._directory(database)
         self._tokens = AccessTokens(settings.issuer, self._keys, settings.lifetimes.access_token)
-        self._endings = Endings(
-            self._sessions, self._connections, self._consents, self._upstreams, clock
-        )
+        self._endings = Endings(self._sessions, self._connections, self._upstreams, clock)
         self._refreshing = Refreshing(
             self._connections, self._upstreams, self._metrics, clock, new_handle
         )

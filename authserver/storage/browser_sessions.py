@@ -31,21 +31,16 @@ class BrowserSessions:
             return None
         return SignedIn(row["user_id"], row["upstream_issuer"], row["subject"], row["signed_in_at"])
 
-    async def add(
-        self,
-        transaction: Transactional,
-        handle_hash: bytes,
-        user_id: str,
-        *,
-        now: int,
-        expires_at: int,
-    ) -> None:
-        """Store a session under a fresh handle, within a sign-in's transaction."""
-        await transaction.execute(
-            "INSERT INTO browser_sessions (handle_hash, user_id, signed_in_at, expires_at)"
-            " VALUES (?, ?, ?, ?)",
-            handle_hash,
-            user_id,
-            now,
-            expires_at,
-        )
+
+async def add(
+    transaction: Transactional, handle_hash: bytes, user_id: str, *, now: int, expires_at: int
+) -> None:
+    """Store a session under a fresh handle, within a sign-in's transaction."""
+    await transaction.execute(
+        "INSERT INTO browser_sessions (handle_hash, user_id, signed_in_at, expires_at)"
+        " VALUES (?, ?, ?, ?)",
+        handle_hash,
+        user_id,
+        now,
+        expires_at,
+    )

@@ -28,27 +28,29 @@ class Consents:
         )
         return row is not None
 
-    async def add(self, transaction: Transactional, user_id: str, given: Given) -> None:
-        """Store a consent, or its new end, within a sign-in's transaction."""
-        await transaction.execute(
-            "INSERT INTO consents (consent_hash, user_id, client_id, resource, expires_at)"
-            " VALUES (?, ?, ?, ?, ?) ON CONFLICT (consent_hash)"
-            " DO UPDATE SET expires_at = excluded.expires_at",
-            _hash(user_id, given.question_hash),
-            user_id,
-            given.client_id,
-            given.resource,
-            given.expires_at,
-        )
 
-    async def forget(self, user_id: str, client_id: str, resource: str) -> None:
-        """The user's authorization of this client ended: ask again."""
-        await self._database.write(
-            "DELETE FROM consents WHERE user_id = ? AND client_id = ? AND resource = ?",
-            user_id,
-            client_id,
-            resource,
-        )
+async def remember(transaction: Transactional, user_id: str, given: Given) -> None:
+    """Store a consent, or its new end, within a sign-in's transaction."""
+    await transaction.execute(
+        "INSERT INTO consents (consent_hash, user_id, client_id, resource, expires_at)"
+        " VALUES (?, ?, ?, ?, ?) ON CONFLICT (consent_hash)"
+        " DO UPDATE SET expires_at = excluded.expires_at",
+        _hash(user_id, given.question_hash),
+        user_id,
+        given.client_id,
+        given.resource,
+        given.expires_at,
+    )
+
+
+async def forget_of(transaction: Transactional, tsid: str) -> None:
+    """Forget what a session's user agreed to for its client and resource: ask again."""
+    await transaction.execute(
+        "DELETE FROM consents WHERE EXISTS (SELECT 1 FROM sessions s WHERE s.tsid = ?"
+        " AND s.user_id = consents.user_id AND s.client_id = consents.client_id"
+        " AND s.resource = consents.resource)",
+        tsid,
+    )
 
 
 def _hash(user_id: str, question_hash: str) -> bytes:

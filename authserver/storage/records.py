@@ -89,8 +89,8 @@ class Session:
     scope: str
     created_at: int
     expires_at: int
-    signed_in_at: int
     ended_at: int | None = None
+    signed_in_at: int = 0
 
     def live(self, now: float) -> bool:
         return self.ended_at is None and now < self.expires_at

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from authserver.storage import consents
 from authserver.storage.database import Database, Row, Transactional
 from authserver.storage.records import Code, Session
 from authserver.storage.sealing import Keyring
@@ -225,10 +226,15 @@ class Sessions:
         return Reused()
 
     async def end(self, tsid: str, now: int) -> None:
-        """End a session; ending an ended one changes nothing."""
-        await self._database.write(
-            "UPDATE sessions SET ended_at = ? WHERE tsid = ? AND ended_at IS NULL", now, tsid
-        )
+        """End a session, and forget what its user agreed to for it, in one atomic step.
+
+        Ending an ended one changes nothing.
+        """
+        async with self._database.transaction() as transaction:
+            await transaction.execute(
+                "UPDATE sessions SET ended_at = ? WHERE tsid = ? AND ended_at IS NULL", now, tsid
+            )
+            await consents.forget_of(transaction, tsid)
 
     async def live(self, now: float) -> int:
         row = await self._database.fetch_one(

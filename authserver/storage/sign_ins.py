@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from authserver.storage.browser_sessions import BrowserSessions
+from authserver.storage import browser_sessions
 from authserver.storage.connections import Connections
-from authserver.storage.consents import Consents, Given
+from authserver.storage.consents import Given, remember
 from authserver.storage.database import Database, Transactional
 from authserver.storage.records import Code, Grant, Session
 from authserver.storage.sessions import Sessions
@@ -20,16 +20,8 @@ class NewBrowserSession:
 
 
 class SignIns:
-    def __init__(
-        self,
-        database: Database,
-        sessions: Sessions,
-        connections: Connections,
-        consents: Consents,
-        browsers: BrowserSessions,
-    ) -> None:
+    def __init__(self, database: Database, sessions: Sessions, connections: Connections) -> None:
         self._database, self._sessions, self._connections = database, sessions, connections
-        self._consents, self._browsers = consents, browsers
 
     async def complete(
         self,
@@ -39,30 +31,31 @@ class SignIns:
         code: Code,
         *,
         code_expires_at: int,
-        consent: Given | None,
-        browser: NewBrowserSession | None,
+        user_known: bool = False,
+        consent: Given | None = None,
+        browser: NewBrowserSession | None = None,
     ) -> None:
         """Store a whole sign-in in one transaction.
 
-        With a new `browser` session the first grant identifies the user; `session.user_id` is
-        the id a user gets who is new here, and is replaced by the known one's. Without one the
-        user was known before, and is `session.user_id`.
+        With `user_known` the user is `session.user_id`. Otherwise the first grant identifies the
+        user, and `session.user_id` is the id that one gets who is new here.
         """
         async with self._database.transaction() as transaction:
-            if browser is not None:
+            if not user_known:
                 user_id = await _known_or_new(transaction, grants[0], session)
                 session = replace(session, user_id=user_id)
-                await self._browsers.add(
+            if browser is not None:
+                await browser_sessions.add(
                     transaction,
                     browser.handle_hash,
-                    user_id,
+                    session.user_id,
                     now=session.created_at,
                     expires_at=browser.expires_at,
                 )
             for grant in grants:
                 await self._connections.put(transaction, session.user_id, session.owner, grant)
             if consent is not None:
-                await self._consents.add(transaction, session.user_id, consent)
+                await remember(transaction, session.user_id, consent)
             await self._sessions.add(
                 transaction, session, code_hash, code, code_expires_at=code_expires_at
             )

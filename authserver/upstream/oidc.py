@@ -28,14 +28,23 @@ class Oidc:
     def __init__(self, settings: OidcUpstream, http: UpstreamHttp, clock: Clock) -> None:
         self.name, self.scopes = settings.name, settings.scopes
         self.rotates_refresh_tokens = settings.rotates_refresh_tokens
+        self.posts_answer = settings.response_mode == "form_post"
+        self._settings = settings
+        calls = http.trusting(settings.ca_file)
         self._issuer, self._client_id = settings.issuer, settings.client_id
-        self._client = UpstreamClient(settings.client_id, settings.client_secret(), http)
-        self._discovery = Discovery(settings.issuer, http, clock)
-        self._keys = RemoteKeys(http, clock)
+        self._client = UpstreamClient(settings.client_id, settings.client_secret(), calls)
+        self._discovery = Discovery(settings.issuer, calls, clock)
+        self._keys = RemoteKeys(calls, clock)
         self._clock = clock
 
     async def login_url(
-        self, *, redirect_uri: str, state: str, nonce: str, code_challenge: str
+        self,
+        *,
+        redirect_uri: str,
+        state: str,
+        nonce: str,
+        code_challenge: str,
+        choose_account: bool,
     ) -> str:
         provider = await self._discovery.provider()
         return login_url(
@@ -46,6 +55,9 @@ class Oidc:
             state=state,
             nonce=nonce,
             code_challenge=code_challenge,
+            more=self._settings.authorize_parameters,
+            form_post=self.posts_answer,
+            choose_account=choose_account,
         )
 
     async def redeem(
@@ -81,12 +93,16 @@ class Oidc:
         if provider.revocation_endpoint is not None:
             token = tokens.refresh_token or tokens.access_token
             await self._client.post(
-                provider.revocation_endpoint, {"token": token}, in_body=provider.posts_secret
+                provider.revocation_endpoint, {"token": token}, in_body=self._in_body(provider)
             )
+
+    def _in_body(self, provider: Provider) -> bool:
+        configured = self._settings.client_authentication
+        return provider.posts_secret if configured is None else configured == "body"
 
     async def _ask(self, provider: Provider, **fields: str) -> tuple[int, dict[str, Any]]:
         return await self._client.post(
-            provider.token_endpoint, fields, in_body=provider.posts_secret
+            provider.token_endpoint, fields, in_body=self._in_body(provider)
         )
 
     async def _check_same_user(self, provider: Provider, id_token: object, subject: str) -> None:

@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -12,13 +13,18 @@ Page = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class WebSite:
-    """`pages` maps paths to what answers there; `visits` are the paths asked for, in order."""
+    """`pages` maps paths to what answers there; `visits` are the paths asked for, in order.
+
+    `forms` are the fields of the POSTs among them, and `headers` what came with every request.
+    """
 
     def __init__(self) -> None:
         self.url = ""
         self.port = 0
         self.pages: dict[str, Page] = {}
         self.visits: list[str] = []
+        self.forms: list[dict[str, str]] = []
+        self.headers: list[Mapping[str, str]] = []
 
     def put(
         self,
@@ -54,12 +60,15 @@ class WebSite:
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         self.visits.append(request.path)
+        self.headers.append(request.headers)
+        if request.method == "POST":
+            self.forms.append({name: str(value) for name, value in (await request.post()).items()})
         page = self.pages.get(request.path)
         return await page(request) if page else web.Response(status=404)
 
 
 @asynccontextmanager
-async def web_site() -> AsyncIterator[WebSite]:
+async def web_site(tls: ssl.SSLContext | None = None) -> AsyncIterator[WebSite]:
     """Serve on a free port of 127.0.0.1 until the block ends."""
     site = WebSite()
     application = web.Application()
@@ -67,10 +76,10 @@ async def web_site() -> AsyncIterator[WebSite]:
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.5)
     await runner.setup()
     try:
-        listening = web.TCPSite(runner, "127.0.0.1", 0)
+        listening = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
         await listening.start()
         site.port = runner.addresses[0][1]
-        site.url = f"http://127.0.0.1:{site.port}"
+        site.url = f"{'https' if tls else 'http'}://127.0.0.1:{site.port}"
         yield site
     finally:
         await runner.cleanup()

@@ -86,7 +86,14 @@ async def _listen(
     probes = web.Server(ops_handler(server.readiness, server.registry))
     await run.serve(
         [
-            run.Listener("public", public.host, public.port, server.public(), public_tls),
+            run.Listener(
+                "public",
+                public.host,
+                public.port,
+                server.public(),
+                public_tls,
+                patience=server.patience(),
+            ),
             run.Listener(
                 "internal",
                 internal.host,

@@ -11,7 +11,12 @@ from dataclasses import dataclass, field
 from urllib.parse import unquote_plus
 
 from authserver.client_assertions import TYPE, ClientAssertions, unverified_client_id
-from authserver.errors import InvalidClient, InvalidRequest, TemporarilyUnavailable
+from authserver.errors import (
+    InvalidClient,
+    InvalidRequest,
+    ProtocolError,
+    TemporarilyUnavailable,
+)
 from authserver.handles import hash_of
 from authserver.jose import BadToken
 from authserver.metadata_documents import BadDocument, MetadataDocuments
@@ -101,6 +106,14 @@ class ClientDirectory:
             raise _refused(f"assertion_{refused}", presented) from None
         except Unavailable:
             raise TemporarilyUnavailable("client_keys_not_fetched") from None
+
+
+def claimed_client_id(fields: Mapping[str, str], headers: Mapping[str, str]) -> str:
+    """Whom a request claims to come from, for counting it; empty where it cannot be read."""
+    try:
+        return _presented(fields, headers).client_ids[0]
+    except ProtocolError:
+        return ""
 
 
 def _presented(fields: Mapping[str, str], headers: Mapping[str, str]) -> _Presented:

@@ -100,7 +100,8 @@ def _faults_between(raw: dict[str, Any]) -> Iterator[Fault]:
         name: upstream for _, upstream in upstreams if isinstance(name := upstream.get("name"), str)
     }
     for index, upstream in upstreams:
-        if (preset := upstream.get("preset")) is not None and preset not in presets.PRESETS:
+        preset = upstream.get("preset")
+        if isinstance(preset, str) and preset not in presets.PRESETS:
             known = ", ".join(presets.PRESETS)
             yield Fault(f"upstreams[{index}].preset", f"is none of those we know: {known}")
     yield from _twice("upstreams", upstreams, "name")

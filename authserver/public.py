@@ -39,6 +39,7 @@ from authserver.resources import ResourceMap
 from authserver.revocation import Revocation
 from authserver.storage.database import StorageDown
 from authserver.storage.sealing import SealBroken
+from authserver.throttling import Throttling
 from authserver.token_endpoint import TokenEndpoint
 from authserver.token_facts import TokenFacts
 from authserver.upstream.contract import Upstream
@@ -86,13 +87,14 @@ class Public:
         keys: SigningKeys,
         resources: ResourceMap,
         upstreams: Mapping[str, Upstream],
+        throttling: Throttling,
         metrics: Metrics,
         new_handle: NewHandle,
         *,
         documents: bool,
         session_seconds: int,
     ) -> None:
-        self._documents = documents
+        self._documents, self._throttling = documents, throttling
         self._issuer, self._flows, self._keys = issuer, flows, keys
         self._resources, self._upstreams = resources, upstreams
         self._metrics, self._new_handle = metrics, new_handle
@@ -147,6 +149,7 @@ class Public:
         return _json(self._keys.jwks(), cache=_CACHED)
 
     async def _authorize(self, request: web.Request) -> web.Response:
+        self._throttling.sign_in(request)
         browser = self._cookie.read_or_new(request)
         session = self._session.read(request)
         found = await self._flows.authorize.ask(_query(request), browser, session)
@@ -189,11 +192,13 @@ class Public:
 
     async def _token(self, request: web.Request) -> web.Response:
         _check_one_authorization(request)
-        return _json(await self._flows.token.answer(await _form(request), request.headers))
+        fields = await _form(request)
+        return _json(await self._throttling.as_client(request, fields, self._flows.token.answer))
 
     async def _revoke(self, request: web.Request) -> web.Response:
         _check_one_authorization(request)
-        await self._flows.revocation.revoke(await _form(request), request.headers)
+        fields = await _form(request)
+        await self._throttling.as_client(request, fields, self._flows.revocation.revoke)
         return web.Response(status=200)
 
     async def _userinfo(self, request: web.Request) -> web.Response:
@@ -202,14 +207,17 @@ class Public:
 
     async def _introspect(self, request: web.Request) -> web.Response:
         _check_one_authorization(request)
-        return _json(await self._flows.facts.introspect(await _form(request), request.headers))
+        fields = await _form(request)
+        return _json(
+            await self._throttling.as_client(request, fields, self._flows.facts.introspect)
+        )
 
     async def _register(self, request: web.Request) -> web.Response:
         assert self._flows.registration is not None
         if request.content_type != "application/json":
             raise UnsupportedMediaType("media_type", "the body must be application/json")
         members = json_object(await _body(request))
-        source = request.remote or "unknown"
+        source = self._throttling.source(request)
         return _json(await self._flows.registration.register(members, source), status=201)
 
     async def _style(self, request: web.Request) -> web.Response:

@@ -41,14 +41,15 @@ class Registration:
         self._clients, self._per_source, self._overall = clients, per_source, overall
         self._clock, self._new_handle, self._most_unused = clock, new_handle, most_unused
 
-    async def register(self, metadata: Mapping[str, Any], source: str) -> dict[str, Any]:
+    async def register(self, metadata: Mapping[str, Any], source: str | None) -> dict[str, Any]:
         """Store a client; the 201 body (section 3.2.1). Raises ProtocolError.
 
         Unknown members are ignored, defaults filled in and reported, nothing is null. The client
         is forgotten after a day unless it gets a token.
         """
         now = int(self._clock())
-        self._per_source.take(source, now)
+        if source is not None:
+            self._per_source.take(source, now)
         self._overall.take("", now)
         client, secret = self._client(metadata)
         if await self._clients.unused(now) >= self._most_unused:

@@ -89,6 +89,14 @@ def _web_url(text: str) -> str:
     return text
 
 
+def _network(text: str) -> str:
+    try:
+        ip_network(text)
+    except ValueError:
+        raise ValueError("is not a network such as 10.0.0.0/8") from None
+    return text
+
+
 def _on_loopback(url: str) -> bool:
     parts = urlsplit(url)
     return parts.scheme == "http" and parts.hostname in _LOOPBACK
@@ -97,6 +105,7 @@ def _on_loopback(url: str) -> bool:
 Duration = Annotated[int, BeforeValidator(_duration)]
 ReadableFile = Annotated[Path, AfterValidator(_readable)]
 SecretFile = Annotated[ReadableFile, AfterValidator(_holds_text)]
+Network = Annotated[str, AfterValidator(_network)]
 WebUrl = Annotated[str, AfterValidator(_web_url)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 UpstreamName = Annotated[
@@ -125,6 +134,7 @@ class PublicListener(_Model):
     port: Port
     tls: Tls | None = None
     behind_tls_proxy: bool = Field(False, alias="behindTLSProxy")
+    trusted_proxies: tuple[Network, ...] = ()
 
     @model_validator(mode="after")
     def _no_plain_http_in_the_open(self) -> Self:
@@ -359,17 +369,7 @@ class MetadataDocuments(_Model):
     """Clients known by a URL. `deniedNetworks` are never called, beside all that is not public."""
 
     enabled: bool = True
-    denied_networks: tuple[str, ...] = ()
-
-    @field_validator("denied_networks")
-    @classmethod
-    def _networks(cls, networks: tuple[str, ...]) -> tuple[str, ...]:
-        for network in networks:
-            try:
-                ip_network(network)
-            except ValueError:
-                raise ValueError(f"{network} is not a network such as 10.0.0.0/8") from None
-        return networks
+    denied_networks: tuple[Network, ...] = ()
 
 
 class StaticClient(_Model):
@@ -444,7 +444,11 @@ class Limits(_Model):
     unused_registrations: Annotated[int, Field(ge=1)] = 10_000
     metadata_documents_per_host_per_minute: Annotated[int, Field(ge=1)] = 30
     metadata_documents_per_minute: Annotated[int, Field(ge=1)] = 300
-    failed_authentications_per_source_per_minute: Annotated[int, Field(ge=1)] = 20
+    failed_authentications_per_source_per_minute: Annotated[int, Field(ge=1)] = 30
+    sign_ins_per_source_per_minute: Annotated[int, Field(ge=1)] = 600
+    token_requests_per_client_and_source_per_minute: Annotated[int, Field(ge=1)] = 600
+    connections_per_source: Annotated[int, Field(ge=1)] = 200
+    connections: Annotated[int, Field(ge=1)] = 4000
 
 
 # What takes effect without a restart.

@@ -30,6 +30,7 @@ from authserver.resources import Resource, ResourceMap
 from authserver.revocation import Revocation
 from authserver.settings import AnyUpstream, OidcUpstream, Settings
 from authserver.signed_in import Visitors
+from authserver.sources import Sources
 from authserver.storage.assertions import UsedAssertions
 from authserver.storage.browser_sessions import BrowserSessions
 from authserver.storage.clients import Clients
@@ -42,6 +43,7 @@ from authserver.storage.sign_ins import SignIns
 from authserver.storage.sweeping import Sweeper
 from authserver.storage.transactions import Transactions
 from authserver.svid import SvidReader, dns_names
+from authserver.throttling import Throttling
 from authserver.token_endpoint import TokenEndpoint
 from authserver.token_facts import TokenFacts
 from authserver.upstream.contract import Upstream
@@ -50,6 +52,7 @@ from authserver.upstream.oidc import Oidc
 from authserver.upstream.transport import UpstreamHttp
 from chassis.clock import Clock
 from chassis.logs import Log
+from chassis.patience import Patience
 from chassis.probes import Readiness, new_registry
 
 _log = Log("wiring")
@@ -130,11 +133,26 @@ class Authserver:
             self._keys,
             self._resources,
             self._upstreams,
+            self._throttling(),
             self._metrics,
             new_handle,
             documents=self._settings.clients.metadata_documents.enabled,
             session_seconds=self._settings.lifetimes.browser_session,
         ).application()
+
+    def _throttling(self) -> Throttling:
+        listener = self._settings.listeners.public
+        sources = Sources(listener.trusted_proxies, behind_proxy=listener.behind_tls_proxy)
+        return Throttling(sources, self._settings.limits, self._clock)
+
+    def patience(self) -> Patience:
+        """How the public listener treats connections; behind a proxy all have one source."""
+        limits, listener = self._settings.limits, self._settings.listeners.public
+        proxied = listener.behind_tls_proxy or bool(listener.trusted_proxies)
+        return Patience(
+            most_per_source=None if proxied else limits.connections_per_source,
+            most=limits.connections,
+        )
 
     def internal(self) -> Internal:
         """The mTLS listener's handler."""

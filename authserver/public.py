@@ -14,12 +14,13 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 
-from authserver import metadata
+from authserver import metadata, redirects
 from authserver.authorize import Authorize
 from authserver.browser import BINDING, BINDING_SECONDS, SESSION, BrowserCookie
 from authserver.callback import Callback
 from authserver.consent import Consent
 from authserver.errors import (
+    AccessDenied,
     InvalidRequest,
     ProtocolError,
     Redirected,
@@ -31,7 +32,7 @@ from authserver.handles import NewHandle
 from authserver.keys import SigningKeys
 from authserver.metrics import Metrics
 from authserver.onward import Sent
-from authserver.pages import CONTENT_SECURITY_POLICY, STYLE_ROUTE, Pages
+from authserver.pages import CONTENT_SECURITY_POLICY, STYLE_ROUTE, Outcome, Pages
 from authserver.parsing import Malformed, form_fields, json_object, query_fields
 from authserver.redirects import answer_url
 from authserver.registration import Registration
@@ -87,6 +88,7 @@ class Public:
         keys: SigningKeys,
         resources: ResourceMap,
         upstreams: Mapping[str, Upstream],
+        pages: Pages,
         throttling: Throttling,
         metrics: Metrics,
         new_handle: NewHandle,
@@ -100,7 +102,7 @@ class Public:
         self._metrics, self._new_handle = metrics, new_handle
         self._cookie = BrowserCookie(issuer, BINDING, BINDING_SECONDS, new_handle)
         self._session = BrowserCookie(issuer, SESSION, session_seconds, new_handle)
-        self._pages = Pages(issuer)
+        self._pages = pages
         self._prefix = urlsplit(issuer).path
         self._open: set[str] = set()
 
@@ -185,7 +187,7 @@ class Public:
 
     def _sent(self, sent: Sent) -> web.Response:
         """On to the next place; whoever has just signed in gets a session nobody knew before."""
-        response = _see_other(sent.url)
+        response = self._back(sent.url, "signed_in")
         if sent.session is not None:
             self._session.set_on(response, sent.session)
         return response
@@ -276,11 +278,18 @@ class Public:
 
     def _redirected(self, back: Redirected) -> web.Response:
         _log.info("refused", reason=back.refusal.reason, error=back.refusal.error)
-        return _see_other(
-            answer_url(
-                back.redirect_uri, issuer=self._issuer, state=back.state, **back.refusal.members()
-            )
+        url = answer_url(
+            back.redirect_uri, issuer=self._issuer, state=back.state, **back.refusal.members()
         )
+        return self._back(url, "denied" if isinstance(back.refusal, AccessDenied) else "stopped")
+
+    def _back(self, url: str, outcome: Outcome) -> web.Response:
+        """On to `url`. A browser that hands over to an application stays where it is, so it
+        stays on a page that says how things stand.
+        """
+        if redirects.is_private_use(url):
+            return _page(self._pages.handed_over(url, outcome))
+        return _see_other(url)
 
     def _told(self, request: web.Request, refusal: ProtocolError, message: str) -> web.Response:
         """A refusal as a page with `message` where a person waits, else as JSON."""

@@ -426,6 +426,15 @@ class Clients(_Model):
     static: tuple[StaticClient, ...] = ()
 
 
+class PageSettings(_Model):
+    """`styleFile` is CSS that comes after ours, on every page."""
+
+    style_file: ReadableFile | None = None
+
+    def style(self) -> bytes:
+        return self.style_file.read_bytes() if self.style_file is not None else b""
+
+
 class Lifetimes(_Model):
     access_token: Annotated[Duration, Field(ge=60, le=86400)] = 15 * 60
     authorization_code: Annotated[Duration, Field(ge=10, le=600)] = 60
@@ -478,6 +487,7 @@ class Settings(_Model):
     allowed_workloads: AllowedWorkloads = AllowedWorkloads()
     denied_certificates: DeniedCertificates = DeniedCertificates()
     clients: Clients = Clients()
+    pages: PageSettings = PageSettings()
     lifetimes: Lifetimes = Lifetimes()
     limits: Limits = Limits()
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -23,6 +23,7 @@ from authserver.metadata_documents import MetadataDocuments
 from authserver.metrics import Metrics
 from authserver.onward import Onward
 from authserver.open_web import OpenWeb
+from authserver.pages import Pages
 from authserver.public import Flows, Public
 from authserver.refreshing import Refreshing
 from authserver.registration import Registration
@@ -133,6 +134,7 @@ class Authserver:
             self._keys,
             self._resources,
             self._upstreams,
+            Pages(self._settings.issuer, self._settings.pages.style()),
             self._throttling(),
             self._metrics,
             new_handle,

@@ -5,7 +5,7 @@ RUN    := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test check format demo demo-serve bench images manifests lock clean
+.PHONY: help setup chromium test check format demo demo-serve bench images manifests lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -18,7 +18,12 @@ $(STAMP): requirements.lock
 
 setup: $(STAMP) ## make .venv with every locked dependency
 
-test: $(STAMP) ## all tests that need nothing but this machine
+chromium: ## install Chromium for the browser tests, where apt-get may (as root on Debian)
+	@command -v chromium chromium-browser google-chrome google-chrome-stable >/dev/null || \
+		{ test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium >/dev/null; } || \
+		echo "No Chromium here, and no way to install it: the browser tests will not run."
+
+test: $(STAMP) chromium ## all tests that need nothing but this machine
 	$(RUN) -m pytest -n auto --dist worksteal
 
 check: $(STAMP) ## format, lint, types, import contract

@@ -13,6 +13,7 @@ from aiohttp import web
 
 from authserver import upkeep
 from authserver.configuration import load
+from authserver.reloading import Reloading
 from authserver.settings import InternalListener, Settings, Tls
 from authserver.storage.database import Database, StorageDown, StorageUnusable, open_database
 from authserver.storage.key_use import KeyUse
@@ -67,8 +68,6 @@ def _check(config: Path) -> int:
 async def _serve(config: Path) -> None:
     settings = load(config)
     logs.configure("authserver", settings.log_level)
-    if settings.clients.metadata_documents.enabled:
-        _log.warning("not_available_yet", member="clients.metadataDocuments")
     async with AsyncExitStack() as stack:
         internal_tls = await _reloading(stack, *_internal_tls(settings.listeners.internal))
         public_tls = None
@@ -83,6 +82,8 @@ async def _serve(config: Path) -> None:
         server = Authserver(settings, database, http, clock.wall)
         stack.push_async_callback(server.settle)
         await stack.enter_async_context(run.background(server.housekeeping.run()))
+        reloading = Reloading(config, settings, server.reload, server.reloaded)
+        await stack.enter_async_context(run.background(reloading.watch()))
         await _listen(settings, server, internal_tls, public_tls)
 
 
@@ -133,7 +134,14 @@ async def _listen(
     probes = web.Server(ops_handler(server.readiness, server.registry))
     await run.serve(
         [
-            run.Listener("public", public.host, public.port, server.public(), public_tls),
+            run.Listener(
+                "public",
+                public.host,
+                public.port,
+                server.public(),
+                public_tls,
+                patience=server.patience(),
+            ),
             run.Listener(
                 "internal",
                 internal.host,

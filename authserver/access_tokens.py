@@ -80,6 +80,8 @@ class AccessTokens:
             if len(self._known) > _MOST_KNOWN:
                 self._known.popitem(last=False)
         _check_times(known.claims, now)
+        if not self._keys.vouches(known.kid, known.claims.issued_at):
+            raise BadToken("key_did_not_sign_then")
         return known.claims
 
     def _verified(self, unverified_jwt: str) -> _Known:

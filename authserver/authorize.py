@@ -4,29 +4,39 @@ Until client and redirect URI are known to belong together an error is a page of
 it goes back to the client (RFC 6749 section 4.1.2.1).
 """
 
+import hashlib
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Final
 
 from authserver import pkce, redirects
 from authserver.clients import ClientDirectory
 from authserver.errors import (
+    ConsentRequired,
     InvalidRequest,
     InvalidTarget,
+    LoginRequired,
     ProtocolError,
     Redirected,
     ShownToUser,
     UnsupportedResponseType,
 )
 from authserver.handles import NewHandle, hash_of
+from authserver.legs import TRANSACTION_SECONDS, Upstreams
+from authserver.onward import Onward, Sent
 from authserver.resources import Resource, ResourceMap
+from authserver.signed_in import Visitors, asked_scope
+from authserver.storage.browser_sessions import SignedIn
+from authserver.storage.consents import Consents
 from authserver.storage.records import AuthorizationRequest, Client, Stage, Transaction
 from authserver.storage.transactions import Transactions
 from chassis.clock import Clock
 
-TRANSACTION_SECONDS: Final = 600
 _LONGEST_STATE: Final = 4096
+_LONGEST_NONCE: Final = 512
 OFFLINE_ACCESS: Final = "offline_access"
+OPENID: Final = "openid"
 
 
 @dataclass(frozen=True)
@@ -38,6 +48,7 @@ class Question:
     redirect_uri: str
     resource: Resource
     scope: str
+    signed_in: bool
 
 
 class Authorize:
@@ -47,38 +58,115 @@ class Authorize:
         self,
         clients: ClientDirectory,
         resources: ResourceMap,
+        upstreams: Upstreams,
         transactions: Transactions,
+        visitors: Visitors,
+        consents: Consents,
+        onward: Onward,
         clock: Clock,
         new_handle: NewHandle,
     ) -> None:
-        self._clients, self._resources, self._transactions = clients, resources, transactions
-        self._clock, self._new_handle = clock, new_handle
+        self._clients, self._resources, self._upstreams = clients, resources, upstreams
+        self._transactions, self._visitors, self._consents = transactions, visitors, consents
+        self._onward, self._clock, self._new_handle = onward, clock, new_handle
 
-    async def ask(self, fields: Mapping[str, str], browser: str) -> Question:
-        """Check a request and remember it for `browser`. Raises ShownToUser or Redirected."""
+    async def ask(
+        self, fields: Mapping[str, str], browser: str, session: str | None
+    ) -> Question | Sent:
+        """Check a request and remember it for `browser`, or go on where nothing is to be asked.
+
+        `session` is the handle of a signed-in browser. Raises ShownToUser or Redirected.
+        """
         client = await self._client(fields)
         redirect_uri = _redirect_uri(fields, client)
         try:
             resource = self._resource(fields)
             request = _request(fields, client, redirect_uri, resource)
+            return await self._asked_or_sent(fields, client, resource, request, browser, session)
         except ProtocolError as refusal:
             if not (self._clients.is_configured(client) or _is_local(redirect_uri)):
                 # Anyone may register a web site; it must not borrow our name to send people there.
                 raise ShownToUser(refusal.reason, _BAD_REQUEST) from None
             raise Redirected(refusal, redirect_uri, fields.get("state")) from None
+
+    async def _asked_or_sent(
+        self,
+        fields: Mapping[str, str],
+        client: Client,
+        resource: Resource,
+        request: AuthorizationRequest,
+        browser: str,
+        session: str | None,
+    ) -> Question | Sent:
+        prompts = frozenset(fields.get("prompt", "").split(" "))
+        visitor = await self._visitors.known(session)
+        if visitor is not None and self._must_sign_in_again(fields, prompts, visitor):
+            visitor = None
+        missing = await self._visitors.missing(visitor, resource)
+        transaction = started(request, resource, visitor, missing)
+        question_hash = self._question_hash(client, resource, request)
+        remembered = (
+            "consent" not in prompts
+            and transaction.user_id != ""  # else another user may come back from upstream
+            and question_hash != ""
+            and await self._consents.remembers(transaction.user_id, question_hash, self._clock())
+        )
+        asks = missing or not remembered
+        if "none" in prompts and asks and self._clients.is_configured(client):
+            # Others asked for `none` get the page: nobody is sent on unseen for a stranger.
+            raise LoginRequired("prompt_none") if missing else ConsentRequired("prompt_none")
+        if remembered:
+            return await self._onward.go(transaction, browser)
         handle = self._new_handle()
         await self._transactions.put(
             hash_of(handle),
             Stage.CONSENT,
             hash_of(browser),
-            Transaction(request, remaining=resource.upstreams),
+            replace(transaction, question_hash=question_hash),
             expires_at=int(self._clock()) + TRANSACTION_SECONDS,
         )
-        return Question(handle, client, redirect_uri, resource, request.scope)
+        return Question(
+            handle,
+            client,
+            request.redirect_uri,
+            resource,
+            request.scope,
+            signed_in=bool(transaction.user_id),
+        )
+
+    def _must_sign_in_again(
+        self, fields: Mapping[str, str], prompts: frozenset[str], visitor: SignedIn
+    ) -> bool:
+        max_age = fields.get("max_age", "")
+        too_old = max_age.isdigit() and self._clock() - visitor.signed_in_at > int(max_age)
+        return too_old or not prompts.isdisjoint({"login", "select_account"})
+
+    def _question_hash(
+        self, client: Client, resource: Resource, request: AuthorizationRequest
+    ) -> str:
+        """A hash of all that the consent page says, so that a remembered yes answers nothing else.
+
+        Empty for an application on the user's device: whatever runs there could use its name
+        (RFC 8252 section 8.6), so it is always asked about.
+        """
+        if redirects.is_local_application(request.redirect_uri):
+            return ""
+        described = asdict(replace(client, secret_hash=None))
+        reached = {
+            name: asked_scope(self._upstreams[name]) if name in self._upstreams else ""
+            for name in resource.upstreams
+        }
+        said = [described, request.redirect_uri, sorted(request.scope.split()), reached]
+        said += [resource.url, str(resource.owner)]
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
     async def _client(self, fields: Mapping[str, str]) -> Client:
         client_id = fields.get("client_id")
-        client = await self._clients.get(client_id, self._clock()) if client_id else None
+        try:
+            client = await self._clients.get(client_id, self._clock()) if client_id else None
+        except ProtocolError as refusal:
+            status = 400 if refusal.status_code == 401 else refusal.status_code
+            raise ShownToUser(refusal.reason, _NO_DOCUMENT, status=status) from None
         if client is None:
             raise ShownToUser("unknown_client", _UNKNOWN_CLIENT)
         return client
@@ -94,6 +182,10 @@ class Authorize:
 _UNKNOWN_CLIENT: Final = (
     "The application that sent you here is not registered with this server (any more). "
     "Remove its stored login for this server in the application, and connect again."
+)
+_NO_DOCUMENT: Final = (
+    "The application that sent you here is known by a description on its own web site, and that "
+    "description cannot be read or cannot be accepted. Try again later, or ask its maker."
 )
 _BAD_REDIRECT: Final = (
     "The application that sent you here asked for the answer at an address that it has not "
@@ -132,6 +224,9 @@ def _request(
     state = fields.get("state")
     if state is not None and len(state) > _LONGEST_STATE:
         raise InvalidRequest("state_too_long", "state is longer than 4096 characters")
+    nonce = fields.get("nonce")
+    if nonce is not None and len(nonce) > _LONGEST_NONCE:
+        raise InvalidRequest("nonce_too_long", "nonce is longer than 512 characters")
     return AuthorizationRequest(
         client.client_id,
         redirect_uri,
@@ -139,6 +234,24 @@ def _request(
         challenge,
         resource.url,
         granted_scope(fields.get("scope"), resource),
+        nonce,
+    )
+
+
+def started(
+    request: AuthorizationRequest,
+    resource: Resource,
+    visitor: SignedIn | None,
+    missing: tuple[str, ...],
+) -> Transaction:
+    """A transaction for a visitor, who counts only where the first upstream is not missing."""
+    if visitor is None or missing[:1] == resource.upstreams[:1]:
+        return Transaction(request, remaining=resource.upstreams)
+    return Transaction(
+        request,
+        remaining=missing,
+        user_id=visitor.user_id,
+        signed_in_at=visitor.signed_in_at,
     )
 
 
@@ -149,5 +262,5 @@ def granted_scope(asked: str | None, resource: Resource) -> str:
     """
     if asked is None:
         return " ".join(resource.scopes)
-    grantable = (*resource.scopes, OFFLINE_ACCESS)
+    grantable = (*resource.scopes, OFFLINE_ACCESS, OPENID)
     return " ".join(dict.fromkeys(scope for scope in asked.split(" ") if scope in grantable))

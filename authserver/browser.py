@@ -1,4 +1,4 @@
-"""Binding a sign-in to the browser that started it, by a cookie we alone can set.
+"""Our two cookies: one binds a sign-in to its browser, the other keeps a user signed in.
 
 Where the issuer is https the cookie has the `__Host-` prefix: no neighbouring host and no path
 can plant or shadow it. Plain http exists on loopback only, where browsers refuse that prefix.
@@ -9,15 +9,16 @@ from aiohttp import web
 from authserver.handles import NewHandle
 from authserver.parsing import only_cookie
 
-_SECONDS = 3600
+BINDING, SESSION = "tokenward", "tokenward-session"
+BINDING_SECONDS = 3600
 
 
 class BrowserCookie:
-    def __init__(self, issuer: str, new_handle: NewHandle) -> None:
+    def __init__(self, issuer: str, name: str, seconds: int, new_handle: NewHandle) -> None:
         secure = issuer.startswith("https://")
-        self._name = "__Host-tokenward" if secure else "tokenward"
+        self._name = f"__Host-{name}" if secure else name
         self._attributes = (
-            f"; Path=/; Max-Age={_SECONDS}; HttpOnly; SameSite=Lax{'; Secure' if secure else ''}"
+            f"; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Lax{'; Secure' if secure else ''}"
         )
         self._new_handle = new_handle
 

@@ -1,4 +1,4 @@
-"""The upstream's answer: redeem its code, store what it gave, send the user back with our code."""
+"""The upstream's answer: redeem its code, keep what it gave, and go on."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -6,18 +6,15 @@ from dataclasses import replace
 from authserver.consent import NOT_YOUR_SIGN_IN
 from authserver.errors import (
     AccessDenied,
-    InvalidTarget,
     ProtocolError,
     Redirected,
     ShownToUser,
     TemporarilyUnavailable,
 )
-from authserver.handles import NewHandle, hash_of
+from authserver.handles import hash_of
 from authserver.legs import Legs
-from authserver.redirects import answer_url
-from authserver.resources import ResourceMap
-from authserver.storage.records import Code, Grant, Session, Stage, Transaction
-from authserver.storage.sign_ins import SignIns
+from authserver.onward import Onward, Sent
+from authserver.storage.records import Grant, Stage, Transaction
 from authserver.storage.transactions import Transactions
 from authserver.upstream.contract import Unavailable, UpstreamFailure
 from chassis.clock import Clock
@@ -30,22 +27,12 @@ class Callback:
     """GET /oauth/callback/{upstream}."""
 
     def __init__(
-        self,
-        issuer: str,
-        legs: Legs,
-        resources: ResourceMap,
-        transactions: Transactions,
-        sign_ins: SignIns,
-        clock: Clock,
-        new_handle: NewHandle,
-        *,
-        code_seconds: int,
+        self, legs: Legs, transactions: Transactions, onward: Onward, clock: Clock
     ) -> None:
-        self._issuer, self._legs, self._resources = issuer, legs, resources
-        self._transactions, self._sign_ins = transactions, sign_ins
-        self._clock, self._new_handle, self._code_seconds = clock, new_handle, code_seconds
+        self._legs, self._transactions = legs, transactions
+        self._onward, self._clock = onward, clock
 
-    async def finish(self, upstream: str, fields: Mapping[str, str], browser: str | None) -> str:
+    async def finish(self, upstream: str, fields: Mapping[str, str], browser: str | None) -> Sent:
         """Where to send the user next. Raises ShownToUser or Redirected.
 
         The transaction is consumed only by the browser that started it, at the upstream it was
@@ -67,23 +54,17 @@ class Callback:
 
     async def _go_on(
         self, transaction: Transaction, fields: Mapping[str, str], browser: str
-    ) -> str:
+    ) -> Sent:
         try:
             grant = await self._redeem(transaction, fields)
             transaction = replace(transaction, grants=(*transaction.grants, grant))
         except (UpstreamFailure, AccessDenied) as failure:
             # A linked upstream that fails does not cost what the others gave; without the
             # first one there is no user.
-            if not transaction.grants:
+            if not transaction.names_its_user:
                 raise _refusal(failure) from None
             _log.warning("linked_upstream_failed", upstream=transaction.upstream)
-        while transaction.remaining:
-            try:
-                return await self._legs.begin(transaction, browser)
-            except UpstreamFailure:
-                _log.warning("linked_upstream_failed", upstream=transaction.remaining[0])
-                transaction = replace(transaction, remaining=transaction.remaining[1:])
-        return await self._complete(transaction)
+        return await self._onward.go(transaction, browser)
 
     async def _redeem(self, transaction: Transaction, fields: Mapping[str, str]) -> Grant:
         if "code" not in fields or "error" in fields:
@@ -96,36 +77,6 @@ class Callback:
             nonce=transaction.nonce,
             issuer=fields.get("iss"),
         )
-
-    async def _complete(self, transaction: Transaction) -> str:
-        request, now, code = transaction.request, int(self._clock()), self._new_handle()
-        resource = self._resources.get(request.resource)
-        if resource is None:
-            raise InvalidTarget("resource_gone")
-        session = Session(
-            tsid=self._new_handle(),
-            user_id=self._new_handle(),
-            client_id=request.client_id,
-            resource=resource.url,
-            owner=resource.owner,
-            scope=request.scope,
-            created_at=now,
-            expires_at=now + self._code_seconds,  # until the code is redeemed
-        )
-        await self._sign_ins.complete(
-            transaction.grants,
-            session,
-            hash_of(code),
-            Code(
-                session.tsid,
-                request.client_id,
-                request.redirect_uri,
-                request.code_challenge,
-                resource.url,
-            ),
-            code_expires_at=now + self._code_seconds,
-        )
-        return answer_url(request.redirect_uri, issuer=self._issuer, state=request.state, code=code)
 
 
 def _refusal(failure: UpstreamFailure | AccessDenied) -> ProtocolError:

@@ -1,19 +1,31 @@
-"""Who calls: the clients we know, and how one proves itself at the token endpoint."""
+"""Who calls: the clients we know, and how one proves itself at the token endpoint.
+
+A client comes from the configuration, from its own registration, or from the document its id
+points to; how it came makes no difference to how it proves itself.
+"""
 
 import base64
 import hmac
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import unquote_plus
 
-from authserver.errors import InvalidClient, InvalidRequest
+from authserver.client_assertions import TYPE, ClientAssertions, unverified_client_id
+from authserver.errors import (
+    InvalidClient,
+    InvalidRequest,
+    ProtocolError,
+    TemporarilyUnavailable,
+)
 from authserver.handles import hash_of
+from authserver.jose import BadToken
+from authserver.metadata_documents import BadDocument, MetadataDocuments
 from authserver.settings import StaticClient
 from authserver.storage.clients import Clients as RegisteredClients
-from authserver.storage.records import Client
+from authserver.storage.records import GRANT_TYPES, Client
+from authserver.upstream.contract import Unavailable
 
-AUTH_METHODS = ("none", "client_secret_basic", "client_secret_post")
-GRANT_TYPES = ("authorization_code", "refresh_token")
+AUTH_METHODS = ("none", "client_secret_basic", "client_secret_post", "private_key_jwt")
 _CHALLENGE = {"WWW-Authenticate": 'Basic realm="tokenward"'}
 
 
@@ -22,17 +34,38 @@ class _Presented:
     client_ids: tuple[str, ...]
     secrets: tuple[str, ...]
     method: str
+    unverified_assertion: str = field(default="", repr=False)
 
 
 class ClientDirectory:
-    """Clients from the configuration first, then those that registered themselves."""
+    """Clients from the configuration first, then those that describe themselves."""
 
-    def __init__(self, static: Iterable[StaticClient], registered: RegisteredClients) -> None:
+    def __init__(
+        self,
+        static: Iterable[StaticClient],
+        registered: RegisteredClients,
+        documents: MetadataDocuments | None,
+        assertions: ClientAssertions,
+    ) -> None:
         self._static = {settings.client_id: _from_settings(settings) for settings in static}
-        self._registered = registered
+        self._registered, self._documents = registered, documents
+        self._assertions = assertions
 
-    async def get(self, client_id: str, now: float) -> Client | None:
-        return self._static.get(client_id) or await self._registered.get(client_id, now)
+    async def get(self, client_id: str, now: float, *, signed_in: bool = False) -> Client | None:
+        """The client of this id; `signed_in` where it already holds something of ours.
+
+        Raises ProtocolError where a document would say and cannot be had now.
+        """
+        if (configured := self._static.get(client_id)) is not None:
+            return configured
+        if self._documents is None or not self._documents.names(client_id):
+            return await self._registered.get(client_id, now)
+        try:
+            return await self._documents.client(client_id, now, signed_in=signed_in)
+        except BadDocument as bad:
+            raise InvalidClient(f"document_{bad}") from None
+        except Unavailable as failure:
+            raise TemporarilyUnavailable(f"document_{failure}") from None
 
     def is_configured(self, client: Client) -> bool:
         """Whether an operator vouches for the client, and not only the client itself."""
@@ -50,21 +83,43 @@ class ClientDirectory:
         client = await self._first(presented.client_ids, now)
         if client is None:
             raise _refused("unknown_client", presented)
-        if presented.method != client.auth_method:
+        if presented.method not in client.auth_methods:
             raise _refused("other_auth_method", presented)
-        if client.auth_method != "none" and not _knows_secret(client, presented.secrets):
-            raise _refused("wrong_secret", presented)
+        if presented.method != "none":
+            await self._check_proof(client, presented)
         return client
 
     async def _first(self, client_ids: Iterable[str], now: float) -> Client | None:
         for client_id in client_ids:
-            if (client := await self.get(client_id, now)) is not None:
+            if (client := await self.get(client_id, now, signed_in=True)) is not None:
                 return client
         return None
+
+    async def _check_proof(self, client: Client, presented: _Presented) -> None:
+        if presented.method != "private_key_jwt":
+            if not _knows_secret(client, presented.secrets):
+                raise _refused("wrong_secret", presented)
+            return
+        try:
+            await self._assertions.check(client, presented.unverified_assertion)
+        except BadToken as refused:
+            raise _refused(f"assertion_{refused}", presented) from None
+        except Unavailable:
+            raise TemporarilyUnavailable("client_keys_not_fetched") from None
+
+
+def claimed_client_id(fields: Mapping[str, str], headers: Mapping[str, str]) -> str:
+    """Whom a request claims to come from, for counting it; empty where it cannot be read."""
+    try:
+        return _presented(fields, headers).client_ids[0]
+    except ProtocolError:
+        return ""
 
 
 def _presented(fields: Mapping[str, str], headers: Mapping[str, str]) -> _Presented:
     in_body = fields.get("client_id")
+    if "client_assertion" in fields or "client_assertion_type" in fields:
+        return _asserted(fields, headers)
     if "Authorization" in headers:
         client_id, secret = _basic(headers["Authorization"])
         client_ids = _spellings(client_id)
@@ -96,6 +151,21 @@ def _spellings(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys((text, unquote_plus(text))))
 
 
+def _asserted(fields: Mapping[str, str], headers: Mapping[str, str]) -> _Presented:
+    if "Authorization" in headers or "client_secret" in fields:
+        raise InvalidRequest("two_client_authentications")
+    assertion = fields.get("client_assertion", "")
+    try:
+        client_id = unverified_client_id(assertion)
+    except BadToken:
+        client_id = None
+    if fields.get("client_assertion_type") != TYPE or client_id is None:
+        raise InvalidClient("bad_client_assertion")
+    if fields.get("client_id", client_id) != client_id:
+        raise InvalidClient("client_id_of_another_client")
+    return _Presented((client_id,), (), "private_key_jwt", assertion)
+
+
 def _knows_secret(client: Client, secrets: tuple[str, ...]) -> bool:
     stored = client.secret_hash
     return stored is not None and any(
@@ -116,8 +186,10 @@ def _from_settings(settings: StaticClient) -> Client:
         settings.client_id,
         settings.client_name or settings.client_id,
         settings.redirect_uris,
-        settings.token_endpoint_auth_method,
+        (settings.token_endpoint_auth_method,),
         GRANT_TYPES,
         "web",
         hash_of(secret) if secret is not None else None,
+        settings.jwks(),
+        settings.jwks_uri,
     )

@@ -9,12 +9,13 @@ from pydantic import ValidationError
 
 from authserver.resources import InvalidResource, canonical
 from authserver.settings import Settings
+from authserver.upstream import presets
 from chassis.run import BadConfiguration, Fault
 
 
 def load(file: Path) -> Settings:
     """Read and check the configuration in `file`. Raises BadConfiguration with every fault."""
-    raw = _read(file)
+    raw = _expanded(_read(file))
     faults = list(_faults_between(raw))
     try:
         settings = Settings.model_validate(raw, context={"folder": file.resolve().parent})
@@ -40,6 +41,15 @@ def _read(file: Path) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise BadConfiguration([Fault(str(file), "is not a YAML mapping")])
     return raw
+
+
+def _expanded(raw: dict[str, Any]) -> dict[str, Any]:
+    """The file's content with the presets of its upstreams filled in."""
+    upstreams = raw.get("upstreams")
+    if not isinstance(upstreams, list):
+        return raw
+    filled = [presets.expanded(one) if isinstance(one, dict) else one for one in upstreams]
+    return raw | {"upstreams": filled}
 
 
 class _Twice(yaml.MarkedYAMLError):
@@ -73,6 +83,8 @@ def _faults_within(invalid: ValidationError) -> Iterator[Fault]:
         problem = error["msg"].removeprefix("Value error, ")
         if error["type"] == "extra_forbidden":
             problem = "is not a member we know"
+        if error["type"] == "union_tag_not_found":
+            problem = "type must be oidc or oauth2, or come from a preset"
         yield Fault(_path(place), problem)
 
 
@@ -87,6 +99,11 @@ def _faults_between(raw: dict[str, Any]) -> Iterator[Fault]:
     named = {
         name: upstream for _, upstream in upstreams if isinstance(name := upstream.get("name"), str)
     }
+    for index, upstream in upstreams:
+        preset = upstream.get("preset")
+        if isinstance(preset, str) and preset not in presets.PRESETS:
+            known = ", ".join(presets.PRESETS)
+            yield Fault(f"upstreams[{index}].preset", f"is none of those we know: {known}")
     yield from _twice("upstreams", upstreams, "name")
     yield from _twice("encryptionKeys", _section(raw, "encryptionKeys"), "id")
     yield from _twice("signingKeys", _section(raw, "signingKeys"), "file")
@@ -128,7 +145,8 @@ def _resource_faults(
 def _names_its_user(upstream: dict[str, Any]) -> bool:
     if upstream.get("type") != "oauth2":
         return True
-    return bool(upstream.get("userinfoEndpoint") and upstream.get("subjectField"))
+    source = upstream.get("userinfoEndpoint") or upstream.get("subjectFrom") == "token"
+    return bool(source and upstream.get("subjectField"))
 
 
 def _section(raw: dict[str, Any], name: str) -> list[tuple[int, dict[str, Any]]]:

@@ -20,14 +20,21 @@ _log = Log("endings")
 
 class Endings:
     def __init__(
-        self, sessions: Sessions, connections: Connections, upstreams: Upstreams, clock: Clock
+        self,
+        sessions: Sessions,
+        connections: Connections,
+        upstreams: Upstreams,
+        clock: Clock,
     ) -> None:
         self._sessions, self._connections = sessions, connections
         self._upstreams, self._clock = upstreams, clock
         self._revoking: set[asyncio.Task[None]] = set()
 
     async def end(self, session: Session, reason: str) -> None:
-        """End a session and purge what nobody else holds; ending an ended one is no error."""
+        """End a session and purge what nobody else holds; ending an ended one is no error.
+
+        A consent remembered for the same client and resource goes with it.
+        """
         await self._sessions.end(session.tsid, int(self._clock()))
         _log.info("session_ended", reason=reason)
         await self.purge_unheld(session.user_id, session.owner)

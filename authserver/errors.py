@@ -77,6 +77,38 @@ class AccessDenied(ProtocolError):
     error, status_code = "access_denied", 403
 
 
+class LoginRequired(ProtocolError):
+    """OpenID Connect Core section 3.1.2.6, for `prompt=none`."""
+
+    error, status_code = "login_required", 400
+
+
+class ConsentRequired(ProtocolError):
+    """OpenID Connect Core section 3.1.2.6, for `prompt=none`."""
+
+    error, status_code = "consent_required", 400
+
+
+class InvalidToken(ProtocolError):
+    """RFC 6750 section 3.1."""
+
+    error, status_code = "invalid_token", 401
+
+    def __init__(self, reason: str) -> None:
+        challenge = 'Bearer error="invalid_token"'
+        super().__init__(reason, headers={"WWW-Authenticate": challenge})
+
+
+class InsufficientScope(ProtocolError):
+    """RFC 6750 section 3.1."""
+
+    error, status_code = "insufficient_scope", 403
+
+    def __init__(self, reason: str) -> None:
+        challenge = 'Bearer error="insufficient_scope", scope="openid"'
+        super().__init__(reason, headers={"WWW-Authenticate": challenge})
+
+
 class InvalidRedirectUri(ProtocolError):
     """RFC 7591 section 3.2.2."""
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from authserver.admission import Admission
 from authserver.audit import Audit
 from authserver.errors import (
     ForbiddenClient,
@@ -28,7 +29,6 @@ from authserver.handles import NewHandle
 from authserver.limits import RateLimit
 from authserver.metrics import Metrics
 from authserver.parsing import Malformed, form_fields
-from authserver.settings import AllowedWorkloads, DeniedCertificates
 from authserver.storage.database import StorageDown
 from authserver.storage.sealing import SealBroken
 from authserver.svid import Svid, SvidReader, SvidRefused
@@ -68,8 +68,7 @@ class Internal:
         self,
         exchange: Exchange,
         svids: SvidReader,
-        allowed: AllowedWorkloads,
-        denied: DeniedCertificates,
+        admission: Admission,
         releases: RateLimit,
         failures: RateLimit,
         audit: Audit,
@@ -78,7 +77,7 @@ class Internal:
         new_handle: NewHandle,
     ) -> None:
         self._exchange, self._svids = exchange, svids
-        self._allowed, self._denied = allowed, denied
+        self._admission = admission
         self._releases, self._failures = releases, failures
         self._audit, self._metrics = audit, metrics
         self._clock, self._new_handle = clock, new_handle
@@ -156,9 +155,12 @@ class Internal:
         """On every request: a connection outlives certificates and policies."""
         if not svid.valid(now):
             raise InvalidClient("certificate_not_valid_now")
-        if svid.serial in self._denied.serials or svid.spiffe_id in self._denied.spiffe_ids:
+        if (
+            svid.serial in self._admission.denied.serials
+            or svid.spiffe_id in self._admission.denied.spiffe_ids
+        ):
             raise ForbiddenClient("certificate_denied")
-        if not self._allowed.admit(svid.workload):
+        if not self._admission.allowed.admit(svid.workload):
             raise ForbiddenClient("workload_not_allowed")
 
     def _refused(self, refusal: ProtocolError, facts: dict[str, Any]) -> web.Response:

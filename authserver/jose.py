@@ -110,10 +110,19 @@ def unverified_kid(token: str) -> str | None:
     return kid if isinstance(kid, str) else None
 
 
+def unverified_claims(token: str) -> dict[str, Any]:
+    """What a token says, for finding out whose keys verify it and nothing else."""
+    return _part(token, 1)
+
+
 def _header(token: str) -> dict[str, Any]:
+    return _part(token, 0)
+
+
+def _part(token: str, index: int) -> dict[str, Any]:
     if len(token) > MAX_TOKEN or not token.isascii() or token.count(".") != 2:
         raise BadToken("not_a_compact_jws")
-    encoded = token.partition(".")[0]
+    encoded = token.split(".")[index]
     try:
         decoded = base64.b64decode(
             encoded + "=" * (-len(encoded) % 4), altchars=b"-_", validate=True

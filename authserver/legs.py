@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Final
 from urllib.parse import quote
 
 from authserver import pkce
-from authserver.authorize import TRANSACTION_SECONDS
 from authserver.handles import NewHandle, hash_of
 from authserver.storage.records import Stage, Transaction
 from authserver.storage.transactions import Transactions
@@ -13,6 +13,8 @@ from authserver.upstream.contract import Unavailable, Upstream
 from chassis.clock import Clock
 
 Upstreams = Mapping[str, Upstream]
+
+TRANSACTION_SECONDS: Final = 600
 
 
 class Legs:
@@ -57,6 +59,7 @@ class Legs:
             state=state,
             nonce=leg.nonce,
             code_challenge=pkce.challenge_of(leg.code_verifier),
+            choose_account=leg.asks_for_account,
         )
         await self._transactions.put(
             hash_of(state),

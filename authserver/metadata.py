@@ -4,16 +4,25 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from authserver.authorize import OFFLINE_ACCESS
-from authserver.clients import AUTH_METHODS, GRANT_TYPES
+from authserver.authorize import OPENID as OPENID_SCOPE
+from authserver.clients import AUTH_METHODS
+from authserver.id_tokens import CLAIMS
+from authserver.jose import ALGORITHMS
 from authserver.keys import SigningKeys
 from authserver.pkce import METHOD
 from authserver.resources import ResourceMap
+from authserver.storage.records import GRANT_TYPES
 
 OAUTH, OPENID = "oauth-authorization-server", "openid-configuration"
 
 
 def document(
-    issuer: str, resources: ResourceMap, keys: SigningKeys, *, registration: bool
+    issuer: str,
+    resources: ResourceMap,
+    keys: SigningKeys,
+    *,
+    registration: bool,
+    documents: bool,
 ) -> dict[str, Any]:
     """The metadata of this authorization server; the same for both well-known names."""
     found: dict[str, Any] = {
@@ -22,12 +31,20 @@ def document(
         "token_endpoint": f"{issuer}/oauth/token",
         "jwks_uri": f"{issuer}/.well-known/jwks.json",
         "revocation_endpoint": f"{issuer}/oauth/revoke",
-        "scopes_supported": [*resources.scopes(), OFFLINE_ACCESS],
+        "introspection_endpoint": f"{issuer}/oauth/introspect",
+        "userinfo_endpoint": f"{issuer}/oauth/userinfo",
+        "scopes_supported": [*resources.scopes(), OFFLINE_ACCESS, OPENID_SCOPE],
         "response_types_supported": ["code"],
         "response_modes_supported": ["query"],
         "grant_types_supported": list(GRANT_TYPES),
         "token_endpoint_auth_methods_supported": list(AUTH_METHODS),
+        "token_endpoint_auth_signing_alg_values_supported": list(ALGORITHMS),
         "revocation_endpoint_auth_methods_supported": list(AUTH_METHODS),
+        "revocation_endpoint_auth_signing_alg_values_supported": list(ALGORITHMS),
+        "introspection_endpoint_auth_methods_supported": [m for m in AUTH_METHODS if m != "none"],
+        "introspection_endpoint_auth_signing_alg_values_supported": list(ALGORITHMS),
+        "claims_supported": list(CLAIMS),
+        "client_id_metadata_document_supported": documents,
         "code_challenge_methods_supported": [METHOD],
         "authorization_response_iss_parameter_supported": True,
         "subject_types_supported": ["public"],

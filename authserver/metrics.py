@@ -18,6 +18,12 @@ class Metrics:
             buckets=DURATION_BUCKETS,
             registry=registry,
         )
+        self.reloads = Counter(
+            f"{prefix}_config_reloads",
+            "Changes of the configuration, taken or refused",
+            ["result"],
+            registry=registry,
+        )
         self.releases = Counter(
             f"{prefix}_releases",
             "Upstream access tokens released to their owner",

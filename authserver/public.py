@@ -10,16 +10,17 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
 
-from authserver import metadata
+from authserver import metadata, redirects
 from authserver.authorize import Authorize
-from authserver.browser import BrowserCookie
+from authserver.browser import BINDING, BINDING_SECONDS, SESSION, BrowserCookie
 from authserver.callback import Callback
 from authserver.consent import Consent
 from authserver.errors import (
+    AccessDenied,
     InvalidRequest,
     ProtocolError,
     Redirected,
@@ -30,16 +31,19 @@ from authserver.errors import (
 from authserver.handles import NewHandle
 from authserver.keys import SigningKeys
 from authserver.metrics import Metrics
-from authserver.pages import CONTENT_SECURITY_POLICY, STYLE_ROUTE, Pages
+from authserver.onward import Sent
+from authserver.pages import CONTENT_SECURITY_POLICY, STYLE_ROUTE, Outcome, Pages
 from authserver.parsing import Malformed, form_fields, json_object, query_fields
 from authserver.redirects import answer_url
 from authserver.registration import Registration
 from authserver.resources import ResourceMap
 from authserver.revocation import Revocation
-from authserver.settings import AnyUpstream
 from authserver.storage.database import StorageDown
 from authserver.storage.sealing import SealBroken
+from authserver.throttling import Throttling
 from authserver.token_endpoint import TokenEndpoint
+from authserver.token_facts import TokenFacts
+from authserver.upstream.contract import Upstream
 from chassis.logs import Log, current_request_id, request_scope
 
 _log = Log("public")
@@ -71,6 +75,7 @@ class Flows:
     token: TokenEndpoint
     registration: Registration | None
     revocation: Revocation
+    facts: TokenFacts
 
 
 class Public:
@@ -82,15 +87,22 @@ class Public:
         flows: Flows,
         keys: SigningKeys,
         resources: ResourceMap,
-        upstreams: Mapping[str, AnyUpstream],
+        upstreams: Mapping[str, Upstream],
+        pages: Pages,
+        throttling: Throttling,
         metrics: Metrics,
         new_handle: NewHandle,
+        *,
+        documents: bool,
+        session_seconds: int,
     ) -> None:
+        self._documents, self._throttling = documents, throttling
         self._issuer, self._flows, self._keys = issuer, flows, keys
         self._resources, self._upstreams = resources, upstreams
         self._metrics, self._new_handle = metrics, new_handle
-        self._cookie = BrowserCookie(issuer, new_handle)
-        self._pages = Pages(issuer)
+        self._cookie = BrowserCookie(issuer, BINDING, BINDING_SECONDS, new_handle)
+        self._session = BrowserCookie(issuer, SESSION, session_seconds, new_handle)
+        self._pages = pages
         self._prefix = urlsplit(issuer).path
         self._open: set[str] = set()
 
@@ -103,6 +115,8 @@ class Public:
         self._add_open(app, hdrs.METH_GET, f"{prefix}/.well-known/jwks.json", self._jwks)
         self._add_open(app, hdrs.METH_POST, f"{prefix}/oauth/token", self._token)
         self._add_open(app, hdrs.METH_POST, f"{prefix}/oauth/revoke", self._revoke)
+        self._add_open(app, hdrs.METH_GET, f"{prefix}/oauth/userinfo", self._userinfo)
+        app.router.add_post(f"{prefix}/oauth/introspect", self._introspect)
         if self._flows.registration is not None:
             self._add_open(app, hdrs.METH_POST, f"{prefix}/oauth/register", self._register)
         app.router.add_get(f"{prefix}/oauth/authorize", self._authorize, allow_head=False)
@@ -110,6 +124,7 @@ class Public:
         app.router.add_get(
             f"{prefix}/oauth/callback/{{upstream}}", self._callback, allow_head=False
         )
+        app.router.add_post(f"{prefix}/oauth/callback/{{upstream}}", self._posted_callback)
         app.router.add_get(f"{prefix}{STYLE_ROUTE}", self._style)
         return app
 
@@ -124,7 +139,11 @@ class Public:
     async def _metadata(self, request: web.Request) -> web.Response:
         registration = self._flows.registration is not None
         found = metadata.document(
-            self._issuer, self._resources, self._keys, registration=registration
+            self._issuer,
+            self._resources,
+            self._keys,
+            registration=registration,
+            documents=self._documents,
         )
         return _json(found, cache=_CACHED)
 
@@ -132,38 +151,75 @@ class Public:
         return _json(self._keys.jwks(), cache=_CACHED)
 
     async def _authorize(self, request: web.Request) -> web.Response:
+        self._throttling.sign_in(request)
         browser = self._cookie.read_or_new(request)
-        question = await self._flows.authorize.ask(_query(request), browser)
-        asked = [self._upstreams[name] for name in question.resource.upstreams]
-        response = _page(self._pages.consent(question, asked))
+        session = self._session.read(request)
+        found = await self._flows.authorize.ask(_query(request), browser, session)
+        if isinstance(found, Sent):
+            response = self._sent(found)
+        else:
+            asked = [self._upstreams[name] for name in found.resource.upstreams]
+            response = _page(self._pages.consent(found, asked))
         self._cookie.set_on(response, browser)
         return response
 
     async def _consent(self, request: web.Request) -> web.Response:
         fields = await _form(request)
-        browser = self._cookie.read(request)
+        browser, session = self._cookie.read(request), self._session.read(request)
         site = request.headers.get("Sec-Fetch-Site")
-        return _see_other(await self._flows.consent.answer(fields, browser, site))
+        return self._sent(await self._flows.consent.answer(fields, browser, session, site))
 
     async def _callback(self, request: web.Request) -> web.Response:
         upstream, browser = request.match_info["upstream"], self._cookie.read(request)
-        return _see_other(await self._flows.callback.finish(upstream, _query(request), browser))
+        return self._sent(await self._flows.callback.finish(upstream, _query(request), browser))
+
+    async def _posted_callback(self, request: web.Request) -> web.Response:
+        """Turn a form post from the upstream's site into a GET, which brings our cookie along."""
+        upstream = self._upstreams.get(request.match_info["upstream"])
+        if upstream is None or not upstream.posts_answer:
+            raise web.HTTPMethodNotAllowed("POST", ["GET"])
+        fields = await _form(request)
+        answer: dict[str, str] = {
+            name: fields[name] for name in ("code", "state", "iss", "error") if name in fields
+        }
+        path = f"{self._issuer}/oauth/callback/{quote(upstream.name, safe='')}"
+        return _see_other(f"{path}?{urlencode(answer)}")
+
+    def _sent(self, sent: Sent) -> web.Response:
+        """On to the next place; whoever has just signed in gets a session nobody knew before."""
+        response = self._back(sent.url, "signed_in")
+        if sent.session is not None:
+            self._session.set_on(response, sent.session)
+        return response
 
     async def _token(self, request: web.Request) -> web.Response:
         _check_one_authorization(request)
-        return _json(await self._flows.token.answer(await _form(request), request.headers))
+        fields = await _form(request)
+        return _json(await self._throttling.as_client(request, fields, self._flows.token.answer))
 
     async def _revoke(self, request: web.Request) -> web.Response:
         _check_one_authorization(request)
-        await self._flows.revocation.revoke(await _form(request), request.headers)
+        fields = await _form(request)
+        await self._throttling.as_client(request, fields, self._flows.revocation.revoke)
         return web.Response(status=200)
+
+    async def _userinfo(self, request: web.Request) -> web.Response:
+        _check_one_authorization(request)
+        return _json(await self._flows.facts.userinfo(request.headers.get("Authorization")))
+
+    async def _introspect(self, request: web.Request) -> web.Response:
+        _check_one_authorization(request)
+        fields = await _form(request)
+        return _json(
+            await self._throttling.as_client(request, fields, self._flows.facts.introspect)
+        )
 
     async def _register(self, request: web.Request) -> web.Response:
         assert self._flows.registration is not None
         if request.content_type != "application/json":
             raise UnsupportedMediaType("media_type", "the body must be application/json")
         members = json_object(await _body(request))
-        source = request.remote or "unknown"
+        source = self._throttling.source(request)
         return _json(await self._flows.registration.register(members, source), status=201)
 
     async def _style(self, request: web.Request) -> web.Response:
@@ -222,11 +278,18 @@ class Public:
 
     def _redirected(self, back: Redirected) -> web.Response:
         _log.info("refused", reason=back.refusal.reason, error=back.refusal.error)
-        return _see_other(
-            answer_url(
-                back.redirect_uri, issuer=self._issuer, state=back.state, **back.refusal.members()
-            )
+        url = answer_url(
+            back.redirect_uri, issuer=self._issuer, state=back.state, **back.refusal.members()
         )
+        return self._back(url, "denied" if isinstance(back.refusal, AccessDenied) else "stopped")
+
+    def _back(self, url: str, outcome: Outcome) -> web.Response:
+        """On to `url`. A browser that hands over to an application stays where it is, so it
+        stays on a page that says how things stand.
+        """
+        if redirects.is_private_use(url):
+            return _page(self._pages.handed_over(url, outcome))
+        return _see_other(url)
 
     def _told(self, request: web.Request, refusal: ProtocolError, message: str) -> web.Response:
         """A refusal as a page with `message` where a person waits, else as JSON."""

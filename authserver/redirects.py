@@ -44,14 +44,24 @@ def check_registrable(uri: str) -> None:
         raise InvalidRedirect("a redirect URI has a fragment")
     if "@" in uri.partition("?")[0].partition("://")[2].partition("/")[0]:
         raise InvalidRedirect("a redirect URI has user information")
-    if not (_HTTPS.fullmatch(uri) or _LOOPBACK.fullmatch(uri) or _is_private_use(uri)):
+    if not (_HTTPS.fullmatch(uri) or _LOOPBACK.fullmatch(uri) or is_private_use(uri)):
         raise InvalidRedirect(
             "a redirect URI must be https, http on 127.0.0.1, [::1] or localhost,"
             " or of a private-use scheme"
         )
 
 
-def _is_private_use(uri: str) -> bool:
+def is_registrable(uri: str) -> bool:
+    """Whether `check_registrable` accepts `uri`."""
+    try:
+        check_registrable(uri)
+    except InvalidRedirect:
+        return False
+    return True
+
+
+def is_private_use(uri: str) -> bool:
+    """Whether the URI is of a scheme that an application has for itself, such as `cursor://`."""
     match = _PRIVATE_USE.fullmatch(uri)
     return match is not None and match["scheme"] not in _NOT_PRIVATE_USE
 

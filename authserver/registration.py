@@ -7,37 +7,53 @@ from authlib.oauth2.rfc7591 import ClientMetadataClaims
 from joserfc.errors import JoseError
 
 from authserver import redirects
-from authserver.clients import AUTH_METHODS, GRANT_TYPES
-from authserver.errors import InvalidClientMetadata, InvalidRedirectUri
+from authserver.clients import AUTH_METHODS
+from authserver.errors import (
+    InvalidClientMetadata,
+    InvalidRedirectUri,
+    TemporarilyUnavailable,
+)
 from authserver.handles import NewHandle, hash_of
 from authserver.limits import RateLimit
 from authserver.storage.clients import Clients
-from authserver.storage.records import Client
+from authserver.storage.records import GRANT_TYPES, Client
 from chassis.clock import Clock
 
 _MOST_REDIRECTS: Final = 10
 _LONGEST_NAME: Final = 128
 UNUSED_SECONDS: Final = 86400
+SECRET_METHODS: Final = ("client_secret_basic", "client_secret_post")
 
 
 class Registration:
     """POST /oauth/register."""
 
     def __init__(
-        self, clients: Clients, limit: RateLimit, clock: Clock, new_handle: NewHandle
+        self,
+        clients: Clients,
+        per_source: RateLimit,
+        overall: RateLimit,
+        clock: Clock,
+        new_handle: NewHandle,
+        *,
+        most_unused: int,
     ) -> None:
-        self._clients, self._limit = clients, limit
-        self._clock, self._new_handle = clock, new_handle
+        self._clients, self._per_source, self._overall = clients, per_source, overall
+        self._clock, self._new_handle, self._most_unused = clock, new_handle, most_unused
 
-    async def register(self, metadata: Mapping[str, Any], source: str) -> dict[str, Any]:
+    async def register(self, metadata: Mapping[str, Any], source: str | None) -> dict[str, Any]:
         """Store a client; the 201 body (section 3.2.1). Raises ProtocolError.
 
         Unknown members are ignored, defaults filled in and reported, nothing is null. The client
         is forgotten after a day unless it gets a token.
         """
-        self._limit.take(source, self._clock())
-        client, secret = self._client(metadata)
         now = int(self._clock())
+        if source is not None:
+            self._per_source.take(source, now)
+        self._overall.take("", now)
+        client, secret = self._client(metadata)
+        if await self._clients.unused(now) >= self._most_unused:
+            raise TemporarilyUnavailable("too_many_unused_clients", retry_after=3600)
         await self._clients.add(client, now=now, expires_at=now + UNUSED_SECONDS)
         return _registered(client, secret, now)
 
@@ -46,16 +62,17 @@ class Registration:
         method = metadata.get("token_endpoint_auth_method", "client_secret_basic")
         if method not in AUTH_METHODS:
             raise InvalidClientMetadata("auth_method", "unknown token_endpoint_auth_method")
-        secret = self._new_handle() if method != "none" else None
+        secret = self._new_handle() if method in SECRET_METHODS else None
         client_id = f"tw-{self._new_handle()}"
         client = Client(
             client_id,
             _name(metadata) or client_id[:12],
             _redirect_uris(metadata),
-            method,
+            (method,),
             _grant_types(metadata),
             "native" if metadata.get("application_type") == "native" else "web",
             hash_of(secret) if secret is not None else None,
+            *_keys(metadata, method),
         )
         return client, secret
 
@@ -86,6 +103,20 @@ def _redirect_uris(metadata: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(uris)
 
 
+def _keys(metadata: Mapping[str, Any], method: str) -> tuple[dict[str, Any] | None, str | None]:
+    """A signing client's `jwks` or `jwks_uri`, exactly one; the URI is not fetched here."""
+    jwks, jwks_uri = metadata.get("jwks"), metadata.get("jwks_uri")
+    if method != "private_key_jwt":
+        return None, None
+    if (jwks is None) == (jwks_uri is None):
+        raise InvalidClientMetadata("keys", "private_key_jwt needs either jwks or jwks_uri")
+    if jwks is not None and not (isinstance(jwks, dict) and isinstance(jwks.get("keys"), list)):
+        raise InvalidClientMetadata("jwks", "jwks must be a JWK Set")
+    if jwks_uri is not None and not isinstance(jwks_uri, str):
+        raise InvalidClientMetadata("jwks_uri", "jwks_uri must be a text")
+    return jwks, jwks_uri
+
+
 def _grant_types(metadata: Mapping[str, Any]) -> tuple[str, ...]:
     asked = metadata.get("grant_types", ["authorization_code"])
     if not isinstance(asked, list) or "authorization_code" not in asked:
@@ -109,9 +140,11 @@ def _registered(client: Client, secret: str | None, now: int) -> dict[str, Any]:
         "redirect_uris": list(client.redirect_uris),
         "grant_types": list(client.grant_types),
         "response_types": ["code"],
-        "token_endpoint_auth_method": client.auth_method,
+        "token_endpoint_auth_method": client.auth_methods[0],
         "application_type": client.application_type,
     }
+    keys = {"jwks": client.jwks, "jwks_uri": client.jwks_uri}
+    answer |= {name: value for name, value in keys.items() if value is not None}
     if secret is not None:
         answer |= {"client_secret": secret, "client_secret_expires_at": 0}
     return answer

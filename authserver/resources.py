@@ -57,13 +57,18 @@ class ResourceMap:
     """All configured resources. Raises ValueError where two spell the same resource."""
 
     def __init__(self, resources: Iterable[Resource]) -> None:
-        self._exact: dict[str, Resource] = {}
-        self._canonical: dict[str, Resource] = {}
+        self.replace(resources)
+
+    def replace(self, resources: Iterable[Resource]) -> None:
+        """Put another map in force, whole."""
+        exact: dict[str, Resource] = {}
+        folded: dict[str, Resource] = {}
         for resource in resources:
-            if canonical(resource.url) in self._canonical:
+            if canonical(resource.url) in folded:
                 raise ValueError(f"{resource.url}: the same resource stands here twice")
-            self._exact[resource.url] = resource
-            self._canonical[canonical(resource.url)] = resource
+            exact[resource.url] = resource
+            folded[canonical(resource.url)] = resource
+        self._exact, self._canonical = exact, folded
 
     def asked_for(self, text: str) -> Resource | None:
         """What a client means by `text`, in any spelling; for the edges only."""

@@ -5,12 +5,16 @@ so that a missing key is one more line in the report and not a crash later.
 """
 
 import re
+import ssl
+from dataclasses import replace
+from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
+    AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -21,7 +25,8 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from authserver.keys import load_signing_key
+from authserver.keys import SigningKey, load_signing_key
+from authserver.parsing import Malformed, json_object
 from authserver.redirects import InvalidRedirect, check_registrable
 from authserver.resources import InvalidResource, canonical
 from authserver.storage.location import PostgresqlLocation, SqliteLocation, read_location
@@ -84,6 +89,14 @@ def _web_url(text: str) -> str:
     return text
 
 
+def _network(text: str) -> str:
+    try:
+        ip_network(text)
+    except ValueError:
+        raise ValueError("is not a network such as 10.0.0.0/8") from None
+    return text
+
+
 def _on_loopback(url: str) -> bool:
     parts = urlsplit(url)
     return parts.scheme == "http" and parts.hostname in _LOOPBACK
@@ -92,6 +105,7 @@ def _on_loopback(url: str) -> bool:
 Duration = Annotated[int, BeforeValidator(_duration)]
 ReadableFile = Annotated[Path, AfterValidator(_readable)]
 SecretFile = Annotated[ReadableFile, AfterValidator(_holds_text)]
+Network = Annotated[str, AfterValidator(_network)]
 WebUrl = Annotated[str, AfterValidator(_web_url)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 UpstreamName = Annotated[
@@ -120,6 +134,7 @@ class PublicListener(_Model):
     port: Port
     tls: Tls | None = None
     behind_tls_proxy: bool = Field(False, alias="behindTLSProxy")
+    trusted_proxies: tuple[Network, ...] = ()
 
     @model_validator(mode="after")
     def _no_plain_http_in_the_open(self) -> Self:
@@ -202,8 +217,19 @@ class EncryptionKey(_Model):
 
 
 class SigningKeyFile(_Model):
+    """`announced`: in the JWKS, signs nothing yet; `retiredAt`: signed nothing after that."""
+
     file: ReadableFile
     algorithm: Literal["ES256", "RS256", "EdDSA"] = "ES256"
+    announced: bool = False
+    retired_at: AwareDatetime | None = None
+
+    def signing_key(self) -> SigningKey:
+        return replace(
+            load_signing_key(self.file, self.algorithm),
+            announced=self.announced,
+            retired_at=self.retired_at.timestamp() if self.retired_at else None,
+        )
 
     @model_validator(mode="after")
     def _is_a_key(self) -> Self:
@@ -214,13 +240,47 @@ class SigningKeyFile(_Model):
         return self
 
 
+# What an authorization request of ours says by itself.
+_RESERVED_PARAMETERS: Final = frozenset(
+    {
+        "client_id", "client_secret", "code_challenge", "code_challenge_method", "nonce",
+        "redirect_uri", "request", "request_uri", "response_mode", "response_type", "scope",
+        "state",
+    }
+)  # fmt: skip
+
+
 class _Upstream(_Model):
+    """`caFile` holds the authorities this upstream's certificate is verified with, alone."""
+
     name: UpstreamName
+    preset: str | None = None
     client_id: str
     client_secret_file: SecretFile | None = None
+    client_authentication: Literal["basic", "body"] | None = None
     scopes: tuple[Scope, ...] = ()
+    authorize_parameters: dict[str, str] = {}
+    response_mode: Literal["query", "form_post"] = "query"
+    ca_file: ReadableFile | None = None
     rotates_refresh_tokens: bool = True
     refresh_token_reuse_grace: Annotated[Duration, Field(le=86400)] = 0
+
+    @field_validator("authorize_parameters")
+    @classmethod
+    def _only_more(cls, parameters: dict[str, str]) -> dict[str, str]:
+        if reserved := sorted(_RESERVED_PARAMETERS & parameters.keys()):
+            raise ValueError(f"{', '.join(reserved)}: set by us, and not to be replaced")
+        return parameters
+
+    @field_validator("ca_file")
+    @classmethod
+    def _holds_authorities(cls, file: Path | None) -> Path | None:
+        if file is not None:
+            try:
+                ssl.create_default_context(cafile=file)
+            except (ssl.SSLError, OSError):
+                raise ValueError(f"{file}: holds no certificate in PEM") from None
+        return file
 
     def client_secret(self) -> str | None:
         """The file's content without the final newline."""
@@ -247,8 +307,20 @@ class OAuth2Upstream(_Upstream):
     authorization_endpoint: WebUrl
     token_endpoint: WebUrl
     userinfo_endpoint: WebUrl | None = None
-    subject_field: str | None = None
+    subject_from: Literal["userinfo", "token"] = "userinfo"
+    subject_field: str | tuple[str, ...] | None = None
     revocation_endpoint: WebUrl | None = None
+    scope_parameter: Literal["scope", "user_scope"] = "scope"
+    scope_separator: Literal[" ", ","] = " "
+    answered_scope_separator: Literal[" ", ","] = " "
+    token_path: str | None = None
+    token_types: tuple[str, ...] = ("bearer",)
+
+    @property
+    def subject_fields(self) -> tuple[str, ...]:
+        """Where the user's name stands, as dotted paths; several make one name together."""
+        fields = self.subject_field
+        return (fields,) if isinstance(fields, str) else fields or ()
 
 
 AnyUpstream = OidcUpstream | OAuth2Upstream
@@ -316,14 +388,39 @@ class Switch(_Model):
     enabled: bool = False
 
 
+class MetadataDocuments(_Model):
+    """Clients known by a URL. `deniedNetworks` are never called, beside all that is not public."""
+
+    enabled: bool = True
+    denied_networks: tuple[Network, ...] = ()
+
+
 class StaticClient(_Model):
     client_id: str
     client_name: str = ""
     redirect_uris: Annotated[tuple[str, ...], Field(min_length=1)]
-    token_endpoint_auth_method: Literal["none", "client_secret_basic", "client_secret_post"] = (
-        "client_secret_basic"
-    )
+    token_endpoint_auth_method: Literal[
+        "none", "client_secret_basic", "client_secret_post", "private_key_jwt"
+    ] = "client_secret_basic"
     client_secret_file: SecretFile | None = None
+    jwks_file: ReadableFile | None = None
+    jwks_uri: WebUrl | None = None
+
+    def jwks(self) -> dict[str, Any] | None:
+        """The client's public keys, where they come from a file."""
+        return json_object(self.jwks_file.read_bytes()) if self.jwks_file is not None else None
+
+    @field_validator("jwks_file")
+    @classmethod
+    def _is_a_key_set(cls, file: Path | None) -> Path | None:
+        if file is not None:
+            try:
+                keys = json_object(file.read_bytes()).get("keys")
+            except Malformed:
+                keys = None
+            if not isinstance(keys, list):
+                raise ValueError(f"{file}: not a JWK Set")
+        return file
 
     @field_validator("redirect_uris")
     @classmethod
@@ -337,15 +434,28 @@ class StaticClient(_Model):
 
     @model_validator(mode="after")
     def _secret_where_the_method_needs_one(self) -> Self:
-        if (self.token_endpoint_auth_method == "none") != (self.client_secret_file is None):
-            raise ValueError("clientSecretFile goes with every method but none, and only there")
+        method = self.token_endpoint_auth_method
+        if method.startswith("client_secret") != (self.client_secret_file is not None):
+            raise ValueError("clientSecretFile goes with the client_secret methods, and only there")
+        keys = [source for source in (self.jwks_file, self.jwks_uri) if source is not None]
+        if len(keys) != (method == "private_key_jwt"):
+            raise ValueError("private_key_jwt, and only it, needs one of jwksFile and jwksUri")
         return self
 
 
 class Clients(_Model):
     registration: Switch = Switch(enabled=True)
-    metadata_documents: Switch = Switch(enabled=False)
+    metadata_documents: MetadataDocuments = MetadataDocuments()
     static: tuple[StaticClient, ...] = ()
+
+
+class PageSettings(_Model):
+    """`styleFile` is CSS that comes after ours, on every page."""
+
+    style_file: ReadableFile | None = None
+
+    def style(self) -> bytes:
+        return self.style_file.read_bytes() if self.style_file is not None else b""
 
 
 class Lifetimes(_Model):
@@ -353,6 +463,8 @@ class Lifetimes(_Model):
     authorization_code: Annotated[Duration, Field(ge=10, le=600)] = 60
     refresh_token_idle: Duration = 30 * 86400
     refresh_token_absolute: Duration = 90 * 86400
+    browser_session: Annotated[Duration, Field(le=30 * 86400)] = 8 * 3600
+    remembered_consent: Annotated[Duration, Field(le=365 * 86400)] = 30 * 86400
     workload_certificate: Annotated[Duration, Field(le=90 * 86400)] = 86400
 
 
@@ -360,6 +472,28 @@ class Limits(_Model):
     releases_per_workload_per_second: Annotated[int, Field(ge=1)] = 50
     failed_tokens_per_workload_per_minute: Annotated[int, Field(ge=1)] = 10
     registrations_per_source_per_minute: Annotated[int, Field(ge=1)] = 10
+    registrations_per_minute: Annotated[int, Field(ge=1)] = 600
+    unused_registrations: Annotated[int, Field(ge=1)] = 10_000
+    metadata_documents_per_host_per_minute: Annotated[int, Field(ge=1)] = 30
+    metadata_documents_per_minute: Annotated[int, Field(ge=1)] = 300
+    failed_authentications_per_source_per_minute: Annotated[int, Field(ge=1)] = 30
+    sign_ins_per_source_per_minute: Annotated[int, Field(ge=1)] = 600
+    token_requests_per_client_and_source_per_minute: Annotated[int, Field(ge=1)] = 600
+    connections_per_source: Annotated[int, Field(ge=1)] = 200
+    connections: Annotated[int, Field(ge=1)] = 4000
+
+
+# What takes effect without a restart.
+RELOADABLE: Final = frozenset(
+    {
+        "encryption_keys",
+        "signing_keys",
+        "upstreams",
+        "resources",
+        "allowed_workloads",
+        "denied_certificates",
+    }
+)
 
 
 class Settings(_Model):
@@ -376,9 +510,25 @@ class Settings(_Model):
     allowed_workloads: AllowedWorkloads = AllowedWorkloads()
     denied_certificates: DeniedCertificates = DeniedCertificates()
     clients: Clients = Clients()
+    pages: PageSettings = PageSettings()
     lifetimes: Lifetimes = Lifetimes()
     limits: Limits = Limits()
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @field_validator("signing_keys")
+    @classmethod
+    def _first_signs(cls, keys: tuple[SigningKeyFile, ...]) -> tuple[SigningKeyFile, ...]:
+        if keys[0].announced or keys[0].retired_at is not None:
+            raise ValueError("the first key signs: it is neither announced nor retired")
+        kids = [key.signing_key().kid for key in keys]
+        if len(set(kids)) != len(kids):
+            raise ValueError("the same key stands here twice")
+        return keys
+
+    @property
+    def on_loopback(self) -> bool:
+        """Whether this is a development set-up: the issuer is plain http on this machine."""
+        return _on_loopback(self.issuer)
 
     @field_validator("issuer")
     @classmethod

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from authserver import pkce
 from authserver.access_tokens import AccessTokens
+from authserver.authorize import OPENID
 from authserver.clients import ClientDirectory
 from authserver.endings import Endings
 from authserver.errors import (
@@ -17,6 +18,7 @@ from authserver.errors import (
     UnsupportedGrantType,
 )
 from authserver.handles import NewHandle, hash_of
+from authserver.id_tokens import IdTokens
 from authserver.resources import ResourceMap
 from authserver.settings import Lifetimes
 from authserver.storage.clients import Clients as RegisteredClients
@@ -39,6 +41,7 @@ class TokenEndpoint:
         sessions: Sessions,
         endings: Endings,
         tokens: AccessTokens,
+        id_tokens: IdTokens,
         resources: ResourceMap,
         lifetimes: Lifetimes,
         clock: Clock,
@@ -46,6 +49,7 @@ class TokenEndpoint:
     ) -> None:
         self._clients, self._registered = clients, registered
         self._sessions, self._endings, self._tokens = sessions, endings, tokens
+        self._id_tokens = id_tokens
         self._resources, self._lifetimes = resources, lifetimes
         self._clock, self._new_handle = clock, new_handle
 
@@ -84,7 +88,11 @@ class TokenEndpoint:
             await self._end(code.tsid, "code_replayed")
             raise InvalidGrant("code_replayed")
         await self._registered.keep(client.client_id)
-        return self._answer(session, refresh.token if refresh else None, now)
+        answer = self._answer(session, refresh.token if refresh else None, now)
+        if OPENID in session.scope.split():
+            access_token = answer["access_token"]
+            answer["id_token"] = self._id_tokens.mint(session, access_token, code.nonce, now)
+        return answer
 
     def _belongs(self, code: Code, client: Client, fields: Mapping[str, str]) -> bool:
         return (

@@ -3,20 +3,27 @@
 from aiohttp import web
 
 from authserver.access_tokens import AccessTokens
+from authserver.admission import Admission
 from authserver.audit import Audit
 from authserver.authorize import Authorize
 from authserver.callback import Callback
+from authserver.client_assertions import ClientAssertions
 from authserver.clients import ClientDirectory
 from authserver.consent import Consent
 from authserver.endings import Endings
 from authserver.exchange import Exchange
 from authserver.handles import new_handle
 from authserver.housekeeping import Housekeeping
+from authserver.id_tokens import IdTokens
 from authserver.internal import Internal
-from authserver.keys import SigningKeys, load_signing_key
+from authserver.keys import SigningKeys
 from authserver.legs import Legs
 from authserver.limits import RateLimit
+from authserver.metadata_documents import MetadataDocuments
 from authserver.metrics import Metrics
+from authserver.onward import Onward
+from authserver.open_web import OpenWeb
+from authserver.pages import Pages
 from authserver.presenting import Presenting
 from authserver.public import Flows, Public
 from authserver.refreshing import Refreshing
@@ -24,8 +31,13 @@ from authserver.registration import Registration
 from authserver.resources import Resource, ResourceMap
 from authserver.revocation import Revocation
 from authserver.settings import AnyUpstream, OidcUpstream, Settings
+from authserver.signed_in import Visitors
+from authserver.sources import Sources
+from authserver.storage.assertions import UsedAssertions
+from authserver.storage.browser_sessions import BrowserSessions
 from authserver.storage.clients import Clients
 from authserver.storage.connections import Connections
+from authserver.storage.consents import Consents
 from authserver.storage.database import Database
 from authserver.storage.leases import Leases
 from authserver.storage.sealing import Keyring
@@ -34,13 +46,19 @@ from authserver.storage.sign_ins import SignIns
 from authserver.storage.sweeping import Sweeper
 from authserver.storage.transactions import Transactions
 from authserver.svid import SvidReader, dns_names
+from authserver.throttling import Throttling
 from authserver.token_endpoint import TokenEndpoint
+from authserver.token_facts import TokenFacts
 from authserver.upstream.contract import Upstream
 from authserver.upstream.oauth2 import OAuth2
 from authserver.upstream.oidc import Oidc
 from authserver.upstream.transport import UpstreamHttp
 from chassis.clock import Clock
+from chassis.logs import Log
+from chassis.patience import Patience
 from chassis.probes import Readiness, new_registry
+
+_log = Log("wiring")
 
 
 class Authserver:
@@ -54,25 +72,24 @@ class Authserver:
         self._metrics = Metrics(self.registry)
 
         keyring = keyring_of(settings)
-        self._keys = SigningKeys(
-            [load_signing_key(key.file, key.algorithm) for key in settings.signing_keys]
-        )
-        self._resources = ResourceMap(
-            Resource(entry.resource, entry.workload.workload(), entry.upstreams, entry.scopes)
-            for entry in settings.resources
-        )
-        self._upstreams = {
-            entry.name: _upstream(entry, http, clock) for entry in settings.upstreams
-        }
+        self._keys = SigningKeys([key.signing_key() for key in settings.signing_keys])
+        self._resources = ResourceMap(_resources(settings))
+        self._http = http
+        self._upstreams: dict[str, Upstream] = {}
+        self._built: dict[str, tuple[AnyUpstream, str | None]] = {}
+        self._put_upstreams(settings)
+        self._admission = Admission(settings.allowed_workloads, settings.denied_certificates)
+        self._keyring = keyring
 
         self._registered = Clients(database)
         self._transactions = Transactions(database, keyring)
         self._sessions = Sessions(database, keyring)
         self._connections = Connections(database, keyring)
+        self._consents, self._browsers = Consents(database), BrowserSessions(database)
         self._sign_ins = SignIns(database, self._sessions, self._connections)
 
         self._audit = Audit(keyring.log_secret)
-        self._clients = ClientDirectory(settings.clients.static, self._registered)
+        self._clients = self._directory(database)
         self._tokens = AccessTokens(settings.issuer, self._keys, settings.lifetimes.access_token)
         self._endings = Endings(self._sessions, self._connections, self._upstreams, clock)
         presenting = Presenting(
@@ -90,18 +107,59 @@ class Authserver:
             replica=new_handle(),
         )
 
+    async def reload(self, settings: Settings) -> None:
+        """Put what may change without a restart into force, all of it or nothing."""
+        keyring = keyring_of(settings)
+        keys = [key.signing_key() for key in settings.signing_keys]
+        self._keyring.replace(keyring)
+        if not self._keys.replace(keys, self._clock()):
+            _log.warning("signing_key_never_announced")
+        self._resources.replace(_resources(settings))
+        self._put_upstreams(settings)
+        self._admission.replace(settings.allowed_workloads, settings.denied_certificates)
+
+    def _put_upstreams(self, settings: Settings) -> None:
+        """Put these upstreams in force; an unchanged one goes on with what it has learnt."""
+        built = {entry.name: (entry, entry.client_secret()) for entry in settings.upstreams}
+        for name in self._upstreams.keys() - built.keys():
+            del self._upstreams[name]
+        for name, how in built.items():
+            if self._built.get(name) != how:
+                self._upstreams[name] = _upstream(how[0], self._http, self._clock)
+        self._built = built
+
+    def reloaded(self, taken: bool) -> None:
+        self._metrics.reloads.labels("taken" if taken else "refused").inc()
+
     def public(self) -> web.Application:
         """The internet-facing listener's application."""
-        offered = {entry.name: entry for entry in self._settings.upstreams}
         return Public(
             self._settings.issuer,
             self._flows(),
             self._keys,
             self._resources,
-            offered,
+            self._upstreams,
+            Pages(self._settings.issuer, self._settings.pages.style()),
+            self._throttling(),
             self._metrics,
             new_handle,
+            documents=self._settings.clients.metadata_documents.enabled,
+            session_seconds=self._settings.lifetimes.browser_session,
         ).application()
+
+    def _throttling(self) -> Throttling:
+        listener = self._settings.listeners.public
+        sources = Sources(listener.trusted_proxies, behind_proxy=listener.behind_tls_proxy)
+        return Throttling(sources, self._settings.limits, self._clock)
+
+    def patience(self) -> Patience:
+        """How the public listener treats connections; behind a proxy all have one source."""
+        limits, listener = self._settings.limits, self._settings.listeners.public
+        proxied = listener.behind_tls_proxy or bool(listener.trusted_proxies)
+        return Patience(
+            most_per_source=None if proxied else limits.connections_per_source,
+            most=limits.connections,
+        )
 
     def internal(self) -> Internal:
         """The mTLS listener's handler."""
@@ -123,8 +181,7 @@ class Authserver:
                 longest_life=settings.lifetimes.workload_certificate,
                 own_names=dns_names(own_certificate),
             ),
-            settings.allowed_workloads,
-            settings.denied_certificates,
+            self._admission,
             RateLimit("releases", releases, 1, burst=2 * releases),
             RateLimit("failed_tokens", limits.failed_tokens_per_workload_per_minute, 60),
             self._audit,
@@ -143,25 +200,29 @@ class Authserver:
         settings, clock = self._settings, self._clock
         issuer, lifetimes = settings.issuer, settings.lifetimes
         legs = Legs(issuer, self._upstreams, self._transactions, clock, new_handle)
+        visitors = Visitors(self._browsers, self._connections, self._upstreams, clock)
+        onward = Onward(issuer, legs, self._resources, self._sign_ins, lifetimes, clock, new_handle)
         return Flows(
-            Authorize(self._clients, self._resources, self._transactions, clock, new_handle),
-            Consent(self._transactions, legs, clock),
-            Callback(
-                issuer,
-                legs,
+            Authorize(
+                self._clients,
                 self._resources,
+                self._upstreams,
                 self._transactions,
-                self._sign_ins,
+                visitors,
+                self._consents,
+                onward,
                 clock,
                 new_handle,
-                code_seconds=lifetimes.authorization_code,
             ),
+            Consent(self._transactions, visitors, self._resources, onward, clock),
+            Callback(legs, self._transactions, onward, clock),
             TokenEndpoint(
                 self._clients,
                 self._registered,
                 self._sessions,
                 self._endings,
                 self._tokens,
+                IdTokens(issuer, self._keys),
                 self._resources,
                 lifetimes,
                 clock,
@@ -169,14 +230,47 @@ class Authserver:
             ),
             self._registration(),
             Revocation(self._clients, self._sessions, self._endings, self._tokens, clock),
+            TokenFacts(issuer, self._clients, self._sessions, self._tokens, clock),
+        )
+
+    def _directory(self, database: Database) -> ClientDirectory:
+        settings, limits = self._settings, self._settings.limits
+        loopback, documents = settings.on_loopback, settings.clients.metadata_documents
+        web = OpenWeb(loopback=loopback, denied=documents.denied_networks)
+        found = MetadataDocuments(
+            web,
+            loopback=loopback,
+            per_host=RateLimit("documents", limits.metadata_documents_per_host_per_minute, 60),
+            overall=RateLimit("documents", limits.metadata_documents_per_minute, 60),
+        )
+        return ClientDirectory(
+            settings.clients.static,
+            self._registered,
+            found if documents.enabled else None,
+            ClientAssertions(
+                settings.issuer, web, UsedAssertions(database), self._clock, loopback=loopback
+            ),
         )
 
     def _registration(self) -> Registration | None:
         if not self._settings.clients.registration.enabled:
             return None
-        rate = self._settings.limits.registrations_per_source_per_minute
-        limit = RateLimit("registrations", rate, 60)
-        return Registration(self._registered, limit, self._clock, new_handle)
+        limits = self._settings.limits
+        return Registration(
+            self._registered,
+            RateLimit("registrations", limits.registrations_per_source_per_minute, 60),
+            RateLimit("registrations", limits.registrations_per_minute, 60),
+            self._clock,
+            new_handle,
+            most_unused=limits.unused_registrations,
+        )
+
+
+def _resources(settings: Settings) -> list[Resource]:
+    return [
+        Resource(entry.resource, entry.workload.workload(), entry.upstreams, entry.scopes)
+        for entry in settings.resources
+    ]
 
 
 def keyring_of(settings: Settings) -> Keyring:

@@ -277,10 +277,11 @@ class Reloading:
             self.poll()
 
     def _state(self) -> tuple[object, ...]:
-        return tuple(_file_state(file) for file in self._files)
+        return tuple(file_state(file) for file in self._files)
 
 
-def _file_state(file: Path) -> tuple[object, ...]:
+def file_state(file: Path) -> tuple[object, ...]:
+    """What differs after a file was changed, replaced or pointed elsewhere."""
     try:
         resolved = os.path.realpath(file)
         found = os.stat(resolved)

@@ -20,6 +20,7 @@ from typing import Final, NoReturn
 from aiohttp import web
 
 from chassis.logs import Log
+from chassis.patience import Patience, PatientRunner
 from chassis.probes import Readiness
 
 _log = Log("run")
@@ -57,6 +58,8 @@ class BadConfiguration(Exception):
 class Listener:
     """One address and what answers there. Port 0 takes a free one, named by `listening`.
 
+    `patience` is for an application that strangers can reach.
+
     With `loopback_only` the process does not start on an address other machines can reach.
     """
 
@@ -67,6 +70,7 @@ class Listener:
     tls: ssl.SSLContext | None = None
     keepalive_seconds: float = 75.0
     loopback_only: bool = False
+    patience: Patience | None = None
 
 
 def main(
@@ -191,8 +195,9 @@ def _on_loopback(runner: web.BaseRunner) -> bool:
 def _runner(listener: Listener, drain_seconds: float) -> web.BaseRunner:
     # The default access log prints query strings, and with them codes and states: none here.
     if isinstance(listener.serves, web.Application):
-        return web.AppRunner(
+        return PatientRunner(
             listener.serves,
+            listener.patience or Patience(most_per_source=None),
             access_log=None,
             handle_signals=False,
             shutdown_timeout=drain_seconds,

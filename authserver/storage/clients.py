@@ -25,6 +25,14 @@ class Clients:
             expires_at,
         )
 
+    async def unused(self, now: float) -> int:
+        """How many registrations wait for their first use."""
+        row = await self._database.fetch_one(
+            "SELECT COUNT(*) AS n FROM clients WHERE expires_at IS NOT NULL AND expires_at > ?",
+            int(now),
+        )
+        return int(row["n"]) if row else 0
+
     async def get(self, client_id: str, now: float) -> Client | None:
         row = await self._database.fetch_one(
             "SELECT metadata, secret_hash FROM clients"
@@ -48,6 +56,6 @@ def _metadata(client: Client) -> str:
 
 def _client(row: Row) -> Client:
     stored = json.loads(row["metadata"])
-    stored["redirect_uris"] = tuple(stored["redirect_uris"])
-    stored["grant_types"] = tuple(stored["grant_types"])
+    for name in ("redirect_uris", "auth_methods", "grant_types"):
+        stored[name] = tuple(stored[name])
     return Client(**stored, secret_hash=row["secret_hash"])

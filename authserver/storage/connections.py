@@ -32,7 +32,7 @@ _CODEC = TypeAdapter(UpstreamTokens)
 _AT_KEY = "user_id = ? AND owner_namespace = ? AND owner_name = ? AND upstream = ?"
 _COLUMNS = (
     "user_id, owner_namespace, owner_name, upstream, generation, upstream_issuer,"
-    " upstream_subject, sealed_tokens, dead, refresh_claim, refresh_claimed_at,"
+    " upstream_subject, asked_scope, sealed_tokens, dead, refresh_claim, refresh_claimed_at,"
     " first_claimed_at"
 )
 _LIVE_SESSION = (
@@ -85,6 +85,17 @@ class Connections:
             *_at(key),
         )
         return self._connection(row) if row else None
+
+    async def of_user(self, user_id: str, owner: Workload) -> dict[str, Connection]:
+        """What this user has with `owner`, by upstream."""
+        rows = await self._database.fetch_all(
+            f"SELECT {_COLUMNS} FROM connections"
+            " WHERE user_id = ? AND owner_namespace = ? AND owner_name = ?",
+            user_id,
+            owner.namespace,
+            owner.name,
+        )
+        return {row["upstream"]: self._connection(row) for row in rows}
 
     async def claim(self, found: Connection, claim: str, now: int, left: LeftBehind) -> bool:
         """Take the right to present this generation's refresh token; at most one holds it.
@@ -218,17 +229,19 @@ class Connections:
             grant.upstream_issuer,
             grant.upstream_subject,
             _carry_refresh_token(before, grant),
+            grant.asked_scope,
         )
         sealed = self._seal(after)
         await transaction.execute(f"DELETE FROM connections WHERE {_AT_KEY}", *_at(key))
         await transaction.execute(
             "INSERT INTO connections (user_id, owner_namespace, owner_name, upstream, generation,"
-            " upstream_issuer, upstream_subject, sealed_tokens, sealed_under)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            " upstream_issuer, upstream_subject, asked_scope, sealed_tokens, sealed_under)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             *_at(key),
             after.generation,
             after.upstream_issuer,
             after.upstream_subject,
+            after.asked_scope,
             sealed,
             key_id_of(sealed),
         )
@@ -256,6 +269,7 @@ class Connections:
             row["upstream_issuer"],
             row["upstream_subject"],
             _CODEC.validate_json(tokens),
+            row["asked_scope"],
             bool(row["dead"]),
             row["refresh_claim"],
             row["refresh_claimed_at"],

@@ -2,21 +2,30 @@
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any, Final
 
 from chassis.spiffe_id import Workload
+
+GRANT_TYPES: Final = ("authorization_code", "refresh_token")
 
 
 @dataclass(frozen=True)
 class Client:
-    """A registered OAuth client (RFC 7591); `secret_hash` is None for a public one."""
+    """An OAuth client (RFC 7591), registered or described by a document of its own.
+
+    The first of `auth_methods` is its own choice. `secret_hash` is None where it has no secret;
+    `jwks` (a JWK Set) and `jwks_uri` are for clients that sign assertions.
+    """
 
     client_id: str
     name: str
     redirect_uris: tuple[str, ...]
-    auth_method: str
+    auth_methods: tuple[str, ...]
     grant_types: tuple[str, ...]
     application_type: str
     secret_hash: bytes | None = field(default=None, repr=False)
+    jwks: dict[str, Any] | None = None
+    jwks_uri: str | None = None
 
     @property
     def may_refresh(self) -> bool:
@@ -49,6 +58,7 @@ class AuthorizationRequest:
     code_challenge: str
     resource: str
     scope: str
+    nonce: str | None = None
 
 
 @dataclass(frozen=True)
@@ -60,12 +70,16 @@ class Code:
     redirect_uri: str
     code_challenge: str
     resource: str
+    nonce: str | None = None
     redeemed: bool = False
 
 
 @dataclass(frozen=True)
 class Session:
-    """One client's authorization by one user for one resource; `tsid` is its public handle."""
+    """One client's authorization by one user for one resource; `tsid` is its public handle.
+
+    `signed_in_at` is when the user was last at the upstream for it.
+    """
 
     tsid: str
     user_id: str
@@ -76,6 +90,7 @@ class Session:
     created_at: int
     expires_at: int
     ended_at: int | None = None
+    signed_in_at: int = 0
 
     def live(self, now: float) -> bool:
         return self.ended_at is None and now < self.expires_at
@@ -100,6 +115,7 @@ class Grant:
     upstream_issuer: str
     upstream_subject: str
     tokens: UpstreamTokens
+    asked_scope: str = ""
 
 
 @dataclass(frozen=True)
@@ -107,7 +123,8 @@ class Transaction:
     """A sign-in under way: the request, the upstream leg it waits for, what earlier legs gave.
 
     The leg's fields are empty until consent was given. `remaining` are the upstreams still to
-    be asked after this leg.
+    be asked after this leg. `user_id` is set where a signed-in browser already named the user,
+    at `signed_in_at`; `question_hash` where the consent may be remembered.
     """
 
     request: AuthorizationRequest
@@ -116,6 +133,14 @@ class Transaction:
     nonce: str = field(default="", repr=False)
     code_verifier: str = field(default="", repr=False)
     grants: tuple[Grant, ...] = ()
+    user_id: str = ""
+    signed_in_at: int = 0
+    question_hash: str = ""
+    asks_for_account: bool = False
+
+    @property
+    def names_its_user(self) -> bool:
+        return bool(self.user_id or self.grants)
 
 
 @dataclass(frozen=True)
@@ -141,6 +166,7 @@ class Connection:
     upstream_issuer: str
     upstream_subject: str
     tokens: UpstreamTokens
+    asked_scope: str = ""
     dead: bool = False
     refresh_claim: str | None = None
     refresh_claimed_at: int | None = None

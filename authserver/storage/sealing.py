@@ -54,6 +54,10 @@ class Keyring:
         self._fingerprints = {key_id: _derive(key, b"tokenward key check") for key_id, key in keys}
         self._random = random
 
+    def replace(self, other: "Keyring") -> None:
+        """Hold the keys of `other` from now on."""
+        vars(self).update(vars(other))
+
     @property
     def sealing_id(self) -> str:
         """The id of the key that seals."""

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from authserver.storage import consents
 from authserver.storage.database import Database, Row, Transactional
 from authserver.storage.records import Code, Session
 from authserver.storage.sealing import Keyring, key_id_of
@@ -17,6 +18,7 @@ COLUMNS = (
     "scope",
     "created_at",
     "expires_at",
+    "signed_in_at",
     "ended_at",
 )
 
@@ -65,7 +67,8 @@ class Sessions:
     ) -> None:
         """Store a session and the code that leads to it, within a sign-in's transaction."""
         await transaction.execute(
-            f"INSERT INTO sessions ({', '.join(COLUMNS)}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)",
+            f"INSERT INTO sessions ({', '.join(COLUMNS)})"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)",
             session.tsid,
             session.user_id,
             session.client_id,
@@ -75,16 +78,18 @@ class Sessions:
             session.scope,
             session.created_at,
             session.expires_at,
+            session.signed_in_at,
         )
         await transaction.execute(
             "INSERT INTO codes (code_hash, tsid, client_id, redirect_uri, code_challenge,"
-            " resource, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            " resource, nonce, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             code_hash,
             code.tsid,
             code.client_id,
             code.redirect_uri,
             code.code_challenge,
             code.resource,
+            code.nonce,
             code_expires_at,
         )
 
@@ -104,6 +109,7 @@ class Sessions:
             row["redirect_uri"],
             row["code_challenge"],
             row["resource"],
+            row["nonce"],
             redeemed=row["redeemed_at"] is not None,
         )
 
@@ -148,6 +154,16 @@ class Sessions:
             "SELECT s.* FROM refresh_tokens r JOIN sessions s ON s.tsid = r.tsid"
             " WHERE r.token_hash = ?",
             token_hash,
+        )
+        return session_of(row) if row else None
+
+    async def of_unused_refresh_token(self, token_hash: bytes, now: float) -> Session | None:
+        """The session of a refresh token that can still be presented."""
+        row = await self._database.fetch_one(
+            "SELECT s.* FROM refresh_tokens r JOIN sessions s ON s.tsid = r.tsid"
+            " WHERE r.token_hash = ? AND r.used_at IS NULL AND r.expires_at > ?",
+            token_hash,
+            int(now),
         )
         return session_of(row) if row else None
 
@@ -219,8 +235,13 @@ class Sessions:
         return Reused()
 
     async def end(self, tsid: str, now: int) -> None:
-        """End a session; ending an ended one changes nothing."""
-        await self._database.write(_END, now, now, tsid)
+        """End a session, and forget what its user agreed to for it, in one atomic step.
+
+        Ending an ended one changes nothing.
+        """
+        async with self._database.transaction() as transaction:
+            await transaction.execute(_END, now, now, tsid)
+            await consents.forget_of(transaction, tsid)
 
     async def live(self, now: float) -> int:
         row = await self._database.fetch_one(

@@ -1,12 +1,22 @@
 """The end of a sign-in: user, connections, session and code are stored together or not at all."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+from authserver.storage import browser_sessions
 from authserver.storage.connections import Connections
+from authserver.storage.consents import Given, remember
 from authserver.storage.database import Database, Transactional
 from authserver.storage.records import Code, Grant, Session
 from authserver.storage.sessions import Sessions
+
+
+@dataclass(frozen=True)
+class NewBrowserSession:
+    """The browser at which a user has just signed in."""
+
+    handle_hash: bytes
+    expires_at: int
 
 
 class SignIns:
@@ -21,17 +31,31 @@ class SignIns:
         code: Code,
         *,
         code_expires_at: int,
+        user_known: bool = False,
+        consent: Given | None = None,
+        browser: NewBrowserSession | None = None,
     ) -> None:
         """Store a whole sign-in in one transaction.
 
-        The first grant identifies the user; `session.user_id` is the id a user gets who is new
-        here, and is replaced by the known one's.
+        With `user_known` the user is `session.user_id`. Otherwise the first grant identifies the
+        user, and `session.user_id` is the id that one gets who is new here.
         """
         async with self._database.transaction() as transaction:
-            user_id = await _known_or_new(transaction, grants[0], session)
-            session = replace(session, user_id=user_id)
+            if not user_known:
+                user_id = await _known_or_new(transaction, grants[0], session)
+                session = replace(session, user_id=user_id)
+            if browser is not None:
+                await browser_sessions.add(
+                    transaction,
+                    browser.handle_hash,
+                    session.user_id,
+                    now=session.created_at,
+                    expires_at=browser.expires_at,
+                )
             for grant in grants:
-                await self._connections.put(transaction, user_id, session.owner, grant)
+                await self._connections.put(transaction, session.user_id, session.owner, grant)
+            if consent is not None:
+                await remember(transaction, session.user_id, consent)
             await self._sessions.add(
                 transaction, session, code_hash, code, code_expires_at=code_expires_at
             )

@@ -14,6 +14,9 @@ _EXPIRED: Final = (
     ("transactions", "handle_hash", "expires_at <= ?"),
     ("codes", "code_hash", "redeemed_at IS NULL AND expires_at <= ?"),
     ("refresh_tokens", "token_hash", "expires_at <= ?"),
+    ("browser_sessions", "handle_hash", "expires_at <= ?"),
+    ("consents", "consent_hash", "expires_at <= ?"),
+    ("used_assertions", "assertion_hash", "expires_at <= ?"),
     ("clients", "client_id", "expires_at IS NOT NULL AND expires_at <= ?"),
 )
 

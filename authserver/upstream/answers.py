@@ -14,7 +14,13 @@ _DEAD: Final = frozenset(
 
 
 def read_tokens(
-    status: int, body: dict[str, Any], *, now: int, presented: str | None = None
+    status: int,
+    body: dict[str, Any],
+    *,
+    now: int,
+    presented: str | None = None,
+    types: tuple[str, ...] = ("bearer",),
+    scope_separator: str = " ",
 ) -> UpstreamTokens:
     """The tokens of a token endpoint's answer; `presented` is kept where no new one comes.
 
@@ -29,14 +35,14 @@ def read_tokens(
             raise OutcomeUnknown("upstream_timed_out")
         raise Unavailable("upstream_refused" if status < 500 else "upstream_failed")
     access_token = _token(body.get("access_token"))
-    if access_token is None or not _is_bearer(body.get("token_type")):
+    if access_token is None or not _is_of(types, body.get("token_type")):
         raise OutcomeUnknown("unusable_answer")
     lifetime = _lifetime(body.get("expires_in"))
     scope = body.get("scope")
     return UpstreamTokens(
         access_token=access_token,
         refresh_token=_token(body.get("refresh_token")) or presented,
-        scope=scope if isinstance(scope, str) and len(scope) <= 4096 else None,
+        scope=_scope(scope, scope_separator),
         obtained_at=now,
         expires_at=now + lifetime if lifetime is not None else None,
     )
@@ -48,9 +54,16 @@ def _token(value: object) -> str | None:
     return value if value.isascii() and value.isprintable() and " " not in value else None
 
 
-def _is_bearer(value: object) -> bool:
+def _is_of(types: tuple[str, ...], value: object) -> bool:
     # Another type (DPoP, MAC) is bound to a key that we could not lend.
-    return isinstance(value, str) and value.lower() == "bearer"
+    return isinstance(value, str) and value.lower() in types
+
+
+def _scope(value: object, separator: str) -> str | None:
+    """What was granted, with spaces between, whatever the upstream puts there."""
+    if not isinstance(value, str) or len(value) > 4096:
+        return None
+    return " ".join(part for part in value.replace(separator, " ").split(" ") if part)
 
 
 def _lifetime(value: object) -> int | None:

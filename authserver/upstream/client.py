@@ -1,9 +1,10 @@
 """What every upstream needs to be its OAuth client: the login URL and client authentication."""
 
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
-from authserver.upstream.transport import UpstreamHttp
+from authserver.upstream.transport import Fetching
 
 
 def login_url(
@@ -15,19 +16,31 @@ def login_url(
     state: str,
     code_challenge: str,
     nonce: str | None = None,
+    scope_parameter: str = "scope",
+    more: Mapping[str, str],
+    form_post: bool,
+    choose_account: bool,
 ) -> str:
-    """An authorization request with PKCE. The MCP client's own parameters never reach it."""
+    """An authorization request with PKCE. The MCP client's own parameters never reach it.
+
+    `more` is what the operator adds for this provider.
+    """
     query = {
+        **more,
         "response_type": "code",
         "client_id": client_id,
         "redirect_uri": redirect_uri,
-        "scope": scope,
+        scope_parameter: scope,
         "state": state,
         "code_challenge": code_challenge,
         "code_challenge_method": "S256",
     }
     if nonce is not None:
         query["nonce"] = nonce
+    if form_post:
+        query["response_mode"] = "form_post"
+    if choose_account:
+        query["prompt"] = "select_account"
     separator = "&" if urlsplit(endpoint).query else "?"
     return f"{endpoint}{separator}{urlencode(query)}"
 
@@ -35,7 +48,7 @@ def login_url(
 class UpstreamClient:
     """Our registration at an upstream; public where there is no secret."""
 
-    def __init__(self, client_id: str, secret: str | None, http: UpstreamHttp) -> None:
+    def __init__(self, client_id: str, secret: str | None, http: Fetching) -> None:
         self._client_id, self._secret, self._http = client_id, secret, http
 
     async def post(

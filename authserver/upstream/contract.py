@@ -44,8 +44,19 @@ class Upstream(Protocol):
         """For how long a rotating upstream promises to take a presented refresh token again."""
         ...
 
+    @property
+    def posts_answer(self) -> bool:
+        """Whether its answer comes as a form post, from its own site."""
+        ...
+
     async def login_url(
-        self, *, redirect_uri: str, state: str, nonce: str, code_challenge: str
+        self,
+        *,
+        redirect_uri: str,
+        state: str,
+        nonce: str,
+        code_challenge: str,
+        choose_account: bool,
     ) -> str:
         """Where to send the user. Raises UpstreamFailure."""
         ...

@@ -1,15 +1,21 @@
 """A provider's public keys: fetched when a `kid` is unknown, at most once in 30 seconds."""
 
 import asyncio
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
 from authserver.jose import ALGORITHMS, VerificationKey
 from authserver.upstream.contract import Unavailable
-from authserver.upstream.transport import UpstreamHttp
 from chassis.clock import Clock
+
+
+class Fetches(Protocol):
+    """Gets status and JSON object of a URL; raises Unavailable."""
+
+    async def get(self, url: str) -> tuple[int, dict[str, Any]]: ...
+
 
 _FETCH_SECONDS: Final = 30
 _MOST_KEYS: Final = 20
@@ -18,7 +24,7 @@ _MOST_KEYS: Final = 20
 class RemoteKeys:
     """The last good keys of one provider."""
 
-    def __init__(self, http: UpstreamHttp, clock: Clock) -> None:
+    def __init__(self, http: Fetches, clock: Clock) -> None:
         self._http, self._clock = http, clock
         self._fetching = asyncio.Lock()
         self._keys: dict[str | None, VerificationKey] = {}
@@ -37,10 +43,10 @@ class RemoteKeys:
             keys = found.get("keys")
             if status != 200 or not isinstance(keys, list) or len(keys) > _MOST_KEYS:
                 raise Unavailable("jwks_unusable")
-            self._keys = _verification_keys(keys)
+            self._keys = verification_keys(keys)
 
 
-def _verification_keys(keys: list[Any]) -> dict[str | None, VerificationKey]:
+def verification_keys(keys: list[Any]) -> dict[str | None, VerificationKey]:
     """The usable signature keys by `kid`; a set of one may be addressed without a `kid`."""
     usable: dict[str | None, VerificationKey] = {}
     for key in keys:

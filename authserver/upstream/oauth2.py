@@ -22,22 +22,34 @@ class OAuth2:
         self.name, self.scopes = settings.name, settings.scopes
         self.rotates_refresh_tokens = settings.rotates_refresh_tokens
         self.reuse_grace_seconds = settings.refresh_token_reuse_grace
+        self.posts_answer = settings.response_mode == "form_post"
         self._settings = settings
-        self._client = UpstreamClient(settings.client_id, settings.client_secret(), http)
-        self._http, self._clock = http, clock
+        self._http, self._clock = http.trusting(settings.ca_file), clock
+        self._client = UpstreamClient(settings.client_id, settings.client_secret(), self._http)
+        self._in_body = settings.client_authentication != "basic"
         origin = urlsplit(settings.authorization_endpoint)
         self._issuer = f"{origin.scheme}://{origin.netloc}"
 
     async def login_url(
-        self, *, redirect_uri: str, state: str, nonce: str, code_challenge: str
+        self,
+        *,
+        redirect_uri: str,
+        state: str,
+        nonce: str,
+        code_challenge: str,
+        choose_account: bool,
     ) -> str:
         return login_url(
             self._settings.authorization_endpoint,
             client_id=self._settings.client_id,
             redirect_uri=redirect_uri,
-            scope=" ".join(self.scopes),
+            scope=self._settings.scope_separator.join(self.scopes),
+            scope_parameter=self._settings.scope_parameter,
             state=state,
             code_challenge=code_challenge,
+            more=self._settings.authorize_parameters,
+            form_post=self.posts_answer,
+            choose_account=choose_account,
         )
 
     async def redeem(
@@ -49,34 +61,69 @@ class OAuth2:
             "redirect_uri": redirect_uri,
             "code_verifier": code_verifier,
         }
-        tokens = await self._tokens(fields)
-        subject = await self._subject(tokens.access_token)
-        return Grant(self.name, self._issuer, subject, tokens)
+        body, tokens = await self._tokens(fields)
+        subject = await self._subject(tokens.access_token, body)
+        return Grant(self.name, self._issuer, subject, tokens, " ".join(self.scopes))
 
     async def refresh(self, refresh_token: str, *, subject: str) -> UpstreamTokens:
         fields = {"grant_type": "refresh_token", "refresh_token": refresh_token}
-        return await self._tokens(fields, presented=refresh_token)
+        _, tokens = await self._tokens(fields, presented=refresh_token)
+        return tokens
 
     async def revoke(self, tokens: UpstreamTokens) -> None:
         if self._settings.revocation_endpoint is not None:
             token = tokens.refresh_token or tokens.access_token
             await self._client.post(
-                self._settings.revocation_endpoint, {"token": token}, in_body=True
+                self._settings.revocation_endpoint, {"token": token}, in_body=self._in_body
             )
 
-    async def _tokens(self, fields: dict[str, str], presented: str | None = None) -> UpstreamTokens:
-        status, body = await self._client.post(self._settings.token_endpoint, fields, in_body=True)
-        return read_tokens(status, body, now=int(self._clock()), presented=presented)
+    async def _tokens(
+        self, fields: dict[str, str], presented: str | None = None
+    ) -> tuple[dict[str, Any], UpstreamTokens]:
+        """The whole answer, and what it gives."""
+        status, body = await self._client.post(
+            self._settings.token_endpoint, fields, in_body=self._in_body
+        )
+        tokens = read_tokens(
+            status,
+            _nested(body, self._settings.token_path),
+            now=int(self._clock()),
+            presented=presented,
+            types=self._settings.token_types,
+            scope_separator=self._settings.answered_scope_separator,
+        )
+        return body, tokens
 
-    async def _subject(self, access_token: str) -> str:
+    async def _subject(self, access_token: str, answer: dict[str, Any]) -> str:
         """Who the token is of; empty for an upstream that is only linked, never an identity."""
-        endpoint, member = self._settings.userinfo_endpoint, self._settings.subject_field
-        if endpoint is None or member is None:
+        fields, endpoint = self._settings.subject_fields, self._settings.userinfo_endpoint
+        if not fields:
+            return ""
+        if self._settings.subject_from == "token":
+            return ":".join(_subject_text(_at(answer, field)) for field in fields)
+        if endpoint is None:
             return ""
         status, body = await self._http.get(endpoint, bearer=access_token)
         if status != 200:
             raise BadAnswer("userinfo_refused")
-        return _subject_text(body.get(member))
+        return ":".join(_subject_text(_at(body, field)) for field in fields)
+
+
+def _nested(body: dict[str, Any], path: str | None) -> dict[str, Any]:
+    """The part of an answer that holds the user's token; the whole where there is none.
+
+    Slack's first answer has it in `authed_user`, its refresh answers at the top. An error is
+    always at the top.
+    """
+    inner = _at(body, path) if path is not None and "error" not in body else None
+    return inner if isinstance(inner, dict) and "access_token" in inner else body
+
+
+def _at(body: Any, path: str) -> Any:
+    """The value at a dotted path, or None."""
+    for name in path.split("."):
+        body = body.get(name) if isinstance(body, dict) else None
+    return body
 
 
 def _subject_text(value: Any) -> str:

@@ -29,14 +29,23 @@ class Oidc:
         self.name, self.scopes = settings.name, settings.scopes
         self.rotates_refresh_tokens = settings.rotates_refresh_tokens
         self.reuse_grace_seconds = settings.refresh_token_reuse_grace
+        self.posts_answer = settings.response_mode == "form_post"
+        self._settings = settings
+        calls = http.trusting(settings.ca_file)
         self._issuer, self._client_id = settings.issuer, settings.client_id
-        self._client = UpstreamClient(settings.client_id, settings.client_secret(), http)
-        self._discovery = Discovery(settings.issuer, http, clock)
-        self._keys = RemoteKeys(http, clock)
+        self._client = UpstreamClient(settings.client_id, settings.client_secret(), calls)
+        self._discovery = Discovery(settings.issuer, calls, clock)
+        self._keys = RemoteKeys(calls, clock)
         self._clock = clock
 
     async def login_url(
-        self, *, redirect_uri: str, state: str, nonce: str, code_challenge: str
+        self,
+        *,
+        redirect_uri: str,
+        state: str,
+        nonce: str,
+        code_challenge: str,
+        choose_account: bool,
     ) -> str:
         provider = await self._discovery.provider()
         return login_url(
@@ -47,6 +56,9 @@ class Oidc:
             state=state,
             nonce=nonce,
             code_challenge=code_challenge,
+            more=self._settings.authorize_parameters,
+            form_post=self.posts_answer,
+            choose_account=choose_account,
         )
 
     async def redeem(
@@ -65,7 +77,7 @@ class Oidc:
         tokens = read_tokens(status, body, now=int(self._clock()))
         signed = await self._signed(provider, body.get("id_token"))
         subject = self._checked_subject(signed, nonce, tokens.access_token)
-        return Grant(self.name, self._issuer, subject, tokens)
+        return Grant(self.name, self._issuer, subject, tokens, " ".join(self.scopes))
 
     async def refresh(self, refresh_token: str, *, subject: str) -> UpstreamTokens:
         provider = await self._discovery.provider()
@@ -82,12 +94,16 @@ class Oidc:
         if provider.revocation_endpoint is not None:
             token = tokens.refresh_token or tokens.access_token
             await self._client.post(
-                provider.revocation_endpoint, {"token": token}, in_body=provider.posts_secret
+                provider.revocation_endpoint, {"token": token}, in_body=self._in_body(provider)
             )
+
+    def _in_body(self, provider: Provider) -> bool:
+        configured = self._settings.client_authentication
+        return provider.posts_secret if configured is None else configured == "body"
 
     async def _ask(self, provider: Provider, **fields: str) -> tuple[int, dict[str, Any]]:
         return await self._client.post(
-            provider.token_endpoint, fields, in_body=provider.posts_secret
+            provider.token_endpoint, fields, in_body=self._in_body(provider)
         )
 
     async def _check_same_user(self, provider: Provider, id_token: object, subject: str) -> None:

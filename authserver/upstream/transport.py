@@ -6,13 +6,15 @@ a reused one that the upstream just closed leaves it unknown whether a refresh t
 """
 
 import base64
+import ssl
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 from urllib.parse import quote
 
 import aiohttp
 
-from authserver.parsing import Malformed, json_object
+from authserver.parsing import Malformed, form_fields, json_object
 from authserver.upstream.contract import OutcomeUnknown, Unavailable
 
 _LARGEST_ANSWER: Final = 256 * 1024
@@ -47,6 +49,33 @@ class UpstreamHttp:
         if self._session is not None:
             await self._session.close()
 
+    def trusting(self, authorities: Path | None) -> "Fetching":
+        """Calls that accept certificates of these authorities only; of the system's for None."""
+        if authorities is None:
+            return Fetching(self, ssl=True)
+        context = ssl.create_default_context(cafile=authorities)
+        return Fetching(self, ssl=context)
+
+    async def call(self, method: str, url: str, **options: Any) -> tuple[int, dict[str, Any]]:
+        """Status and JSON object of an answer. Raises Unavailable or OutcomeUnknown."""
+        assert self._session is not None
+        try:
+            async with self._session.request(
+                method, url, allow_redirects=False, **options
+            ) as answer:
+                return answer.status, await _read(answer)
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
+            raise Unavailable("not_reached") from None
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            raise OutcomeUnknown("no_answer") from None
+
+
+class Fetching:
+    """Calls of one upstream, with the trust it asks for."""
+
+    def __init__(self, http: UpstreamHttp, *, ssl: ssl.SSLContext | bool) -> None:
+        self._http, self._ssl = http, ssl
+
     async def get(self, url: str, *, bearer: str | None = None) -> tuple[int, dict[str, Any]]:
         """Status and JSON object of a GET. Raises Unavailable."""
         headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
@@ -63,16 +92,7 @@ class UpstreamHttp:
         return await self._call("POST", url, headers=headers, data=fields)
 
     async def _call(self, method: str, url: str, **options: Any) -> tuple[int, dict[str, Any]]:
-        assert self._session is not None
-        try:
-            async with self._session.request(
-                method, url, allow_redirects=False, **options
-            ) as answer:
-                return answer.status, await _read(answer)
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
-            raise Unavailable("not_reached") from None
-        except (aiohttp.ClientError, TimeoutError, OSError):
-            raise OutcomeUnknown("no_answer") from None
+        return await self._http.call(method, url, ssl=self._ssl, **options)
 
 
 async def _read(answer: aiohttp.ClientResponse) -> dict[str, Any]:
@@ -83,6 +103,8 @@ async def _read(answer: aiohttp.ClientResponse) -> dict[str, Any]:
     try:
         if len(body) > _LARGEST_ANSWER:
             raise Malformed("too large")
+        if answer.content_type == "application/x-www-form-urlencoded":
+            return dict(form_fields(body))  # GitHub, unless it heeds our Accept
         return json_object(body)
     except Malformed:
         if answer.status >= 300 or not body:

@@ -200,6 +200,7 @@ class SignedIn:
     expires_in: int
     scope: str
     refresh_token: str = ""
+    id_token: str = ""
 
 
 async def walk(browser: Browser, url: str, user: str, decision: str = "allow") -> dict[str, str]:

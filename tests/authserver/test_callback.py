@@ -3,18 +3,14 @@
 import base64
 import json
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 import pytest
 
 from demo.browser import Browser
-from demo.upstream import FakeUpstream
-from tests.authserver.deployment import CALLBACK, NOTES, Deployment, Pkce, deployed, log_in, walk
+from tests.authserver.deployment import CALLBACK, Pkce, deployed, log_in, walk
 from tests.authserver.sign_in import (
     alter,
     ask,
@@ -24,6 +20,7 @@ from tests.authserver.sign_in import (
     query_of,
     return_from_upstream,
 )
+from tests.authserver.two_upstreams import configured, register_us, two_upstreams
 
 
 async def test_only_the_browser_that_was_sent_upstream_can_come_back_from_there(
@@ -196,10 +193,10 @@ async def test_half_a_sign_in_is_never_stored(tmp_path: Path) -> None:
 
 async def test_an_answer_of_one_upstream_cannot_pass_for_anothers(tmp_path: Path) -> None:
     async with (
-        _two_upstreams() as (first, second),
-        deployed(tmp_path, **_configured(first, second)) as world,
+        two_upstreams() as (first, second),
+        deployed(tmp_path, **configured(first, second)) as world,
     ):
-        _register_us(world, first, second)
+        register_us(world, first, second)
         url = world.authorize_url((await world.register())["client_id"], Pkce())
         returning = await return_from_upstream(world, url)
         assert urlsplit(returning.callback).path == "/oauth/callback/first"
@@ -213,10 +210,10 @@ async def test_an_answer_of_one_upstream_cannot_pass_for_anothers(tmp_path: Path
 
 async def test_every_upstream_of_a_resource_is_linked_in_one_sign_in(tmp_path: Path) -> None:
     async with (
-        _two_upstreams() as (first, second),
-        deployed(tmp_path, **_configured(first, second)) as world,
+        two_upstreams() as (first, second),
+        deployed(tmp_path, **configured(first, second)) as world,
     ):
-        _register_us(world, first, second)
+        register_us(world, first, second)
         client_id, pkce = (await world.register())["client_id"], Pkce()
         async with Browser(leave_at=CALLBACK) as browser:
             consented = await browser.submit(
@@ -234,10 +231,10 @@ async def test_every_upstream_of_a_resource_is_linked_in_one_sign_in(tmp_path: P
 
 async def test_a_linked_upstream_that_fails_costs_only_itself(tmp_path: Path) -> None:
     async with (
-        _two_upstreams() as (first, second),
-        deployed(tmp_path, **_configured(first, second)) as world,
+        two_upstreams() as (first, second),
+        deployed(tmp_path, **configured(first, second)) as world,
     ):
-        _register_us(world, first, second)
+        register_us(world, first, second)
         client_id, pkce = (await world.register())["client_id"], Pkce()
         returning = await return_from_upstream(world, world.authorize_url(client_id, pkce))
         onward = (await finish(world, returning)).headers["Location"]
@@ -278,38 +275,3 @@ def _sub(jwt: str) -> str:
     payload = jwt.split(".")[1]
     claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
     return str(claims["sub"])
-
-
-@asynccontextmanager
-async def _two_upstreams() -> AsyncIterator[tuple[FakeUpstream, FakeUpstream]]:
-    first, second = (
-        FakeUpstream(client_id="tokenward", client_secret="upstream secret canary", redirect_uri="")
-        for _ in range(2)
-    )
-    async with first.serve(), second.serve():
-        yield first, second
-
-
-def _configured(first: FakeUpstream, second: FakeUpstream) -> dict[str, Any]:
-    upstreams = [
-        {
-            "name": name,
-            "type": "oidc",
-            "issuer": upstream.issuer,
-            "clientId": "tokenward",
-            "clientSecretFile": "upstream-secret",
-        }
-        for name, upstream in (("first", first), ("second", second))
-    ]
-    notes = {
-        "resource": NOTES,
-        "workload": {"namespace": "mcp-servers", "name": "notes"},
-        "upstreams": ["first", "second"],
-        "scopes": ["mcp"],
-    }
-    return {"upstreams": upstreams, "resources": [notes]}
-
-
-def _register_us(world: Deployment, first: FakeUpstream, second: FakeUpstream) -> None:
-    first.redirect_uri = f"{world.issuer}/oauth/callback/first"
-    second.redirect_uri = f"{world.issuer}/oauth/callback/second"

@@ -28,6 +28,8 @@ async def test_both_documents_name_the_exact_issuer_and_every_endpoint(tmp_path:
         assert oauth.json() == openid.json()
         found, issuer = oauth.json(), world.issuer
         assert not any(value is None for value in values_in(found))
+        algorithms = ["ES256", "RS256", "EdDSA"]
+        methods = ["none", "client_secret_basic", "client_secret_post", "private_key_jwt"]
         assert found == {
             "issuer": issuer,
             "authorization_endpoint": f"{issuer}/oauth/authorize",
@@ -35,20 +37,29 @@ async def test_both_documents_name_the_exact_issuer_and_every_endpoint(tmp_path:
             "registration_endpoint": f"{issuer}/oauth/register",
             "revocation_endpoint": f"{issuer}/oauth/revoke",
             "jwks_uri": f"{issuer}/.well-known/jwks.json",
-            "scopes_supported": ["mcp", "offline_access"],
+            "scopes_supported": ["mcp", "offline_access", "openid"],
             "response_types_supported": ["code"],
             "response_modes_supported": ["query"],
             "grant_types_supported": ["authorization_code", "refresh_token"],
-            "token_endpoint_auth_methods_supported": [
-                "none",
-                "client_secret_basic",
-                "client_secret_post",
+            "introspection_endpoint": f"{issuer}/oauth/introspect",
+            "introspection_endpoint_auth_methods_supported": methods[1:],
+            "introspection_endpoint_auth_signing_alg_values_supported": algorithms,
+            "userinfo_endpoint": f"{issuer}/oauth/userinfo",
+            "claims_supported": [
+                "iss",
+                "sub",
+                "aud",
+                "exp",
+                "iat",
+                "auth_time",
+                "nonce",
+                "at_hash",
             ],
-            "revocation_endpoint_auth_methods_supported": [
-                "none",
-                "client_secret_basic",
-                "client_secret_post",
-            ],
+            "client_id_metadata_document_supported": True,
+            "token_endpoint_auth_methods_supported": methods,
+            "token_endpoint_auth_signing_alg_values_supported": algorithms,
+            "revocation_endpoint_auth_methods_supported": methods,
+            "revocation_endpoint_auth_signing_alg_values_supported": algorithms,
             "code_challenge_methods_supported": ["S256"],
             "authorization_response_iss_parameter_supported": True,
             "subject_types_supported": ["public"],

@@ -11,6 +11,12 @@ CREATE TABLE clients (
 );
 CREATE INDEX clients_by_expiry ON clients (expires_at);
 
+CREATE TABLE used_assertions (
+    assertion_hash  BYTEA PRIMARY KEY,   -- of client and jti: an assertion counts once
+    expires_at      BIGINT NOT NULL
+);
+CREATE INDEX used_assertions_by_expiry ON used_assertions (expires_at);
+
 CREATE TABLE users (
     user_id          TEXT PRIMARY KEY,
     upstream_issuer  TEXT NOT NULL,
@@ -18,6 +24,24 @@ CREATE TABLE users (
     created_at       BIGINT NOT NULL,
     UNIQUE (upstream_issuer, subject)
 );
+
+CREATE TABLE browser_sessions (
+    handle_hash   BYTEA PRIMARY KEY,
+    user_id       TEXT NOT NULL REFERENCES users (user_id),
+    signed_in_at  BIGINT NOT NULL,
+    expires_at    BIGINT NOT NULL
+);
+CREATE INDEX browser_sessions_by_expiry ON browser_sessions (expires_at);
+
+CREATE TABLE consents (
+    consent_hash  BYTEA PRIMARY KEY,    -- of the user and everything the consent page said
+    user_id       TEXT NOT NULL REFERENCES users (user_id),
+    client_id     TEXT NOT NULL,
+    resource      TEXT NOT NULL,
+    expires_at    BIGINT NOT NULL
+);
+CREATE INDEX consents_by_user ON consents (user_id, client_id);
+CREATE INDEX consents_by_expiry ON consents (expires_at);
 
 CREATE TABLE transactions (
     handle_hash         BYTEA PRIMARY KEY,
@@ -41,6 +65,7 @@ CREATE TABLE sessions (
     scope            TEXT NOT NULL,
     created_at       BIGINT NOT NULL,
     expires_at       BIGINT NOT NULL,
+    signed_in_at     BIGINT NOT NULL,
     ended_at         BIGINT
 );
 CREATE INDEX sessions_by_holder ON sessions (user_id, owner_namespace, owner_name);
@@ -53,6 +78,7 @@ CREATE TABLE codes (
     redirect_uri    TEXT NOT NULL,
     code_challenge  TEXT NOT NULL,
     resource        TEXT NOT NULL,
+    nonce           TEXT,
     redeemed_at     BIGINT,
     expires_at      BIGINT NOT NULL
 );
@@ -81,6 +107,7 @@ CREATE TABLE connections (
     generation          BIGINT NOT NULL,
     upstream_issuer     TEXT NOT NULL,
     upstream_subject    TEXT NOT NULL,
+    asked_scope         TEXT NOT NULL,
     sealed_tokens       BYTEA NOT NULL,
     sealed_under        TEXT NOT NULL,
     dead                BIGINT NOT NULL DEFAULT 0,

@@ -1,0 +1,11 @@
+"""Whom the internal listener serves at all, as the configuration says now."""
+
+from authserver.settings import AllowedWorkloads, DeniedCertificates
+
+
+class Admission:
+    def __init__(self, allowed: AllowedWorkloads, denied: DeniedCertificates) -> None:
+        self.replace(allowed, denied)
+
+    def replace(self, allowed: AllowedWorkloads, denied: DeniedCertificates) -> None:
+        self.allowed, self.denied = allowed, denied

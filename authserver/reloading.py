@@ -1,0 +1,95 @@
+"""Follows the configuration file and the files it names; a bad change keeps the last good one."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+from pydantic import BaseModel
+
+from authserver.configuration import load
+from authserver.settings import RELOADABLE, Settings
+from chassis.credential import file_state
+from chassis.logs import Log
+from chassis.run import BadConfiguration, Fault
+
+_log = Log("reloading")
+
+POLL_SECONDS: Final = 2.0
+
+State = tuple[tuple[object, ...], ...]
+
+
+class Reloading:
+    """`apply` puts new settings into force whole, or raises BadConfiguration and changes nothing.
+
+    `on_reload` hears whether a change was taken.
+    """
+
+    def __init__(
+        self,
+        config: Path,
+        settings: Settings,
+        apply: Callable[[Settings], Awaitable[None]],
+        on_reload: Callable[[bool], None],
+    ) -> None:
+        self._config, self._settings = config, settings
+        self._apply, self._on_reload = apply, on_reload
+        self._seen = self._state(settings)
+        self._complaint: tuple[Fault, ...] = ()
+
+    async def poll(self) -> bool:
+        """Whether new settings took over. What is refused is tried again with every poll."""
+        if self._state(self._settings) == self._seen:
+            return False
+        try:
+            settings = load(self._config)
+            state = self._state(settings)
+            await self._apply(settings)
+        except BadConfiguration as bad:
+            self._complain(bad.faults)
+            return False
+        self._report(settings)
+        self._settings, self._seen, self._complaint = settings, state, ()
+        self._on_reload(True)
+        return True
+
+    async def watch(self, interval: float = POLL_SECONDS) -> None:
+        """Poll until cancelled."""
+        while True:
+            await asyncio.sleep(interval)
+            await self.poll()
+
+    def _complain(self, faults: tuple[Fault, ...]) -> None:
+        if faults == self._complaint:  # said once, not with every poll
+            return
+        self._complaint = faults
+        for fault in faults:
+            _log.warning("configuration_kept", path=fault.path, problem=fault.problem)
+        self._on_reload(False)
+
+    def _report(self, settings: Settings) -> None:
+        changed = [
+            name
+            for name in type(settings).model_fields
+            if getattr(settings, name) != getattr(self._settings, name)
+        ]
+        waiting = [name for name in changed if name not in RELOADABLE]
+        _log.info("configuration_reloaded", changed=changed)
+        if waiting:
+            _log.warning("restart_needed", members=waiting)
+
+    def _state(self, settings: Settings) -> State:
+        return tuple(file_state(file) for file in (self._config, *_files(settings)))
+
+
+def _files(value: object) -> Iterator[Path]:
+    """Every file that some settings name."""
+    if isinstance(value, Path):
+        yield value
+    elif isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            yield from _files(getattr(value, name))
+    elif isinstance(value, tuple):
+        for item in value:
+            yield from _files(item)

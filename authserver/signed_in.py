@@ -1,0 +1,76 @@
+"""Who is at the browser, and which upstreams need not be visited again for a resource.
+
+A browser session saves a login, never a consent, and it moves no token: a connection belongs to
+one owner, so a server of another workload still sends its user upstream once.
+"""
+
+from typing import Final
+
+from authserver.handles import hash_of
+from authserver.legs import Upstreams
+from authserver.refreshing import lasts
+from authserver.resources import Resource
+from authserver.storage.browser_sessions import BrowserSessions, SignedIn
+from authserver.storage.connections import Connections
+from authserver.storage.records import Connection
+from authserver.upstream.contract import Upstream
+from chassis.clock import Clock
+
+_LONG_ENOUGH_SECONDS: Final = 300
+# No refresh takes longer; one claimed before has nobody behind it.
+_CLAIM_SECONDS: Final = 60
+
+
+class Visitors:
+    def __init__(
+        self,
+        sessions: BrowserSessions,
+        connections: Connections,
+        upstreams: Upstreams,
+        clock: Clock,
+    ) -> None:
+        self._sessions, self._connections = sessions, connections
+        self._upstreams, self._clock = upstreams, clock
+
+    async def known(self, handle: str | None) -> SignedIn | None:
+        """The user of a browser session's handle."""
+        return await self._sessions.get(hash_of(handle), self._clock()) if handle else None
+
+    async def missing(self, visitor: SignedIn | None, resource: Resource) -> tuple[str, ...]:
+        """The upstreams a visitor must be sent to before `resource` can be used.
+
+        All of them where the first one, which names the user, would not name this visitor.
+        """
+        if visitor is None:
+            return resource.upstreams
+        held = await self._connections.of_user(visitor.user_id, resource.owner)
+        first = held.get(resource.upstreams[0])
+        if (
+            first is None
+            or not self._healthy(first)
+            or first.upstream_issuer != visitor.upstream_issuer
+            or first.upstream_subject != visitor.subject
+        ):
+            return resource.upstreams
+        return tuple(
+            name for name in resource.upstreams if name not in held or not self._healthy(held[name])
+        )
+
+    def _healthy(self, connection: Connection) -> bool:
+        """Whether the connection can serve without its user, with the scopes asked for now."""
+        upstream, now = self._upstreams.get(connection.key.upstream), self._clock()
+        claimed_at = connection.refresh_claimed_at
+        return (
+            upstream is not None
+            and connection.asked_scope == asked_scope(upstream)
+            and not connection.dead
+            and (claimed_at is None or claimed_at >= now - _CLAIM_SECONDS)
+            and (
+                connection.tokens.refresh_token is not None
+                or lasts(connection.tokens, now, _LONG_ENOUGH_SECONDS)
+            )
+        )
+
+
+def asked_scope(upstream: Upstream) -> str:
+    return " ".join(upstream.scopes)

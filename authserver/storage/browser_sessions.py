@@ -1,0 +1,46 @@
+"""Signed-in browsers: who sits there, for some hours, under the hash of a fresh handle."""
+
+from dataclasses import dataclass
+
+from authserver.storage.database import Database, Transactional
+
+
+@dataclass(frozen=True)
+class SignedIn:
+    """The user at a browser, known by (upstream issuer, subject), and since when."""
+
+    user_id: str
+    upstream_issuer: str
+    subject: str
+    signed_in_at: int
+
+
+class BrowserSessions:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def get(self, handle_hash: bytes, now: float) -> SignedIn | None:
+        row = await self._database.fetch_one(
+            "SELECT u.user_id, u.upstream_issuer, u.subject, b.signed_in_at"
+            " FROM browser_sessions b JOIN users u ON u.user_id = b.user_id"
+            " WHERE b.handle_hash = ? AND b.expires_at > ?",
+            handle_hash,
+            int(now),
+        )
+        if row is None:
+            return None
+        return SignedIn(row["user_id"], row["upstream_issuer"], row["subject"], row["signed_in_at"])
+
+
+async def add(
+    transaction: Transactional, handle_hash: bytes, user_id: str, *, now: int, expires_at: int
+) -> None:
+    """Store a session under a fresh handle, within a sign-in's transaction."""
+    await transaction.execute(
+        "INSERT INTO browser_sessions (handle_hash, user_id, signed_in_at, expires_at)"
+        " VALUES (?, ?, ?, ?)",
+        handle_hash,
+        user_id,
+        now,
+        expires_at,
+    )

@@ -1,0 +1,64 @@
+"""The public listener's rates, by source, and where it matters by client at a source.
+
+A client id alone is never throttled: everybody's copy of one application may share it. Where
+sources cannot be told apart, none of these counts.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeVar
+
+from aiohttp import web
+
+from authserver.clients import claimed_client_id
+from authserver.errors import InvalidClient, RateLimited, ShownToUser
+from authserver.limits import RateLimit
+from authserver.settings import Limits
+from authserver.sources import Sources
+from chassis.clock import Clock
+
+_T = TypeVar("_T")
+
+_TOO_OFTEN = "Too many sign-ins were started from your network. Wait a minute and connect again."
+
+
+class Throttling:
+    def __init__(self, sources: Sources, limits: Limits, clock: Clock) -> None:
+        self._sources, self._clock = sources, clock
+        self._sign_ins = RateLimit("sign_ins", limits.sign_ins_per_source_per_minute, 60)
+        self._requests = RateLimit(
+            "token_requests", limits.token_requests_per_client_and_source_per_minute, 60
+        )
+        self._failures = RateLimit(
+            "failed_authentications", limits.failed_authentications_per_source_per_minute, 60
+        )
+
+    def source(self, request: web.BaseRequest) -> str | None:
+        return self._sources.of(request)
+
+    def sign_in(self, request: web.BaseRequest) -> None:
+        """Count a request for a page. Raises ShownToUser."""
+        source = self._sources.of(request)
+        try:
+            if source is not None:
+                self._sign_ins.take(source, self._clock())
+        except RateLimited as limited:
+            raise ShownToUser(limited.reason, _TOO_OFTEN, status=429) from None
+
+    async def as_client(
+        self,
+        request: web.BaseRequest,
+        fields: Mapping[str, str],
+        answer: Callable[[Mapping[str, str], Mapping[str, str]], Awaitable[_T]],
+    ) -> _T:
+        """What `answer` gives a client; its requests and its failed proofs are counted."""
+        source, now = self._sources.of(request), self._clock()
+        if source is None:
+            return await answer(fields, request.headers)
+        key = f"{source} {claimed_client_id(fields, request.headers)}"
+        self._failures.check(key, now)
+        self._requests.take(key, now)
+        try:
+            return await answer(fields, request.headers)
+        except InvalidClient:
+            self._failures.take(key, now)
+            raise

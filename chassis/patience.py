@@ -1,0 +1,124 @@
+"""How long, and for how many, a listener of strangers waits.
+
+aiohttp gives a connection that never finishes its request head until the keep-alive limit, and
+counts nobody. Here a head has its own deadline, and each source and all of them together have
+only so many connections; whoever goes beyond is closed without an answer.
+"""
+
+import asyncio
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any, cast
+
+from aiohttp import web
+
+
+@dataclass(frozen=True)
+class Patience:
+    """`most_per_source` is None where all connections come from one proxy."""
+
+    head_seconds: float = 10.0
+    most_per_source: int | None = 100
+    most: int = 4000
+
+
+class PatientHandler(web.RequestHandler):
+    """One connection. What it needs of aiohttp's insides is whether a head was parsed."""
+
+    __slots__ = ("_deadline", "_own_loop", "_patient", "_source")
+
+    def __init__(self, manager: "PatientServer", **options: Any) -> None:
+        super().__init__(manager, **options)
+        self._patient, self._own_loop = manager, options["loop"]
+        self._deadline: asyncio.TimerHandle | None = None
+        self._source: str | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        peer = transport.get_extra_info("peername")
+        self._source = str(peer[0]) if peer else ""
+        if not self._patient.admit(self._source):
+            self._source = None
+            cast(asyncio.Transport, transport).abort()
+            return
+        self._await_head()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._forget_deadline()
+        if self._source is not None:
+            self._patient.dismiss(self._source)
+            self._source = None
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        before = self._request_count
+        super().data_received(data)
+        if self._request_count > before or self._current_request is not None:
+            self._forget_deadline()
+        elif self._deadline is None:
+            self._await_head()
+
+    def _await_head(self) -> None:
+        self._deadline = self._own_loop.call_later(self._patient.patience.head_seconds, self._late)
+
+    def _late(self) -> None:
+        self._deadline = None
+        self.force_close()
+
+    def _forget_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+
+class PatientServer(web.Server):
+    """Makes the connections of one listener and knows how many there are."""
+
+    def __init__(self, handler: Any, *, patience: Patience, **options: Any) -> None:
+        super().__init__(handler, **options)
+        self.patience = patience
+        self._options = {name: value for name, value in options.items() if name not in _OF_SERVER}
+        self._sources: Counter[str] = Counter()
+
+    def __call__(self) -> PatientHandler:
+        return PatientHandler(self, loop=asyncio.get_running_loop(), **self._options)
+
+    def admit(self, source: str) -> bool:
+        """Count a new connection, unless there are too many."""
+        limit = self.patience.most_per_source
+        if self._sources.total() >= self.patience.most:
+            return False
+        if limit is not None and self._sources[source] >= limit:
+            return False
+        self._sources[source] += 1
+        return True
+
+    def dismiss(self, source: str) -> None:
+        self._sources[source] -= 1
+        if not self._sources[source]:
+            del self._sources[source]
+
+
+_OF_SERVER = ("request_factory", "handler_cancellation")
+
+
+class PatientRunner(web.AppRunner):
+    """Runs an application like `web.AppRunner`, on connections with these limits."""
+
+    def __init__(self, app: web.Application, patience: Patience, **options: Any) -> None:
+        super().__init__(app, **options)
+        self._patience = patience
+        self._connection_options = {
+            name: value
+            for name, value in options.items()
+            if name not in ("handle_signals", "shutdown_timeout")
+        }
+
+    async def _make_server(self) -> web.Server:
+        plain = await super()._make_server()
+        return PatientServer(
+            plain.request_handler,
+            request_factory=plain.request_factory,
+            patience=self._patience,
+            **self._connection_options,
+        )

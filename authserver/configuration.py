@@ -106,7 +106,6 @@ def _faults_between(raw: dict[str, Any]) -> Iterator[Fault]:
             yield Fault(f"upstreams[{index}].preset", f"is none of those we know: {known}")
     yield from _twice("upstreams", upstreams, "name")
     yield from _twice("encryptionKeys", _section(raw, "encryptionKeys"), "id")
-    yield from _twice("signingKeys", _section(raw, "signingKeys"), "file")
     clients = raw.get("clients")
     if isinstance(clients, dict):
         yield from _twice("clients.static", _section(clients, "static"), "clientId")

@@ -129,8 +129,8 @@ def test_a_complete_configuration_is_read(folder: Path) -> None:
         ({"signingKeys.0.algorithm": "HS256"}, "signingKeys[0].algorithm", "'ES256'"),
         (
             {"signingKeys": [{"file": "signing.pem"}] * 2},
-            "signingKeys[1].file",
-            "stands here twice",
+            "signingKeys",
+            "the same key stands here twice",
         ),
         (
             {"upstreams.0.name": "ACME", "resources": []},
@@ -206,8 +206,12 @@ def test_a_fault_is_named_with_its_place(
             "clients.static[0].redirectUris",
             "must be https",
         ),
-        ({"tokenEndpointAuthMethod": "none"}, "clients.static[0]", "every method but none"),
-        ({"clientSecretFile": None}, "clients.static[0]", "every method but none"),
+        (
+            {"tokenEndpointAuthMethod": "none"},
+            "clients.static[0]",
+            "goes with the client_secret methods",
+        ),
+        ({"clientSecretFile": None}, "clients.static[0]", "goes with the client_secret methods"),
         ({"clientSecretFile": "binary"}, "clients.static[0].clientSecretFile", "must be text"),
     ],
     ids=str,

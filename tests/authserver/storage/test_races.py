@@ -160,7 +160,8 @@ async def test_a_purge_does_not_overlook_a_sign_in_that_is_about_to_commit(
         await asyncio.sleep(0.1)
         await transaction.execute(
             "INSERT INTO sessions (tsid, user_id, client_id, resource, owner_namespace,"
-            " owner_name, scope, created_at, expires_at) VALUES (?, ?, 'c', 'r', ?, ?, '', 0, ?)",
+            " owner_name, scope, signed_in_at, created_at, expires_at)"
+            " VALUES (?, ?, 'c', 'r', ?, ?, '', 0, 0, ?)",
             session.tsid,
             user_id,
             OWNER.namespace,

@@ -9,13 +9,14 @@ from collections.abc import Callable, Coroutine
 import uvloop
 
 from demo.processes import cancel_on_signals
-from tests.bench import footprint, release, webhook
+from tests.bench import footprint, release, tokens, webhook
 from tests.bench.figures import Figure, table
 from tests.bench.world import pin
 
 MEASUREMENTS: dict[str, Callable[[], Coroutine[None, None, list[Figure]]]] = {
     "footprint": footprint.measure,
     "release": release.measure,
+    "tokens": tokens.measure,
 }
 
 _NAMES = (*MEASUREMENTS, "webhook")
@@ -38,7 +39,7 @@ def main() -> None:
         for name in wanted:
             if name not in MEASUREMENTS:
                 continue
-            if name == "release":
+            if name in ("release", "tokens"):
                 pin([0], core=1)
             figures += runner.run(_measured(name))
     if figures:

@@ -33,7 +33,7 @@ async def _hits(world: World) -> list[Figure]:
             "Content-Type": "application/json",
         },
     )
-    bare = await _bare(world, "bare-http", _A_TOKEN)
+    bare = await bare_server(world, "bare-http", _A_TOKEN)
     return await alternate(
         "sidecar, token from memory",
         lambda c, s: drive(HOST, port, request, connections=c, seconds=s),
@@ -59,7 +59,7 @@ async def _exchanges(world: World) -> list[Figure]:
     )
     tls = world.workload_tls()
     folder = str(world.layout.server_credential)
-    bare = await _bare(
+    bare = await bare_server(
         world,
         "bare-mtls",
         _A_TOKEN,
@@ -81,7 +81,7 @@ _A_TOKEN = (
 )
 
 
-async def _bare(world: World, name: str, body: bytes, *options: str) -> int:
+async def bare_server(world: World, name: str, body: bytes, *options: str) -> int:
     file = world.layout.folder / f"{name}.json"
     file.write_bytes(body)
     port = plan(world.layout.folder).public_port

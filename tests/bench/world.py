@@ -78,7 +78,12 @@ def pin(pids: list[int], *, core: int) -> None:
 
 def _lift_limits(layout: Layout) -> None:
     configuration = yaml.safe_load(layout.config.read_text())
-    configuration["limits"] = {"releasesPerWorkloadPerSecond": 1_000_000}
+    configuration["limits"] = {
+        "releasesPerWorkloadPerSecond": 1_000_000,
+        "signInsPerSourcePerMinute": 1_000_000,
+        "tokenRequestsPerClientAndSourcePerMinute": 1_000_000,
+        "connectionsPerSource": 1_000,
+    }
     configuration["logLevel"] = "warning"
     layout.config.write_text(yaml.safe_dump(configuration))
 

@@ -1,0 +1,37 @@
+"""The table of security tests is whole, and every test it names exists."""
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = (ROOT / "docs/reference/security-tests.md").read_text()
+_ROW = re.compile(r"^\| ([AF][0-9]+) \| [^|]+ \| (.+) \|$", re.MULTILINE)
+_TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
+
+
+def test_every_threat_and_every_acceptance_row_is_there_once() -> None:
+    rows = [number for number, _ in _ROW.findall(PAGE)]
+    threats = [f"A{number}" for number in range(1, 65)]
+    acceptance = [f"A{number}" for number in range(1, 13)] + [f"F{n}" for n in range(1, 6)]
+    assert rows == threats + acceptance
+
+
+def test_every_row_names_a_test_or_says_why_there_is_none() -> None:
+    bare = [n for n, proof in _ROW.findall(PAGE) if not (_TEST.search(proof) or "none: " in proof)]
+    assert bare == []
+
+
+def test_every_test_that_is_named_exists() -> None:
+    named = _TEST.findall(PAGE)
+    assert len(named) > 100
+    missing = [
+        f"{file}::{name}"
+        for file, name in named
+        if not re.search(rf"^(?:async )?def {name}\(", _text(file), re.MULTILINE)
+    ]
+    assert missing == []
+
+
+def _text(file: str) -> str:
+    path = ROOT / file
+    return path.read_text() if path.exists() else ""

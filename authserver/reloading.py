@@ -49,6 +49,8 @@ class Reloading:
         except BadConfiguration as bad:
             self._complain(bad.faults)
             return False
+        except (OSError, ValueError):
+            return False  # a file changed under our eyes; the next poll sees it whole
         self._report(settings)
         self._settings, self._seen, self._complaint = settings, state, ()
         self._on_reload(True)

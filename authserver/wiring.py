@@ -38,7 +38,8 @@ from authserver.storage.browser_sessions import BrowserSessions
 from authserver.storage.clients import Clients
 from authserver.storage.connections import Connections
 from authserver.storage.consents import Consents
-from authserver.storage.database import Database
+from authserver.storage.database import Database, StorageDown, StorageUnusable
+from authserver.storage.key_use import KeyUse
 from authserver.storage.leases import Leases
 from authserver.storage.sealing import Keyring
 from authserver.storage.sessions import Sessions
@@ -57,6 +58,7 @@ from chassis.clock import Clock
 from chassis.logs import Log
 from chassis.patience import Patience
 from chassis.probes import Readiness, new_registry
+from chassis.run import BadConfiguration, Fault
 
 _log = Log("wiring")
 
@@ -79,7 +81,7 @@ class Authserver:
         self._built: dict[str, tuple[AnyUpstream, str | None]] = {}
         self._put_upstreams(settings)
         self._admission = Admission(settings.allowed_workloads, settings.denied_certificates)
-        self._keyring = keyring
+        self._keyring, self._key_use = keyring, KeyUse(database)
 
         self._registered = Clients(database)
         self._transactions = Transactions(database, keyring)
@@ -111,6 +113,12 @@ class Authserver:
         """Put what may change without a restart into force, all of it or nothing."""
         keyring = keyring_of(settings)
         keys = [key.signing_key() for key in settings.signing_keys]
+        try:
+            await self._key_use.check(keyring)
+        except StorageUnusable as unusable:
+            raise BadConfiguration([Fault("encryptionKeys", str(unusable))]) from None
+        except StorageDown:
+            raise BadConfiguration([Fault("encryptionKeys", "storage is down")]) from None
         self._keyring.replace(keyring)
         if not self._keys.replace(keys, self._clock()):
             _log.warning("signing_key_never_announced")

@@ -54,7 +54,8 @@ PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
     # https://auth0.com/docs/secure/tokens/refresh-tokens: the issuer ends with a slash; an API's
     # tokens need authorizeParameters.audience.
     "auth0": {"type": "oidc", "scopes": ["openid", "offline_access"]},
-    # https://developer.atlassian.com/cloud/oauth/getting-started: always rotates.
+    # https://developer.atlassian.com/cloud/oauth/getting-started: always rotates, and takes a
+    # spent refresh token again for ten minutes.
     "atlassian": {
         "type": "oauth2",
         "authorizationEndpoint": "https://auth.atlassian.com/authorize",
@@ -63,6 +64,7 @@ PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
         "subjectField": "account_id",
         "scopes": ["offline_access", "read:me"],
         "authorizeParameters": {"audience": "api.atlassian.com", "prompt": "consent"},
+        "refreshTokenReuseGrace": "10m",
     },
     # Nothing is known: `type` and everything else is the operator's.
     "generic": {},

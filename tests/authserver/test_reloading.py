@@ -185,6 +185,20 @@ async def test_a_new_encryption_key_seals_and_the_old_one_opens(tmp_path: Path) 
         assert b"\x02k2" in world.stored_bytes()
 
 
+async def test_an_encryption_key_in_use_cannot_be_dropped(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with deployed(tmp_path) as world:
+        reloading = following(world)
+        alice = await world.signed_in("alice")
+        (tmp_path / "k2").write_bytes(base64.b64encode(secrets.token_bytes(32)))
+        write(world, encryptionKeys=[{"id": "k2", "file": "k2"}])
+        assert not await reloading.poll()
+        (said,) = [record for record in caplog.records if record.message == "configuration_kept"]
+        assert vars(said)["fields"]["path"] == "encryptionKeys"
+        assert (await world.exchange("mcp-servers/notes", alice.access_token)).status == 200
+
+
 BAD: dict[str, dict[str, Any]] = {
     "an unknown member": {"unknown": 1},
     "a key that is not there": {"signingKeys": [{"file": "missing.pem"}]},

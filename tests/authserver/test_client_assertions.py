@@ -210,6 +210,7 @@ async def test_key_fetches_are_guarded_like_documents(tmp_path: Path) -> None:
             "https://10.0.0.1/jwks.json",
             "http://169.254.169.254/jwks.json",
             f"http://127.0.0.1.:{site.port}/jwks.json",
+            f"{site.url}/./jwks.json",
         ):
             client_id = await registered(world, jwks_uri=uri)
             assert (await proven(world, assertion(world, client_id))).status in (401, 503)

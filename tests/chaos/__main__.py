@@ -26,7 +26,7 @@ def main() -> None:
         asyncio.run(run.go())
     run.check_refreshes()
     report = _report(run, options.seed, options.sessions, time.monotonic() - begun)
-    print(report)
+    print(report, *run.tally.violations, sep="\n")
     if options.report is not None:
         options.report.write_text(report)
     sys.exit(1 if run.tally.violations else 0)

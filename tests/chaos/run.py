@@ -74,11 +74,20 @@ class Run:
                 await self._quiet()
             finally:
                 self._over.set()
+                if self.tally.violations:
+                    self._keep_logs()
                 for child in (*self._sidecars, *self._replicas):
                     await child.end()
                 await self._gate.shut()
                 await self._serving.__aexit__(None, None, None)
                 await self._database.close()
+
+    def _keep_logs(self) -> None:
+        """Beside the run's folder, which is about to go."""
+        for child in self._replicas:
+            kept = self._folder.with_name(f"tokenward-chaos-{child.name}.log")
+            kept.write_bytes((child.folder / "log").read_bytes())
+            self.tally.violations.append(f"the log of {child.name} is in {kept}")
 
     @property
     def refreshes(self) -> int:

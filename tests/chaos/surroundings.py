@@ -125,6 +125,7 @@ class Child:
             if event == "died":
                 step = f"killed {what}"
             else:
-                claims[what] += 1 if event == "claiming" else -1
+                # A process also settles claims that another one left behind.
+                claims[what] = max(0, claims[what] + (1 if event == "claiming" else -1))
         journal.unlink(missing_ok=True)
         return {user: step for user, open_claims in claims.items() if open_claims > 0}

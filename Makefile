@@ -5,7 +5,7 @@ RUN    := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup chromium test check format demo demo-serve bench images manifests lock clean
+.PHONY: help setup chromium test check format demo demo-serve bench chaos images manifests lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -61,6 +61,9 @@ images: ## build the three images with docker, podman or buildah
 
 manifests: $(STAMP) ## render every overlay and validate every object in it
 	$(RUN) -m tests.manifests
+
+chaos: $(STAMP) ## kill, partition and restart everything for 2000 refreshes; about five minutes
+	$(RUN) -m tests.chaos --report docs/reference/chaos-report.md
 
 lock: $(STAMP) ## recompute requirements.lock from pyproject.toml
 	$(RUN) -m pip install --quiet uv

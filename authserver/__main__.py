@@ -69,17 +69,25 @@ async def _serve(config: Path) -> None:
     settings = load(config)
     logs.configure("authserver", settings.log_level)
     async with AsyncExitStack() as stack:
-        internal_tls = await _reloading(stack, *_internal_tls(settings.listeners.internal))
-        public_tls = None
-        if settings.listeners.public.tls is not None:
-            public_tls = await _reloading(stack, *_public_tls(settings.listeners.public.tls))
         database = await _storage(settings, stack)
         try:
             await KeyUse(database).check(keyring_of(settings))
         except StorageUnusable as unusable:
             raise run.StartFailed(str(unusable)) from None
         http = await stack.enter_async_context(UpstreamHttp())
-        server = Authserver(settings, database, http, clock.wall)
+        await serve(settings, database, http, clock.wall)
+
+
+async def serve(
+    settings: Settings, database: Database, http: UpstreamHttp, now: clock.Clock
+) -> None:
+    """Run an authserver on what was opened for it, until a signal."""
+    async with AsyncExitStack() as stack:
+        internal_tls = await _reloading(stack, *_internal_tls(settings.listeners.internal))
+        public_tls = None
+        if settings.listeners.public.tls is not None:
+            public_tls = await _reloading(stack, *_public_tls(settings.listeners.public.tls))
+        server = Authserver(settings, database, http, now)
         stack.push_async_callback(server.settle)
         await stack.enter_async_context(run.background(server.housekeeping.run()))
         reloading = Reloading(config, settings, server.reload, server.reloaded)

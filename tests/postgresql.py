@@ -42,7 +42,7 @@ class PostgresqlServer:
         self._data = self.folder / "data"
         self._process: subprocess.Popen[bytes] | None = None
         self._account = _account()
-        self._programs = _programs(self.folder, self._account)
+        self.programs = _programs(self.folder, self._account)
         self._initialise()
 
     def __enter__(self) -> Self:
@@ -79,7 +79,7 @@ class PostgresqlServer:
     def _launch(self) -> None:
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [str(self._programs / "postgres"), "-D", str(self._data)],
+                [str(self.programs / "postgres"), "-D", str(self._data)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -124,7 +124,7 @@ class PostgresqlServer:
         """One of PostgreSQL's own programs, such as pg_dump, with its password."""
         environment = {"PGPASSWORD": self.password, "PATH": "/usr/bin:/bin"}
         done = subprocess.run(
-            [str(self._programs / program), *arguments],
+            [str(self.programs / program), *arguments],
             input=fed,
             env=environment,
             capture_output=True,
@@ -139,7 +139,7 @@ class PostgresqlServer:
         self.password_file.chmod(0o600)
         done = subprocess.run(
             [
-                str(self._programs / "initdb"),
+                str(self.programs / "initdb"),
                 f"--pgdata={self._data}",
                 f"--username={USER}",
                 f"--pwfile={self.password_file}",
@@ -173,7 +173,7 @@ class PostgresqlServer:
         return user if user is not None else -1
 
     def _answers(self) -> bool:
-        ready = [str(self._programs / "pg_isready"), "-q", "-h127.0.0.1", f"-p{self.port}"]
+        ready = [str(self.programs / "pg_isready"), "-q", "-h127.0.0.1", f"-p{self.port}"]
         return subprocess.run(ready, timeout=10).returncode == 0
 
     def _signal(self, number: signal.Signals) -> None:

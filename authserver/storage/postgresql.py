@@ -125,7 +125,7 @@ async def connect(location: PostgresqlLocation, password: Password | None) -> Po
             password=password or "",
             passfile=os.devnull,
             ssl=_tls(location),
-            min_size=1,
+            min_size=0,  # made when first needed; asyncpg would retry and log on its own
             max_size=_MOST_CONNECTIONS,
             connection_class=_Connection,
             timeout=_CONNECT_SECONDS,

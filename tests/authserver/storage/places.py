@@ -52,8 +52,10 @@ class Place:
 class Store:
     """The verbs over one handle of a database."""
 
-    def __init__(self, database: Database, *keys: tuple[str, bytes]) -> None:
-        self.database, self.keyring = database, Keyring(keys or [KEY])
+    def __init__(
+        self, database: Database, *keys: tuple[str, bytes], keyring: Keyring | None = None
+    ) -> None:
+        self.database, self.keyring = database, keyring or Keyring(keys or [KEY])
         self.sessions = Sessions(database, self.keyring)
         self.connections = Connections(database, self.keyring)
         self.sign_ins = SignIns(database, self.sessions, self.connections)

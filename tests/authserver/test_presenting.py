@@ -1,0 +1,154 @@
+"""Promise 2 and 3 where time, outages and an upstream's promises come in."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from authserver.backoff import Backoff
+from authserver.storage.database import Database, StorageDown
+from tests.authserver.test_refreshing import EXPIRED, MUST_SIGN_IN, UNAVAILABLE, Rig, rig
+from tests.authserver.workloads import verdict
+from tests.fakes.upstream import hanging_up, saying
+
+
+async def settled(rigged: Rig) -> None:
+    await rigged.world.server.settle()
+
+
+async def test_a_token_is_renewed_ahead_of_its_end_while_nobody_waits(tmp_path: Path) -> None:
+    async with rig(tmp_path) as rigged:
+        rigged.world.clock.advance(69)
+        assert await rigged.token() == "access-1"
+        await settled(rigged)
+        assert rigged.upstream.presented == []
+        for _ in range(10):  # when exactly differs from connection to connection
+            rigged.world.clock.advance(1)
+            assert (await rigged.exchange()).status == 200
+            await settled(rigged)
+        rigged.world.clock.advance(1)
+        assert await rigged.token() == "access-2"
+        assert rigged.upstream.presented == ["refresh-1"]
+
+
+async def test_a_grace_for_reuse_lets_a_refresh_that_broke_off_be_tried_again(
+    tmp_path: Path,
+) -> None:
+    async with rig(tmp_path) as rigged:
+        _promise_grace(rigged, 300)
+        rigged.world.clock.advance(EXPIRED)
+        rigged.upstream.then(hanging_up)
+        assert verdict(await rigged.exchange()) == UNAVAILABLE
+        assert await rigged.token() == "access-3"
+        assert rigged.upstream.presented == ["refresh-1", "refresh-1"]
+
+
+async def test_after_the_grace_a_refresh_that_broke_off_is_given_up(tmp_path: Path) -> None:
+    async with rig(tmp_path) as rigged:
+        _promise_grace(rigged, 300)
+        rigged.world.clock.advance(EXPIRED)
+        rigged.upstream.then(hanging_up)
+        assert verdict(await rigged.exchange()) == UNAVAILABLE
+        rigged.world.clock.advance(300)
+        assert verdict(await rigged.exchange()) == MUST_SIGN_IN
+        assert rigged.upstream.presented == ["refresh-1"]
+
+
+async def test_a_gateway_that_waited_in_vain_is_an_unknown_outcome(tmp_path: Path) -> None:
+    async with rig(tmp_path) as rigged:
+        rigged.world.clock.advance(EXPIRED)
+        rigged.upstream.then(saying(504, {}))
+        rigged.world.clock.advance(0)
+        await rigged.exchange()
+        assert verdict(await rigged.exchange()) == MUST_SIGN_IN
+        assert rigged.upstream.presented == ["refresh-1"]
+
+
+async def test_an_upstream_in_trouble_is_left_alone_for_longer_and_longer(tmp_path: Path) -> None:
+    async with rig(tmp_path) as rigged:
+        rigged.world.clock.advance(EXPIRED)
+        rigged.upstream.then(*[saying(503, {})] * 50)
+        for _ in range(20):
+            assert verdict(await rigged.exchange()) == UNAVAILABLE
+        assert len(rigged.upstream.presented) == 2
+        for _ in range(60):
+            rigged.world.clock.advance(1)
+            assert verdict(await rigged.exchange()) == UNAVAILABLE
+        assert 5 <= len(rigged.upstream.presented) <= 12
+
+
+class CommitsInSilence:
+    """A database that does what it is asked, and whose answer to one claim is lost."""
+
+    def __init__(self, database: Database) -> None:
+        self._database, self.lost = database, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._database, name)
+
+    async def write(self, sql: str, *arguments: object) -> int:
+        changed = await self._database.write(sql, *arguments)
+        if "first_claimed_at = COALESCE" in sql and not self.lost:
+            self.lost += 1
+            raise StorageDown("the connection broke")
+        return changed
+
+
+async def test_a_claim_whose_answer_was_lost_costs_no_connection(tmp_path: Path) -> None:
+    """Nobody has presented anything under it, and only this process knows."""
+    async with rig(tmp_path) as rigged:
+        connections = rigged.world.server._connections
+        silent = CommitsInSilence(connections._database)
+        connections._database = silent
+        rigged.world.clock.advance(EXPIRED)
+        assert verdict(await rigged.exchange()) == UNAVAILABLE
+        assert silent.lost == 1
+        rigged.world.clock.advance(61)
+        assert await rigged.token() == "access-2"
+        assert rigged.upstream.presented == ["refresh-1"]
+
+
+async def test_a_result_outlasts_an_outage_of_the_database(tmp_path: Path) -> None:
+    async with rig(tmp_path) as rigged:
+        rigged.world.clock.advance(EXPIRED)
+        with rigged.refusing("sealed_tokens"):
+            call = asyncio.create_task(rigged.exchange())
+            await rigged.upstream.until_presented(1)
+            await asyncio.sleep(1)
+        assert (await call).status == 200
+        assert rigged.upstream.presented == ["refresh-1"]
+
+
+def _promise_grace(rigged: Rig, seconds: int) -> None:
+    for upstream in rigged.world.server._upstreams.values():
+        upstream.reuse_grace_seconds = seconds  # type: ignore[misc]
+
+
+# The pauses themselves.
+
+
+def test_failures_within_patience_cost_nothing_and_then_each_doubles_the_pause() -> None:
+    backoff = Backoff(patience=2, first=1, longest=8, uniform=lambda _, most: most)
+    backoff.failed("x", 0)
+    assert backoff.may_try("x", 0)
+    now = 0.0
+    for pause in (1, 2, 4, 8, 8):
+        backoff.failed("x", now)
+        assert not backoff.may_try("x", now + pause - 0.1)
+        now += pause
+        assert backoff.may_try("x", now)
+        assert not backoff.may_try("x", now), "one at a time"
+    backoff.succeeded("x")
+    assert backoff.may_try("x", now)
+    assert backoff.may_try("y", now)
+
+
+def test_a_pause_is_at_least_half_of_what_it_could_be() -> None:
+    asked: list[tuple[float, float]] = []
+
+    def uniform(least: float, most: float) -> float:
+        asked.append((least, most))
+        return least
+
+    backoff = Backoff(patience=1, first=4, longest=60, uniform=uniform)
+    backoff.failed("x", 0)
+    assert asked == [(2, 4)]

@@ -3,9 +3,8 @@
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sidecar.lease import fingerprint
 from sidecar.refusals import INVALID_REQUEST, INVALID_TOKEN, NO_TOKEN, Refusal
@@ -21,8 +20,7 @@ _ACCESS_TOKEN: Final = re.compile(r"[\x21-\x7e]+", re.ASCII)  # RFC 6749 appendi
 _MEMBERS: Final = frozenset({"upstream", "min_ttl", "rejected_token"})
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(NamedTuple):
     """A token of `upstream` (None: the only one there is) that lives for `min_ttl` seconds more.
 
     `rejected` is the fingerprint of an access token the upstream's API refused.

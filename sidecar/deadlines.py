@@ -1,14 +1,12 @@
 """How long the sidecar waits for whom, in seconds: all of it here, since each depends on others."""
 
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 # aiohttp spends this up to twice on a request that hangs, and SIGTERM leaves us two seconds.
 DRAIN_SECONDS: Final = 0.8
 
 
-@dataclass(frozen=True)
-class Deadlines:
+class Deadlines(NamedTuple):
     """`head` and `body`: a local caller sends its request.
 
     `exchange`: the authserver answers, retries included; with the two seconds between looks at

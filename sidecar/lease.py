@@ -3,12 +3,11 @@
 import json
 import math
 from base64 import urlsafe_b64encode
-from dataclasses import dataclass
 from hashlib import sha256
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(NamedTuple):
     """One released access token; times in seconds, counted from when it was asked for."""
 
     access_token: str

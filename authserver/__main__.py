@@ -1,5 +1,11 @@
 """`python -m authserver [serve|rewrap|forget-key|restored] --config FILE [--check]`."""
 
+import os
+
+# Python's TLS contexts would write every session's keys to this file, and aiohttp makes some
+# while it is imported.
+os.environ.pop("SSLKEYLOGFILE", None)  # noqa: TID251 - see above
+
 import argparse
 import ssl
 import sys
@@ -75,13 +81,13 @@ async def _serve(config: Path) -> None:
         except StorageUnusable as unusable:
             raise run.StartFailed(str(unusable)) from None
         http = await stack.enter_async_context(UpstreamHttp())
-        await serve(settings, database, http, clock.wall)
+        await serve(config, settings, database, http, clock.wall)
 
 
 async def serve(
-    settings: Settings, database: Database, http: UpstreamHttp, now: clock.Clock
+    config: Path, settings: Settings, database: Database, http: UpstreamHttp, now: clock.Clock
 ) -> None:
-    """Run an authserver on what was opened for it, until a signal."""
+    """Run an authserver on what was opened for it, until a signal; `config` is watched."""
     async with AsyncExitStack() as stack:
         internal_tls = await _reloading(stack, *_internal_tls(settings.listeners.internal))
         public_tls = None

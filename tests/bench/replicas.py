@@ -16,7 +16,7 @@ from demo.material import write_material
 from demo.processes import Processes, cancel_on_signals
 from tests.bench.figures import Figure, table
 from tests.bench.load import drive, post
-from tests.bench.release import _A_TOKEN, _JWT_TYPE, _bare
+from tests.bench.release import _A_TOKEN, _JWT_TYPE, bare_server
 from tests.bench.world import World, _lift_limits, _sign_in
 from tests.postgresql import PostgresqlServer
 
@@ -84,7 +84,7 @@ async def _figures(world: World, ports: list[int]) -> list[Figure]:
         {"grant_type": GRANT_TYPE, "subject_token": world.jwt, "subject_token_type": _JWT_TYPE}
     ).encode()
     tls = world.workload_tls()
-    bare = await _bare(
+    bare = await bare_server(
         world,
         "bare-mtls",
         _A_TOKEN,

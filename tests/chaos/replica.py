@@ -116,14 +116,14 @@ class StumblingHttp(UpstreamHttp):
         super().__init__()
         self._orders = orders
 
-    async def post(self, url: str, fields: dict[str, str], **options: Any) -> Any:
-        if fields.get("grant_type") != "refresh_token":
-            return await super().post(url, fields, **options)
+    async def call(self, method: str, url: str, **options: Any) -> tuple[int, dict[str, Any]]:
+        if options.get("data", {}).get("grant_type") != "refresh_token":
+            return await super().call(method, url, **options)
         self._orders.die_if("before the call")
         if self._orders.next_step() == "during the call":
             loop = asyncio.get_running_loop()
             loop.call_later(0.005, self._orders.die_if, "during the call")
-        answer = await super().post(url, fields, **options)
+        answer = await super().call(method, url, **options)
         self._orders.die_if("after the answer")
         return answer
 
@@ -133,7 +133,7 @@ async def main(config: Path, folder: Path) -> None:
     logs.configure("authserver", "warning")
     database = await open_database(settings.storage.url, settings.storage.password)
     async with StumblingHttp(orders) as http:
-        await serve(settings, StumblingDatabase(database, orders), http, orders.now)
+        await serve(config, settings, StumblingDatabase(database, orders), http, orders.now)
     await database.close()
 
 

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from demo.processes import cancel_on_signals
 from tests.chaos.run import LIFETIME, Run
 
 
@@ -23,13 +24,18 @@ def main() -> None:
     begun = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="tokenward-chaos-") as folder:
         run = Run(Path(folder), options.seed, options.rounds, options.sessions)
-        asyncio.run(run.go())
+        asyncio.run(_until_over(run))
     run.check_refreshes()
     report = _report(run, options.seed, options.sessions, time.monotonic() - begun)
     print(report, *run.tally.violations, sep="\n")
     if options.report is not None:
         options.report.write_text(report)
     sys.exit(1 if run.tally.violations else 0)
+
+
+async def _until_over(run: Run) -> None:
+    cancel_on_signals()  # else the processes would outlive us
+    await run.go()
 
 
 def _report(run: Run, seed: int, sessions: int, seconds: float) -> str:

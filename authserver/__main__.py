@@ -74,6 +74,7 @@ def _check(config: Path) -> int:
 async def _serve(config: Path) -> None:
     settings = load(config)
     logs.configure("authserver", settings.log_level)
+    _check_tls(settings)  # before a database file is made
     async with AsyncExitStack() as stack:
         database = await _storage(settings, stack)
         try:
@@ -168,6 +169,18 @@ async def _listen(
         readiness=server.readiness,
         drain_seconds=_DRAIN_SECONDS,
     )
+
+
+def _check_tls(settings: Settings) -> None:
+    """Raise StartFailed where a listener's certificate, key or CA cannot be used."""
+    builds = [_internal_tls(settings.listeners.internal)[1]]
+    if settings.listeners.public.tls is not None:
+        builds.append(_public_tls(settings.listeners.public.tls)[1])
+    for build in builds:
+        try:
+            build()
+        except credential.CredentialFault as fault:
+            raise run.StartFailed(str(fault)) from None
 
 
 async def _reloading(

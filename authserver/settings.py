@@ -1,135 +1,45 @@
-"""The operator's settings: frozen, typed, each member checked by itself.
-
-File paths are taken relative to the configuration file, and what they hold is checked here too,
-so that a missing key is one more line in the report and not a crash later.
-"""
+"""The operator's settings: frozen, typed, each member checked by itself."""
 
 import re
-import ssl
 from dataclasses import replace
-from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
-from urllib.parse import urlsplit
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import (
-    AfterValidator,
     AwareDatetime,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Field,
-    ValidationInfo,
     field_validator,
     model_validator,
 )
-from pydantic.alias_generators import to_camel
 
+from authserver.client_settings import Clients
 from authserver.keys import SigningKey, load_signing_key
-from authserver.parsing import Malformed, json_object
-from authserver.redirects import InvalidRedirect, check_registrable
 from authserver.resources import InvalidResource, canonical
+from authserver.setting_kinds import (
+    LOOPBACK,
+    Duration,
+    Model,
+    Network,
+    Port,
+    ReadableFile,
+    Scope,
+    UpstreamName,
+    WebUrl,
+    checked_by,
+    on_loopback,
+)
 from authserver.storage.location import PostgresqlLocation, SqliteLocation, read_location
 from authserver.storage.sealing import read_key
+from authserver.upstream.settings import Upstream
 from chassis.spiffe_id import Workload, is_dns_label, is_trust_domain
 
-_DURATION: Final = re.compile(r"([1-9][0-9]{0,8})(s|m|h|d)", re.ASCII)
-_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_UPSTREAM_NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,31})", re.ASCII)
-_SCOPE: Final = re.compile(r"[\x21\x23-\x5B\x5D-\x7E]+", re.ASCII)
-_LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 
-
-def _duration(value: object) -> int:
-    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
-    if match is None:
-        raise ValueError("must be a number with a unit, such as 60s, 15m, 8h or 30d")
-    return int(match[1]) * _SECONDS[match[2]]
-
-
-def _readable(file: Path, info: ValidationInfo) -> Path:
-    resolved = Path((info.context or {}).get("folder", ".")) / file
-    try:
-        if not resolved.read_bytes().strip():
-            raise ValueError(f"{resolved} is empty")
-    except OSError as error:
-        raise ValueError(f"{resolved}: {(error.strerror or 'not readable').lower()}") from None
-    return resolved
-
-
-def _holds_text(file: Path) -> Path:
-    try:
-        file.read_text("utf-8")
-    except UnicodeDecodeError:
-        raise ValueError(f"{file}: must be text in UTF-8") from None
-    return file
-
-
-def _checked_by(pattern: re.Pattern[str], what: str) -> AfterValidator:
-    def check(text: str) -> str:
-        if pattern.fullmatch(text) is None:
-            raise ValueError(f"must be {what}")
-        return text
-
-    return AfterValidator(check)
-
-
-def _web_url(text: str) -> str:
-    """An https URL, or http on loopback, in printable ASCII, without fragment or user."""
-    problem = "must be a plain URL without fragment or user information"
-    try:
-        parts = urlsplit(text)
-        _ = parts.port
-    except ValueError:
-        raise ValueError(problem) from None
-    if not text.isascii() or not text.isprintable() or "#" in text or "@" in parts.netloc:
-        raise ValueError(problem)
-    if not (parts.scheme == "https" and parts.hostname) and not _on_loopback(text):
-        raise ValueError("must start with https:// (http:// is for loopback only)")
-    return text
-
-
-def _network(text: str) -> str:
-    try:
-        ip_network(text)
-    except ValueError:
-        raise ValueError("is not a network such as 10.0.0.0/8") from None
-    return text
-
-
-def _on_loopback(url: str) -> bool:
-    parts = urlsplit(url)
-    return parts.scheme == "http" and parts.hostname in _LOOPBACK
-
-
-Duration = Annotated[int, BeforeValidator(_duration)]
-ReadableFile = Annotated[Path, AfterValidator(_readable)]
-SecretFile = Annotated[ReadableFile, AfterValidator(_holds_text)]
-Network = Annotated[str, AfterValidator(_network)]
-WebUrl = Annotated[str, AfterValidator(_web_url)]
-Port = Annotated[int, Field(ge=0, le=65535)]
-UpstreamName = Annotated[
-    str, _checked_by(_UPSTREAM_NAME, "lower-case letters, digits and hyphens, at most 32")
-]
-Scope = Annotated[str, _checked_by(_SCOPE, "a scope token (RFC 6749 section 3.3)")]
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        alias_generator=to_camel,
-        hide_input_in_errors=True,
-        strict=False,
-    )
-
-
-class Tls(_Model):
+class Tls(Model):
     cert_file: ReadableFile
     key_file: ReadableFile
 
 
-class PublicListener(_Model):
+class PublicListener(Model):
     host: str
     port: Port
     tls: Tls | None = None
@@ -138,14 +48,14 @@ class PublicListener(_Model):
 
     @model_validator(mode="after")
     def _no_plain_http_in_the_open(self) -> Self:
-        if self.tls is None and not self.behind_tls_proxy and self.host not in _LOOPBACK:
+        if self.tls is None and not self.behind_tls_proxy and self.host not in LOOPBACK:
             raise ValueError(
                 "plain http is for loopback: set tls, or behindTLSProxy where a proxy ends TLS"
             )
         return self
 
 
-class InternalListener(_Model):
+class InternalListener(Model):
     host: str
     port: Port
     cert_file: ReadableFile
@@ -153,18 +63,18 @@ class InternalListener(_Model):
     client_ca_file: ReadableFile = Field(alias="clientCAFile")
 
 
-class OpsListener(_Model):
+class OpsListener(Model):
     host: str
     port: Port
 
 
-class Listeners(_Model):
+class Listeners(Model):
     public: PublicListener
     internal: InternalListener
     ops: OpsListener
 
 
-class StorageSettings(_Model):
+class StorageSettings(Model):
     """`replicas` says how many authservers share this storage; the manifests know it."""
 
     url: str
@@ -196,9 +106,9 @@ class StorageSettings(_Model):
         return self.password_file.read_text("utf-8").removesuffix("\n")
 
 
-class EncryptionKey(_Model):
+class EncryptionKey(Model):
     id: Annotated[
-        str, _checked_by(re.compile(r"[A-Za-z0-9._-]{1,64}"), "1 to 64 of A-Z a-z 0-9 . _ -")
+        str, checked_by(re.compile(r"[A-Za-z0-9._-]{1,64}"), "1 to 64 of A-Z a-z 0-9 . _ -")
     ]
     file: ReadableFile
 
@@ -216,7 +126,7 @@ class EncryptionKey(_Model):
         return read_key(self.file.read_text("ascii"))
 
 
-class SigningKeyFile(_Model):
+class SigningKeyFile(Model):
     """`announced`: in the JWKS, signs nothing yet; `retiredAt`: signed nothing after that."""
 
     file: ReadableFile
@@ -241,93 +151,7 @@ class SigningKeyFile(_Model):
 
 
 # What an authorization request of ours says by itself.
-_RESERVED_PARAMETERS: Final = frozenset(
-    {
-        "client_id", "client_secret", "code_challenge", "code_challenge_method", "nonce",
-        "redirect_uri", "request", "request_uri", "response_mode", "response_type", "scope",
-        "state",
-    }
-)  # fmt: skip
-
-
-class _Upstream(_Model):
-    """`caFile` holds the authorities this upstream's certificate is verified with, alone."""
-
-    name: UpstreamName
-    preset: str | None = None
-    client_id: str
-    client_secret_file: SecretFile | None = None
-    client_authentication: Literal["basic", "body"] | None = None
-    scopes: tuple[Scope, ...] = ()
-    authorize_parameters: dict[str, str] = {}
-    response_mode: Literal["query", "form_post"] = "query"
-    ca_file: ReadableFile | None = None
-    rotates_refresh_tokens: bool = True
-    refresh_token_reuse_grace: Annotated[Duration, Field(le=86400)] = 0
-
-    @field_validator("authorize_parameters")
-    @classmethod
-    def _only_more(cls, parameters: dict[str, str]) -> dict[str, str]:
-        if reserved := sorted(_RESERVED_PARAMETERS & parameters.keys()):
-            raise ValueError(f"{', '.join(reserved)}: set by us, and not to be replaced")
-        return parameters
-
-    @field_validator("ca_file")
-    @classmethod
-    def _holds_authorities(cls, file: Path | None) -> Path | None:
-        if file is not None:
-            try:
-                ssl.create_default_context(cafile=file)
-            except (ssl.SSLError, OSError):
-                raise ValueError(f"{file}: holds no certificate in PEM") from None
-        return file
-
-    def client_secret(self) -> str | None:
-        """The file's content without the final newline."""
-        if self.client_secret_file is None:
-            return None
-        return self.client_secret_file.read_text("utf-8").removesuffix("\n")
-
-
-class OidcUpstream(_Upstream):
-    type: Literal["oidc"]
-    issuer: WebUrl
-    scopes: tuple[Scope, ...] = ("openid",)
-
-    @field_validator("scopes")
-    @classmethod
-    def _asks_for_an_id_token(cls, scopes: tuple[str, ...]) -> tuple[str, ...]:
-        if "openid" not in scopes:
-            raise ValueError("must contain openid: without it there is no ID token")
-        return scopes
-
-
-class OAuth2Upstream(_Upstream):
-    type: Literal["oauth2"]
-    authorization_endpoint: WebUrl
-    token_endpoint: WebUrl
-    userinfo_endpoint: WebUrl | None = None
-    subject_from: Literal["userinfo", "token"] = "userinfo"
-    subject_field: str | tuple[str, ...] | None = None
-    revocation_endpoint: WebUrl | None = None
-    scope_parameter: Literal["scope", "user_scope"] = "scope"
-    scope_separator: Literal[" ", ","] = " "
-    answered_scope_separator: Literal[" ", ","] = " "
-    token_path: str | None = None
-    token_types: tuple[str, ...] = ("bearer",)
-
-    @property
-    def subject_fields(self) -> tuple[str, ...]:
-        """Where the user's name stands, as dotted paths; several make one name together."""
-        fields = self.subject_field
-        return (fields,) if isinstance(fields, str) else fields or ()
-
-
-AnyUpstream = OidcUpstream | OAuth2Upstream
-Upstream = Annotated[AnyUpstream, Field(discriminator="type")]
-
-
-class WorkloadName(_Model):
+class WorkloadName(Model):
     namespace: str
     name: str
 
@@ -342,7 +166,7 @@ class WorkloadName(_Model):
         return Workload(self.namespace, self.name)
 
 
-class ResourceSettings(_Model):
+class ResourceSettings(Model):
     resource: str
     workload: WorkloadName
     upstreams: Annotated[tuple[UpstreamName, ...], Field(min_length=1)]
@@ -358,7 +182,7 @@ class ResourceSettings(_Model):
         return resource
 
 
-class AllowedWorkloads(_Model):
+class AllowedWorkloads(Model):
     """Whom the internal listener serves at all. `"*"` must be written out; empty means nobody."""
 
     namespaces: tuple[str, ...] = ()
@@ -372,7 +196,7 @@ def _listed(label: str, allowed: tuple[str, ...]) -> bool:
     return "*" in allowed or label in allowed
 
 
-class DeniedCertificates(_Model):
+class DeniedCertificates(Model):
     """Certificates turned away although their CA is trusted."""
 
     serials: tuple[str, ...] = ()
@@ -384,72 +208,7 @@ class DeniedCertificates(_Model):
         return tuple(serial.replace(":", "").lstrip("0").upper() for serial in serials)
 
 
-class Switch(_Model):
-    enabled: bool = False
-
-
-class MetadataDocuments(_Model):
-    """Clients known by a URL. `deniedNetworks` are never called, beside all that is not public."""
-
-    enabled: bool = True
-    denied_networks: tuple[Network, ...] = ()
-
-
-class StaticClient(_Model):
-    client_id: str
-    client_name: str = ""
-    redirect_uris: Annotated[tuple[str, ...], Field(min_length=1)]
-    token_endpoint_auth_method: Literal[
-        "none", "client_secret_basic", "client_secret_post", "private_key_jwt"
-    ] = "client_secret_basic"
-    client_secret_file: SecretFile | None = None
-    jwks_file: ReadableFile | None = None
-    jwks_uri: WebUrl | None = None
-
-    def jwks(self) -> dict[str, Any] | None:
-        """The client's public keys, where they come from a file."""
-        return json_object(self.jwks_file.read_bytes()) if self.jwks_file is not None else None
-
-    @field_validator("jwks_file")
-    @classmethod
-    def _is_a_key_set(cls, file: Path | None) -> Path | None:
-        if file is not None:
-            try:
-                keys = json_object(file.read_bytes()).get("keys")
-            except Malformed:
-                keys = None
-            if not isinstance(keys, list):
-                raise ValueError(f"{file}: not a JWK Set")
-        return file
-
-    @field_validator("redirect_uris")
-    @classmethod
-    def _registrable(cls, uris: tuple[str, ...]) -> tuple[str, ...]:
-        for uri in uris:
-            try:
-                check_registrable(uri)
-            except InvalidRedirect as error:
-                raise ValueError(f"{uri}: {error}") from None
-        return uris
-
-    @model_validator(mode="after")
-    def _secret_where_the_method_needs_one(self) -> Self:
-        method = self.token_endpoint_auth_method
-        if method.startswith("client_secret") != (self.client_secret_file is not None):
-            raise ValueError("clientSecretFile goes with the client_secret methods, and only there")
-        keys = [source for source in (self.jwks_file, self.jwks_uri) if source is not None]
-        if len(keys) != (method == "private_key_jwt"):
-            raise ValueError("private_key_jwt, and only it, needs one of jwksFile and jwksUri")
-        return self
-
-
-class Clients(_Model):
-    registration: Switch = Switch(enabled=True)
-    metadata_documents: MetadataDocuments = MetadataDocuments()
-    static: tuple[StaticClient, ...] = ()
-
-
-class PageSettings(_Model):
+class PageSettings(Model):
     """`styleFile` is CSS that comes after ours, on every page."""
 
     style_file: ReadableFile | None = None
@@ -458,7 +217,7 @@ class PageSettings(_Model):
         return self.style_file.read_bytes() if self.style_file is not None else b""
 
 
-class Lifetimes(_Model):
+class Lifetimes(Model):
     access_token: Annotated[Duration, Field(ge=60, le=86400)] = 15 * 60
     authorization_code: Annotated[Duration, Field(ge=10, le=600)] = 60
     refresh_token_idle: Duration = 30 * 86400
@@ -468,7 +227,7 @@ class Lifetimes(_Model):
     workload_certificate: Annotated[Duration, Field(le=90 * 86400)] = 86400
 
 
-class Limits(_Model):
+class Limits(Model):
     releases_per_workload_per_second: Annotated[int, Field(ge=1)] = 50
     failed_tokens_per_workload_per_minute: Annotated[int, Field(ge=1)] = 10
     registrations_per_source_per_minute: Annotated[int, Field(ge=1)] = 10
@@ -496,7 +255,7 @@ RELOADABLE: Final = frozenset(
 )
 
 
-class Settings(_Model):
+class Settings(Model):
     """The whole file, checked."""
 
     issuer: WebUrl
@@ -528,7 +287,7 @@ class Settings(_Model):
     @property
     def on_loopback(self) -> bool:
         """Whether this is a development set-up: the issuer is plain http on this machine."""
-        return _on_loopback(self.issuer)
+        return on_loopback(self.issuer)
 
     @field_validator("issuer")
     @classmethod

@@ -30,7 +30,7 @@ from authserver.refreshing import Refreshing
 from authserver.registration import Registration
 from authserver.resources import Resource, ResourceMap
 from authserver.revocation import Revocation
-from authserver.settings import AnyUpstream, OidcUpstream, Settings
+from authserver.settings import Settings
 from authserver.signed_in import Visitors
 from authserver.sources import Sources
 from authserver.storage.assertions import UsedAssertions
@@ -53,6 +53,7 @@ from authserver.token_facts import TokenFacts
 from authserver.upstream.contract import Upstream
 from authserver.upstream.oauth2 import OAuth2
 from authserver.upstream.oidc import Oidc
+from authserver.upstream.settings import AnyUpstream, OidcUpstream
 from authserver.upstream.transport import UpstreamHttp
 from chassis.clock import Clock
 from chassis.logs import Log

@@ -8,13 +8,13 @@ from joserfc.errors import JoseError
 
 from authserver.jose import BadToken, Signed, unverified_kid, verify
 from authserver.parsing import Malformed, short_text, whole_number
-from authserver.settings import OidcUpstream
 from authserver.storage.records import Grant, UpstreamTokens
 from authserver.upstream.answers import read_tokens
 from authserver.upstream.client import UpstreamClient, login_url
 from authserver.upstream.contract import BadAnswer, GrantDead, UpstreamFailure
 from authserver.upstream.discovery import Discovery, Provider
 from authserver.upstream.jwks import RemoteKeys
+from authserver.upstream.settings import OidcUpstream
 from authserver.upstream.transport import UpstreamHttp
 from chassis.clock import Clock
 

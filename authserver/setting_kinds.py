@@ -1,0 +1,106 @@
+"""The kinds of values a configuration holds, each checked where it is read.
+
+File paths are taken relative to the configuration file, and what they hold is checked here too,
+so that a missing key is one more line in the report and not a crash later.
+"""
+
+import re
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Annotated, Final
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
+from pydantic.alias_generators import to_camel
+
+_DURATION: Final = re.compile(r"([1-9][0-9]{0,8})(s|m|h|d)", re.ASCII)
+_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_UPSTREAM_NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,31})", re.ASCII)
+_SCOPE: Final = re.compile(r"[\x21\x23-\x5B\x5D-\x7E]+", re.ASCII)
+LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
+
+
+def _duration(value: object) -> int:
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError("must be a number with a unit, such as 60s, 15m, 8h or 30d")
+    return int(match[1]) * _SECONDS[match[2]]
+
+
+def _readable(file: Path, info: ValidationInfo) -> Path:
+    resolved = Path((info.context or {}).get("folder", ".")) / file
+    try:
+        if not resolved.read_bytes().strip():
+            raise ValueError(f"{resolved} is empty")
+    except OSError as error:
+        raise ValueError(f"{resolved}: {(error.strerror or 'not readable').lower()}") from None
+    return resolved
+
+
+def _holds_text(file: Path) -> Path:
+    try:
+        file.read_text("utf-8")
+    except UnicodeDecodeError:
+        raise ValueError(f"{file}: must be text in UTF-8") from None
+    return file
+
+
+def checked_by(pattern: re.Pattern[str], what: str) -> AfterValidator:
+    def check(text: str) -> str:
+        if pattern.fullmatch(text) is None:
+            raise ValueError(f"must be {what}")
+        return text
+
+    return AfterValidator(check)
+
+
+def _web_url(text: str) -> str:
+    """An https URL, or http on loopback, in printable ASCII, without fragment or user."""
+    problem = "must be a plain URL without fragment or user information"
+    try:
+        parts = urlsplit(text)
+        _ = parts.port
+    except ValueError:
+        raise ValueError(problem) from None
+    if not text.isascii() or not text.isprintable() or "#" in text or "@" in parts.netloc:
+        raise ValueError(problem)
+    if not (parts.scheme == "https" and parts.hostname) and not on_loopback(text):
+        raise ValueError("must start with https:// (http:// is for loopback only)")
+    return text
+
+
+def _network(text: str) -> str:
+    try:
+        ip_network(text)
+    except ValueError:
+        raise ValueError("is not a network such as 10.0.0.0/8") from None
+    return text
+
+
+def on_loopback(url: str) -> bool:
+    parts = urlsplit(url)
+    return parts.scheme == "http" and parts.hostname in LOOPBACK
+
+
+Duration = Annotated[int, BeforeValidator(_duration)]
+ReadableFile = Annotated[Path, AfterValidator(_readable)]
+SecretFile = Annotated[ReadableFile, AfterValidator(_holds_text)]
+Network = Annotated[str, AfterValidator(_network)]
+WebUrl = Annotated[str, AfterValidator(_web_url)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+UpstreamName = Annotated[
+    str, checked_by(_UPSTREAM_NAME, "lower-case letters, digits and hyphens, at most 32")
+]
+Scope = Annotated[str, checked_by(_SCOPE, "a scope token (RFC 6749 section 3.3)")]
+
+
+class Model(BaseModel):
+    """Frozen, camelCase in the file, and unknown members are faults."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        alias_generator=to_camel,
+        hide_input_in_errors=True,
+        strict=False,
+    )

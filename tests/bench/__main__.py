@@ -9,17 +9,18 @@ from collections.abc import Callable, Coroutine
 import uvloop
 
 from demo.processes import cancel_on_signals
-from tests.bench import footprint, release, tokens, webhook
+from tests.bench import footprint, release, replicas, storage, tokens, webhook
 from tests.bench.figures import Figure, table
 from tests.bench.world import pin
 
 MEASUREMENTS: dict[str, Callable[[], Coroutine[None, None, list[Figure]]]] = {
     "footprint": footprint.measure,
+    "replicas": replicas.measure,  # before anything is pinned
     "release": release.measure,
     "tokens": tokens.measure,
 }
 
-_NAMES = (*MEASUREMENTS, "webhook")
+_NAMES = (*MEASUREMENTS, "storage", "webhook")
 
 
 async def _measured(name: str) -> list[Figure]:
@@ -36,14 +37,14 @@ def main() -> None:
     print(f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}\n")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         figures: list[Figure] = []
-        for name in wanted:
-            if name not in MEASUREMENTS:
-                continue
+        for name in (name for name in MEASUREMENTS if name in wanted):
             if name in ("release", "tokens"):
                 pin([0], core=1)
             figures += runner.run(_measured(name))
     if figures:
         print(table(figures))
+    if "storage" in wanted:
+        storage.main()
     if "webhook" in wanted:
         print("\nwebhook", *webhook.main(), sep="\n")
 

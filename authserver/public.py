@@ -4,12 +4,10 @@ Every URL comes from the configured issuer, never from the request. The internal
 not exist on this listener.
 """
 
-import asyncio
-import json
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 from urllib.parse import quote, urlencode, urlsplit
 
 from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
@@ -32,11 +30,13 @@ from authserver.handles import NewHandle
 from authserver.keys import SigningKeys
 from authserver.metrics import Metrics
 from authserver.onward import Sent
-from authserver.pages import CONTENT_SECURITY_POLICY, STYLE_ROUTE, Outcome, Pages
-from authserver.parsing import Malformed, form_fields, json_object, query_fields
+from authserver.pages import STYLE_ROUTE, Outcome, Pages
+from authserver.parsing import Malformed, json_object
 from authserver.redirects import answer_url
 from authserver.registration import Registration
+from authserver.request_fields import body_of, check_one_authorization, form_of, query_of
 from authserver.resources import ResourceMap
+from authserver.responses import json_answer, page, plain_refusal, preflight, refused, see_other
 from authserver.revocation import Revocation
 from authserver.storage.database import StorageDown
 from authserver.storage.sealing import SealBroken
@@ -49,8 +49,6 @@ from chassis.logs import Log, current_request_id, request_scope
 _log = Log("public")
 
 LARGEST_BODY: Final = 64 * 1024
-_BODY_SECONDS: Final = 15
-_FORM: Final = "application/x-www-form-urlencoded"
 _CACHED: Final = "public, max-age=300"
 _CORS: Final = {
     "Access-Control-Allow-Origin": "*",
@@ -131,7 +129,7 @@ class Public:
     def _add_open(self, app: web.Application, method: str, path: str, handler: Handler) -> None:
         """A route that a browser application of any origin may call, without credentials."""
         app.router.add_route(method, path, handler)
-        app.router.add_route(hdrs.METH_OPTIONS, path, _preflight)
+        app.router.add_route(hdrs.METH_OPTIONS, path, preflight)
         self._open.add(path)
 
     # Handlers: parse, call the flow, wrap what it returns.
@@ -145,45 +143,45 @@ class Public:
             registration=registration,
             documents=self._documents,
         )
-        return _json(found, cache=_CACHED)
+        return json_answer(found, cache=_CACHED)
 
     async def _jwks(self, request: web.Request) -> web.Response:
-        return _json(self._keys.jwks(), cache=_CACHED)
+        return json_answer(self._keys.jwks(), cache=_CACHED)
 
     async def _authorize(self, request: web.Request) -> web.Response:
         self._throttling.sign_in(request)
         browser = self._cookie.read_or_new(request)
         session = self._session.read(request)
-        found = await self._flows.authorize.ask(_query(request), browser, session)
+        found = await self._flows.authorize.ask(query_of(request), browser, session)
         if isinstance(found, Sent):
             response = self._sent(found)
         else:
             asked = [self._upstreams[name] for name in found.resource.upstreams]
-            response = _page(self._pages.consent(found, asked))
+            response = page(self._pages.consent(found, asked))
         self._cookie.set_on(response, browser)
         return response
 
     async def _consent(self, request: web.Request) -> web.Response:
-        fields = await _form(request)
+        fields = await form_of(request)
         browser, session = self._cookie.read(request), self._session.read(request)
         site = request.headers.get("Sec-Fetch-Site")
         return self._sent(await self._flows.consent.answer(fields, browser, session, site))
 
     async def _callback(self, request: web.Request) -> web.Response:
         upstream, browser = request.match_info["upstream"], self._cookie.read(request)
-        return self._sent(await self._flows.callback.finish(upstream, _query(request), browser))
+        return self._sent(await self._flows.callback.finish(upstream, query_of(request), browser))
 
     async def _posted_callback(self, request: web.Request) -> web.Response:
         """Turn a form post from the upstream's site into a GET, which brings our cookie along."""
         upstream = self._upstreams.get(request.match_info["upstream"])
         if upstream is None or not upstream.posts_answer:
             raise web.HTTPMethodNotAllowed("POST", ["GET"])
-        fields = await _form(request)
+        fields = await form_of(request)
         answer: dict[str, str] = {
             name: fields[name] for name in ("code", "state", "iss", "error") if name in fields
         }
         path = f"{self._issuer}/oauth/callback/{quote(upstream.name, safe='')}"
-        return _see_other(f"{path}?{urlencode(answer)}")
+        return see_other(f"{path}?{urlencode(answer)}")
 
     def _sent(self, sent: Sent) -> web.Response:
         """On to the next place; whoever has just signed in gets a session nobody knew before."""
@@ -193,24 +191,26 @@ class Public:
         return response
 
     async def _token(self, request: web.Request) -> web.Response:
-        _check_one_authorization(request)
-        fields = await _form(request)
-        return _json(await self._throttling.as_client(request, fields, self._flows.token.answer))
+        check_one_authorization(request)
+        fields = await form_of(request)
+        return json_answer(
+            await self._throttling.as_client(request, fields, self._flows.token.answer)
+        )
 
     async def _revoke(self, request: web.Request) -> web.Response:
-        _check_one_authorization(request)
-        fields = await _form(request)
+        check_one_authorization(request)
+        fields = await form_of(request)
         await self._throttling.as_client(request, fields, self._flows.revocation.revoke)
         return web.Response(status=200)
 
     async def _userinfo(self, request: web.Request) -> web.Response:
-        _check_one_authorization(request)
-        return _json(await self._flows.facts.userinfo(request.headers.get("Authorization")))
+        check_one_authorization(request)
+        return json_answer(await self._flows.facts.userinfo(request.headers.get("Authorization")))
 
     async def _introspect(self, request: web.Request) -> web.Response:
-        _check_one_authorization(request)
-        fields = await _form(request)
-        return _json(
+        check_one_authorization(request)
+        fields = await form_of(request)
+        return json_answer(
             await self._throttling.as_client(request, fields, self._flows.facts.introspect)
         )
 
@@ -218,9 +218,9 @@ class Public:
         assert self._flows.registration is not None
         if request.content_type != "application/json":
             raise UnsupportedMediaType("media_type", "the body must be application/json")
-        members = json_object(await _body(request))
+        members = json_object(await body_of(request))
         source = self._throttling.source(request)
-        return _json(await self._flows.registration.register(members, source), status=201)
+        return json_answer(await self._flows.registration.register(members, source), status=201)
 
     async def _style(self, request: web.Request) -> web.Response:
         return web.Response(
@@ -268,7 +268,7 @@ class Public:
             unreadable = InvalidRequest("malformed", str(malformed))
             return self._told(request, unreadable, _MALFORMED)
         except web.HTTPException as http:
-            return _plain_refusal(http)
+            return plain_refusal(http)
         except (StorageDown, SealBroken) as down:
             _log.error("storage_failed", kind=type(down).__name__)
             return self._told(request, TemporarilyUnavailable("storage_failed"), _TROUBLE)
@@ -288,91 +288,20 @@ class Public:
         stays on a page that says how things stand.
         """
         if redirects.is_private_use(url):
-            return _page(self._pages.handed_over(url, outcome))
-        return _see_other(url)
+            return page(self._pages.handed_over(url, outcome))
+        return see_other(url)
 
     def _told(self, request: web.Request, refusal: ProtocolError, message: str) -> web.Response:
         """A refusal as a page with `message` where a person waits, else as JSON."""
         if _is_for_people(request):
             return self._error_page(message, refusal.status_code)
-        return _refused(refusal)
+        return refused(refusal)
 
     def _error_page(self, message: str, status: int) -> web.Response:
-        return _page(self._pages.error(message, current_request_id() or ""), status)
+        return page(self._pages.error(message, current_request_id() or ""), status)
 
 
 def _is_for_people(request: web.Request) -> bool:
     resource = request.match_info.route.resource
     path = resource.canonical if resource is not None else ""
     return path.endswith(("/oauth/authorize", "/oauth/consent", "/oauth/callback/{upstream}"))
-
-
-def _check_one_authorization(request: web.Request) -> None:
-    if len(request.headers.getall("Authorization", [])) > 1:
-        raise InvalidRequest("two_authorization_headers", "two Authorization headers")
-
-
-def _query(request: web.Request) -> dict[str, str]:
-    return query_fields(request.rel_url.raw_query_string)
-
-
-async def _form(request: web.Request) -> dict[str, str]:
-    if request.content_type != _FORM:
-        raise UnsupportedMediaType("media_type", f"the body must be {_FORM}")
-    if request.rel_url.raw_query_string:
-        raise InvalidRequest("query_string", "parameters belong into the body")
-    return form_fields(await _body(request))
-
-
-async def _body(request: web.Request) -> bytes:
-    if "Content-Encoding" in request.headers:
-        raise UnsupportedMediaType("content_encoding", "the body must not be encoded")
-    try:
-        async with asyncio.timeout(_BODY_SECONDS):
-            return await request.read()
-    except TimeoutError:
-        raise web.HTTPRequestTimeout from None
-
-
-async def _preflight(request: web.Request) -> web.Response:
-    return web.Response(status=204)
-
-
-def _see_other(location: str) -> web.Response:
-    # 303: a browser that posted our form must not post it again to where it is sent.
-    return web.Response(status=303, headers={"Location": location})
-
-
-def _page(html: str, status: int = 200) -> web.Response:
-    return web.Response(
-        status=status,
-        text=html,
-        content_type="text/html",
-        headers={
-            "Content-Security-Policy": CONTENT_SECURITY_POLICY,
-            "X-Frame-Options": "DENY",
-        },
-    )
-
-
-def _refused(refusal: ProtocolError) -> web.Response:
-    response = _json(refusal.members(), status=refusal.status_code)
-    response.headers.update(refusal.headers)
-    return response
-
-
-def _plain_refusal(http: web.HTTPException) -> web.Response:
-    """What the router or the body's reader refused, without its words."""
-    response = _json({"error": http.reason.lower().replace(" ", "_")}, status=http.status)
-    if "Allow" in http.headers:
-        response.headers["Allow"] = http.headers["Allow"]
-    return response
-
-
-def _json(body: dict[str, Any], *, status: int = 200, cache: str = "no-store") -> web.Response:
-    return web.Response(
-        status=status,
-        body=json.dumps(body).encode(),
-        content_type="application/json",
-        headers={"Cache-Control": cache},
-    )

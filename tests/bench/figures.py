@@ -62,7 +62,7 @@ def table(figures: Sequence[Figure]) -> str:
     rows = ["| what | unit | ours | bare aiohttp | ours / bare |", "|---|---|---:|---:|---:|"]
     rows += [
         f"| {figure.name} | {figure.unit} | {_number(figure.ours)} | {_number(figure.bare)}"
-        f" | {figure.ratio:.2f} |"
+        f" | {figure.ratio:.3g} |"
         for figure in figures
     ]
     return "\n".join(rows)

@@ -1,4 +1,4 @@
-"""How many users can sign in, and how many clients refresh? Public listener, SQLite.
+"""How many users can sign in, and how many clients refresh? Public listener, both engines.
 
 A flow is what a client and a browser do for one token: authorization request, consent, callback
 with the upstream's redemption, and the code's redemption. The upstream is a process of its own.
@@ -23,21 +23,29 @@ from tests.bench.figures import ROUNDS, SECONDS, Figure
 from tests.bench.load import Load, drive, post
 from tests.bench.release import bare_server
 from tests.bench.world import World, running
+from tests.postgresql import PostgresqlServer
 
 _CONNECTIONS: Final = 8
 _ANSWER: Final = b'{"access_token":"' + b"x" * 500 + b'","token_type":"Bearer","expires_in":900}'
 
 
 async def measure() -> list[Figure]:
+    with PostgresqlServer() as server:
+        url = await server.create_database()
+        postgresql: dict[str, object] = {"url": url, "passwordFile": str(server.password_file)}
+        return [*await _on("SQLite", None), *await _on("PostgreSQL", postgresql)]
+
+
+async def _on(engine: str, storage: dict[str, object] | None) -> list[Figure]:
     with tempfile.TemporaryDirectory() as folder:
-        async with running(Path(folder)) as world, aiohttp.ClientSession() as http:
+        async with running(Path(folder), storage) as world, aiohttp.ClientSession() as http:
             bare = await bare_server(world, "bare-tokens", _ANSWER)
             client_id = await _registered(world, http)
             flows = await _beside(bare, lambda until: _flows(world, http, client_id, until))
             grants = await _beside(bare, lambda until: _refreshes(world, http, client_id, until))
             return [
-                Figure(f"authorize to token, {_CONNECTIONS} users", "flows/s", *flows),
-                Figure(f"refresh_token grants, {_CONNECTIONS} clients", "grants/s", *grants),
+                Figure(f"authorize to token, {_CONNECTIONS} users, {engine}", "flows/s", *flows),
+                Figure(f"refresh grants, {_CONNECTIONS} clients, {engine}", "grants/s", *grants),
             ]
 
 

@@ -44,11 +44,14 @@ class World:
 
 
 @asynccontextmanager
-async def running(folder: Path) -> AsyncIterator[World]:
-    """Upstream, authserver and one sidecar, each as its own process on the first core."""
+async def running(folder: Path, storage: dict[str, object] | None = None) -> AsyncIterator[World]:
+    """Upstream, authserver and one sidecar, each as its own process on the first core.
+
+    `storage` replaces the configuration's section; SQLite without it.
+    """
     layout = plan(folder)
     write_material(layout)
-    _lift_limits(layout)
+    _lift_limits(layout, storage)
     async with Processes(folder) as processes:
         await processes.start(
             "upstream",
@@ -76,8 +79,9 @@ def pin(pids: list[int], *, core: int) -> None:
             os.sched_setaffinity(pid, {core})
 
 
-def _lift_limits(layout: Layout) -> None:
+def _lift_limits(layout: Layout, storage: dict[str, object] | None = None) -> None:
     configuration = yaml.safe_load(layout.config.read_text())
+    configuration["storage"] = storage or configuration["storage"]
     configuration["limits"] = {
         "releasesPerWorkloadPerSecond": 1_000_000,
         "signInsPerSourcePerMinute": 1_000_000,

@@ -19,7 +19,7 @@ from authserver.legs import Upstreams
 from authserver.metrics import Metrics
 from authserver.storage.connections import Connections, LeftBehind
 from authserver.storage.database import StorageDown
-from authserver.storage.records import Connection, UpstreamTokens
+from authserver.storage.records import Connection, ConnectionKey, UpstreamTokens
 from authserver.upstream.contract import (
     GrantDead,
     OutcomeUnknown,
@@ -61,12 +61,16 @@ class Presenting:
         self._clock, self._new_handle = clock, new_handle
         self._breaker = Backoff(patience=5, first=1, longest=30)
         self._each = Backoff(patience=2, first=1, longest=60)
-        self._unused: set[str] = set()
+        self._doubtful: dict[tuple[ConnectionKey, int], asyncio.Task[None]] = {}
         self._hurried = False
 
     def hurry(self) -> None:
         """The process is about to end: a database that is down is waited for no longer."""
         self._hurried = True
+
+    async def settle(self) -> None:
+        """Wait until no claim of ours is in doubt; for the end of the process and for tests."""
+        await asyncio.gather(*self._doubtful.values(), return_exceptions=True)
 
     async def next_generation(self, found: Connection) -> Connection:
         """Refresh `found`, or adopt what another process made of it.
@@ -76,6 +80,8 @@ class Presenting:
         upstream = self._upstreams.get(found.key.upstream)
         if upstream is None:
             raise Unavailable("upstream_not_configured")
+        if (found.key, found.generation) in self._doubtful:
+            raise StorageDown("claim_in_doubt")
         self._check_breaker(upstream, found)
         watched: tuple[str | None, float] = (None, 0.0)
         while True:
@@ -89,9 +95,7 @@ class Presenting:
                 raise GrantDead("connection_needs_sign_in")
             if latest.refresh_claim != watched[0]:
                 watched = (latest.refresh_claim, asyncio.get_running_loop().time())
-            if latest.refresh_claim in self._unused:
-                await self._give_back(found, latest.refresh_claim)
-            elif latest.refresh_claim is not None and self._is_lost(upstream, latest, watched[1]):
+            if latest.refresh_claim is not None and self._is_lost(upstream, latest, watched[1]):
                 await self._bury(found, latest.refresh_claim, "claim_left_behind")
             await asyncio.sleep(_POLL_SECONDS)
 
@@ -108,10 +112,19 @@ class Presenting:
         try:
             taken = await self._connections.claim(found, claim, now, _left_behind(upstream, now))
         except StorageDown:
-            # It may have been recorded all the same, and then nobody would know of it.
-            self._unused.add(claim)
+            self._take_back(found, claim)
             raise
         return claim if taken else None
+
+    def _take_back(self, found: Connection, claim: str) -> None:
+        """Undo a claim that may have been recorded all the same: it would count as left behind.
+
+        At once and not with the next call, which may be long in coming.
+        """
+        key = (found.key, found.generation)
+        task = asyncio.create_task(self._give_back(found, claim))
+        self._doubtful[key] = task
+        task.add_done_callback(lambda _: self._doubtful.pop(key))
 
     def _is_lost(self, upstream: Upstream, latest: Connection, watched_since: float) -> bool:
         """Whether nobody is behind the claim, and nobody may take it over."""
@@ -167,9 +180,7 @@ class Presenting:
         await self._durably(lambda: self._connections.leave(found, claim))
 
     async def _give_back(self, found: Connection, claim: str) -> None:
-        self._unused.add(claim)
         await self._durably(lambda: self._connections.unclaim(found, claim))
-        self._unused.discard(claim)
 
     async def _latest(self, found: Connection) -> Connection:
         latest = await self._connections.get(found.key)

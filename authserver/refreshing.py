@@ -90,6 +90,7 @@ class Refreshing:
         """Wait for the flights under way; for the end of the process and for tests."""
         self._presenting.hurry()
         await asyncio.gather(*self._flights.values(), return_exceptions=True)
+        await self._presenting.settle()
 
     def _flight(self, found: Connection) -> asyncio.Task[Connection]:
         key = (found.key, found.generation)

@@ -102,7 +102,8 @@ async def test_a_claim_whose_answer_was_lost_costs_no_connection(tmp_path: Path)
         rigged.world.clock.advance(EXPIRED)
         assert verdict(await rigged.exchange()) == UNAVAILABLE
         assert silent.lost == 1
-        rigged.world.clock.advance(61)
+        await settled(rigged)
+        assert rigged.sql("SELECT refresh_claim FROM connections") == [(None,)]
         assert await rigged.token() == "access-2"
         assert rigged.upstream.presented == ["refresh-1"]
 

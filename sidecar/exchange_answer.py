@@ -14,6 +14,7 @@ from sidecar.refusals import (
     REAUTHENTICATION_REQUIRED,
     TEMPORARILY_UNAVAILABLE,
     UNKNOWN_UPSTREAM,
+    UPSTREAM_NOT_NAMED,
     Refusal,
 )
 
@@ -48,10 +49,20 @@ def read_answer(
     members = _members(content_type, body)
     if status == 200:
         return _token(members, asked)
+    if status == 400 and asked is None and _wants_a_name(members):
+        return UPSTREAM_NOT_NAMED
     denied = _DENIED.get(str(members.get("error"))) if status == 400 else None
     if denied is not None:
         return denied.because("denied")
     return TEMPORARILY_UNAVAILABLE.because("unexpected_answer")
+
+
+def _wants_a_name(members: dict[str, Any]) -> bool:
+    """Whether we are the owner and have to say which upstream is meant.
+
+    What strangers are told has no description, so that nobody can tell its reasons apart.
+    """
+    return members.get("error") == "invalid_request" and "error_description" in members
 
 
 def _token(members: dict[str, Any], asked: str | None) -> Token | Refusal:

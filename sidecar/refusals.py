@@ -74,6 +74,13 @@ FORBIDDEN_CALLER: Final = Refusal(
 UNKNOWN_UPSTREAM: Final = Refusal(
     404, "unknown_upstream", "none", "This workload may not obtain tokens of that upstream."
 )
+UPSTREAM_NOT_NAMED: Final = Refusal(
+    400,
+    "invalid_request",
+    "fix_request",
+    "This workload may obtain tokens of several upstreams: name one in the body.",
+    reason="upstream_not_named",
+)
 RATE_LIMITED: Final = Refusal(429, "rate_limited", "retry", "Too many tokens were asked for.")
 TEMPORARILY_UNAVAILABLE: Final = Refusal(
     503,

@@ -56,10 +56,18 @@ def release(**changes: Any) -> web.Response:
 
 
 def refuse(status: int, error: str, *, retry_after: int | None = None) -> web.Response:
-    response = _json(status, {"error": error, "error_description": "canary-description"})
+    members = {"error": error, "error_description": "canary-description"}
+    if error == "invalid_request":  # the one answer to strangers has no description
+        del members["error_description"]
+    response = _json(status, members)
     if retry_after is not None:
         response.headers["Retry-After"] = str(retry_after)
     return response
+
+
+def asks_for_an_upstream() -> web.Response:
+    """What an owner hears that may obtain several upstreams and named none."""
+    return _json(400, {"error": "invalid_request", "error_description": "name one"})
 
 
 def answering(make: Callable[[], web.StreamResponse]) -> Answer:

@@ -11,7 +11,13 @@ from aiohttp import web
 
 from demo.pki import CertificateAuthority, Issued
 from sidecar.deadlines import Deadlines
-from tests.fakes.authserver import Received, held_until, refuse, release
+from tests.fakes.authserver import (
+    Received,
+    asks_for_an_upstream,
+    held_until,
+    refuse,
+    release,
+)
 from tests.sidecar.rig import SPIFFE_ID, Authorities, Rig, restart, rig
 
 
@@ -344,6 +350,17 @@ async def test_nothing_secret_is_logged(r: Rig, caplog: pytest.LogCaptureFixture
     await r.send(b"canary\r\n\r\n")
     assert len(caplog.records) > 8
     assert not [record for record in caplog.records if "canary" in str(vars(record))]
+
+
+async def test_a_caller_that_must_name_an_upstream_is_told_so_and_nobody_signs_in_again(
+    r: Rig,
+) -> None:
+    r.authserver.then(asks_for_an_upstream, asks_for_an_upstream)
+    reply = await r.ask()
+    assert (reply.status, reply.json["error"]) == (400, "invalid_request")
+    assert reply.json["action"] == "fix_request"
+    # Whoever named one and hears the same is no owner.
+    assert (await r.ask({"upstream": "github"})).status == 401
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,8 @@ ends the grant when a spent one comes back; its access tokens live {LIFETIME} s.
 
 A process that dies between the durable claim and the durable result leaves a refresh token of which
 nobody knows whether the upstream has taken it; an upstream that breaks off does too. Such a token is
-never presented again, and its one connection needs a new sign-in. Nothing else costs one.
+never presented again, and its one connection needs a new sign-in. Nothing else costs one. A process is
+killed at a step of one refresh and may be in the middle of others, so one kill may cost several.
 
 ## Answers
 {_table("door: status", tally.answers)}

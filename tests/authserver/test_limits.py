@@ -115,7 +115,7 @@ async def test_a_patient_connection_serves_request_after_request(tmp_path: Path)
 async def test_a_stalled_body_ends_and_others_are_served(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("authserver.public._BODY_SECONDS", HEAD_SECONDS)
+    monkeypatch.setattr("authserver.request_fields._BODY_SECONDS", HEAD_SECONDS)
     head = (
         b"POST /oauth/token HTTP/1.1\r\nHost: a\r\n"
         b"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 1000\r\n\r\ngrant"

@@ -172,6 +172,10 @@ def _open_reader(file: Path) -> sqlite3.Connection:
     reader = sqlite3.connect(file, isolation_level=None)
     reader.row_factory = sqlite3.Row
     # A reader waits for nobody in WAL mode; should it ever have to, the event loop would wait too.
-    for pragma in ("busy_timeout = 0", "query_only = ON"):
-        reader.execute(f"PRAGMA {pragma}")
+    try:
+        for pragma in ("busy_timeout = 0", "query_only = ON"):
+            reader.execute(f"PRAGMA {pragma}")
+    except BaseException:
+        reader.close()
+        raise
     return reader

@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
@@ -79,7 +80,7 @@ async def finish(world: Deployment, returning: Returning) -> Answer:
 
 def count(folder: Path, table: str) -> int:
     """How many rows a table has."""
-    with sqlite3.connect(folder / "tokenward.db") as database:
+    with closing(sqlite3.connect(folder / "tokenward.db")) as database, database:
         found = database.execute(f"SELECT COUNT(*) FROM {table}").fetchone()
     database.close()
     return int(found[0])
@@ -87,7 +88,7 @@ def count(folder: Path, table: str) -> int:
 
 def alter(folder: Path, statement: str) -> None:
     """Break the database, or mend it, from outside."""
-    with sqlite3.connect(folder / "tokenward.db") as database:
+    with closing(sqlite3.connect(folder / "tokenward.db")) as database, database:
         database.execute(statement)
     database.close()
 

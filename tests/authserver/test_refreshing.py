@@ -5,7 +5,7 @@ import base64
 import hashlib
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,7 @@ class Rig:
         assert (await self.world.call("POST", "/oauth/revoke", data=fields)).status == 200
 
     def sql(self, statement: str, *arguments: object) -> list[Any]:
-        with sqlite3.connect(self.world.folder / "tokenward.db") as database:
+        with closing(sqlite3.connect(self.world.folder / "tokenward.db")) as database, database:
             rows = database.execute(statement, arguments).fetchall()
         database.close()
         return rows

@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ def resource(url: str, name: str, **more: object) -> dict[str, object]:
 
 
 def stored(world: Deployment, sql: str, *arguments: object) -> None:
-    with sqlite3.connect(world.folder / "tokenward.db") as database:
+    with closing(sqlite3.connect(world.folder / "tokenward.db")) as database, database:
         database.execute(sql, arguments)
     database.close()
 
@@ -194,7 +195,7 @@ async def test_whoever_is_not_the_owner_of_the_session_gets_one_answer_and_chang
 
 
 def dump(world: Deployment) -> list[str]:
-    with sqlite3.connect(world.folder / "tokenward.db") as database:
+    with closing(sqlite3.connect(world.folder / "tokenward.db")) as database, database:
         lines = list(database.iterdump())
     database.close()
     return lines

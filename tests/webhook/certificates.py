@@ -9,6 +9,19 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+# Python 3.13 verifies strictly by default (RFC 5280): key identifiers, and a CA that may sign.
+_CA_USAGE = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
+
 
 class Authority:
     """A CA that writes `ca.pem`, `tls.crt` and `tls.key` into a folder."""
@@ -19,6 +32,7 @@ class Authority:
         self._certificate = (
             _builder(self._name, self._name, self._key.public_key(), timedelta(days=30))
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(_CA_USAGE, critical=True)
             .sign(self._key, hashes.SHA256())
         )
 
@@ -36,6 +50,10 @@ class Authority:
             _builder(x509.Name([]), self._name, key.public_key(), valid)
             .add_extension(x509.SubjectAlternativeName(names), critical=True)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()),
+                critical=False,
+            )
             .sign(self._key, hashes.SHA256())
         )
         (folder / "ca.pem").write_text(self.pem, "ascii")
@@ -57,6 +75,7 @@ def _builder(
         .serial_number(x509.random_serial_number())
         .not_valid_before(min(now, now + valid) - timedelta(hours=1))
         .not_valid_after(now + valid)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
     )
 
 

@@ -2,7 +2,7 @@
 
 import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -87,7 +87,7 @@ async def stores(folder: Path) -> AsyncIterator[tuple[Store, Store]]:
 
 def sql(folder: Path, statement: str, *arguments: object) -> list[Any]:
     """Straight into the file, as a thief or an accident would."""
-    with sqlite3.connect(folder / "tokenward.db") as database:
+    with closing(sqlite3.connect(folder / "tokenward.db")) as database, database:
         rows = database.execute(statement, arguments).fetchall()
     database.close()
     return rows

@@ -41,7 +41,8 @@ class Backoff:
         trouble = self._troubles.get(key)
         if trouble is None or trouble.failures < self._patience:
             return True
-        if now < trouble.until:
+        # A pause that ends later than any lasts was begun before the clock was set back.
+        if now < trouble.until <= now + self._longest:
             return False
         self._remember(key, _Trouble(trouble.failures, now + self._pause(trouble.failures)))
         return True

@@ -32,7 +32,11 @@ class RateLimit:
 
     def _left(self, key: str, now: float) -> float:
         left, since = self._buckets.get(key, (self._burst, now))
-        return min(self._burst, left + max(0.0, now - since) * self._refill)
+        if now < since:
+            # The clock was set back: time counts from here, or nothing would until it catches up.
+            self._buckets[key] = (left, now)
+            return left
+        return min(self._burst, left + (now - since) * self._refill)
 
     def _refusal(self, left: float) -> RateLimited:
         return RateLimited(self._name, retry_after=int((1 - left) / self._refill) + 1)

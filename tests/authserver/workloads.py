@@ -1,7 +1,7 @@
 """What the tests of the internal listener need beside a deployment: lines, forgeries, replicas."""
 
 import ssl
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,7 +12,7 @@ import yaml
 from aiohttp import web
 
 from authserver.configuration import load
-from authserver.storage.database import open_database
+from authserver.storage.database import Database, open_database
 from authserver.upstream.transport import UpstreamHttp
 from authserver.wiring import Authserver
 from chassis.credential import KeyPair, mutual_server_context
@@ -109,12 +109,16 @@ def reconfigure(world: Deployment, **changes: object) -> None:
 
 @asynccontextmanager
 async def replica(
-    world: Deployment, *, answer_within: float | None = None
+    world: Deployment,
+    *,
+    answer_within: float | None = None,
+    through: Callable[[Database], Database] = lambda database: database,
 ) -> AsyncIterator[Deployment]:
     """A second authserver over the same database file, seen by sidecars only.
 
     Its listener cancels the handler of a caller that goes away, which is the harshest that may
-    happen to a request; `answer_within` is how long it waits for an upstream, in seconds.
+    happen to a request; `answer_within` is how long it waits for an upstream, in seconds, and
+    `through` what stands between it and its database.
     """
     settings = load(world.folder / "authserver.yaml")
     listener = settings.listeners.internal
@@ -126,7 +130,7 @@ async def replica(
         stack.push_async_callback(database.close)
         limit = () if answer_within is None else (aiohttp.ClientTimeout(total=answer_within),)
         http = await stack.enter_async_context(UpstreamHttp(*limit))
-        server = Authserver(settings, database, http, world.clock)
+        server = Authserver(settings, through(database), http, world.clock)
         stack.push_async_callback(server.settle)
         runner = web.ServerRunner(web.Server(server.internal(), handler_cancellation=True))
         await runner.setup()

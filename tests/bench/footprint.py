@@ -82,7 +82,7 @@ def _run(arguments: list[str], environment: dict[str, str], port: int, path: str
         _wait_for_200(port, path, lambda: process.poll() is None)
         ready = (time.perf_counter() - begun) * 1000
         time.sleep(0.3)
-        return ready, _resident_megabytes(process.pid)
+        return ready, resident_megabytes(process.pid)
     finally:
         process.terminate()
         process.wait(timeout=_PATIENCE_SECONDS)
@@ -103,7 +103,7 @@ def _wait_for_200(port: int, path: str, alive: Callable[[], bool]) -> None:
     raise TimeoutError(f"nothing answers 200 on port {port}")
 
 
-def _resident_megabytes(pid: int) -> float:
+def resident_megabytes(pid: int) -> float:
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) / 1024

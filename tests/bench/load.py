@@ -1,13 +1,16 @@
 """A load generator small enough not to be what is measured: raw HTTP/1.1 over asyncio streams.
 
-Closed loop: each connection sends its next request when the answer to the last one is whole.
+Closed loop: each connection sends its next request when the answer to the last one is whole. What
+a steady rate of callers waits for is measured in `open_loop`.
 """
 
 import asyncio
 import ssl
 import statistics
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Final, cast
 
 _LENGTH: Final = b"content-length: "
@@ -28,8 +31,8 @@ class LoadFailed(Exception):
 
 
 class _Caller(asyncio.Protocol):
-    def __init__(self, request: bytes, until: float, latencies: list[float]) -> None:
-        self._request, self._until, self._latencies = request, until, latencies
+    def __init__(self, requests: Iterator[bytes], until: float, latencies: list[float]) -> None:
+        self._requests, self._until, self._latencies = requests, until, latencies
         self._buffer = b""
         self._sent_at = 0.0
         self._transport: asyncio.Transport | None = None
@@ -68,8 +71,12 @@ class _Caller(asyncio.Protocol):
 
     def _send(self) -> None:
         assert self._transport is not None
+        request = next(self._requests, None)
+        if request is None:
+            self._end(None)
+            return
         self._sent_at = time.perf_counter()
-        self._transport.write(self._request)
+        self._transport.write(request)
 
     def _end(self, error: Exception | None) -> None:
         if error is None:
@@ -83,19 +90,23 @@ class _Caller(asyncio.Protocol):
 async def drive(
     host: str,
     port: int,
-    request: bytes,
+    request: bytes | Iterator[bytes],
     *,
     connections: int,
     seconds: float,
     tls: ssl.SSLContext | None = None,
 ) -> Load:
-    """Send `request` over and over. Raises LoadFailed when anything but a 200 comes back."""
+    """Send `request` over and over, or one after the other until there is none left.
+
+    Raises LoadFailed when anything but a 200 comes back.
+    """
+    requests = repeat(request) if isinstance(request, bytes) else request
     latencies: list[float] = []
     loop, begun = asyncio.get_running_loop(), time.perf_counter()
     callers = []
     for _ in range(connections):
         _, caller = await loop.create_connection(
-            lambda: _Caller(request, begun + seconds, latencies), host, port, ssl=tls
+            lambda: _Caller(requests, begun + seconds, latencies), host, port, ssl=tls
         )
         callers.append(caller)
     async with asyncio.timeout(seconds + _PATIENCE_SECONDS):

@@ -17,7 +17,7 @@ from demo.processes import Processes, cancel_on_signals
 from tests.bench.figures import Figure, table
 from tests.bench.load import drive, post
 from tests.bench.release import _A_TOKEN, _JWT_TYPE, bare_server
-from tests.bench.world import World, _lift_limits, _sign_in
+from tests.bench.world import World, lift_limits, sign_in
 from tests.postgresql import PostgresqlServer
 
 _CONNECTIONS: Final = 16
@@ -33,12 +33,12 @@ async def measure() -> list[Figure]:
     with tempfile.TemporaryDirectory() as folder, PostgresqlServer() as server:
         layout = plan(Path(folder))
         write_material(layout)
-        _lift_limits(layout)
+        lift_limits(layout)
         url = await server.create_database()
         ports = _configure(layout, url, server.password_file, 4)
         async with Processes(Path(folder)) as processes:
             await _start(layout, processes)
-            world = World(layout, processes, await _sign_in(layout, layout.servers[0]))
+            world = World(layout, processes, await sign_in(layout, layout.servers[0]))
             return await _figures(world, ports)
 
 

@@ -1,10 +1,11 @@
 """The processes that are measured, and a user's JWT to call them with."""
 
+import asyncio
 import os
 import secrets
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -14,7 +15,7 @@ import yaml
 from yarl import URL
 
 from demo.browser import Browser
-from demo.layout import CLIENT_ID, Layout, Server, plan
+from demo.layout import CLIENT_ID, HOST, Layout, Server, plan
 from demo.material import write_material
 from demo.processes import Processes
 from demo.stack import sidecar_environment
@@ -51,7 +52,7 @@ async def running(folder: Path, storage: dict[str, object] | None = None) -> Asy
     """
     layout = plan(folder)
     write_material(layout)
-    _lift_limits(layout, storage)
+    lift_limits(layout, storage)
     async with Processes(folder) as processes:
         await processes.start(
             "upstream",
@@ -69,7 +70,18 @@ async def running(folder: Path, storage: dict[str, object] | None = None) -> Asy
         await processes.ready("sidecar", f"{server.ops}/readyz")
         await processes.ready("upstream", f"{layout.upstream}/.well-known/openid-configuration")
         pin(processes.pids, core=0)
-        yield World(layout, processes, await _sign_in(layout, server))
+        yield World(layout, processes, await sign_in(layout, server))
+
+
+async def until_listening(port: int) -> None:
+    """For a listener that answers nobody without a certificate; 10 seconds at most."""
+    async with asyncio.timeout(10):
+        while True:
+            with suppress(OSError):
+                _, writer = await asyncio.open_connection(HOST, port)
+                writer.close()
+                return
+            await asyncio.sleep(0.02)
 
 
 def pin(pids: list[int], *, core: int) -> None:
@@ -79,11 +91,12 @@ def pin(pids: list[int], *, core: int) -> None:
             os.sched_setaffinity(pid, {core})
 
 
-def _lift_limits(layout: Layout, storage: dict[str, object] | None = None) -> None:
+def lift_limits(layout: Layout, storage: dict[str, object] | None = None) -> None:
     configuration = yaml.safe_load(layout.config.read_text())
     configuration["storage"] = storage or configuration["storage"]
     configuration["limits"] = {
         "releasesPerWorkloadPerSecond": 1_000_000,
+        "failedTokensPerWorkloadPerMinute": 1_000_000,
         "signInsPerSourcePerMinute": 1_000_000,
         "tokenRequestsPerClientAndSourcePerMinute": 1_000_000,
         "connectionsPerSource": 1_000,
@@ -92,7 +105,8 @@ def _lift_limits(layout: Layout, storage: dict[str, object] | None = None) -> No
     layout.config.write_text(yaml.safe_dump(configuration))
 
 
-async def _sign_in(layout: Layout, server: Server) -> str:
+async def sign_in(layout: Layout, server: Server, user: str = "alice") -> str:
+    """The JWT of a client of its own."""
     pkce = Pkce()
     async with aiohttp.ClientSession() as http, Browser(leave_at=CALLBACK) as browser:
         registered = await _post(
@@ -109,7 +123,7 @@ async def _sign_in(layout: Layout, server: Server) -> str:
             code_challenge_method="S256",
             state=secrets.token_hex(4),
         )
-        answer = await walk(browser, str(query), "alice")
+        answer = await walk(browser, str(query), user)
         tokens = await _post(
             http,
             f"{layout.issuer}/oauth/token",

@@ -9,7 +9,17 @@ from collections.abc import Callable, Coroutine
 import uvloop
 
 from demo.processes import cancel_on_signals
-from tests.bench import footprint, release, replicas, storage, tokens, webhook
+from tests.bench import (
+    crowd,
+    denials,
+    footprint,
+    memory,
+    release,
+    replicas,
+    storage,
+    tokens,
+    webhook,
+)
 from tests.bench.figures import Figure, table
 from tests.bench.world import pin
 
@@ -18,8 +28,12 @@ MEASUREMENTS: dict[str, Callable[[], Coroutine[None, None, list[Figure]]]] = {
     "replicas": replicas.measure,  # before anything is pinned
     "release": release.measure,
     "tokens": tokens.measure,
+    "crowd": crowd.measure,
+    "denials": denials.measure,
+    "memory": memory.measure,
 }
 
+_UNPINNED = ("footprint", "replicas")
 _NAMES = (*MEASUREMENTS, "storage", "webhook")
 
 
@@ -38,7 +52,7 @@ def main() -> None:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         figures: list[Figure] = []
         for name in (name for name in MEASUREMENTS if name in wanted):
-            if name in ("release", "tokens"):
+            if name not in _UNPINNED:
                 pin([0], core=1)
             figures += runner.run(_measured(name))
     if figures:

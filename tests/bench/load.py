@@ -45,10 +45,10 @@ class _Caller(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
-        head = self._buffer.find(b"\r\n\r\n")
-        if head < 0 or len(self._buffer) < head + 4 + self._length(head):
+        status = whole_answer(self._buffer)
+        if status is None:
             return
-        if not self._buffer.startswith(b"HTTP/1.1 200 "):
+        if status != 200:
             self._end(LoadFailed(self._buffer[:200].decode(errors="replace")))
             return
         now = time.perf_counter()
@@ -62,12 +62,6 @@ class _Caller(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         if not self.done.done():
             self.done.set_exception(error or LoadFailed("the connection was closed"))
-
-    def _length(self, head: int) -> int:
-        lowered = self._buffer[:head].lower()
-        start = lowered.index(_LENGTH) + len(_LENGTH)
-        end = lowered.find(b"\r\n", start)
-        return int(lowered[start : end if end >= 0 else head])
 
     def _send(self) -> None:
         assert self._transport is not None
@@ -85,6 +79,18 @@ class _Caller(asyncio.Protocol):
             self.done.set_exception(error)
         assert self._transport is not None
         self._transport.close()
+
+
+def whole_answer(received: bytes) -> int | None:
+    """The status of an answer with a Content-Length; None until all of it is there."""
+    head = received.find(b"\r\n\r\n")
+    if head < 0:
+        return None
+    lowered = received[:head].lower()
+    start = lowered.index(_LENGTH) + len(_LENGTH)
+    end = lowered.find(b"\r\n", start)
+    length = int(lowered[start : end if end >= 0 else head])
+    return int(received[9:12]) if len(received) >= head + 4 + length else None
 
 
 async def drive(

@@ -13,7 +13,7 @@ from typing import Final
 
 import aiohttp
 
-from demo.layout import HOST, Layout, plan
+from demo.layout import HOST, Layout, Server, plan
 from demo.material import write_material
 from demo.processes import Processes
 from demo.stack import sidecar_environment
@@ -44,13 +44,7 @@ class Sidecar:
         return resident_megabytes(self.pid)
 
     async def entries(self) -> int:
-        async with (
-            aiohttp.ClientSession() as http,
-            http.get(f"{self.layout.servers[0].ops}/metrics") as answer,
-        ):
-            lines = (await answer.text()).splitlines()
-        name = "tokenward_sidecar_cache_entries "
-        return int(float(next(line for line in lines if line.startswith(name))[len(name) :]))
+        return int(await metric(self.layout.servers[0], "tokenward_sidecar_cache_entries"))
 
     async def meet(self, jwts: Iterator[str]) -> None:
         """Ask for a token with each of them once; raises LoadFailed where there is none."""
@@ -80,6 +74,13 @@ async def busy_sidecar(folder: Path) -> AsyncIterator[Sidecar]:
         await processes.ready("sidecar", f"{server.ops}/readyz")
         await until_listening(layout.internal_port)
         yield Sidecar(layout, processes.pids[-1])
+
+
+async def metric(server: Server, name: str) -> float:
+    """One metric of a sidecar, by its name and labels."""
+    async with aiohttp.ClientSession() as http, http.get(f"{server.ops}/metrics") as answer:
+        lines = (await answer.text()).splitlines()
+    return next(float(line[len(name) :]) for line in lines if line.startswith(f"{name} "))
 
 
 def token_call(port: int, jwt: str) -> bytes:

@@ -1,17 +1,24 @@
 """How fast is a token: from the sidecar's memory, and by an exchange over warm mTLS?"""
 
 import tempfile
+from itertools import cycle, repeat
 from pathlib import Path
+from typing import Final
 from urllib.parse import urlencode
 
-from authserver.internal import GRANT_TYPE
+from authserver.internal import GRANT_TYPE, ROUTE
 from demo.layout import HOST, plan
 from tests.bench.figures import Figure, alternate
-from tests.bench.load import drive, post
-from tests.bench.world import World, pin, running
+from tests.bench.load import Load, drive, post
+from tests.bench.memory import token_call
+from tests.bench.minting import Minter
+from tests.bench.open_loop import steady
+from tests.bench.world import World, pin, running, until_listening
 
-_CONNECTIONS = 16
-_JWT_TYPE = "urn:ietf:params:oauth:token-type:jwt"
+_CONNECTIONS: Final = 16
+_RATE: Final = 1000.0
+_UNSEEN_PER_SECOND: Final = 8_000  # more than a round can use up
+_JWT_TYPE: Final = "urn:ietf:params:oauth:token-type:jwt"
 
 
 async def measure() -> list[Figure]:
@@ -21,64 +28,85 @@ async def measure() -> list[Figure]:
 
 
 async def _hits(world: World) -> list[Figure]:
-    """The same bytes from the sidecar's memory and from a handler that does nothing else."""
+    """The same bytes from the sidecar's memory and from a handler that does nothing else.
+
+    As fast as they are taken, and at a steady rate with latencies from the moment each was due.
+    """
     port = world.server.sidecar_port
-    request = post(
-        "/v1/token",
-        b"{}",
-        {
-            "Host": f"{HOST}:{port}",
-            "Authorization": f"Bearer {world.jwt}",
-            "X-Tokenward": "1",
-            "Content-Type": "application/json",
-        },
-    )
+    request = token_call(port, world.jwt)
     bare = await bare_server(world, "bare-http", _A_TOKEN)
-    return await alternate(
+    as_fast_as_may_be = await alternate(
         "sidecar, token from memory",
         lambda c, s: drive(HOST, port, request, connections=c, seconds=s),
         lambda c, s: drive(HOST, bare, request, connections=c, seconds=s),
         connections=(1, _CONNECTIONS),
     )
+    at_a_rate = await alternate(
+        f"sidecar, token from memory at {_RATE:,.0f} requests/s",
+        lambda c, s: steady(HOST, port, repeat(request), rate=_RATE, seconds=2 * s, lines=c),
+        lambda c, s: steady(HOST, bare, repeat(request), rate=_RATE, seconds=2 * s, lines=c),
+        connections=(_CONNECTIONS,),
+        units=("p50 ms", "p99 ms"),
+    )
+    return [*as_fast_as_may_be, *at_a_rate]
 
 
 async def _exchanges(world: World) -> list[Figure]:
-    """The same JWT exchanged again and again, one storage read each, SQLite."""
-    port = world.layout.internal_port
-    form = urlencode(
-        {
-            "grant_type": GRANT_TYPE,
-            "subject_token": world.jwt,
-            "subject_token_type": _JWT_TYPE,
-        }
-    ).encode()
-    request = post(
-        "/internal/token-exchange",
-        form,
-        {"Host": f"{HOST}:{port}", "Content-Type": "application/x-www-form-urlencoded"},
-    )
-    tls = world.workload_tls()
-    folder = str(world.layout.server_credential)
-    bare = await bare_server(
-        world,
-        "bare-mtls",
-        _A_TOKEN,
-        f"--tls={folder}",
-        f"--client-ca={world.layout.workload_ca}",
-        "--uvloop",
-    )
-    return await alternate(
+    """One storage read each, SQLite: the same JWT again and again, and each time another."""
+    port, tls = world.layout.internal_port, world.workload_tls()
+    request = exchange_call(port, world.jwt)
+    bare = await bare_mtls(world)
+    seen = await alternate(
         "authserver, exchange over warm mTLS",
         lambda c, s: drive(HOST, port, request, connections=c, seconds=s, tls=tls),
         lambda c, s: drive(HOST, bare, request, connections=c, seconds=s, tls=tls),
         connections=(_CONNECTIONS,),
     )
+    mint = Minter(world.jwt, world.layout.signing_key)
+    calls: list[bytes] = []
+
+    async def unseen(connections: int, seconds: float) -> Load:
+        calls[:] = [exchange_call(port, mint()) for _ in range(int(seconds * _UNSEEN_PER_SECOND))]
+        remaining = iter(calls)
+        load = await drive(HOST, port, remaining, connections=connections, seconds=seconds, tls=tls)
+        if next(remaining, None) is None:
+            raise ValueError("the JWTs did not last for the round")
+        return load
+
+    return [
+        *seen,
+        *await alternate(
+            "authserver, exchange of a JWT never seen before",
+            unseen,
+            lambda c, s: drive(HOST, bare, cycle(calls), connections=c, seconds=s, tls=tls),
+            connections=(_CONNECTIONS,),
+        ),
+    ]
+
+
+def exchange_call(port: int, jwt: str) -> bytes:
+    """An exchange as a sidecar sends it."""
+    form = {"grant_type": GRANT_TYPE, "subject_token": jwt, "subject_token_type": _JWT_TYPE}
+    headers = {"Host": f"{HOST}:{port}", "Content-Type": "application/x-www-form-urlencoded"}
+    return post(ROUTE, urlencode(form).encode(), headers)
 
 
 _A_TOKEN = (
     b'{"access_token":"' + b"x" * 43 + b'","token_type":"Bearer","upstream":"acme",'
     b'"expires_in":3599,"scope":"openid profile email"}'
 )
+
+
+async def bare_mtls(world: World) -> int:
+    """The bare handler behind mTLS, as the internal listener is; its port."""
+    return await bare_server(
+        world,
+        "bare-mtls",
+        _A_TOKEN,
+        f"--tls={world.layout.server_credential}",
+        f"--client-ca={world.layout.workload_ca}",
+        "--uvloop",
+    )
 
 
 async def bare_server(world: World, name: str, body: bytes, *options: str) -> int:
@@ -88,7 +116,6 @@ async def bare_server(world: World, name: str, body: bytes, *options: str) -> in
     await world.processes.start(
         name, "tests.bench.bare", f"--port={port}", f"--body={file}", *options
     )
-    if name != "bare-mtls":
-        await world.processes.ready(name, f"http://{HOST}:{port}/")
+    await until_listening(port)
     pin(world.processes.pids, core=0)
     return port

@@ -5,18 +5,16 @@ import statistics
 import tempfile
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlencode
 
 import uvloop
 import yaml
 
-from authserver.internal import GRANT_TYPE
 from demo.layout import CLIENT_ID, HOST, Layout, _free_ports, plan
 from demo.material import write_material
 from demo.processes import Processes, cancel_on_signals
 from tests.bench.figures import Figure, table
-from tests.bench.load import drive, post
-from tests.bench.release import _A_TOKEN, _JWT_TYPE, bare_server
+from tests.bench.load import drive
+from tests.bench.release import bare_mtls, exchange_call
 from tests.bench.world import World, lift_limits, sign_in
 from tests.postgresql import PostgresqlServer
 
@@ -80,18 +78,8 @@ async def _start(layout: Layout, processes: Processes) -> None:
 
 
 async def _figures(world: World, ports: list[int]) -> list[Figure]:
-    form = urlencode(
-        {"grant_type": GRANT_TYPE, "subject_token": world.jwt, "subject_token_type": _JWT_TYPE}
-    ).encode()
     tls = world.workload_tls()
-    bare = await bare_server(
-        world,
-        "bare-mtls",
-        _A_TOKEN,
-        f"--tls={world.layout.server_credential}",
-        f"--client-ca={world.layout.workload_ca}",
-        "--uvloop",
-    )
+    bare = await bare_mtls(world)
 
     async def together(targets: list[int], seconds: float) -> float:
         loads = await asyncio.gather(
@@ -99,14 +87,7 @@ async def _figures(world: World, ports: list[int]) -> list[Figure]:
                 drive(
                     HOST,
                     port,
-                    post(
-                        "/internal/token-exchange",
-                        form,
-                        {
-                            "Host": f"{HOST}:{port}",
-                            "Content-Type": "application/x-www-form-urlencoded",
-                        },
-                    ),
+                    exchange_call(port, world.jwt),
                     connections=_CONNECTIONS // len(targets),
                     seconds=seconds,
                     tls=tls,

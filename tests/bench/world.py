@@ -4,7 +4,7 @@ import asyncio
 import os
 import secrets
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,24 +35,36 @@ class World:
         return self.layout.servers[0]
 
     def workload_tls(self) -> ssl.SSLContext:
-        """A sidecar's side of mTLS, for calling the authserver directly."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.load_verify_locations(self.layout.server_ca)
-        context.check_hostname = False  # the load generator connects by address
-        folder = self.server.credential
-        context.load_cert_chain(folder / "tls.crt", folder / "tls.key")
-        return context
+        """The first sidecar's side of mTLS, for calling the authserver directly."""
+        return workload_tls(self.layout, self.server.credential)
+
+
+def workload_tls(layout: Layout, credential: Path) -> ssl.SSLContext:
+    """A sidecar's side of mTLS, with the certificate and key in `credential`."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(layout.server_ca)
+    context.check_hostname = False  # the load generator connects by address
+    context.load_cert_chain(credential / "tls.crt", credential / "tls.key")
+    return context
 
 
 @asynccontextmanager
-async def running(folder: Path, storage: dict[str, object] | None = None) -> AsyncIterator[World]:
+async def running(
+    folder: Path,
+    storage: dict[str, object] | None = None,
+    *,
+    workloads: tuple[str, ...] = ("notes", "other"),
+    prepare: Callable[[Layout], None] = lambda _: None,
+) -> AsyncIterator[World]:
     """Upstream, authserver and one sidecar, each as its own process on the first core.
 
-    `storage` replaces the configuration's section; SQLite without it.
+    `storage` replaces the configuration's section; SQLite without it. `prepare` may change the
+    files before anything starts.
     """
-    layout = plan(folder)
+    layout = plan(folder, workloads)
     write_material(layout)
     lift_limits(layout, storage)
+    prepare(layout)
     async with Processes(folder) as processes:
         await processes.start(
             "upstream",
@@ -98,6 +110,7 @@ def lift_limits(layout: Layout, storage: dict[str, object] | None = None) -> Non
         "releasesPerWorkloadPerSecond": 1_000_000,
         "failedTokensPerWorkloadPerMinute": 1_000_000,
         "signInsPerSourcePerMinute": 1_000_000,
+        "registrationsPerSourcePerMinute": 1_000,
         "tokenRequestsPerClientAndSourcePerMinute": 1_000_000,
         "connectionsPerSource": 1_000,
     }

@@ -23,6 +23,8 @@ from tests.authserver.workloads import NOTES_SERVER, UNLIMITED, forged
 from tests.drills.way import Way
 from tests.sidecar.rig import FakeClock, Reply, environment, listening
 
+_PATIENCE_SECONDS: Final = 20.0
+
 SPIFFE_ID: Final = "spiffe://example.org/ns/mcp-servers/mcpserver/notes"
 
 
@@ -68,10 +70,18 @@ class Pair:
         name = "tokenward_authserver_releases_total"
         return self.world.server.registry.get_sample_value(name, labels) or 0.0
 
+    def under_way(self) -> float:
+        """How many exchanges the sidecar has begun and not ended."""
+        value = self.sidecar.registry.get_sample_value
+        begun = value("tokenward_sidecar_cache_total", {"result": "miss"}) or 0.0
+        name = "tokenward_sidecar_exchange_duration_seconds_count"
+        return begun - (value(name, {"result": "ok"}) or 0.0)
+
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Let everything else run until `condition` holds; the test's time limit is the limit."""
-        while not condition():
-            await asyncio.sleep(0.001)
+        """Let everything else run until `condition` holds."""
+        async with asyncio.timeout(_PATIENCE_SECONDS):
+            while not condition():
+                await asyncio.sleep(0)
 
 
 @asynccontextmanager

@@ -1,7 +1,7 @@
 """Authserver and sidecar as processes that may be killed, an upstream, and two users."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +11,7 @@ import aiohttp
 
 from demo.layout import CLIENT_ID, Layout, plan
 from demo.material import write_material
+from demo.processes import READY_SECONDS
 from demo.stack import sidecar_environment
 from demo.upstream import FakeUpstream
 from tests.bench.minting import Minter
@@ -29,7 +30,12 @@ class Stack:
     sidecar: Child
     http: aiohttp.ClientSession
     jwts: dict[str, str] = field(default_factory=dict)
-    minters: dict[str, Minter] = field(default_factory=dict)
+
+    def unseen(self, user: str) -> Iterator[str]:
+        """JWTs of the same session that nobody has seen."""
+        mint = Minter(self.jwts[user], self.layout.signing_key)
+        while True:
+            yield mint()
 
     async def ask(self, jwt: str, **body: Any) -> Reply:
         """What the MCP server asks for its user."""
@@ -50,10 +56,11 @@ class Stack:
         return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name))
 
     async def ready(self, child: Child, ops: str) -> None:
-        """Wait until `child` is ready; the test's time limit is the limit."""
-        while not await self._is_ready(ops):
-            assert child.running, (child.folder / "log").read_text()
-            await asyncio.sleep(0.02)
+        """Wait until `child` is ready."""
+        async with asyncio.timeout(READY_SECONDS):
+            while not await self._is_ready(ops):
+                assert child.running, (child.folder / "log").read_text()
+                await asyncio.sleep(0.02)
 
     async def _is_ready(self, ops: str) -> bool:
         try:
@@ -91,7 +98,6 @@ async def stack(folder: Path) -> AsyncIterator[Stack]:
             await found.ready(sidecar, server.ops)
             for user in USERS:
                 found.jwts[user] = await sign_in(layout, server, user)
-                found.minters[user] = Minter(found.jwts[user], layout.signing_key)
             yield found
         finally:
             await asyncio.gather(authserver.end(), sidecar.end())

@@ -3,10 +3,10 @@
 import asyncio
 from pathlib import Path
 
-from tests.drills.pair import pair
+from tests.drills.pair import Pair, pair
 from tests.sidecar.rig import Reply
 
-ROTATIONS = 5
+CALLERS, ROTATIONS = 8, 5
 
 
 async def test_no_call_fails_while_the_certificate_is_replaced(tmp_path: Path) -> None:
@@ -19,15 +19,26 @@ async def test_no_call_fails_while_the_certificate_is_replaced(tmp_path: Path) -
             while not over.is_set():
                 replies.append(await p.ask(next(unseen)))
 
-        asking = asyncio.gather(*(keep_asking() for _ in range(8)))
-        for _ in range(ROTATIONS):
-            served = len(replies)
-            p.rotate()
-            await p.sidecar.keep_house()
-            await p.until(lambda served=served: len(replies) > served + 30)  # type: ignore[misc]
-        over.set()
-        await asking
+        async with asyncio.TaskGroup() as callers:
+            for _ in range(CALLERS):
+                callers.create_task(keep_asking())
+            for number in range(ROTATIONS):
+                await p.until(lambda number=number: len(replies) > 30 * number)  # type: ignore[misc]
+                await replace_under_way(p)
+            over.set()
         assert p.sidecar.credential.generation == 1 + ROTATIONS
         assert {p.user_of(reply) for reply in replies} == {"alice"}
-        # What belonged to the old certificates is closed: at most one connection per caller.
-        await p.until(lambda: p.way.connections <= 8)
+        assert p.exchanges() == len(replies)  # none was cut off and made again
+        # What belonged to the old certificates is closed.
+        await p.until(lambda: p.way.connections <= CALLERS)
+
+
+async def replace_under_way(p: Pair) -> None:
+    """Every caller waits for an exchange that has been sent when the new certificate comes."""
+    p.way.stall()
+    await p.until(lambda: p.under_way() == CALLERS)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    p.rotate()
+    await p.sidecar.keep_house()
+    p.way.resume()

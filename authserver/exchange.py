@@ -124,13 +124,13 @@ class Exchange:
         rejected = asked.rejected_sha256 is not None and hmac.compare_digest(
             asked.rejected_sha256, _sha256(found.tokens.access_token)
         )
+        if not rejected and self._refreshing.at_hand(found, asked.min_ttl):
+            return self._released(found, claims, refreshed=False)
         if rejected and not self._refreshing.under_way(found):
             self._rejections.take(f"{claims.tsid} {found.key.upstream}", self._clock())
-        waits = rejected or not self._refreshing.fresh(found, asked.min_ttl)
-        usable = await self._refreshing.usable(found, min_ttl=asked.min_ttl, rejected=rejected)
-        if waits:
-            # Time has passed in which the session may have been ended.
-            await self._holding(claims, resource)
+        usable = await self._refreshing.renewed(found, min_ttl=asked.min_ttl, rejected=rejected)
+        # Time has passed in which the session may have been ended.
+        await self._holding(claims, resource)
         return self._released(usable, claims, refreshed=usable.generation != found.generation)
 
     def _released(
@@ -165,9 +165,7 @@ def _chosen(asked: str | None, resource: Resource) -> str:
 
 def _same(one: Workload, other: Workload) -> bool:
     """Compared as one value and in constant time, so that an answer's time tells nothing."""
-    return hmac.compare_digest(
-        hashlib.sha256(str(one).encode()).digest(), hashlib.sha256(str(other).encode()).digest()
-    )
+    return hmac.compare_digest(str(one), str(other))
 
 
 def _sha256(token: str) -> str:

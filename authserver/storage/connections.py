@@ -6,8 +6,9 @@ before anyone gets it. A process that dies in between leaves a claim that nobody
 took it in vain holds the fence, for every later step names the claim.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from pydantic import TypeAdapter
 
@@ -20,8 +21,7 @@ from authserver.storage.records import (
     UpstreamTokens,
 )
 from authserver.storage.sealing import Keyring, SealBroken, key_id_of
-from authserver.storage.sessions import COLUMNS as SESSION_COLUMNS
-from authserver.storage.sessions import session_of
+from authserver.storage.sessions import COLUMN_COUNT, COLUMNS_OF_S, session_of
 from chassis.logs import Log
 from chassis.spiffe_id import Workload
 
@@ -34,6 +34,12 @@ _COLUMNS = (
     "user_id, owner_namespace, owner_name, upstream, generation, upstream_issuer,"
     " upstream_subject, asked_scope, sealed_tokens, dead, refresh_claim, refresh_claimed_at,"
     " first_claimed_at"
+)
+_OF_SESSION = (
+    f"SELECT {COLUMNS_OF_S}, {', '.join(f'c.{name}' for name in _COLUMNS.split(', '))}"
+    " FROM sessions s LEFT JOIN connections c ON c.user_id = s.user_id"
+    " AND c.owner_namespace = s.owner_namespace AND c.owner_name = s.owner_name"
+    " WHERE s.tsid = ?"
 )
 _LIVE_SESSION = (
     "SELECT 1 FROM sessions s WHERE s.user_id = connections.user_id"
@@ -64,20 +70,16 @@ class Connections:
 
     async def of_session(self, tsid: str) -> Holding | None:
         """The session and its connections, in one read."""
-        session_columns = ", ".join(f"s.{name} AS s_{name}" for name in SESSION_COLUMNS)
-        rows = await self._database.fetch_all(
-            f"SELECT {session_columns}, c.* FROM sessions s"
-            " LEFT JOIN connections c ON c.user_id = s.user_id"
-            " AND c.owner_namespace = s.owner_namespace AND c.owner_name = s.owner_name"
-            " WHERE s.tsid = ?",
-            tsid,
-        )
+        rows = await self._database.fetch_all(_OF_SESSION, tsid)
         if not rows:
             return None
-        held = [self._connection(row) for row in rows if row["upstream"] is not None]
-        return Holding(
-            session_of(rows[0], prefix="s_"), {found.key.upstream: found for found in held}
-        )
+        connections = {}
+        for row in rows:
+            user_id, *_ = of_connection = row[COLUMN_COUNT:]
+            if user_id is not None:  # the session has one
+                held = self._connection(of_connection)
+                connections[held.key.upstream] = held
+        return Holding(session_of(rows[0][:COLUMN_COUNT]), connections)
 
     async def get(self, key: ConnectionKey) -> Connection | None:
         row = await self._database.fetch_one(
@@ -259,22 +261,18 @@ class Connections:
             _log.error("sealed_record_unreadable")
             return None
 
-    def _connection(self, row: Row) -> Connection:
-        owner = Workload(row["owner_namespace"], row["owner_name"])
-        key = ConnectionKey(row["user_id"], owner, row["upstream"])
-        tokens = self._keyring.open(row["sealed_tokens"], *place(*_at(key), row["generation"]))
+    def _connection(self, row: Iterable[Any]) -> Connection:
+        """The connection in a row of `_COLUMNS`, in their order."""
+        (
+            user_id, namespace, name, upstream, generation, issuer, subject, asked_scope,
+            sealed, dead, claim, claimed_at, first_claimed_at,
+        ) = row  # fmt: skip
+        tokens = self._keyring.open(sealed, *place(user_id, namespace, name, upstream, generation))
         return Connection(
-            key,
-            row["generation"],
-            row["upstream_issuer"],
-            row["upstream_subject"],
-            _CODEC.validate_json(tokens),
-            row["asked_scope"],
-            bool(row["dead"]),
-            row["refresh_claim"],
-            row["refresh_claimed_at"],
-            row["first_claimed_at"],
-        )
+            ConnectionKey(user_id, Workload(namespace, name), upstream),
+            generation, issuer, subject, _CODEC.validate_json(tokens), asked_scope,
+            bool(dead), claim, claimed_at, first_claimed_at,
+        )  # fmt: skip
 
 
 def _carry_refresh_token(before: Connection | None, grant: Grant) -> UpstreamTokens:

@@ -5,12 +5,13 @@ order of the release policy, before the JWT is looked at; `exchange` goes on fro
 """
 
 import asyncio
-import json
 import re
 import ssl
 import time
+from random import getrandbits
 from typing import Any, Final
 
+import msgspec
 from aiohttp import web
 
 from authserver.admission import Admission
@@ -24,7 +25,6 @@ from authserver.errors import (
     UnsupportedGrantType,
 )
 from authserver.exchange import Asked, Exchange, NotAcceptable, Released
-from authserver.handles import NewHandle
 from authserver.limits import RateLimit
 from authserver.metrics import Metrics
 from authserver.parsing import Malformed, form_fields
@@ -75,16 +75,15 @@ class Internal:
         audit: Audit,
         metrics: Metrics,
         clock: Clock,
-        new_handle: NewHandle,
     ) -> None:
         self._exchange, self._svids = exchange, svids
         self._admission = admission
         self._releases, self._failures = releases, failures
         self._audit, self._metrics = audit, metrics
-        self._clock, self._new_handle = clock, new_handle
+        self._clock = clock
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
-        started, request_id = time.perf_counter(), self._new_handle()[:16]
+        started, request_id = time.perf_counter(), f"{getrandbits(64):016x}"
         with request_scope(request_id):
             if request.raw_path.partition("?")[0] != ROUTE:
                 answer = _json(404, {"error": "not_found"})
@@ -272,6 +271,6 @@ def _body(released: Released) -> dict[str, Any]:
 def _json(status: int, body: dict[str, Any], headers: dict[str, str] | None = None) -> web.Response:
     return web.Response(
         status=status,
-        body=json.dumps(body).encode(),
+        body=msgspec.json.encode(body),
         headers=_HEADERS | headers if headers else _HEADERS,
     )

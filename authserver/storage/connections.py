@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pydantic import TypeAdapter
+import msgspec
 
 from authserver.storage.database import Database, Row, Transactional
 from authserver.storage.records import (
@@ -27,19 +27,19 @@ from chassis.spiffe_id import Workload
 
 _log = Log("storage")
 
-_CODEC = TypeAdapter(UpstreamTokens)
+_tokens_of = msgspec.json.Decoder(UpstreamTokens).decode
 
 _AT_KEY = "user_id = ? AND owner_namespace = ? AND owner_name = ? AND upstream = ?"
-_COLUMNS = (
-    "user_id, owner_namespace, owner_name, upstream, generation, upstream_issuer,"
-    " upstream_subject, asked_scope, sealed_tokens, dead, refresh_claim, refresh_claimed_at,"
-    " first_claimed_at"
+_VALUES = (
+    "generation, upstream_issuer, upstream_subject, asked_scope, sealed_tokens, dead,"
+    " refresh_claim, refresh_claimed_at, first_claimed_at"
 )
+_COLUMNS = f"user_id, owner_namespace, owner_name, upstream, {_VALUES}"
 _OF_SESSION = (
-    f"SELECT {COLUMNS_OF_S}, {', '.join(f'c.{name}' for name in _COLUMNS.split(', '))}"
+    f"SELECT {COLUMNS_OF_S}, {_VALUES}"
     " FROM sessions s LEFT JOIN connections c ON c.user_id = s.user_id"
     " AND c.owner_namespace = s.owner_namespace AND c.owner_name = s.owner_name"
-    " WHERE s.tsid = ?"
+    " AND c.upstream = ? WHERE s.tsid = ?"
 )
 _LIVE_SESSION = (
     "SELECT 1 FROM sessions s WHERE s.user_id = connections.user_id"
@@ -50,10 +50,10 @@ _LIVE_SESSION = (
 
 @dataclass(frozen=True)
 class Holding:
-    """A session and the connections of its user for its owner, as one read found them."""
+    """A session and its user's connection for its owner at one upstream, as one read found them."""
 
     session: Session
-    connections: dict[str, Connection]
+    connection: Connection | None
 
 
 @dataclass(frozen=True)
@@ -68,18 +68,16 @@ class Connections:
     def __init__(self, database: Database, keyring: Keyring) -> None:
         self._database, self._keyring = database, keyring
 
-    async def of_session(self, tsid: str) -> Holding | None:
-        """The session and its connections, in one read."""
-        rows = await self._database.fetch_all(_OF_SESSION, tsid)
-        if not rows:
+    async def of_session(self, tsid: str, upstream: str) -> Holding | None:
+        """The session and its connection to `upstream`, in one read."""
+        row = await self._database.fetch_one(_OF_SESSION, upstream, tsid)
+        if row is None:
             return None
-        connections = {}
-        for row in rows:
-            user_id, *_ = of_connection = row[COLUMN_COUNT:]
-            if user_id is not None:  # the session has one
-                held = self._connection(of_connection)
-                connections[held.key.upstream] = held
-        return Holding(session_of(rows[0][:COLUMN_COUNT]), connections)
+        session, values = session_of(row[:COLUMN_COUNT]), row[COLUMN_COUNT:]
+        if values[0] is None:
+            return Holding(session, None)
+        key = ConnectionKey(session.user_id, session.owner, upstream)
+        return Holding(session, self._connection_at(key, values))
 
     async def get(self, key: ConnectionKey) -> Connection | None:
         row = await self._database.fetch_one(
@@ -250,7 +248,8 @@ class Connections:
 
     def _seal(self, connection: Connection) -> bytes:
         return self._keyring.seal(
-            _CODEC.dump_json(connection.tokens), *place(*_at(connection.key), connection.generation)
+            msgspec.json.encode(connection.tokens),
+            *place(*_at(connection.key), connection.generation),
         )
 
     def _readable(self, row: Row) -> Connection | None:
@@ -261,17 +260,20 @@ class Connections:
             _log.error("sealed_record_unreadable")
             return None
 
-    def _connection(self, row: Iterable[Any]) -> Connection:
-        """The connection in a row of `_COLUMNS`, in their order."""
-        (
-            user_id, namespace, name, upstream, generation, issuer, subject, asked_scope,
-            sealed, dead, claim, claimed_at, first_claimed_at,
-        ) = row  # fmt: skip
-        tokens = self._keyring.open(sealed, *place(user_id, namespace, name, upstream, generation))
+    def _connection(self, row: Row) -> Connection:
+        """The connection in a row of `_COLUMNS`."""
+        user_id, namespace, name, upstream, *values = row
+        return self._connection_at(
+            ConnectionKey(user_id, Workload(namespace, name), upstream), values
+        )
+
+    def _connection_at(self, key: ConnectionKey, values: Iterable[Any]) -> Connection:
+        """The connection at `key`, whose row holds these `_VALUES`, in their order."""
+        generation, issuer, subject, asked_scope, sealed, dead, claim, claimed_at, first = values
+        tokens = self._keyring.open(sealed, *place(*_at(key), generation))
         return Connection(
-            ConnectionKey(user_id, Workload(namespace, name), upstream),
-            generation, issuer, subject, _CODEC.validate_json(tokens), asked_scope,
-            bool(dead), claim, claimed_at, first_claimed_at,
+            key, generation, issuer, subject, _tokens_of(tokens), asked_scope,
+            bool(dead), claim, claimed_at, first,
         )  # fmt: skip
 
 

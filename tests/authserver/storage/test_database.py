@@ -2,8 +2,8 @@
 
 import asyncio
 import sqlite3
-from contextlib import closing
 import stat
+from contextlib import closing
 from pathlib import Path
 
 import pytest

@@ -62,6 +62,8 @@ async def test_nobody_sets_out_to_renew_what_cannot_be_renewed(tmp_path: Path) -
         assert await connections.swap(found, "c", replace(found.tokens, refresh_token=None))
         rigged.world.clock.advance(79)
         assert await rigged.token() == "access-1"
+        rigged.world.clock.advance(21)
+        assert verdict(await rigged.exchange()) == MUST_SIGN_IN
         await settled(rigged)
         assert rigged.sql("SELECT refresh_claim FROM connections") == [(None,)]
 

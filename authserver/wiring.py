@@ -196,7 +196,6 @@ class Authserver:
             self._audit,
             self._metrics,
             self._clock,
-            new_handle,
         )
 
     async def settle(self) -> None:

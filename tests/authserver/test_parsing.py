@@ -21,6 +21,7 @@ from authserver.parsing import (
 
 def test_a_form_is_read_with_empty_values_counted_as_absent() -> None:
     assert query_fields("a=1&b=&c=%20%2B+&d=%C3%BC") == {"a": "1", "c": " + ", "d": "ü"}
+    assert query_fields("&a=1&&&b=2&") == {"a": "1", "b": "2"}
     assert form_fields(b"") == {}
     most = "&".join(f"f{n}=1" for n in range(MAX_FIELDS))
     assert len(form_fields(most.encode())) == MAX_FIELDS

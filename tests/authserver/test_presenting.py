@@ -1,12 +1,18 @@
 """Promise 2 and 3 where time, outages and an upstream's promises come in."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from authserver.backoff import Backoff
+from authserver.refreshing import _ahead
+from authserver.storage.connections import LeftBehind
 from authserver.storage.database import Database, StorageDown
+from authserver.storage.records import Connection, ConnectionKey, UpstreamTokens
+from chassis.spiffe_id import Workload
 from tests.authserver.test_refreshing import EXPIRED, MUST_SIGN_IN, UNAVAILABLE, Rig, rig
+from tests.authserver.tokens import claims_of
 from tests.authserver.workloads import verdict
 from tests.fakes.upstream import hanging_up, saying
 
@@ -15,19 +21,51 @@ async def settled(rigged: Rig) -> None:
     await rigged.world.server.settle()
 
 
+async def connection_of(rigged: Rig) -> Connection:
+    session = claims_of(rigged.user.access_token)["tsid"]
+    holding = await rigged.world.server._connections.of_session(session, "acme")
+    assert holding is not None
+    assert holding.connection is not None
+    return holding.connection
+
+
 async def test_a_token_is_renewed_ahead_of_its_end_while_nobody_waits(tmp_path: Path) -> None:
     async with rig(tmp_path) as rigged:
-        rigged.world.clock.advance(69)
+        moment = int(100 - _ahead(await connection_of(rigged)))
+        assert 70 <= moment < 80
+        rigged.world.clock.advance(moment)
         assert await rigged.token() == "access-1"
         await settled(rigged)
         assert rigged.upstream.presented == []
-        for _ in range(10):  # when exactly differs from connection to connection
-            rigged.world.clock.advance(1)
-            assert (await rigged.exchange()).status == 200
-            await settled(rigged)
         rigged.world.clock.advance(1)
+        assert (await rigged.exchange()).status == 200
+        await settled(rigged)
         assert await rigged.token() == "access-2"
         assert rigged.upstream.presented == ["refresh-1"]
+
+
+def test_tokens_of_one_moment_are_not_all_renewed_in_one_moment() -> None:
+    tokens = UpstreamTokens("a", "r", None, obtained_at=0, expires_at=1000)
+    ahead = {
+        _ahead(Connection(ConnectionKey(f"u{n}", Workload("ns", "s"), "acme"), 1, "i", "s", tokens))
+        for n in range(50)
+    }
+    assert len(ahead) == 50
+    assert 60 <= min(ahead) < 70
+    assert 80 < max(ahead) <= 90
+
+
+async def test_nobody_sets_out_to_renew_what_cannot_be_renewed(tmp_path: Path) -> None:
+    async with rig(tmp_path) as rigged:
+        connections, found = rigged.world.server._connections, await connection_of(rigged)
+        assert await connections.claim(found, "c", 0, LeftBehind())
+        assert await connections.swap(found, "c", replace(found.tokens, refresh_token=None))
+        rigged.world.clock.advance(79)
+        assert await rigged.token() == "access-1"
+        rigged.world.clock.advance(21)
+        assert verdict(await rigged.exchange()) == MUST_SIGN_IN
+        await settled(rigged)
+        assert rigged.sql("SELECT refresh_claim FROM connections") == [(None,)]
 
 
 async def test_a_grace_for_reuse_lets_a_refresh_that_broke_off_be_tried_again(

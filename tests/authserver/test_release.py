@@ -73,6 +73,7 @@ async def test_an_answer_holds_the_contracts_members_and_nothing_else(tmp_path: 
             "Cache-Control", "Pragma", "X-Content-Type-Options", "X-Request-Id", "X-Request-ID",
             "Content-Type", "Content-Length", "Date", "Server",
         }  # fmt: skip
+        assert answer.headers["Content-Type"] == "application/json"
         assert answer.headers["Cache-Control"] == "no-store"
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
         grant = world.upstream.grants.bearer(secret)

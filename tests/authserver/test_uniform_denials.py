@@ -1,7 +1,7 @@
 """The one denial is not only worded alike: the same storage is read for it, whatever the reason.
 
-How long each takes is measured by `make bench denials`; here the work is counted, which no busy
-machine disturbs.
+How long each takes is measured by `python -m tests.bench denials`; here the work is counted, which
+no busy machine disturbs.
 """
 
 from contextlib import AbstractAsyncContextManager

@@ -149,6 +149,8 @@ class Internal:
             self._leaves[der] = svid
             if len(self._leaves) > _MOST_LEAVES:
                 self._leaves.popitem(last=False)
+        if self._svids.could_pass_for_us(svid):
+            raise InvalidClient("certificate_names_the_authserver")
         return svid
 
     def _check_admitted(self, svid: Svid, now: float) -> None:

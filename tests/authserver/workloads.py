@@ -13,9 +13,9 @@ from aiohttp import web
 
 from authserver.configuration import load
 from authserver.storage.database import open_database
+from authserver.tls import internal_material
 from authserver.upstream.transport import UpstreamHttp
 from authserver.wiring import Authserver
-from chassis.credential import KeyPair, mutual_server_context
 from tests.authserver.deployment import Answer, Deployment
 from tests.authserver.tokens import changed, claims_of, header_of, private_key, signed
 
@@ -109,18 +109,18 @@ def reconfigure(world: Deployment, **changes: object) -> None:
 
 @asynccontextmanager
 async def replica(
-    world: Deployment, *, answer_within: float | None = None
+    world: Deployment, smuggled: bytes = b"", *, answer_within: float | None = None
 ) -> AsyncIterator[Deployment]:
     """A second authserver over the same database file, seen by sidecars only.
 
     Its listener cancels the handler of a caller that goes away, which is the harshest that may
     happen to a request; `answer_within` is how long it waits for an upstream, in seconds.
+    `smuggled` are CAs that it trusts beside those of its configuration, in PEM.
     """
     settings = load(world.folder / "authserver.yaml")
-    listener = settings.listeners.internal
-    tls = mutual_server_context(
-        KeyPair(listener.cert_file, listener.key_file), listener.client_ca_file, lambda _: None
-    )
+    tls, _ = internal_material(settings.listeners.internal).build()
+    if smuggled:
+        tls.load_verify_locations(cadata=smuggled.decode())
     async with AsyncExitStack() as stack:
         database = await open_database(settings.storage.url)
         stack.push_async_callback(database.close)

@@ -26,11 +26,14 @@ from authserver.storage.key_use import KeyUse
 from authserver.upstream.transport import UpstreamHttp
 from authserver.wiring import Authserver, keyring_of
 from chassis import clock, logs, run
+from chassis.patience import Patience, PatientServer
 from chassis.probes import ops_handler
 
 _log = logs.Log("main")
 
 _DRAIN_SECONDS: Final = 20.0
+# Sidecars have shown a certificate; they may be many, and none may sit on half a request.
+_OF_SIDECARS: Final = Patience(most_per_source=None, most=50_000)
 
 
 def main() -> None:
@@ -160,7 +163,7 @@ async def _listen(
                 "internal",
                 internal.host,
                 internal.port,
-                web.Server(server.internal()),
+                PatientServer(server.internal(), patience=_OF_SIDECARS),
                 contexts[tls.INTERNAL],
             ),
         ],

@@ -10,6 +10,7 @@ import pytest
 from cryptography import x509
 from yarl import URL
 
+from authserver import internal
 from tests.authserver.deployment import deployed
 from tests.authserver.workloads import (
     DENIED,
@@ -200,6 +201,29 @@ async def test_a_caller_that_goes_away_in_its_request_is_no_failure_of_ours(
             await world.exchange(TASKS_SERVER, "x")  # by then, the first one was noticed
         reasons = [event["reason"] for event in trail.events]
         assert reasons == ["body_cut_off", "jwt_not_a_compact_jws"]
+
+
+async def test_a_body_that_never_ends_is_given_up_and_others_are_served(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert internal._BODY_SECONDS == 10
+    monkeypatch.setattr(internal, "_BODY_SECONDS", 0.1)
+    async with deployed(tmp_path) as world:
+        jwt = (await world.signed_in()).access_token
+        head = f"POST {ROUTE} HTTP/1.1\r\nHost: x\r\nContent-Type: {FORM}\r\n"
+        with audited(caplog) as trail:
+            reader, writer = await asyncio.open_connection(
+                "127.0.0.1",
+                URL(world.internal_url).port,
+                ssl=world.tls(world.svid(TASKS_SERVER)),
+                server_hostname="localhost",
+            )
+            writer.write(f"{head}Content-Length: 50\r\n\r\nsubject".encode())
+            assert (await world.exchange(NOTES_SERVER, jwt)).status == 200
+            async with asyncio.timeout(10):
+                assert (await reader.readline()).startswith(b"HTTP/1.1 400 ")
+            writer.close()
+        assert trail.reason == "slow_body"
 
 
 @pytest.mark.parametrize("token_type", ["jwt", "access_token"])

@@ -1,0 +1,120 @@
+"""Listeners: whoever does not finish a handshake is cut off, and `::` means every address."""
+
+import asyncio
+import contextlib
+import errno
+import socket
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import uvloop
+from aiohttp import ClientSession, web
+
+from chassis import run
+from chassis.credential import KeyPair, server_context
+from demo.pki import CertificateAuthority, write_credential
+
+LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+CLIENT_HELLO_BEGINS = b"\x16\x03\x01\x02\x00\x01"
+
+
+async def hello(_: web.BaseRequest) -> web.Response:
+    return web.Response(text="hello")
+
+
+@asynccontextmanager
+async def listening(listener: run.Listener) -> AsyncIterator[list[tuple[str, int]]]:
+    """What was bound; the listener is served by the function that serves every process."""
+    runner = await run._bind(listener, 0.0)
+    try:
+        yield [address[:2] for address in runner.addresses]
+    finally:
+        await runner.cleanup()
+
+
+def tls(folder: Path) -> ssl.SSLContext:
+    write_credential(folder, CertificateAuthority.create("servers").issue_server())
+    return server_context(KeyPair.in_directory(folder))
+
+
+@pytest.mark.parametrize("loop", LOOPS.values(), ids=LOOPS)
+@pytest.mark.parametrize("sent", [b"", CLIENT_HELLO_BEGINS], ids=["nothing", "half a hello"])
+def test_a_handshake_that_stalls_is_cut_off(
+    tmp_path: Path, loop: Callable[[], asyncio.AbstractEventLoop], sent: bytes
+) -> None:
+    async def stall() -> None:
+        listener = run.Listener(
+            "test", "127.0.0.1", 0, web.Server(hello), tls(tmp_path), handshake_seconds=0.1
+        )
+        async with listening(listener) as [(host, port)]:
+            reader, writer = await asyncio.open_connection(host, port)
+            writer.write(sent)
+            async with asyncio.timeout(10):
+                with contextlib.suppress(ConnectionError):
+                    assert await reader.read() == b""
+            writer.close()
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(stall())
+
+
+async def test_a_handshake_has_ten_seconds_unless_somebody_says_otherwise() -> None:
+    assert run.Listener("test", "127.0.0.1", 0, web.Server(hello)).handshake_seconds == 10
+
+
+needs_ipv6 = pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6 here")
+
+
+@needs_ipv6
+@pytest.mark.parametrize("loop", LOOPS.values(), ids=LOOPS)
+def test_every_address_means_both_families_on_one_port(
+    loop: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    async def ask() -> None:
+        async with (
+            listening(run.Listener("test", "::", 0, web.Server(hello))) as [(host, port)],
+            ClientSession() as http,
+        ):
+            assert host == "::"
+            for address in ("127.0.0.1", "[::1]"):
+                async with http.get(f"http://{address}:{port}/") as answer:
+                    assert await answer.text() == "hello"
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(ask())
+
+
+@pytest.mark.parametrize("why", [errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, None])
+async def test_without_ipv6_every_address_is_every_ipv4_address(
+    monkeypatch: pytest.MonkeyPatch, why: int | None
+) -> None:
+    create = socket.create_server
+
+    def without_ipv6(address: tuple[str, int], **options: object) -> socket.socket:
+        if options.get("family") == socket.AF_INET6:
+            raise OSError(why, "no IPv6")
+        return create(address)
+
+    monkeypatch.setattr("socket.has_dualstack_ipv6", lambda: why is not None)
+    monkeypatch.setattr("socket.create_server", without_ipv6)
+    async with listening(run.Listener("test", "::", 0, web.Server(hello))) as [(host, _)]:
+        assert host == "0.0.0.0"
+
+
+@needs_ipv6
+async def test_a_port_in_use_is_no_lack_of_ipv6() -> None:
+    with socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(run.StartFailed, match=f"port {port} on :: is already in use"):
+            async with listening(run.Listener("test", "::", port, web.Server(hello))):
+                pass
+
+
+async def test_a_listener_of_every_address_is_none_for_loopback_only() -> None:
+    listener = run.Listener("test", "::", 0, web.Server(hello), loopback_only=True)
+    with pytest.raises(run.StartFailed, match="not loopback"):
+        async with listening(listener):
+            pass

@@ -33,7 +33,7 @@ from authserver.storage.database import StorageDown
 from authserver.storage.sealing import SealBroken
 from authserver.svid import Svid, SvidReader, SvidRefused
 from chassis.clock import Clock
-from chassis.logs import Log, request_scope
+from chassis.logs import Log, LogLost, request_scope
 
 _log = Log("internal")
 
@@ -112,6 +112,8 @@ class Internal:
             return self._refused(TemporarilyUnavailable("seal_broken"), facts)
         except StorageDown:
             return self._refused(TemporarilyUnavailable("storage_down"), facts)
+        except LogLost:
+            return self._refused(TemporarilyUnavailable("audit_lost"), facts)
         except Exception as error:  # noqa: BLE001 - the edge: whatever it was, nothing is released
             _log.failure("request_failed", error)
             return self._refused(ProtocolError("unexpected"), facts)

@@ -32,6 +32,10 @@ class CredentialFault(Exception):
     """A certificate, key or CA file cannot be used; the text names the file and what is wrong."""
 
 
+class TooSoon(Exception):
+    """A credential works, and the one in use goes on for a little longer."""
+
+
 @dataclass(frozen=True)
 class Certificate:
     """What a process needs to know of its own certificate."""
@@ -82,16 +86,12 @@ class ReloadingContext(ssl.SSLContext):
         return self.current.wrap_bio(*arguments, **options)
 
 
-def _no_objection(_: bytes) -> None:
-    return None
-
-
 def client_context(pair: KeyPair, trusted: Path) -> ssl.SSLContext:
     """TLS 1.3 with our certificate, towards servers of the CAs in `trusted` and no others."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.check_hostname = True
-    _trust(context, trusted, _no_objection)
+    _trust(context, trusted, trust.no_objection)
     _load(context, pair)
     return context
 
@@ -100,7 +100,7 @@ def mutual_server_context(
     pair: KeyPair,
     trusted: Path,
     on_refused: Callable[[ssl.SSLError], None],
-    judge: Judge = _no_objection,
+    judge: Judge = trust.no_objection,
 ) -> ssl.SSLContext:
     """TLS 1.3 for clients that hold a certificate of one of the CAs in `trusted`; nobody else.
 
@@ -238,7 +238,8 @@ class Reloading:
     """A context and the files it was made of; `poll` swaps in a new one when they changed.
 
     `build` makes a proven context and says what its certificate carries, or raises
-    CredentialFault; `files` are looked at for changes and may be links.
+    CredentialFault, or TooSoon unless it is the first; `files` are looked at for changes and may
+    be links.
     """
 
     def __init__(
@@ -263,6 +264,8 @@ class Reloading:
             return False
         try:
             current, certificate = self._build()
+        except TooSoon:
+            return False
         except CredentialFault as fault:
             if self._complaint != str(fault):  # once, not with every poll
                 self._complaint = str(fault)

@@ -18,6 +18,10 @@ Judge = Callable[[bytes], str | None]
 """Says what is wrong with an authority's certificate (DER), or None."""
 
 
+def no_objection(_: bytes) -> str | None:
+    return None
+
+
 class UnfitAnchors(Exception):
     """A CA bundle must not be trusted as it is; the text says why."""
 

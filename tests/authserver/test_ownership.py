@@ -15,6 +15,9 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 
 from authserver.configuration import load
+from authserver.reloading import Reloading
+from authserver.resources import Resource, ResourceMap, lookalike
+from chassis.spiffe_id import Workload
 from demo.browser import Browser, Page
 from tests.authserver.deployment import CALLBACK, NOTES, Deployment, Pkce, deployed, log_in, walk
 from tests.authserver.workloads import (
@@ -113,6 +116,51 @@ async def test_a_signed_in_user_goes_upstream_again_for_the_new_owner(tmp_path: 
             page = await browser.open(world.authorize_url(client_id, Pkce()))
             page = await browser.submit(page, press=("decision", "allow"))
             assert (page.status is not None) is logs_in
+
+
+@pytest.mark.parametrize(
+    "claimed",
+    [
+        NOTES, f"{NOTES}/", "https://NOTES.example.com/mcp", "HTTPS://notes.example.com/mcp",
+        "https://notes.example.com:443/mcp", "https://notes.example.com/%6Dcp",
+        "https://notes.example.com/%6dcp",
+    ],
+)  # fmt: skip
+async def test_a_second_claim_to_a_resource_changes_nothing_for_the_first(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, claimed: str
+) -> None:
+    """R8: the map is refused as a whole, and the one in force stays."""
+    async with deployed(tmp_path) as world, line(world) as sidecar:
+        following = Reloading(
+            tmp_path / "authserver.yaml",
+            load(tmp_path / "authserver.yaml"),
+            world.server.reload,
+            world.server.reloaded,
+        )
+        jwt = (await world.signed_in()).access_token
+        claim = owned_by("other/squatter", claimed)
+        reconfigure(world, resources=[owned_by(NOTES_SERVER), claim])
+        assert not await following.poll()
+        (said,) = [record for record in caplog.records if record.msg == "configuration_kept"]
+        assert vars(said)["fields"]["path"] == "resources[1].resource"
+        assert (await sidecar.exchange(jwt)).status == 200
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("~", "%7E"), ("~", "%7e"), ("%2f", "%2F"), ("%C3%A9", "%c3%a9")],
+)
+def test_spellings_of_one_resource_are_told_by_their_escapes_too(one: str, other: str) -> None:
+    assert lookalike(f"https://a.example/{one}") == lookalike(f"https://a.example/{other}")
+
+
+def test_an_escape_that_means_something_else_is_another_resource() -> None:
+    assert lookalike("https://a.example/b/c") != lookalike("https://a.example/b%2Fc")
+    with pytest.raises(ValueError, match="stands here twice"):
+        ResourceMap(
+            Resource(f"https://a.example/{name}", Workload("a", "b"), ("acme",), ())
+            for name in ("~", "%7E")
+        )
 
 
 # Between the request and its code.

@@ -41,7 +41,7 @@ def only(context: ssl.SSLContext, bundle: str, judge: Judge, now: Clock) -> None
     except ssl.SSLError as error:
         raise UnfitAnchors(error.reason or "no PEM certificate") from None
     counted = context.cert_store_stats()
-    if not counted["x509"] or counted["x509"] != counted["x509_ca"]:
+    if counted["x509"] != counted["x509_ca"]:
         # A leaf among the anchors would be trusted as itself, whatever its CA says.
         raise UnfitAnchors("must hold CA certificates and nothing else")
     roots = {str(anchor["subject"]) for anchor in context.get_ca_certs()}

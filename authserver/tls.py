@@ -86,9 +86,12 @@ def internal_material(listener: InternalListener) -> Material:
 
 
 def own_names(listener: InternalListener) -> Sequence[str]:
-    """The DNS names by which sidecars know us."""
+    """The DNS names by which sidecars know us. Raises BadConfiguration."""
     pair = credential.KeyPair(listener.cert_file, listener.key_file)
-    return credential.prove(pair, as_client=False).dns_names
+    try:
+        return credential.prove(pair, as_client=False).dns_names
+    except credential.CredentialFault as fault:
+        raise run.BadConfiguration([run.Fault(INTERNAL, str(fault))]) from None
 
 
 def _public_material(tls: Tls) -> Material:

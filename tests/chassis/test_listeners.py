@@ -7,15 +7,17 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import uvloop
-from aiohttp import ClientSession, web
+from aiohttp import ClientError, ClientSession, web
 
 from chassis import run
-from chassis.credential import KeyPair, server_context
+from chassis.credential import KeyPair, client_context, mutual_server_context, server_context
 from demo.pki import CertificateAuthority, write_credential
+from tests.authserver.certificates import AUTHORITY, Pair, self_signed
 
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 CLIENT_HELLO_BEGINS = b"\x16\x03\x01\x02\x00\x01"
@@ -63,6 +65,50 @@ def test_a_handshake_that_stalls_is_cut_off(
 
 async def test_a_handshake_has_ten_seconds_unless_somebody_says_otherwise() -> None:
     assert run.Listener("test", "127.0.0.1", 0, web.Server(hello)).handshake_seconds == 10
+
+
+@pytest.mark.parametrize("loop", LOOPS.values(), ids=LOOPS)
+def test_a_chain_that_is_too_long_is_closed_before_any_http_and_reported(
+    tmp_path: Path, loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    """C21, on the loops that processes run on."""
+    root, refused, served = self_signed(AUTHORITY), list[str](), list[None]()
+    issuer, chain = root, list[Pair]()
+    for number in range(3):
+        issuer = issuer.issue(replace(AUTHORITY, subject=f"below {number}"))
+        chain.insert(0, issuer)
+    write_credential(tmp_path / "long", issuer.issue().issued(*chain))
+    write_credential(tmp_path / "short", chain[1].issue().issued(*chain[1:]))
+    (tmp_path / "workloads.pem").write_bytes(root.pem())
+    servers = CertificateAuthority.create("servers")
+    write_credential(tmp_path, servers.issue_server())
+    (tmp_path / "servers.pem").write_bytes(servers.certificate_pem)
+    mutual = mutual_server_context(
+        KeyPair.in_directory(tmp_path),
+        tmp_path / "workloads.pem",
+        lambda why: refused.append(str(getattr(why, "verify_message", why))),
+    )
+
+    async def serve(request: web.BaseRequest) -> web.Response:
+        served.append(None)
+        return await hello(request)
+
+    async def ask(who: str) -> bool:
+        listener = run.Listener("test", "127.0.0.1", 0, web.Server(serve), mutual)
+        ours = client_context(KeyPair.in_directory(tmp_path / who), tmp_path / "servers.pem")
+        async with listening(listener) as [(host, port)], ClientSession() as http:
+            try:
+                async with http.get(f"https://{host}:{port}/", ssl=ours) as answer:
+                    return answer.status == 200
+            except ClientError:
+                return False
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        assert runner.run(ask("short"))
+        assert (refused, len(served)) == ([], 1)
+        assert not runner.run(ask("long"))
+        assert len(served) == 1
+        assert set(refused) == {"certificate chain unknown or too long"}
 
 
 needs_ipv6 = pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6 here")

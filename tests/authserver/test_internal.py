@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from cryptography import x509
 from yarl import URL
 
 from authserver import internal
+from chassis.patience import Patience
 from tests.authserver.deployment import deployed
 from tests.authserver.workloads import (
     DENIED,
@@ -224,6 +226,33 @@ async def test_a_body_that_never_ends_is_given_up_and_others_are_served(
                 assert (await reader.readline()).startswith(b"HTTP/1.1 400 ")
             writer.close()
         assert trail.reason == "slow_body"
+
+
+@pytest.mark.parametrize("sent", [b"", b"POST "], ids=["nothing", "half a head"])
+async def test_a_head_that_never_ends_is_given_up_and_an_idle_sidecar_is_not(
+    tmp_path: Path, sent: bytes
+) -> None:
+    """A workload has shown a certificate, and may misbehave all the same."""
+    async with (
+        deployed(tmp_path) as world,
+        replica(world, patience=Patience(head_seconds=0.1)) as impatient,
+        line(impatient) as idle,
+    ):
+        jwt = (await world.signed_in()).access_token
+        assert (await idle.exchange(jwt)).status == 200
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1",
+            URL(impatient.internal_url).port,
+            ssl=world.tls(world.svid(TASKS_SERVER)),
+            server_hostname="localhost",
+        )
+        writer.write(sent)
+        async with asyncio.timeout(10):
+            with contextlib.suppress(ConnectionError):
+                assert await reader.read() == b""
+        writer.close()
+        assert (await idle.exchange(jwt)).status == 200
+        assert idle.connections == 1
 
 
 @pytest.mark.parametrize("token_type", ["jwt", "access_token"])

@@ -16,6 +16,7 @@ from authserver.storage.database import open_database
 from authserver.tls import internal_material
 from authserver.upstream.transport import UpstreamHttp
 from authserver.wiring import Authserver
+from chassis.patience import Patience, PatientServer
 from tests.authserver.deployment import Answer, Deployment
 from tests.authserver.tokens import changed, claims_of, header_of, private_key, signed
 
@@ -23,6 +24,7 @@ NOTES_SERVER, TASKS_SERVER = "mcp-servers/notes", "mcp-servers/tasks"
 ROUTE = "/internal/token-exchange"
 FORM = "application/x-www-form-urlencoded"
 UNLIMITED = {"releasesPerWorkloadPerSecond": 100_000, "failedTokensPerWorkloadPerMinute": 100_000}
+STANDARD_PATIENCE = Patience()
 DENIED = (400, {"error": "invalid_request"})
 
 
@@ -109,7 +111,11 @@ def reconfigure(world: Deployment, **changes: object) -> None:
 
 @asynccontextmanager
 async def replica(
-    world: Deployment, smuggled: bytes = b"", *, answer_within: float | None = None
+    world: Deployment,
+    smuggled: bytes = b"",
+    *,
+    answer_within: float | None = None,
+    patience: Patience = STANDARD_PATIENCE,
 ) -> AsyncIterator[Deployment]:
     """A second authserver over the same database file, seen by sidecars only.
 
@@ -128,7 +134,9 @@ async def replica(
         http = await stack.enter_async_context(UpstreamHttp(*limit))
         server = Authserver(settings, database, http, world.clock)
         stack.push_async_callback(server.settle)
-        runner = web.ServerRunner(web.Server(server.internal(), handler_cancellation=True))
+        runner = web.ServerRunner(
+            PatientServer(server.internal(), patience=patience, handler_cancellation=True)
+        )
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)

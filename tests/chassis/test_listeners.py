@@ -17,7 +17,7 @@ from aiohttp import ClientError, ClientSession, web
 from chassis import run
 from chassis.credential import KeyPair, client_context, mutual_server_context, server_context
 from demo.pki import CertificateAuthority, write_credential
-from tests.authserver.certificates import AUTHORITY, Pair, self_signed
+from tests.authserver.certificates import AUTHORITY, Pair, Shape, dns, rsa_key, self_signed
 
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 CLIENT_HELLO_BEGINS = b"\x16\x03\x01\x02\x00\x01"
@@ -152,11 +152,32 @@ async def test_without_ipv6_every_address_is_every_ipv4_address(
 
 @needs_ipv6
 async def test_a_port_in_use_is_no_lack_of_ipv6() -> None:
-    with socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True) as taken:
+    """Somebody has it on IPv6 alone; we do not make do with IPv4 then."""
+    with socket.create_server(("::", 0), family=socket.AF_INET6) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(run.StartFailed, match=f"port {port} on :: is already in use"):
             async with listening(run.Listener("test", "::", port, web.Server(hello))):
                 pass
+
+
+@pytest.mark.parametrize("bits", [1024, 2048])
+async def test_a_client_takes_no_server_of_a_weak_authority(tmp_path: Path, bits: int) -> None:
+    """C31 from the sidecar's side: it cannot read keys, and leaves that to the handshake."""
+    root = self_signed(replace(AUTHORITY, new_key=rsa_key(bits)))
+    write_credential(tmp_path / "server", root.issue(Shape(names=(dns("localhost"),))).issued())
+    write_credential(tmp_path / "client", self_signed().issue().issued())
+    (tmp_path / "trusted.pem").write_bytes(root.pem())
+    server = server_context(KeyPair.in_directory(tmp_path / "server"))
+    client = client_context(KeyPair.in_directory(tmp_path / "client"), tmp_path / "trusted.pem")
+    listener = run.Listener("test", "127.0.0.1", 0, web.Server(hello), server)
+    async with listening(listener) as [(host, port)]:
+        connecting = asyncio.open_connection(host, port, ssl=client, server_hostname="localhost")
+        if bits < 2048:
+            with pytest.raises(ssl.SSLCertVerificationError, match="too weak"):
+                await connecting
+        else:
+            _, writer = await connecting
+            writer.close()
 
 
 async def test_a_listener_of_every_address_is_none_for_loopback_only() -> None:

@@ -18,8 +18,8 @@ from authserver.jose import BadToken
 from authserver.limits import RateLimit
 from authserver.refreshing import Refreshing, margin
 from authserver.resources import Resource, ResourceMap
-from authserver.storage.connections import Connections, Holding
-from authserver.storage.records import Connection
+from authserver.storage.connections import Connections
+from authserver.storage.records import Connection, Session
 from chassis.clock import Clock
 from chassis.spiffe_id import Workload
 
@@ -74,10 +74,10 @@ class Exchange:
         claims = self._verified(asked.unverified_jwt)
         facts |= {"jti": self._audit.hashed(claims.jti), "session": self._audit.hashed(claims.tsid)}
         resource = self._owned(caller, claims, facts)
-        holding = await self._holding(claims, resource)
-        name = _chosen(asked.upstream, resource)
-        facts["upstream"] = name
-        found = holding.connections.get(name)
+        upstream = _meant(asked.upstream, resource)
+        found = await self._connection(claims, resource, upstream)
+        _check_permitted(upstream, resource)
+        facts["upstream"] = upstream
         if found is None:
             raise InvalidGrant("no_connection")
         return await self._fresh(found, asked, claims, resource)
@@ -97,19 +97,20 @@ class Exchange:
             raise NotAcceptable("caller_is_not_the_owner")
         return resource
 
-    async def _holding(self, claims: VerifiedClaims, resource: Resource) -> Holding:
-        holding = await self._connections.of_session(claims.tsid)
-        if holding is None or not self._bound(holding, claims, resource):
+    async def _connection(
+        self, claims: VerifiedClaims, resource: Resource, upstream: str
+    ) -> Connection | None:
+        holding = await self._connections.of_session(claims.tsid, upstream)
+        if holding is None or not self._bound(holding.session, claims, resource):
             raise NotAcceptable("no_such_session_of_this_token")
-        return holding
+        return holding.connection
 
-    def _bound(self, holding: Holding, claims: VerifiedClaims, resource: Resource) -> bool:
+    def _bound(self, session: Session, claims: VerifiedClaims, resource: Resource) -> bool:
         """Whether the session is exactly the token's and still its owner's (never `tsid` alone).
 
         A resource that has changed hands since the sign-in leaves the session to nobody: the
         user consented to the old owner.
         """
-        session = holding.session
         return (
             session.live(self._clock())
             and session.user_id == claims.subject
@@ -124,13 +125,13 @@ class Exchange:
         rejected = asked.rejected_sha256 is not None and hmac.compare_digest(
             asked.rejected_sha256, _sha256(found.tokens.access_token)
         )
+        if not rejected and self._refreshing.at_hand(found, asked.min_ttl):
+            return self._released(found, claims, refreshed=False)
         if rejected and not self._refreshing.under_way(found):
             self._rejections.take(f"{claims.tsid} {found.key.upstream}", self._clock())
-        waits = rejected or not self._refreshing.fresh(found, asked.min_ttl)
-        usable = await self._refreshing.usable(found, min_ttl=asked.min_ttl, rejected=rejected)
-        if waits:
-            # Time has passed in which the session may have been ended.
-            await self._holding(claims, resource)
+        usable = await self._refreshing.renewed(found, min_ttl=asked.min_ttl, rejected=rejected)
+        # Time has passed in which the session may have been ended.
+        await self._connection(claims, resource, found.key.upstream)
         return self._released(usable, claims, refreshed=usable.generation != found.generation)
 
     def _released(
@@ -152,22 +153,24 @@ class Exchange:
         )
 
 
-def _chosen(asked: str | None, resource: Resource) -> str:
-    """The upstream meant, among those the operator allows this resource."""
+def _meant(asked: str | None, resource: Resource) -> str:
+    """The upstream that is asked for; empty where it had to be named and was not."""
     if asked is None:
-        if len(resource.upstreams) != 1:
-            raise InvalidRequest("upstream_not_named", "audience must name an upstream")
-        return resource.upstreams[0]
-    if asked not in resource.upstreams:
-        raise InvalidTarget("upstream_not_permitted")
+        return resource.upstreams[0] if len(resource.upstreams) == 1 else ""
     return asked
+
+
+def _check_permitted(upstream: str, resource: Resource) -> None:
+    """Whether the operator allows this resource the upstream; for its proven owner only."""
+    if not upstream:
+        raise InvalidRequest("upstream_not_named", "audience must name an upstream")
+    if upstream not in resource.upstreams:
+        raise InvalidTarget("upstream_not_permitted")
 
 
 def _same(one: Workload, other: Workload) -> bool:
     """Compared as one value and in constant time, so that an answer's time tells nothing."""
-    return hmac.compare_digest(
-        hashlib.sha256(str(one).encode()).digest(), hashlib.sha256(str(other).encode()).digest()
-    )
+    return hmac.compare_digest(str(one), str(other))
 
 
 def _sha256(token: str) -> str:

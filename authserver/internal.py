@@ -5,13 +5,13 @@ order of the release policy, before the JWT is looked at; `exchange` goes on fro
 """
 
 import asyncio
-import json
 import re
 import ssl
 import time
-from collections import OrderedDict
+from random import getrandbits
 from typing import Any, Final
 
+import msgspec
 from aiohttp import web
 
 from authserver.admission import Admission
@@ -25,7 +25,6 @@ from authserver.errors import (
     UnsupportedGrantType,
 )
 from authserver.exchange import Asked, Exchange, NotAcceptable, Released
-from authserver.handles import NewHandle
 from authserver.limits import RateLimit
 from authserver.metrics import Metrics
 from authserver.parsing import Malformed, form_fields
@@ -52,9 +51,11 @@ _LARGEST_BODY: Final = 16 * 1024
 _BODY_SECONDS: Final = 10
 _LONGEST_CONNECTION: Final = 600
 _LONGEST_MIN_TTL: Final = 600
-_MOST_LEAVES: Final = 4096
 _SHA256: Final = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
-_NOT_CACHED: Final = {
+_SVID: Final = "tokenward_svid"
+_SINCE: Final = "tokenward_since"
+_HEADERS: Final = {
+    "Content-Type": "application/json",
     "Cache-Control": "no-store",
     "Pragma": "no-cache",
     "X-Content-Type-Options": "nosniff",
@@ -74,17 +75,15 @@ class Internal:
         audit: Audit,
         metrics: Metrics,
         clock: Clock,
-        new_handle: NewHandle,
     ) -> None:
         self._exchange, self._svids = exchange, svids
         self._admission = admission
         self._releases, self._failures = releases, failures
         self._audit, self._metrics = audit, metrics
-        self._clock, self._new_handle = clock, new_handle
-        self._leaves: OrderedDict[bytes, Svid] = OrderedDict()
+        self._clock = clock
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
-        started, request_id = time.perf_counter(), self._new_handle()[:16]
+        started, request_id = time.perf_counter(), f"{getrandbits(64):016x}"
         with request_scope(request_id):
             if request.raw_path.partition("?")[0] != ROUTE:
                 answer = _json(404, {"error": "not_found"})
@@ -93,10 +92,10 @@ class Internal:
                 answer = await self._answer(request)
                 route = ROUTE
         answer.headers["X-Request-Id"] = request_id
-        if self._is_old(request):
+        if self._is_old(_peer(request)):
             answer.force_close()
-        self._metrics.requests.labels(route, answer.status).inc()
-        self._metrics.request_seconds.labels(route).observe(time.perf_counter() - started)
+        self._metrics.requests_of(route, answer.status).inc()
+        self._metrics.request_seconds_of(route).observe(time.perf_counter() - started)
         return answer
 
     async def _answer(self, request: web.BaseRequest) -> web.Response:
@@ -118,7 +117,7 @@ class Internal:
             _log.failure("request_failed", error)
             return self._refused(ProtocolError("unexpected"), facts)
         result = "refreshed" if released.refreshed else "stored"
-        self._metrics.releases.labels(released.upstream, result).inc()
+        self._metrics.releases_of(released.upstream, result).inc()
         return _json(200, _body(released))
 
     async def _release(self, request: web.BaseRequest, facts: dict[str, Any]) -> Released:
@@ -137,28 +136,27 @@ class Internal:
             raise
 
     def _svid(self, request: web.BaseRequest) -> Svid:
-        transport = request.transport
-        tls = transport.get_extra_info("ssl_object") if transport else None
+        """The peer's certificate, read once for each connection."""
+        peer = _peer(request)
+        known: Svid | None = peer.get(_SVID)
+        if known is not None:
+            return known
+        tls = request.transport.get_extra_info("ssl_object") if request.transport else None
         der = tls.getpeercert(binary_form=True) if isinstance(tls, ssl.SSLObject) else None
         if der is None:
             raise InvalidClient("no_client_certificate")
-        svid = self._leaves.get(der)
-        if svid is None:
-            try:
-                svid = self._svids.read(der)
-            except SvidRefused as refused:
-                raise InvalidClient(str(refused)) from None
-            self._leaves[der] = svid
-            if len(self._leaves) > _MOST_LEAVES:
-                self._leaves.popitem(last=False)
-        if self._svids.could_pass_for_us(svid):
-            raise InvalidClient("certificate_names_the_authserver")
+        try:
+            svid = peer[_SVID] = self._svids.read(der)
+        except SvidRefused as refused:
+            raise InvalidClient(str(refused)) from None
         return svid
 
     def _check_admitted(self, svid: Svid, now: float) -> None:
-        """On every request: a connection outlives certificates and policies."""
+        """On every request: a connection outlives certificates, policies and our own names."""
         if not svid.valid(now):
             raise InvalidClient("certificate_not_valid_now")
+        if self._svids.could_pass_for_us(svid):
+            raise InvalidClient("certificate_names_the_authserver")
         if (
             svid.serial in self._admission.denied.serials
             or svid.spiffe_id in self._admission.denied.spiffe_ids
@@ -175,14 +173,21 @@ class Internal:
             answer.force_close()
         return answer
 
-    def _is_old(self, request: web.BaseRequest) -> bool:
+    def _is_old(self, peer: dict[str, Any]) -> bool:
         """Whether the connection should end, so that a new handshake looks at the peer again."""
-        peer = request.transport.get_extra_info("peercert") if request.transport else None
-        if peer is None:
-            return False
-        # One dictionary per connection: the only place that lives exactly as long as it.
-        since: float = peer.setdefault("tokenward_since", self._clock())
-        return self._clock() - since > _LONGEST_CONNECTION
+        now = self._clock()
+        since: float = peer.setdefault(_SINCE, now)
+        return now - since > _LONGEST_CONNECTION
+
+
+def _peer(request: web.BaseRequest) -> dict[str, Any]:
+    """What is known of a connection's peer; empty where there is no connection any more.
+
+    The decoded certificate is one dictionary from the handshake to the connection's end, and the
+    only place that lives exactly as long as it: what we know of the peer is kept beside it.
+    """
+    transport = request.transport
+    return (transport.get_extra_info("peercert") if transport else None) or {}
 
 
 async def _fields(request: web.BaseRequest) -> dict[str, str]:
@@ -193,9 +198,11 @@ async def _fields(request: web.BaseRequest) -> dict[str, str]:
     if request.content_type != _FORM or "Content-Encoding" in request.headers:
         raise InvalidRequest("media_type")
     try:
+        # A body usually came with its head: then there is nothing to wait for.
+        if request.content.is_eof():
+            return form_fields(_small(request.content.read_nowait()))
         async with asyncio.timeout(_BODY_SECONDS):
-            body = await _body_of(request)
-        return form_fields(body)
+            return form_fields(await _body_of(request))
     except TimeoutError:
         raise InvalidRequest("slow_body") from None
     except (ConnectionError, web.RequestPayloadError):
@@ -207,9 +214,13 @@ async def _fields(request: web.BaseRequest) -> dict[str, str]:
 async def _body_of(request: web.BaseRequest) -> bytes:
     body = b""
     async for part in request.content.iter_any():
-        body += part
-        if len(body) > _LARGEST_BODY:
-            raise InvalidRequest("body_too_large")
+        body = _small(body + part)
+    return body
+
+
+def _small(body: bytes) -> bytes:
+    if len(body) > _LARGEST_BODY:
+        raise InvalidRequest("body_too_large")
     return body
 
 
@@ -264,7 +275,6 @@ def _body(released: Released) -> dict[str, Any]:
 def _json(status: int, body: dict[str, Any], headers: dict[str, str] | None = None) -> web.Response:
     return web.Response(
         status=status,
-        body=json.dumps(body).encode(),
-        content_type="application/json",
-        headers=_NOT_CACHED | (headers or {}),
+        body=msgspec.json.encode(body),
+        headers=_HEADERS | headers if headers else _HEADERS,
     )

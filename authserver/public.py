@@ -246,8 +246,8 @@ class Public:
         if path in self._open:
             headers.update(_CORS)
         route = path.removeprefix(self._prefix) or "unmatched"
-        self._metrics.requests.labels(route, response.status).inc()
-        self._metrics.request_seconds.labels(route).observe(time.perf_counter() - started)
+        self._metrics.requests_of(route, response.status).inc()
+        self._metrics.request_seconds_of(route).observe(time.perf_counter() - started)
         return response
 
     async def _answered(self, request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -26,6 +26,8 @@ _WAIT_SECONDS: Final = 20
 _MARGIN_SECONDS: Final = 60
 # A token this young is as fresh as its upstream makes them, whatever `min_ttl` asks for.
 _YOUNG_SECONDS: Final = 10
+# How much earlier than stale a token may be renewed, as a part of its margin.
+_MOST_AHEAD: Final = 0.5
 
 
 def margin(tokens: UpstreamTokens) -> float:
@@ -45,21 +47,33 @@ class Refreshing:
         self._presenting, self._clock = presenting, clock
         self._flights: dict[tuple[ConnectionKey, int], asyncio.Task[Connection]] = {}
 
-    async def usable(self, found: Connection, *, min_ttl: int, rejected: bool) -> Connection:
-        """`found`, or its next generation where its token is stale or was `rejected`.
+    def at_hand(self, found: Connection, min_ttl: int) -> bool:
+        """Whether `found` can be used as it is, without waiting for anybody.
+
+        One that will soon be stale is renewed meanwhile.
+        """
+        now, tokens = self._clock(), found.tokens
+        needs = stale_at = margin(tokens)
+        if now - tokens.obtained_at >= _YOUNG_SECONDS:
+            needs = max(min_ttl, needs)
+        if not lasts(tokens, now, needs):
+            return False
+        if (
+            not lasts(tokens, now, stale_at * (1 + _MOST_AHEAD))
+            and _refreshable(found)
+            and not lasts(tokens, now, _ahead(found))
+        ):
+            self._flight(found)
+        return True
+
+    async def renewed(self, found: Connection, *, min_ttl: int, rejected: bool) -> Connection:
+        """The next generation of `found`, whose token is not at hand or was `rejected`.
 
         Raises InvalidGrant where only a new sign-in helps, TemporarilyUnavailable where time may.
-        A token that is still valid for `min_ttl` is kept in use through every failure; one that
-        will soon be stale is renewed while nobody waits for it.
+        A token that is still valid for `min_ttl` is kept in use through every failure.
         """
-        now = self._clock()
-        refreshable = not found.dead and found.tokens.refresh_token is not None
-        if not rejected and self.fresh(found, min_ttl):
-            if refreshable and not lasts(found.tokens, now, _ahead(found)):
-                self._flight(found)
-            return found
-        keeps = not rejected and lasts(found.tokens, now, min_ttl)
-        if not refreshable:
+        keeps = not rejected and lasts(found.tokens, self._clock(), min_ttl)
+        if not _refreshable(found):
             if keeps:
                 return found
             raise InvalidGrant("connection_needs_sign_in")
@@ -74,13 +88,6 @@ class Refreshing:
             if keeps:
                 return found
             raise TemporarilyUnavailable("upstream_refresh_failed") from None
-
-    def fresh(self, found: Connection, min_ttl: int) -> bool:
-        """Whether `found` can be used as it is, without waiting for anybody."""
-        now, tokens = self._clock(), found.tokens
-        if now - tokens.obtained_at < _YOUNG_SECONDS:
-            return lasts(tokens, now, margin(tokens))
-        return lasts(tokens, now, max(min_ttl, margin(tokens)))
 
     def under_way(self, found: Connection) -> bool:
         """Whether this very token is being replaced already."""
@@ -108,6 +115,10 @@ class Refreshing:
             _log.failure("refresh_broke_off", error)
 
 
+def _refreshable(found: Connection) -> bool:
+    return not found.dead and found.tokens.refresh_token is not None
+
+
 def _ahead(found: Connection) -> float:
     """From how long before its end a token is renewed in the background.
 
@@ -116,4 +127,4 @@ def _ahead(found: Connection) -> float:
     """
     seed = f"{found.key.user_id} {found.key.upstream} {found.generation}".encode()
     spread = hashlib.blake2s(seed, digest_size=2).digest()
-    return margin(found.tokens) * (1 + int.from_bytes(spread, "big") / 0x10000 / 2)
+    return margin(found.tokens) * (1 + int.from_bytes(spread, "big") / 0x10000 * _MOST_AHEAD)

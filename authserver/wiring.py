@@ -204,7 +204,6 @@ class Authserver:
             self._audit,
             self._metrics,
             self._clock,
-            new_handle,
         )
 
     async def settle(self) -> None:

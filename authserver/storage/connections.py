@@ -9,9 +9,7 @@ took it in vain holds the fence, for every later step names the claim.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from pydantic import TypeAdapter
-
-from authserver.storage.database import Database, Row, Transactional
+from authserver.storage.database import Database, Transactional
 from authserver.storage.records import (
     Connection,
     ConnectionKey,
@@ -19,21 +17,17 @@ from authserver.storage.records import (
     Session,
     UpstreamTokens,
 )
-from authserver.storage.sealing import Keyring, SealBroken, key_id_of
-from authserver.storage.sessions import COLUMNS as SESSION_COLUMNS
-from authserver.storage.sessions import session_of
-from chassis.logs import Log
+from authserver.storage.sealed_connections import COLUMNS, VALUES, SealedConnections, at
+from authserver.storage.sealing import Keyring, key_id_of
+from authserver.storage.sessions import COLUMN_COUNT, COLUMNS_OF_S, session_of
 from chassis.spiffe_id import Workload
 
-_log = Log("storage")
-
-_CODEC = TypeAdapter(UpstreamTokens)
-
 _AT_KEY = "user_id = ? AND owner_namespace = ? AND owner_name = ? AND upstream = ?"
-_COLUMNS = (
-    "user_id, owner_namespace, owner_name, upstream, generation, upstream_issuer,"
-    " upstream_subject, asked_scope, sealed_tokens, dead, refresh_claim, refresh_claimed_at,"
-    " first_claimed_at"
+_OF_SESSION = (
+    f"SELECT {COLUMNS_OF_S}, {VALUES}"
+    " FROM sessions s LEFT JOIN connections c ON c.user_id = s.user_id"
+    " AND c.owner_namespace = s.owner_namespace AND c.owner_name = s.owner_name"
+    " AND c.upstream = ? WHERE s.tsid = ?"
 )
 _LIVE_SESSION = (
     "SELECT 1 FROM sessions s WHERE s.user_id = connections.user_id"
@@ -44,10 +38,10 @@ _LIVE_SESSION = (
 
 @dataclass(frozen=True)
 class Holding:
-    """A session and the connections of its user for its owner, as one read found them."""
+    """A session and its user's connection for its owner at one upstream, as one read found them."""
 
     session: Session
-    connections: dict[str, Connection]
+    connection: Connection | None
 
 
 @dataclass(frozen=True)
@@ -60,42 +54,36 @@ class LeftBehind:
 
 class Connections:
     def __init__(self, database: Database, keyring: Keyring) -> None:
-        self._database, self._keyring = database, keyring
+        self._database, self._sealed = database, SealedConnections(keyring)
 
-    async def of_session(self, tsid: str) -> Holding | None:
-        """The session and its connections, in one read."""
-        session_columns = ", ".join(f"s.{name} AS s_{name}" for name in SESSION_COLUMNS)
-        rows = await self._database.fetch_all(
-            f"SELECT {session_columns}, c.* FROM sessions s"
-            " LEFT JOIN connections c ON c.user_id = s.user_id"
-            " AND c.owner_namespace = s.owner_namespace AND c.owner_name = s.owner_name"
-            " WHERE s.tsid = ?",
-            tsid,
-        )
-        if not rows:
+    async def of_session(self, tsid: str, upstream: str) -> Holding | None:
+        """The session and its connection to `upstream`, in one read."""
+        row = await self._database.fetch_one(_OF_SESSION, upstream, tsid)
+        if row is None:
             return None
-        held = [self._connection(row) for row in rows if row["upstream"] is not None]
-        return Holding(
-            session_of(rows[0], prefix="s_"), {found.key.upstream: found for found in held}
-        )
+        session, values = session_of(row[:COLUMN_COUNT]), row[COLUMN_COUNT:]
+        if values[0] is None:
+            return Holding(session, None)
+        key = ConnectionKey(session.user_id, session.owner, upstream)
+        return Holding(session, self._sealed.open_at(key, values))
 
     async def get(self, key: ConnectionKey) -> Connection | None:
         row = await self._database.fetch_one(
-            f"SELECT {_COLUMNS} FROM connections WHERE {_AT_KEY}",
-            *_at(key),
+            f"SELECT {COLUMNS} FROM connections WHERE {_AT_KEY}",
+            *at(key),
         )
-        return self._connection(row) if row else None
+        return self._sealed.open(row) if row else None
 
     async def of_user(self, user_id: str, owner: Workload) -> dict[str, Connection]:
         """What this user has with `owner`, by upstream."""
         rows = await self._database.fetch_all(
-            f"SELECT {_COLUMNS} FROM connections"
+            f"SELECT {COLUMNS} FROM connections"
             " WHERE user_id = ? AND owner_namespace = ? AND owner_name = ?",
             user_id,
             owner.namespace,
             owner.name,
         )
-        return {row["upstream"]: self._connection(row) for row in rows}
+        return {row["upstream"]: self._sealed.open(row) for row in rows}
 
     async def claim(self, found: Connection, claim: str, now: int, left: LeftBehind) -> bool:
         """Take the right to present this generation's refresh token; at most one holds it.
@@ -111,7 +99,7 @@ class Connections:
             claim,
             now,
             now,
-            *_at(found.key),
+            *at(found.key),
             found.generation,
             left.claimed_before,
             left.first_claimed_after,
@@ -134,7 +122,7 @@ class Connections:
             refresh_claimed_at=None,
             first_claimed_at=None,
         )
-        sealed = self._seal(successor)
+        sealed = self._sealed.seal(successor)
         changed = await self._database.write(
             "UPDATE connections SET generation = ?, sealed_tokens = ?, sealed_under = ?, dead = 0,"
             " refresh_claim = NULL, refresh_claimed_at = NULL, first_claimed_at = NULL"
@@ -142,7 +130,7 @@ class Connections:
             successor.generation,
             sealed,
             key_id_of(sealed),
-            *_at(found.key),
+            *at(found.key),
             found.generation,
             claim,
         )
@@ -154,7 +142,7 @@ class Connections:
             "UPDATE connections SET refresh_claim = NULL, refresh_claimed_at = NULL,"
             " first_claimed_at = NULL"
             f" WHERE {_AT_KEY} AND generation = ? AND refresh_claim = ?",
-            *_at(found.key),
+            *at(found.key),
             found.generation,
             claim,
         )
@@ -164,7 +152,7 @@ class Connections:
         await self._database.write(
             f"UPDATE connections SET refresh_claimed_at = 0 WHERE {_AT_KEY} AND generation = ?"
             " AND refresh_claim = ?",
-            *_at(found.key),
+            *at(found.key),
             found.generation,
             claim,
         )
@@ -177,7 +165,7 @@ class Connections:
         changed = await self._database.write(
             f"UPDATE connections SET dead = 1 WHERE {_AT_KEY} AND generation = ?"
             " AND refresh_claim = ?",
-            *_at(found.key),
+            *at(found.key),
             found.generation,
             claim,
         )
@@ -193,13 +181,13 @@ class Connections:
             await transaction.fetch_locked("SELECT 1 FROM users WHERE user_id = ?", user_id)
             rows = await transaction.fetch_all(
                 f"DELETE FROM connections WHERE user_id = ? AND owner_namespace = ?"
-                f" AND owner_name = ? AND NOT EXISTS ({_LIVE_SESSION}) RETURNING {_COLUMNS}",
+                f" AND owner_name = ? AND NOT EXISTS ({_LIVE_SESSION}) RETURNING {COLUMNS}",
                 user_id,
                 owner.namespace,
                 owner.name,
                 now,
             )
-        return [found for row in rows if (found := self._readable(row)) is not None]
+        return [found for row in rows if (found := self._sealed.open_if_whole(row)) is not None]
 
     async def counts(self) -> Sequence[tuple[str, bool, int]]:
         """(upstream, dead, how many) over all connections."""
@@ -219,10 +207,10 @@ class Connections:
         key = ConnectionKey(user_id, owner, grant.upstream)
         # Locked: a refresh that starts just now must not present what is carried over here.
         row = await transaction.fetch_locked(
-            f"SELECT {_COLUMNS} FROM connections WHERE {_AT_KEY}",
-            *_at(key),
+            f"SELECT {COLUMNS} FROM connections WHERE {_AT_KEY}",
+            *at(key),
         )
-        before = self._readable(row) if row else None
+        before = self._sealed.open_if_whole(row) if row else None
         after = Connection(
             key,
             row["generation"] + 1 if row else 1,
@@ -231,49 +219,19 @@ class Connections:
             _carry_refresh_token(before, grant),
             grant.asked_scope,
         )
-        sealed = self._seal(after)
-        await transaction.execute(f"DELETE FROM connections WHERE {_AT_KEY}", *_at(key))
+        sealed = self._sealed.seal(after)
+        await transaction.execute(f"DELETE FROM connections WHERE {_AT_KEY}", *at(key))
         await transaction.execute(
             "INSERT INTO connections (user_id, owner_namespace, owner_name, upstream, generation,"
             " upstream_issuer, upstream_subject, asked_scope, sealed_tokens, sealed_under)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            *_at(key),
+            *at(key),
             after.generation,
             after.upstream_issuer,
             after.upstream_subject,
             after.asked_scope,
             sealed,
             key_id_of(sealed),
-        )
-
-    def _seal(self, connection: Connection) -> bytes:
-        return self._keyring.seal(
-            _CODEC.dump_json(connection.tokens), *place(*_at(connection.key), connection.generation)
-        )
-
-    def _readable(self, row: Row) -> Connection | None:
-        """None where it does not open: what is to be replaced or deleted may be lost already."""
-        try:
-            return self._connection(row)
-        except SealBroken:
-            _log.error("sealed_record_unreadable")
-            return None
-
-    def _connection(self, row: Row) -> Connection:
-        owner = Workload(row["owner_namespace"], row["owner_name"])
-        key = ConnectionKey(row["user_id"], owner, row["upstream"])
-        tokens = self._keyring.open(row["sealed_tokens"], *place(*_at(key), row["generation"]))
-        return Connection(
-            key,
-            row["generation"],
-            row["upstream_issuer"],
-            row["upstream_subject"],
-            _CODEC.validate_json(tokens),
-            row["asked_scope"],
-            bool(row["dead"]),
-            row["refresh_claim"],
-            row["refresh_claimed_at"],
-            row["first_claimed_at"],
         )
 
 
@@ -288,22 +246,3 @@ def _carry_refresh_token(before: Connection | None, grant: Grant) -> UpstreamTok
     ):
         return replace(grant.tokens, refresh_token=before.tokens.refresh_token)
     return grant.tokens
-
-
-def _at(key: ConnectionKey) -> tuple[str, str, str, str]:
-    return (key.user_id, key.owner.namespace, key.owner.name, key.upstream)
-
-
-def place(
-    user_id: str, owner_namespace: str, owner_name: str, upstream: str, generation: int
-) -> tuple[str | int, ...]:
-    """Where sealed tokens belong: to one generation of one connection."""
-    return (
-        "connections",
-        "sealed_tokens",
-        user_id,
-        owner_namespace,
-        owner_name,
-        upstream,
-        generation,
-    )

@@ -5,7 +5,7 @@ The verbs beside this module are plain SQL in the subset that SQLite and Postgre
 sees its row as it is when the row's turn comes (READ COMMITTED), and on `fetch_locked`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
@@ -24,9 +24,11 @@ class StorageDown(Exception):
 
 
 class Row(Protocol):
-    """A row, by column name."""
+    """A row: its columns by name, by place and in order."""
 
-    def __getitem__(self, column: str, /) -> Any: ...
+    def __getitem__(self, column: str | int | slice, /) -> Any: ...
+
+    def __iter__(self) -> Iterator[Any]: ...
 
 
 class Transactional(Protocol):

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from authserver.storage import connections, sessions, transactions
+from authserver.storage import sealed_connections, sessions, transactions
 from authserver.storage.database import Database, Row, StorageUnusable
 from authserver.storage.sealing import Keyring, SealBroken, key_id_of
 
@@ -32,7 +32,7 @@ _SEALED: Final = (
         "connections",
         "sealed_tokens",
         ("user_id", "owner_namespace", "owner_name", "upstream", "generation"),
-        lambda row: connections.place(
+        lambda row: sealed_connections.place(
             row["user_id"],
             row["owner_namespace"],
             row["owner_name"],

@@ -22,7 +22,8 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 _VERSION: Final = 1
 _NONCE: Final = 12
 _KEY: Final = 32
-_WRAPPED: Final = _KEY + 16
+_TAG: Final = 16
+_WRAPPED: Final = _KEY + _TAG
 
 
 class SealBroken(Exception):
@@ -106,20 +107,25 @@ def key_id_of(sealed: bytes) -> str:
 def _split(sealed: bytes) -> tuple[bytes, bytes, bytes, bytes, bytes]:
     if len(sealed) < 2 or sealed[0] != _VERSION:
         raise SealBroken("not a sealed value of a version we know")
-    cuts = [2, sealed[1], _NONCE, _WRAPPED, _NONCE]
-    parts, start = [], 0
-    for length in cuts:
-        parts.append(sealed[start : start + length])
-        start += length
-    if len(sealed) < start + 16:
+    wrap_nonce = 2 + sealed[1]
+    wrapped = wrap_nonce + _NONCE
+    nonce = wrapped + _WRAPPED
+    ciphertext = nonce + _NONCE
+    if len(sealed) < ciphertext + _TAG:
         raise SealBroken("cut short")
-    return parts[1], parts[2], parts[3], parts[4], sealed[start:]
+    return (
+        sealed[2:wrap_nonce],
+        sealed[wrap_nonce:wrapped],
+        sealed[wrapped:nonce],
+        sealed[nonce:ciphertext],
+        sealed[ciphertext:],
+    )
 
 
 def _place(key_id: bytes, belongs_to: Sequence[str | int]) -> bytes:
     """The authenticated place, each part with its length: `a|b` must not equal `a`, `b`."""
-    parts = [bytes((_VERSION,)), key_id, *(str(part).encode() for part in belongs_to)]
-    return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+    parts = [bytes((_VERSION,)), key_id, *[str(part).encode() for part in belongs_to]]
+    return b"".join([len(part).to_bytes(4, "big") + part for part in parts])
 
 
 def _derive(key: bytes, purpose: bytes) -> bytes:

@@ -1,6 +1,8 @@
 """Sessions, and the codes and refresh tokens that lead to them (kept as hashes only)."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from authserver.storage import consents
 from authserver.storage.database import Database, Row, Transactional
@@ -8,19 +10,13 @@ from authserver.storage.records import Code, Session
 from authserver.storage.sealing import Keyring, key_id_of
 from chassis.spiffe_id import Workload
 
-COLUMNS = (
-    "tsid",
-    "user_id",
-    "client_id",
-    "resource",
-    "owner_namespace",
-    "owner_name",
-    "scope",
-    "created_at",
-    "expires_at",
-    "signed_in_at",
-    "ended_at",
+_COLUMNS = (
+    "tsid, user_id, client_id, resource, owner_namespace, owner_name, scope, created_at,"
+    " expires_at, ended_at, signed_in_at"
 )
+# The same of a table that is joined as `s`.
+COLUMNS_OF_S = ", ".join(f"s.{name}" for name in _COLUMNS.split(", "))
+COLUMN_COUNT = len(_COLUMNS.split(", "))
 
 # An ended session expires at once, so that one index finds everything that is over.
 _END = "UPDATE sessions SET ended_at = ?, expires_at = ? WHERE tsid = ? AND ended_at IS NULL"
@@ -67,8 +63,7 @@ class Sessions:
     ) -> None:
         """Store a session and the code that leads to it, within a sign-in's transaction."""
         await transaction.execute(
-            f"INSERT INTO sessions ({', '.join(COLUMNS)})"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)",
+            f"INSERT INTO sessions ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?)",
             session.tsid,
             session.user_id,
             session.client_id,
@@ -134,7 +129,7 @@ class Sessions:
                 return None
             row = await transaction.fetch_one(
                 "UPDATE sessions SET expires_at = ? WHERE tsid = ? AND ended_at IS NULL"
-                " RETURNING *",
+                f" RETURNING {_COLUMNS}",
                 session_expires_at,
                 redeemed["tsid"],
             )
@@ -145,13 +140,15 @@ class Sessions:
             return session_of(row)
 
     async def get(self, tsid: str) -> Session | None:
-        row = await self._database.fetch_one("SELECT * FROM sessions WHERE tsid = ?", tsid)
+        row = await self._database.fetch_one(
+            f"SELECT {_COLUMNS} FROM sessions WHERE tsid = ?", tsid
+        )
         return session_of(row) if row else None
 
     async def of_refresh_token(self, token_hash: bytes) -> Session | None:
         """The session a refresh token, used or not, belongs to."""
         row = await self._database.fetch_one(
-            "SELECT s.* FROM refresh_tokens r JOIN sessions s ON s.tsid = r.tsid"
+            f"SELECT {COLUMNS_OF_S} FROM refresh_tokens r JOIN sessions s ON s.tsid = r.tsid"
             " WHERE r.token_hash = ?",
             token_hash,
         )
@@ -160,7 +157,7 @@ class Sessions:
     async def of_unused_refresh_token(self, token_hash: bytes, now: float) -> Session | None:
         """The session of a refresh token that can still be presented."""
         row = await self._database.fetch_one(
-            "SELECT s.* FROM refresh_tokens r JOIN sessions s ON s.tsid = r.tsid"
+            f"SELECT {COLUMNS_OF_S} FROM refresh_tokens r JOIN sessions s ON s.tsid = r.tsid"
             " WHERE r.token_hash = ? AND r.used_at IS NULL AND r.expires_at > ?",
             token_hash,
             int(now),
@@ -259,11 +256,13 @@ async def _add_refresh_token(transaction: Transactional, tsid: str, token: NewRe
     )
 
 
-def session_of(row: Row, prefix: str = "") -> Session:
-    """The session in a row whose columns carry `prefix`."""
-    found = {name: row[f"{prefix}{name}"] for name in COLUMNS}
-    owner = Workload(found.pop("owner_namespace"), found.pop("owner_name"))
-    return Session(**found, owner=owner)
+def session_of(row: Iterable[Any]) -> Session:
+    """The session in a row of `_COLUMNS`, in their order."""
+    tsid, user, client, resource, namespace, name, scope, created, expires, ended, signed_in = row
+    return Session(
+        tsid, user, client, resource, Workload(namespace, name),
+        scope, created, expires, ended, signed_in,
+    )  # fmt: skip
 
 
 def successor_place(tsid: str, presented: bytes) -> tuple[str, ...]:

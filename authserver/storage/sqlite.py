@@ -58,13 +58,17 @@ class SqliteDatabase:
         self._writing = asyncio.Lock()
 
     async def fetch_one(self, sql: str, *arguments: object) -> Row | None:
-        with _translated():
+        try:
             row: Row | None = self._reader.execute(sql, arguments).fetchone()
-            return row
+        except sqlite3.Error as error:
+            raise StorageDown(type(error).__name__) from error
+        return row
 
     async def fetch_all(self, sql: str, *arguments: object) -> list[Row]:
-        with _translated():
-            return list(self._reader.execute(sql, arguments).fetchall())
+        try:
+            return self._reader.execute(sql, arguments).fetchall()
+        except sqlite3.Error as error:
+            raise StorageDown(type(error).__name__) from error
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[_Statements]:

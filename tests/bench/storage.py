@@ -62,7 +62,7 @@ async def _verbs(store: Store, database: Database) -> dict[str, Verb]:
     session = signed_in[0][0]
 
     async def read(_: int) -> object:
-        return await store.connections.of_session(session.tsid)
+        return await store.connections.of_session(session.tsid, "acme")
 
     async def redeem(n: int) -> object:
         return await store.sessions.redeem(

@@ -137,21 +137,30 @@ async def test_a_session_is_read_with_its_own_connections_only(tmp_path: Path) -
         alice = await store.sign_in("s1")
         await store.sign_in("s2", owner=NEIGHBOUR)
         await store.sign_in("s3", user="u3", subject="bob")
-        holding = await store.connections.of_session("s1")
+        holding = await store.connections.of_session("s1", "acme")
         assert holding is not None
+        assert holding.connection is not None
         assert holding.session == alice
-        (held,) = holding.connections.values()
-        assert held.key == key("u1", OWNER)
-        assert await store.connections.of_session("unknown") is None
+        assert holding.connection == await store.connections.get(key("u1", OWNER))
+        assert await store.connections.of_session("unknown", "acme") is None
 
 
 async def test_a_session_without_connections_is_still_found(tmp_path: Path) -> None:
     async with stores(tmp_path) as (store, _):
         await store.sign_in()
         sql(tmp_path, "DELETE FROM connections")
-        holding = await store.connections.of_session("s1")
+        holding = await store.connections.of_session("s1", "acme")
         assert holding is not None
-        assert holding.connections == {}
+        assert holding.connection is None
+
+
+async def test_a_session_is_read_without_its_connection_to_another_upstream(tmp_path: Path) -> None:
+    async with stores(tmp_path) as (store, _):
+        await store.sign_in()
+        for upstream in ("github", ""):
+            holding = await store.connections.of_session("s1", upstream)
+            assert holding is not None
+            assert holding.connection is None
 
 
 async def test_connections_are_purged_when_no_live_session_holds_them(tmp_path: Path) -> None:

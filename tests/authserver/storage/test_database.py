@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 import stat
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -139,29 +140,30 @@ async def test_a_task_cancelled_in_a_transaction_leaves_none_open(
     tmp_path: Path, cancelled_after: str
 ) -> None:
     """Another process holds the lock, so that even BEGIN has to wait; then its waiter goes away."""
+    file = tmp_path / "tokenward.db"
     async with stores(tmp_path) as (store, _):
-        lock = sqlite3.connect(tmp_path / "tokenward.db", isolation_level=None)
-        begun = asyncio.Event()
+        with closing(sqlite3.connect(file, isolation_level=None)) as lock:
+            begun = asyncio.Event()
 
-        async def write() -> None:
-            async with store.database.transaction() as transaction:
-                await transaction.execute(ADD, "a", "a")
-                begun.set()
-                await asyncio.Event().wait()
+            async def write() -> None:
+                async with store.database.transaction() as transaction:
+                    await transaction.execute(ADD, "a", "a")
+                    begun.set()
+                    await asyncio.Event().wait()
 
-        if cancelled_after == "BEGIN was asked":
-            lock.execute("BEGIN IMMEDIATE")
-            writing = asyncio.create_task(write())
-            await asyncio.wait({writing}, timeout=0.05)
-        else:
-            writing = asyncio.create_task(write())
-            await begun.wait()
-        writing.cancel()
-        asyncio.get_running_loop().call_later(0.05, lock.close)
-        with pytest.raises(asyncio.CancelledError):
-            await writing
-        assert await store.database.write(ADD, "b", "b") == 1
-        assert sql(tmp_path, "SELECT user_id FROM users") == [("b",)]
+            if cancelled_after == "BEGIN was asked":
+                lock.execute("BEGIN IMMEDIATE")
+                writing = asyncio.create_task(write())
+                await asyncio.wait({writing}, timeout=0.05)
+            else:
+                writing = asyncio.create_task(write())
+                await begun.wait()
+            writing.cancel()
+            asyncio.get_running_loop().call_later(0.05, lock.close)
+            with pytest.raises(asyncio.CancelledError):
+                await writing
+            assert await store.database.write(ADD, "b", "b") == 1
+            assert sql(tmp_path, "SELECT user_id FROM users") == [("b",)]
 
 
 async def test_commits_are_durable(tmp_path: Path) -> None:

@@ -297,7 +297,7 @@ async def test_a_certificate_that_expires_is_refused_on_its_live_connection(
     async with deployed(tmp_path) as world, line(world) as sidecar:
         jwt = (await world.signed_in()).access_token
         assert (await sidecar.exchange(jwt)).status == 200
-        world.clock.advance(4 * 3600)
+        world.clock.advance(4 * 3600 + 60)  # the certificate was issued a moment after the start
         with audited(caplog) as trail:
             answer = await sidecar.exchange(jwt)
         assert verdict(answer) == (401, {"error": "invalid_client"})

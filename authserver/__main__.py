@@ -9,7 +9,7 @@ os.environ.pop("SSLKEYLOGFILE", None)  # noqa: TID251 - see above
 import argparse
 import ssl
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final
@@ -17,22 +17,23 @@ from typing import Final
 import uvloop
 from aiohttp import web
 
-from authserver import upkeep
+from authserver import tls, upkeep
 from authserver.configuration import load
 from authserver.reloading import Reloading
-from authserver.settings import InternalListener, Settings, Tls
+from authserver.settings import Settings
 from authserver.storage.database import Database, StorageDown, StorageUnusable, open_database
 from authserver.storage.key_use import KeyUse
 from authserver.upstream.transport import UpstreamHttp
 from authserver.wiring import Authserver, keyring_of
-from chassis import clock, credential, logs, run
+from chassis import clock, logs, run
+from chassis.patience import Patience, PatientServer
 from chassis.probes import ops_handler
 
 _log = logs.Log("main")
 
 _DRAIN_SECONDS: Final = 20.0
-
-Build = Callable[[], tuple[ssl.SSLContext, credential.Certificate]]
+# Sidecars have shown a certificate; they may be many, and none may sit on half a request.
+_OF_SIDECARS: Final = Patience(most_per_source=None, most=50_000)
 
 
 def main() -> None:
@@ -62,7 +63,7 @@ def main() -> None:
 def _check(config: Path) -> int:
     """Print every fault on a line of its own, for a person; the exit code."""
     try:
-        load(config)
+        _load(config)
     except run.BadConfiguration as bad:
         for fault in bad.faults:
             print(fault, file=sys.stderr)  # noqa: T201 - the command's output
@@ -71,10 +72,17 @@ def _check(config: Path) -> int:
     return 0
 
 
-async def _serve(config: Path) -> None:
+def _load(config: Path) -> Settings:
+    """The settings, whose certificates and CAs are known to work. Raises BadConfiguration."""
     settings = load(config)
+    if found := tls.faults(settings):
+        raise run.BadConfiguration(found)
+    return settings
+
+
+async def _serve(config: Path) -> None:
+    settings = _load(config)  # all of it before a database file is made
     logs.configure("authserver", settings.log_level)
-    _check_tls(settings)  # before a database file is made
     async with AsyncExitStack() as stack:
         database = await _storage(settings, stack)
         try:
@@ -90,16 +98,13 @@ async def serve(
 ) -> None:
     """Run an authserver on what was opened for it, until a signal; `config` is watched."""
     async with AsyncExitStack() as stack:
-        internal_tls = await _reloading(stack, *_internal_tls(settings.listeners.internal))
-        public_tls = None
-        if settings.listeners.public.tls is not None:
-            public_tls = await _reloading(stack, *_public_tls(settings.listeners.public.tls))
         server = Authserver(settings, database, http, now)
+        contexts = await tls.followed(stack, settings, server.credential_reloaded)
         stack.push_async_callback(server.settle)
         await stack.enter_async_context(run.background(server.housekeeping.run()))
         reloading = Reloading(config, settings, server.reload, server.reloaded)
         await stack.enter_async_context(run.background(reloading.watch()))
-        await _listen(settings, server, internal_tls, public_tls)
+        await _listen(settings, server, contexts)
 
 
 async def _upkeep(command: str, config: Path, key_id: str | None) -> None:
@@ -136,10 +141,7 @@ async def _storage(settings: Settings, stack: AsyncExitStack) -> Database:
 
 
 async def _listen(
-    settings: Settings,
-    server: Authserver,
-    internal_tls: ssl.SSLContext,
-    public_tls: ssl.SSLContext | None,
+    settings: Settings, server: Authserver, contexts: Mapping[str, ssl.SSLContext]
 ) -> None:
     public, internal, ops = (
         settings.listeners.public,
@@ -154,70 +156,20 @@ async def _listen(
                 public.host,
                 public.port,
                 server.public(),
-                public_tls,
+                contexts.get(tls.PUBLIC),
                 patience=server.patience(),
             ),
             run.Listener(
                 "internal",
                 internal.host,
                 internal.port,
-                web.Server(server.internal()),
-                internal_tls,
+                PatientServer(server.internal(), patience=_OF_SIDECARS),
+                contexts[tls.INTERNAL],
             ),
         ],
         ops=run.Listener("ops", ops.host, ops.port, probes),
         readiness=server.readiness,
         drain_seconds=_DRAIN_SECONDS,
-    )
-
-
-def _check_tls(settings: Settings) -> None:
-    """Raise StartFailed where a listener's certificate, key or CA cannot be used."""
-    builds = [_internal_tls(settings.listeners.internal)[1]]
-    if settings.listeners.public.tls is not None:
-        builds.append(_public_tls(settings.listeners.public.tls)[1])
-    for build in builds:
-        try:
-            build()
-        except credential.CredentialFault as fault:
-            raise run.StartFailed(str(fault)) from None
-
-
-async def _reloading(
-    stack: AsyncExitStack, name: str, build: Build, files: Sequence[Path]
-) -> ssl.SSLContext:
-    """A context that follows its files for as long as `stack` is open."""
-    try:
-        reloading = credential.Reloading(name, build, files)
-    except credential.CredentialFault as fault:
-        raise run.StartFailed(str(fault)) from None
-    await stack.enter_async_context(run.background(reloading.watch()))
-    return reloading.context
-
-
-def _internal_tls(listener: InternalListener) -> tuple[str, Build, Sequence[Path]]:
-    pair = credential.KeyPair(listener.cert_file, listener.key_file)
-
-    def build() -> tuple[ssl.SSLContext, credential.Certificate]:
-        context = credential.mutual_server_context(pair, listener.client_ca_file, _report_refused)
-        return context, credential.prove(pair, as_client=False)
-
-    return "internal", build, (pair.certificate, pair.key, listener.client_ca_file)
-
-
-def _public_tls(tls: Tls) -> tuple[str, Build, Sequence[Path]]:
-    pair = credential.KeyPair(tls.cert_file, tls.key_file)
-
-    def build() -> tuple[ssl.SSLContext, credential.Certificate]:
-        return credential.server_context(pair), credential.prove(pair, as_client=False)
-
-    return "public", build, (pair.certificate, pair.key)
-
-
-def _report_refused(refused: ssl.SSLError) -> None:
-    """TLS 1.3 tells the peer nothing, so whoever operates this reads it here."""
-    _log.warning(
-        "handshake_refused", reason=getattr(refused, "verify_message", None) or refused.reason
     )
 
 

@@ -1,14 +1,16 @@
 """The audit trail of the internal listener: one event per release and per denial.
 
 Identifiers of sessions and tokens appear as keyed hashes only, so that a log shows what belongs
-together and gives nobody a handle.
+together and gives nobody a handle. The level that the process logs at does not touch them.
 """
 
+import contextlib
 import hmac
+import logging
 from functools import lru_cache
 from typing import Final
 
-from chassis.logs import Log
+from chassis.logs import Log, LogLost
 
 _log = Log("audit")
 
@@ -26,7 +28,10 @@ class Audit:
         return hmac.digest(self._log_secret, identifier.encode(), "sha256")[:12].hex()
 
     def release(self, **facts: object) -> None:
-        _log.info("audit", decision="release", **facts)
+        """Raises LogLost where the event could not be written: then nothing may be released."""
+        _log.must(logging.INFO, "audit", decision="release", **facts)
 
     def denial(self, reason: str, **facts: object) -> None:
-        _log.warning("audit", decision="deny", reason=reason, **facts)
+        """A denial stands whether or not it could be written."""
+        with contextlib.suppress(LogLost):
+            _log.must(logging.WARNING, "audit", decision="deny", reason=reason, **facts)

@@ -235,6 +235,7 @@ def _request(
         resource.url,
         granted_scope(fields.get("scope"), resource),
         nonce,
+        resource.owner,
     )
 
 

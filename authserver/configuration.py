@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from authserver.resources import InvalidResource, canonical
+from authserver.resources import InvalidResource, lookalike
 from authserver.settings import Settings
 from authserver.upstream import presets
 from chassis.run import BadConfiguration, Fault
@@ -118,7 +118,7 @@ def _resource_faults(
     index: int, resource: dict[str, Any], named: dict[str, Any], seen: dict[str, int]
 ) -> Iterator[Fault]:
     try:
-        spelling = canonical(str(resource.get("resource")))
+        spelling = lookalike(str(resource.get("resource")))
         if seen.setdefault(spelling, index) != index:
             yield Fault(
                 f"resources[{index}].resource",

@@ -100,8 +100,10 @@ class Exchange:
     async def _connection(
         self, claims: VerifiedClaims, resource: Resource, upstream: str
     ) -> Connection | None:
-        holding = await self._connections.of_session(claims.tsid, upstream)
-        if holding is None or not self._bound(holding.session, claims, resource):
+        holding = await self._connections.of_session(
+            claims.tsid, upstream, lambda session: self._bound(session, claims, resource)
+        )
+        if holding is None:
             raise NotAcceptable("no_such_session_of_this_token")
         return holding.connection
 

@@ -32,7 +32,7 @@ from authserver.storage.database import StorageDown
 from authserver.storage.sealing import SealBroken
 from authserver.svid import Svid, SvidReader, SvidRefused
 from chassis.clock import Clock
-from chassis.logs import Log, request_scope
+from chassis.logs import Log, LogLost, request_scope
 
 _log = Log("internal")
 
@@ -111,6 +111,8 @@ class Internal:
             return self._refused(TemporarilyUnavailable("seal_broken"), facts)
         except StorageDown:
             return self._refused(TemporarilyUnavailable("storage_down"), facts)
+        except LogLost:
+            return self._refused(TemporarilyUnavailable("audit_lost"), facts)
         except Exception as error:  # noqa: BLE001 - the edge: whatever it was, nothing is released
             _log.failure("request_failed", error)
             return self._refused(ProtocolError("unexpected"), facts)
@@ -150,9 +152,11 @@ class Internal:
         return svid
 
     def _check_admitted(self, svid: Svid, now: float) -> None:
-        """On every request: a connection outlives certificates and policies."""
+        """On every request: a connection outlives certificates, policies and our own names."""
         if not svid.valid(now):
             raise InvalidClient("certificate_not_valid_now")
+        if self._svids.could_pass_for_us(svid):
+            raise InvalidClient("certificate_names_the_authserver")
         if (
             svid.serial in self._admission.denied.serials
             or svid.spiffe_id in self._admission.denied.spiffe_ids

@@ -29,6 +29,12 @@ class Metrics:
             ["result"],
             registry=registry,
         )
+        self.credential_reloads = Counter(
+            "tokenward_credential_reloads",
+            "Changed certificates, keys and CAs of the listeners, by whether they could be used",
+            ["result"],
+            registry=registry,
+        )
         self.releases = Counter(
             f"{prefix}_releases",
             "Upstream access tokens released to their owner",

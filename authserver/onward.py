@@ -9,7 +9,7 @@ from authserver.errors import InvalidTarget, TemporarilyUnavailable
 from authserver.handles import NewHandle, hash_of
 from authserver.legs import Legs
 from authserver.redirects import answer_url
-from authserver.resources import ResourceMap
+from authserver.resources import Resource, ResourceMap
 from authserver.settings import Lifetimes
 from authserver.storage.consents import Given
 from authserver.storage.records import Code, Session, Transaction
@@ -45,10 +45,12 @@ class Onward:
         self._clock, self._new_handle = clock, new_handle
 
     async def go(self, transaction: Transaction, browser: str) -> Sent:
-        """Raises TemporarilyUnavailable where the upstream that names the user cannot be asked.
+        """Raises TemporarilyUnavailable where the upstream that names the user cannot be asked,
+        and InvalidTarget where the resource is no longer that of the owner the user consented to.
 
         A linked upstream that fails is left out: it does not cost what the others gave.
         """
+        self._still_owned(transaction)
         while transaction.remaining:
             try:
                 return Sent(await self._legs.begin(transaction, browser))
@@ -61,9 +63,7 @@ class Onward:
 
     async def _complete(self, transaction: Transaction) -> Sent:
         request, now, code = transaction.request, int(self._clock()), self._new_handle()
-        resource = self._resources.get(request.resource)
-        if resource is None:
-            raise InvalidTarget("resource_gone")
+        resource = self._still_owned(transaction)
         code_expires_at = now + self._lifetimes.authorization_code
         session = Session(
             tsid=self._new_handle(),
@@ -91,6 +91,14 @@ class Onward:
         )
         url = answer_url(request.redirect_uri, issuer=self._issuer, state=request.state, code=code)
         return Sent(url, began)
+
+    def _still_owned(self, transaction: Transaction) -> Resource:
+        resource = self._resources.get(transaction.request.resource)
+        if resource is None:
+            raise InvalidTarget("resource_gone")
+        if resource.owner != transaction.request.owner:
+            raise InvalidTarget("resource_changed_hands")
+        return resource
 
     def _given(self, transaction: Transaction, now: int) -> Given | None:
         if not transaction.question_hash:

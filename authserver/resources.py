@@ -4,11 +4,17 @@ A client's spelling of a resource is folded only at the edges (authorize, token)
 issue and compare inside is the configured spelling, byte for byte.
 """
 
+import re
+import string
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 from urllib.parse import urlsplit
 
 from chassis.spiffe_id import Workload
+
+_ESCAPE: Final = re.compile(r"%([0-9A-Fa-f]{2})")
+_NEVER_ESCAPED: Final = frozenset(string.ascii_letters + string.digits + "-._~")
 
 
 class InvalidResource(ValueError):
@@ -53,6 +59,20 @@ def canonical(text: str) -> str:
     return f"{scheme}://{authority}{path}{query}"
 
 
+def lookalike(text: str) -> str:
+    """What resources have in common that somebody could take for one another.
+
+    Beyond their canonical spelling, that is percent escapes (RFC 3986 section 6.2.2); for telling
+    conflicts in the map and nothing else. Raises InvalidResource.
+    """
+    return _ESCAPE.sub(_unescaped, canonical(text))
+
+
+def _unescaped(escape: re.Match[str]) -> str:
+    character = chr(int(escape[1], 16))
+    return character if character in _NEVER_ESCAPED else escape[0].upper()
+
+
 class ResourceMap:
     """All configured resources. Raises ValueError where two spell the same resource."""
 
@@ -63,9 +83,11 @@ class ResourceMap:
         """Put another map in force, whole."""
         exact: dict[str, Resource] = {}
         folded: dict[str, Resource] = {}
+        seen: set[str] = set()
         for resource in resources:
-            if canonical(resource.url) in folded:
+            if lookalike(resource.url) in seen:
                 raise ValueError(f"{resource.url}: the same resource stands here twice")
+            seen.add(lookalike(resource.url))
             exact[resource.url] = resource
             folded[canonical(resource.url)] = resource
         self._exact, self._canonical = exact, folded

@@ -21,7 +21,7 @@ from chassis.spiffe_id import InvalidSpiffeId, Workload, parse_workload
 _SMALLEST_RSA: Final = 2048
 _CURVES: Final = ("secp256r1", "secp384r1")
 
-_UNREADABLE: Final = (
+UNREADABLE: Final = (
     ValueError,
     UnsupportedAlgorithm,
     x509.DuplicateExtension,
@@ -36,7 +36,10 @@ class SvidRefused(Exception):
 
 @dataclass(frozen=True)
 class Svid:
-    """A workload's certificate; times are seconds since the Unix epoch."""
+    """A workload's certificate; times are seconds since the Unix epoch.
+
+    Its DNS names, in lower case, give it nothing.
+    """
 
     workload: Workload
     spiffe_id: str
@@ -44,6 +47,7 @@ class Svid:
     fingerprint: str
     not_before: float
     not_after: float
+    dns_names: frozenset[str]
 
     def valid(self, now: float) -> bool:
         return self.not_before <= now < self.not_after
@@ -52,10 +56,18 @@ class Svid:
 class SvidReader:
     """Reads leaves; the same connection's leaf is parsed once."""
 
-    def __init__(self, trust_domain: str, *, longest_life: int, own_names: frozenset[str]) -> None:
+    def __init__(self, trust_domain: str, *, longest_life: int, own_names: Iterable[str]) -> None:
         self._trust_domain = trust_domain
         self._longest_life = timedelta(seconds=longest_life)
-        self._own_names = own_names
+        self.call_us(own_names)
+
+    def call_us(self, names: Iterable[str]) -> None:
+        """The DNS names in our own certificate, from now on."""
+        self._own_names = _lower(names)
+
+    def could_pass_for_us(self, svid: Svid) -> bool:
+        """Whether it has a DNS name of ours; asked on every request, for our names may change."""
+        return not self._own_names.isdisjoint(svid.dns_names)
 
     def read(self, der: bytes) -> Svid:
         """The SVID in a leaf certificate. Raises SvidRefused."""
@@ -63,13 +75,14 @@ class SvidReader:
             leaf = x509.load_der_x509_certificate(der)
             extensions = leaf.extensions
             key = leaf.public_key()
-        except _UNREADABLE:
+        except UNREADABLE:
             raise SvidRefused("certificate_unreadable") from None
         _check_usage(extensions)
         _check_key(key)
         if leaf.not_valid_after_utc - leaf.not_valid_before_utc > self._longest_life:
             raise SvidRefused("certificate_lives_too_long")
-        spiffe_id = self._only_uri(extensions)
+        names = _names(extensions)
+        spiffe_id = _only_uri(names)
         try:
             workload = parse_workload(spiffe_id, trust_domain=self._trust_domain)
         except InvalidSpiffeId:
@@ -81,29 +94,22 @@ class SvidReader:
             leaf.fingerprint(hashes.SHA256()).hex(),
             leaf.not_valid_before_utc.timestamp(),
             leaf.not_valid_after_utc.timestamp(),
+            _lower(names.get_values_for_type(x509.DNSName)),
         )
 
-    def _only_uri(self, extensions: x509.Extensions) -> str:
-        try:
-            names = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        except x509.ExtensionNotFound:
-            raise SvidRefused("no_spiffe_id") from None
-        if not self._own_names.isdisjoint(_lower(names.get_values_for_type(x509.DNSName))):
-            raise SvidRefused("certificate_names_the_authserver")
-        uris = names.get_values_for_type(x509.UniformResourceIdentifier)
-        if len(uris) != 1:
-            raise SvidRefused("not_exactly_one_uri")
-        return uris[0]
 
-
-def dns_names(pem: bytes) -> frozenset[str]:
-    """The DNS names of the first certificate in `pem`, in lower case."""
-    leaf = x509.load_pem_x509_certificate(pem)
+def _names(extensions: x509.Extensions) -> x509.SubjectAlternativeName:
     try:
-        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        return extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
-        return frozenset()
-    return _lower(names.get_values_for_type(x509.DNSName))
+        raise SvidRefused("no_spiffe_id") from None
+
+
+def _only_uri(names: x509.SubjectAlternativeName) -> str:
+    uris = names.get_values_for_type(x509.UniformResourceIdentifier)
+    if len(uris) != 1:
+        raise SvidRefused("not_exactly_one_uri")
+    return uris[0]
 
 
 def _lower(names: Iterable[str]) -> frozenset[str]:

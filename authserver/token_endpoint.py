@@ -113,6 +113,7 @@ class TokenEndpoint:
             raise UnauthorizedClient("client_may_not_refresh")
         # What can be refused without using the token up is refused first: it costs no session.
         self._check_resource(fields, session.resource)
+        self._check_owner(session)
         scope = self._narrowed_scope(fields, session)
         return await self._rotate(session, presented, scope)
 
@@ -138,6 +139,12 @@ class TokenEndpoint:
         resource = self._resources.asked_for(asked)
         if resource is None or resource.url != bound:
             raise InvalidTarget("other_resource", "resource is not the one that was granted")
+
+    def _check_owner(self, session: Session) -> None:
+        """A session of a former owner is nobody's: only a new sign-in asks for the new one."""
+        resource = self._resources.get(session.resource)
+        if resource is not None and resource.owner != session.owner:
+            raise InvalidGrant("resource_changed_hands")
 
     def _narrowed_scope(self, fields: Mapping[str, str], session: Session) -> str:
         """The scope of this one token: all that was granted, or less (RFC 6749 section 6)."""

@@ -46,8 +46,9 @@ from authserver.storage.sessions import Sessions
 from authserver.storage.sign_ins import SignIns
 from authserver.storage.sweeping import Sweeper
 from authserver.storage.transactions import Transactions
-from authserver.svid import SvidReader, dns_names
+from authserver.svid import SvidReader
 from authserver.throttling import Throttling
+from authserver.tls import INTERNAL, own_names
 from authserver.token_endpoint import TokenEndpoint
 from authserver.token_facts import TokenFacts
 from authserver.upstream.contract import Upstream
@@ -56,6 +57,7 @@ from authserver.upstream.oidc import Oidc
 from authserver.upstream.settings import AnyUpstream, OidcUpstream
 from authserver.upstream.transport import UpstreamHttp
 from chassis.clock import Clock
+from chassis.credential import Certificate
 from chassis.logs import Log
 from chassis.patience import Patience
 from chassis.probes import Readiness, new_registry
@@ -83,6 +85,11 @@ class Authserver:
         self._put_upstreams(settings)
         self._admission = Admission(settings.allowed_workloads, settings.denied_certificates)
         self._keyring, self._key_use = keyring, KeyUse(database)
+        self._svids = SvidReader(
+            settings.trust_domain,
+            longest_life=settings.lifetimes.workload_certificate,
+            own_names=own_names(settings.listeners.internal),
+        )
 
         self._registered = Clients(database)
         self._transactions = Transactions(database, keyring)
@@ -140,6 +147,12 @@ class Authserver:
     def reloaded(self, taken: bool) -> None:
         self._metrics.reloads.labels("taken" if taken else "refused").inc()
 
+    def credential_reloaded(self, place: str, certificate: Certificate | None) -> None:
+        """A listener's changed files took over with this certificate, or were refused."""
+        self._metrics.credential_reloads.labels("ok" if certificate else "failed").inc()
+        if certificate is not None and place == INTERNAL:
+            self._svids.call_us(certificate.dns_names)
+
     def public(self) -> web.Application:
         """The internet-facing listener's application."""
         return Public(
@@ -172,9 +185,8 @@ class Authserver:
 
     def internal(self) -> Internal:
         """The mTLS listener's handler."""
-        settings, limits = self._settings, self._settings.limits
+        limits = self._settings.limits
         releases = limits.releases_per_workload_per_second
-        own_certificate = settings.listeners.internal.cert_file.read_bytes()
         return Internal(
             Exchange(
                 self._tokens,
@@ -185,11 +197,7 @@ class Authserver:
                 self._audit,
                 self._clock,
             ),
-            SvidReader(
-                settings.trust_domain,
-                longest_life=settings.lifetimes.workload_certificate,
-                own_names=dns_names(own_certificate),
-            ),
+            self._svids,
             self._admission,
             RateLimit("releases", releases, 1, burst=2 * releases),
             RateLimit("failed_tokens", limits.failed_tokens_per_workload_per_minute, 60),

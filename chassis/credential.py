@@ -14,7 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from chassis import trust
+from chassis.clock import wall
 from chassis.logs import Log
+from chassis.trust import Judge
 
 _log = Log("credential")
 
@@ -29,11 +32,16 @@ class CredentialFault(Exception):
     """A certificate, key or CA file cannot be used; the text names the file and what is wrong."""
 
 
+class TooSoon(Exception):
+    """A credential works, and the one in use goes on for a little longer."""
+
+
 @dataclass(frozen=True)
 class Certificate:
     """What a process needs to know of its own certificate."""
 
     uris: tuple[str, ...]
+    dns_names: tuple[str, ...]
     serial: str
     not_before: float
     not_after: float
@@ -83,31 +91,32 @@ def client_context(pair: KeyPair, trusted: Path) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.check_hostname = True
-    context.verify_mode = ssl.CERT_REQUIRED
-    context.verify_flags |= ssl.VERIFY_X509_STRICT
-    _trust(context, trusted)
+    _trust(context, trusted, trust.no_objection)
     _load(context, pair)
     return context
 
 
 def mutual_server_context(
-    pair: KeyPair, trusted: Path, on_refused: Callable[[ssl.SSLError], None]
+    pair: KeyPair,
+    trusted: Path,
+    on_refused: Callable[[ssl.SSLError], None],
+    judge: Judge = trust.no_objection,
 ) -> ssl.SSLContext:
     """TLS 1.3 for clients that hold a certificate of one of the CAs in `trusted`; nobody else.
 
     No session tickets: a resumed session skips the certificate check, so an expired or replaced
     certificate would still get in. `on_refused` is called with the reason of every refused
-    handshake; TLS 1.3 gives the peer no more than a closed connection.
+    handshake; TLS 1.3 gives the peer no more than a closed connection. `judge` says what this
+    module, which has no means of its own for it, cannot see in a CA.
     """
     context = _server_context(pair, ssl.TLSVersion.TLSv1_3)
-    context.verify_mode = ssl.CERT_REQUIRED
-    context.verify_flags |= ssl.VERIFY_X509_STRICT
-    _trust(context, trusted)
+    _trust(context, trusted, judge)
 
     class Reporting(ssl.SSLObject):
         def do_handshake(self) -> None:
             try:
                 super().do_handshake()
+                trust.refuse_long_chain(self)
             except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
                 raise
             except ssl.SSLError as refused:
@@ -143,16 +152,11 @@ def _load(context: ssl.SSLContext, pair: KeyPair) -> None:
         raise CredentialFault(f"{names}: {error.reason or 'no PEM certificate and key'}") from None
 
 
-def _trust(context: ssl.SSLContext, trusted: Path) -> None:
-    text = _read(trusted)
+def _trust(context: ssl.SSLContext, trusted: Path, judge: Judge) -> None:
     try:
-        context.load_verify_locations(cadata=text)
-    except ssl.SSLError as error:
-        raise CredentialFault(f"{trusted}: {error.reason or 'no PEM certificate'}") from None
-    anchors = context.cert_store_stats()
-    if not anchors["x509"] or anchors["x509"] != anchors["x509_ca"]:
-        # A leaf among the anchors would be trusted as itself, whatever its CA says.
-        raise CredentialFault(f"{trusted}: must hold CA certificates and nothing else")
+        trust.only(context, _read(trusted), judge, wall)
+    except trust.UnfitAnchors as unfit:
+        raise CredentialFault(f"{trusted}: {unfit}") from None
 
 
 def _read(file: Path) -> str:
@@ -194,8 +198,10 @@ def prove(pair: KeyPair, *, as_client: bool) -> Certificate:
     except ssl.SSLError as error:
         problem = getattr(error, "verify_message", None) or error.reason
         raise CredentialFault(f"{pair.certificate}: {problem}") from None
+    names = peer.get("subjectAltName", ())
     return Certificate(
-        uris=tuple(value for kind, value in peer.get("subjectAltName", ()) if kind == "URI"),
+        uris=tuple(value for kind, value in names if kind == "URI"),
+        dns_names=tuple(value for kind, value in names if kind == "DNS"),
         serial=peer["serialNumber"],
         not_before=ssl.cert_time_to_seconds(peer["notBefore"]),
         not_after=ssl.cert_time_to_seconds(peer["notAfter"]),
@@ -232,7 +238,8 @@ class Reloading:
     """A context and the files it was made of; `poll` swaps in a new one when they changed.
 
     `build` makes a proven context and says what its certificate carries, or raises
-    CredentialFault; `files` are looked at for changes and may be links.
+    CredentialFault, or TooSoon unless it is the first; `files` are looked at for changes and may
+    be links.
     """
 
     def __init__(
@@ -257,6 +264,8 @@ class Reloading:
             return False
         try:
             current, certificate = self._build()
+        except TooSoon:
+            return False
         except CredentialFault as fault:
             if self._complaint != str(fault):  # once, not with every poll
                 self._complaint = str(fault)

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 _encode: Final = json.JSONEncoder(ensure_ascii=True, allow_nan=False).encode
 _MAX_TEXT: Final = 200
@@ -40,6 +40,10 @@ def request_scope(request_id: str) -> Iterator[None]:
 
 def current_request_id() -> str | None:
     return _request_id.get()
+
+
+class LogLost(Exception):
+    """A line that had to be written could not be."""
 
 
 class Log:
@@ -66,6 +70,15 @@ class Log:
         """Log an unexpected exception: its type and where it passed, without its words."""
         self._write(logging.ERROR, event, fields | _describe(error))
 
+    def must(self, level: int, event: str, /, **fields: object) -> None:
+        """Write at any level the process is set to. Raises LogLost where the line did not go out.
+
+        Every other line that cannot be written is dropped, as logging does it.
+        """
+        extra = {"fields": fields, "must": True}
+        logger = self._logger
+        logger.handle(logger.makeRecord(logger.name, level, "", 0, event, (), None, extra=extra))
+
     def _write(self, level: int, event: str, fields: dict[str, object]) -> None:
         if self._logger.isEnabledFor(level):
             self._logger.log(level, event, extra={"fields": fields})
@@ -73,13 +86,20 @@ class Log:
 
 def configure(process: str, level: str = "info") -> None:
     """Send every record of this process to stderr as one JSON line; `level` is one of LEVELS."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Lines(sys.stderr)
     handler.setFormatter(_JsonLines(process))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger(_OURS).setLevel(level.upper())
     logging.captureWarnings(True)
+
+
+class _Lines(logging.StreamHandler[TextIO]):
+    def handleError(self, record: logging.LogRecord) -> None:
+        if getattr(record, "must", False):
+            raise LogLost from sys.exc_info()[1]
+        super().handleError(record)
 
 
 class _JsonLines(logging.Formatter):

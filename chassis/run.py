@@ -10,10 +10,12 @@ import ctypes
 import errno
 import resource
 import signal
+import socket
 import ssl
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import ip_address
 from typing import Final, NoReturn
 
@@ -58,7 +60,9 @@ class BadConfiguration(Exception):
 class Listener:
     """One address and what answers there. Port 0 takes a free one, named by `listening`.
 
-    `patience` is for an application that strangers can reach.
+    The host `::` means every address of this machine, IPv6 and IPv4 alike; where there is no
+    IPv6 it means `0.0.0.0`. `patience` is for an application that strangers can reach. Whoever
+    does not finish a TLS handshake within `handshake_seconds` is cut off.
 
     With `loopback_only` the process does not start on an address other machines can reach.
     """
@@ -71,6 +75,7 @@ class Listener:
     keepalive_seconds: float = 75.0
     loopback_only: bool = False
     patience: Patience | None = None
+    handshake_seconds: float = 10.0
 
 
 def main(
@@ -173,9 +178,8 @@ def _stop_on_signals() -> asyncio.Event:
 async def _bind(listener: Listener, drain_seconds: float) -> web.BaseRunner:
     runner = _runner(listener, drain_seconds)
     await runner.setup()
-    site = web.TCPSite(runner, listener.host, listener.port, ssl_context=listener.tls)
     try:
-        await site.start()
+        await _Site(runner, listener).start()
     except OSError as refused:
         await runner.cleanup()
         raise StartFailed(_bind_problem(listener, refused)) from refused
@@ -185,6 +189,44 @@ async def _bind(listener: Listener, drain_seconds: float) -> web.BaseRunner:
     for host, port in sorted({address[:2] for address in runner.addresses}):
         _log.info("listening", listener=listener.name, host=host, port=port, tls=bool(listener.tls))
     return runner
+
+
+class _Site(web.BaseSite):
+    """Where a listener listens; aiohttp's own sites leave handshakes their minute, asyncio's."""
+
+    def __init__(self, runner: web.BaseRunner, listener: Listener) -> None:
+        super().__init__(runner, ssl_context=listener.tls)
+        self._listener = listener
+
+    @property
+    def name(self) -> str:
+        return self._listener.name
+
+    async def start(self) -> None:
+        await super().start()
+        listener, server = self._listener, self._runner.server
+        assert server is not None
+        create = partial(
+            asyncio.get_running_loop().create_server,
+            server,
+            ssl=listener.tls,
+            ssl_handshake_timeout=listener.handshake_seconds if listener.tls else None,
+        )
+        if listener.host == "::":
+            self._server = await create(sock=_on_every_address(listener.port))
+        else:
+            self._server = await create(listener.host, listener.port)
+
+
+def _on_every_address(port: int) -> socket.socket:
+    """One socket for both families; asyncio would make `::` one for IPv6 alone."""
+    if socket.has_dualstack_ipv6():
+        try:
+            return socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True)
+        except OSError as refused:
+            if refused.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                raise  # IPv6 is there, and something else is wrong
+    return socket.create_server(("0.0.0.0", port))
 
 
 def _on_loopback(runner: web.BaseRunner) -> bool:

@@ -124,7 +124,7 @@ async def main() -> None:
     try:
         await run.serve(
             [local_listener(sidecar, settings.port)],
-            ops=run.Listener("ops", "0.0.0.0", settings.ops_port, _ops(sidecar)),
+            ops=run.Listener("ops", "::", settings.ops_port, _ops(sidecar)),
             readiness=sidecar.readiness,
             drain_seconds=DRAIN_SECONDS,
         )

@@ -2,6 +2,9 @@
 
 The volume may be filled after we start, and a certificate may be the wrong one; neither ends the
 process. Until there is a certificate that names exactly this workload, we are not ready.
+
+A renewed certificate waits for a minute while the old one is good: an authserver whose clock is
+behind ours would not take it yet.
 """
 
 import ssl
@@ -9,11 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from chassis import trust
 from chassis.credential import (
     Certificate,
     CredentialFault,
     KeyPair,
     Reloading,
+    TooSoon,
     client_context,
     prove,
 )
@@ -24,6 +29,8 @@ from sidecar.metrics import Metrics
 _log = Log("own_credential")
 
 CREDENTIAL: Final = "credential"  # the readiness condition
+_RIPE_SECONDS: Final = 60
+_LAST_SECONDS: Final = 120
 _FILES: Final = ("credential-bundle.pem", "tls.crt", "tls.key")
 
 
@@ -44,6 +51,7 @@ class OwnCredential:
         self._readiness, self._metrics, self._wall = readiness, metrics, wall
         self._reloading: Reloading | None = None
         self._complaint = ""
+        self._trusts: list[str] = []
         self.poll()
 
     @property
@@ -64,6 +72,7 @@ class OwnCredential:
             self._reloading.poll()
         if self._reloading is not None:
             self._judge(self._reloading.certificate)
+            self._say_whom_we_trust(self._reloading.context.current)
 
     def _first(self) -> Reloading | None:
         files = [*(self._directory / name for name in _FILES), self._trusted]
@@ -73,7 +82,9 @@ class OwnCredential:
         except CredentialFault as fault:
             self._complain(str(fault))
             return None
-        _log.info("credential_loaded", serial=reloading.certificate.serial)
+        _log.info(
+            "credential_loaded", spiffe_id=self._spiffe_id, serial=reloading.certificate.serial
+        )
         return reloading
 
     def _build(self) -> tuple[ssl.SSLContext, Certificate]:
@@ -82,7 +93,26 @@ class OwnCredential:
         if certificate.uris != (self._spiffe_id,):
             named = ", ".join(certificate.uris) or "nobody"
             raise CredentialFault(f"{pair.certificate}: names {named}, not this workload alone")
-        return client_context(pair, self._trusted), certificate
+        context = client_context(pair, self._trusted)
+        if self._reloading is not None and self._is_unripe(certificate):
+            raise TooSoon
+        return context, certificate
+
+    def _is_unripe(self, renewed: Certificate) -> bool:
+        assert self._reloading is not None
+        current, now = self._reloading.certificate, self._wall()
+        return (
+            renewed.serial != current.serial
+            and now - renewed.not_before < _RIPE_SECONDS
+            and current.not_after - now > _LAST_SECONDS
+        )
+
+    def _say_whom_we_trust(self, context: ssl.SSLContext) -> None:
+        """Whoever swaps the bundle is seen in the log."""
+        found = trust.fingerprints(context)
+        if found != self._trusts:
+            self._trusts = found
+            _log.info("authserver_ca_trusted", file=str(self._trusted), sha256=found)
 
     def _judge(self, certificate: Certificate) -> None:
         """An expired certificate is still tried, our clock may be wrong; but it is said."""

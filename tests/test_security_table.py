@@ -5,13 +5,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs/reference/security-tests.md").read_text()
-_ROW = re.compile(r"^\| ([AF][0-9]+) \| [^|]+ \| (.+) \|$", re.MULTILINE)
+_ROW = re.compile(r"^\| ([ACFRS][0-9]+) \| [^|]+ \| (.+) \|$", re.MULTILINE)
+_LAST = (("A", 64), ("C", 35), ("R", 17), ("S", 30))
 _TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 
 
 def test_every_threat_and_every_acceptance_row_is_there_once() -> None:
     rows = [number for number, _ in _ROW.findall(PAGE)]
-    threats = [f"A{number}" for number in range(1, 65)]
+    threats = [f"{kind}{number}" for kind, last in _LAST for number in range(1, last + 1)]
     acceptance = [f"A{number}" for number in range(1, 13)] + [f"F{n}" for n in range(1, 6)]
     assert rows == threats + acceptance
 

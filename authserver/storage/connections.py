@@ -6,7 +6,7 @@ before anyone gets it. A process that dies in between leaves a claim that nobody
 took it in vain holds the fence, for every later step names the claim.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from authserver.storage.database import Database, Transactional
@@ -56,12 +56,20 @@ class Connections:
     def __init__(self, database: Database, keyring: Keyring) -> None:
         self._database, self._sealed = database, SealedConnections(keyring)
 
-    async def of_session(self, tsid: str, upstream: str) -> Holding | None:
-        """The session and its connection to `upstream`, in one read."""
+    async def of_session(
+        self, tsid: str, upstream: str, admits: Callable[[Session], bool] = lambda _: True
+    ) -> Holding | None:
+        """The session and its connection to `upstream`, in one read.
+
+        None where `admits` turns the session down: then its tokens are not opened either, so that
+        a session of somebody else takes as long as one that does not exist.
+        """
         row = await self._database.fetch_one(_OF_SESSION, upstream, tsid)
         if row is None:
             return None
         session, values = session_of(row[:COLUMN_COUNT]), row[COLUMN_COUNT:]
+        if not admits(session):
+            return None
         if values[0] is None:
             return Holding(session, None)
         key = ConnectionKey(session.user_id, session.owner, upstream)

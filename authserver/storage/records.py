@@ -50,7 +50,10 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True)
 class AuthorizationRequest:
-    """A validated authorization request, as it stays until its code is issued."""
+    """A validated authorization request, as it stays until its code is issued.
+
+    `owner` is who owned the resource then: whom the user is asked about, and nobody else.
+    """
 
     client_id: str
     redirect_uri: str
@@ -59,6 +62,7 @@ class AuthorizationRequest:
     resource: str
     scope: str
     nonce: str | None = None
+    owner: Workload | None = None
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,13 @@
 """Certificates of every shape, good and bad, as no decent authority would issue them."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID as Purpose
 from cryptography.x509.oid import ExtensionOID, NameOID, ObjectIdentifier
@@ -104,6 +104,22 @@ AUTHORITY = Shape(
 )
 
 
+INTERMEDIATE = replace(AUTHORITY, subject="workloads below", path_length=1)
+
+
+def authority(**changes: Any) -> Shape:
+    """An intermediate with these changes."""
+    return replace(INTERMEDIATE, **changes)
+
+
+def rsa_key(bits: int) -> Callable[[], rsa.RSAPrivateKey]:
+    return lambda: rsa.generate_private_key(65537, bits)
+
+
+def curve(which: ec.EllipticCurve) -> Callable[[], ec.EllipticCurvePrivateKey]:
+    return lambda: ec.generate_private_key(which)
+
+
 def self_signed(shape: Shape = AUTHORITY) -> Pair:
     key = shape.new_key()
     name = _name(shape.subject)
@@ -119,6 +135,17 @@ def twice_named(pair: Pair, authority: Pair) -> bytes:
     signature = authority.key.sign(tbs, ec.ECDSA(hashes.SHA256()))
     algorithm = bytes.fromhex("300a06082a8648ce3d040302")
     return tlv(0x30, tbs + algorithm + tlv(0x03, b"\0" + signature))
+
+
+def signed_with_sha1(pair: Pair, authority: Pair) -> Pair:
+    """`pair` under a SHA-1 signature of an authority with an RSA key, which no builder makes."""
+    sha256, sha1 = (bytes.fromhex(f"300d06092a864886f70d0101{n}0500") for n in ("0b", "05"))
+    tbs = pair.certificate.tbs_certificate_bytes
+    assert tbs.count(sha256) == 1
+    tbs = tbs.replace(sha256, sha1)
+    signature = authority.key.sign(tbs, padding.PKCS1v15(), hashes.SHA1())
+    der = tlv(0x30, tbs + sha1 + tlv(0x03, b"\0" + signature))
+    return Pair(x509.load_der_x509_certificate(der), pair.key)
 
 
 def placeholder(*names: bytes) -> tuple[x509.ExtensionType, bool]:
@@ -138,7 +165,8 @@ def _name(common_name: str | None) -> x509.Name:
 
 
 def _sign(builder: x509.CertificateBuilder, key: Any) -> x509.Certificate:
-    algorithm = None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
+    unhashed = ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
+    algorithm = None if isinstance(key, unhashed) else hashes.SHA256()
     return builder.sign(key, algorithm)
 
 

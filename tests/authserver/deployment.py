@@ -25,9 +25,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from authserver.configuration import load
 from authserver.storage.database import open_database
+from authserver.tls import internal_material
 from authserver.upstream.transport import UpstreamHttp
 from authserver.wiring import Authserver
-from chassis import credential
 from demo.browser import Browser, Page
 from demo.pki import CertificateAuthority, Issued, write_credential
 from demo.upstream import USERS, FakeUpstream
@@ -244,12 +244,7 @@ async def deployed(
         http = await stack.enter_async_context(UpstreamHttp())
         server = Authserver(settings, database, http, clock)
         stack.push_async_callback(server.settle)
-        listener = settings.listeners.internal
-        tls = credential.mutual_server_context(
-            credential.KeyPair(listener.cert_file, listener.key_file),
-            listener.client_ca_file,
-            lambda _: None,
-        )
+        tls, _ = internal_material(settings.listeners.internal).build()
         await _serve(stack, web.AppRunner(server.public(), access_log=None), public)
         await _serve(stack, web.ServerRunner(web.Server(server.internal())), internal, tls)
         client = await stack.enter_async_context(

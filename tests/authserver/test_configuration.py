@@ -6,9 +6,9 @@ import signal
 import socket
 import sqlite3
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from authserver.configuration import load
 from chassis.run import BadConfiguration
 from demo.forms import parse_forms
 from demo.pki import CertificateAuthority
+from tests.authserver.certificates import AUTHORITY, rsa_key, self_signed
 from tests.authserver.deployment import CALLBACK, NOTES, Pkce, configuration_of, write_material
 
 ISSUER = "http://127.0.0.1:8080"
@@ -383,11 +384,31 @@ async def test_a_port_in_use_is_one_clear_line(folder: Path) -> None:
         pass
 
 
-async def test_a_certificate_that_is_none_is_one_clear_line_and_leaves_no_file(
-    folder: Path,
+def unfit_anchor(folder: Path) -> str:
+    weak = self_signed(replace(AUTHORITY, new_key=rsa_key(1024)))
+    with (folder / "workloads.pem").open("ab") as bundle:
+        bundle.write(weak.pem())
+    return "has a weak key"
+
+
+def no_certificate(folder: Path) -> str:
+    (folder / "tls.crt").write_bytes((folder / "k1").read_bytes())
+    return "tls.crt"
+
+
+@pytest.mark.parametrize("spoil", [unfit_anchor, no_certificate])
+async def test_a_certificate_or_ca_that_cannot_be_used_is_a_fault_and_leaves_no_file(
+    folder: Path, spoil: Callable[[Path], str]
 ) -> None:
-    problem = await refused(written(folder, {"listeners.internal.certFile": "k1"}))
-    assert "k1" in problem
+    file, problem = written(folder, {}), spoil(folder)
+    checked = await run("--config", str(file), "--check")
+    assert checked.code == 2
+    assert problem in checked.err
+    started = await run("--config", str(file))
+    assert started.code == 2
+    (fault,) = started.events
+    assert (fault["event"], fault["path"]) == ("bad_configuration", "listeners.internal")
+    assert problem in fault["problem"]
     assert not list(folder.glob("tokenward.db*"))
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import pytest
 from cryptography import x509
 from yarl import URL
 
+from authserver import internal
+from chassis.patience import Patience
 from tests.authserver.deployment import deployed
 from tests.authserver.workloads import (
     DENIED,
@@ -202,6 +205,56 @@ async def test_a_caller_that_goes_away_in_its_request_is_no_failure_of_ours(
         assert reasons == ["body_cut_off", "jwt_not_a_compact_jws"]
 
 
+async def test_a_body_that_never_ends_is_given_up_and_others_are_served(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert internal._BODY_SECONDS == 10
+    monkeypatch.setattr(internal, "_BODY_SECONDS", 0.1)
+    async with deployed(tmp_path) as world:
+        jwt = (await world.signed_in()).access_token
+        head = f"POST {ROUTE} HTTP/1.1\r\nHost: x\r\nContent-Type: {FORM}\r\n"
+        with audited(caplog) as trail:
+            reader, writer = await asyncio.open_connection(
+                "127.0.0.1",
+                URL(world.internal_url).port,
+                ssl=world.tls(world.svid(TASKS_SERVER)),
+                server_hostname="localhost",
+            )
+            writer.write(f"{head}Content-Length: 50\r\n\r\nsubject".encode())
+            assert (await world.exchange(NOTES_SERVER, jwt)).status == 200
+            async with asyncio.timeout(10):
+                assert (await reader.readline()).startswith(b"HTTP/1.1 400 ")
+            writer.close()
+        assert trail.reason == "slow_body"
+
+
+@pytest.mark.parametrize("sent", [b"", b"POST "], ids=["nothing", "half a head"])
+async def test_a_head_that_never_ends_is_given_up_and_an_idle_sidecar_is_not(
+    tmp_path: Path, sent: bytes
+) -> None:
+    """A workload has shown a certificate, and may misbehave all the same."""
+    async with (
+        deployed(tmp_path) as world,
+        replica(world, patience=Patience(head_seconds=0.1)) as impatient,
+        line(impatient) as idle,
+    ):
+        jwt = (await world.signed_in()).access_token
+        assert (await idle.exchange(jwt)).status == 200
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1",
+            URL(impatient.internal_url).port,
+            ssl=world.tls(world.svid(TASKS_SERVER)),
+            server_hostname="localhost",
+        )
+        writer.write(sent)
+        async with asyncio.timeout(10):
+            with contextlib.suppress(ConnectionError):
+                assert await reader.read() == b""
+        writer.close()
+        assert (await idle.exchange(jwt)).status == 200
+        assert idle.connections == 1
+
+
 @pytest.mark.parametrize("token_type", ["jwt", "access_token"])
 async def test_both_names_of_our_token_type_are_understood(tmp_path: Path, token_type: str) -> None:
     async with deployed(tmp_path) as world, line(world) as sidecar:
@@ -244,7 +297,7 @@ async def test_a_certificate_that_expires_is_refused_on_its_live_connection(
     async with deployed(tmp_path) as world, line(world) as sidecar:
         jwt = (await world.signed_in()).access_token
         assert (await sidecar.exchange(jwt)).status == 200
-        world.clock.advance(4 * 3600)
+        world.clock.advance(4 * 3600 + 60)  # the certificate was issued a moment after the start
         with audited(caplog) as trail:
             answer = await sidecar.exchange(jwt)
         assert verdict(answer) == (401, {"error": "invalid_client"})

@@ -15,7 +15,7 @@ from authserver.reloading import Reloading
 from tests.authserver.deployment import NOTES, TASKS, Deployment, Pkce, deployed
 from tests.authserver.replicas import second_replica
 from tests.authserver.tokens import claims_of, header_of
-from tests.authserver.workloads import replica
+from tests.authserver.workloads import DENIED, audited, line, replica, verdict
 
 JWKS = "/.well-known/jwks.json"
 
@@ -81,6 +81,38 @@ async def test_a_retired_key_vouches_for_nothing_it_signed_later(tmp_path: Path)
         too_late = await late.signed_in("alice")
         assert header_of(too_late.access_token)["kid"] == (await kids(world))[1]
         assert (await world.exchange("mcp-servers/notes", too_late.access_token)).status == 400
+
+
+REPLACED = [{"file": "next.pem"}]
+RETIRED = [*REPLACED, {"file": "signing.pem", "retiredAt": "2020-01-01T00:00:00Z"}]
+ANNOUNCED = [*REPLACED, {"file": "signing.pem", "announced": True}]
+
+
+@pytest.mark.parametrize(
+    ("keys", "reason"),
+    [
+        (REPLACED, "jwt_unknown_kid"),
+        (RETIRED, "jwt_key_did_not_sign_then"),
+        (ANNOUNCED, "jwt_key_did_not_sign_then"),
+    ],
+    ids=["gone", "retired", "announced"],
+)
+async def test_a_token_that_is_known_already_is_forgotten_with_its_key(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, keys: list[dict[str, Any]], reason: str
+) -> None:
+    """R6, on a live connection: having been right a moment ago counts for nothing."""
+    async with deployed(tmp_path) as world, line(world) as sidecar:
+        reloading = following(world)
+        alice = await world.signed_in("alice")
+        for _ in range(2):
+            assert (await sidecar.exchange(alice.access_token)).status == 200
+        new_key(world, "next.pem")
+        write(world, signingKeys=keys)
+        assert await reloading.poll()
+        with audited(caplog) as trail:
+            assert verdict(await sidecar.exchange(alice.access_token)) == DENIED
+        assert trail.reason == reason
+        assert sidecar.connections == 1
 
 
 async def test_a_retirement_in_the_configuration_counts_after_a_restart(tmp_path: Path) -> None:

@@ -13,9 +13,10 @@ from aiohttp import web
 
 from authserver.configuration import load
 from authserver.storage.database import Database, open_database
+from authserver.tls import internal_material
 from authserver.upstream.transport import UpstreamHttp
 from authserver.wiring import Authserver
-from chassis.credential import KeyPair, mutual_server_context
+from chassis.patience import Patience, PatientServer
 from tests.authserver.deployment import Answer, Deployment
 from tests.authserver.tokens import changed, claims_of, header_of, private_key, signed
 
@@ -23,6 +24,7 @@ NOTES_SERVER, TASKS_SERVER = "mcp-servers/notes", "mcp-servers/tasks"
 ROUTE = "/internal/token-exchange"
 FORM = "application/x-www-form-urlencoded"
 UNLIMITED = {"releasesPerWorkloadPerSecond": 100_000, "failedTokensPerWorkloadPerMinute": 100_000}
+STANDARD_PATIENCE = Patience()
 DENIED = (400, {"error": "invalid_request"})
 
 
@@ -110,21 +112,23 @@ def reconfigure(world: Deployment, **changes: object) -> None:
 @asynccontextmanager
 async def replica(
     world: Deployment,
+    smuggled: bytes = b"",
     *,
     answer_within: float | None = None,
+    patience: Patience = STANDARD_PATIENCE,
     through: Callable[[Database], Database] = lambda database: database,
 ) -> AsyncIterator[Deployment]:
     """A second authserver over the same database file, seen by sidecars only.
 
     Its listener cancels the handler of a caller that goes away, which is the harshest that may
     happen to a request; `answer_within` is how long it waits for an upstream, in seconds, and
-    `through` what stands between it and its database.
+    `through` what stands between it and its database. `smuggled` are CAs that it trusts beside
+    those of its configuration, in PEM.
     """
     settings = load(world.folder / "authserver.yaml")
-    listener = settings.listeners.internal
-    tls = mutual_server_context(
-        KeyPair(listener.cert_file, listener.key_file), listener.client_ca_file, lambda _: None
-    )
+    tls, _ = internal_material(settings.listeners.internal).build()
+    if smuggled:
+        tls.load_verify_locations(cadata=smuggled.decode())
     async with AsyncExitStack() as stack:
         database = await open_database(settings.storage.url)
         stack.push_async_callback(database.close)
@@ -132,7 +136,9 @@ async def replica(
         http = await stack.enter_async_context(UpstreamHttp(*limit))
         server = Authserver(settings, through(database), http, world.clock)
         stack.push_async_callback(server.settle)
-        runner = web.ServerRunner(web.Server(server.internal(), handler_cancellation=True))
+        runner = web.ServerRunner(
+            PatientServer(server.internal(), patience=patience, handler_cancellation=True)
+        )
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)

@@ -147,3 +147,28 @@ def test_what_is_below_the_level_is_not_written(lines: Lines, level: str) -> Non
 
     heard = logs.LEVELS[logs.LEVELS.index(level) :]
     assert [line["level"] for line in lines(act, level)] == [*heard]
+
+
+@pytest.mark.parametrize("level", logs.LEVELS)
+def test_what_must_be_written_is_written_at_every_level(lines: Lines, level: str) -> None:
+    (line,) = lines(lambda: log.must(logging.INFO, "done", count=1), level)
+    assert (line["level"], line["event"], line["source"], line["count"]) == (
+        "info", "done", "here", 1,
+    )  # fmt: skip
+
+
+def test_only_what_must_be_written_is_missed(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise BrokenPipeError
+
+    def act() -> None:
+        (handler,) = logging.getLogger().handlers
+        assert isinstance(handler, logging.StreamHandler)
+        monkeypatch.setattr(handler, "flush", fail)
+        monkeypatch.setattr(logging, "raiseExceptions", False)
+        log.error("happened")
+        with pytest.raises(logs.LogLost):
+            log.must(logging.INFO, "done")
+        monkeypatch.undo()
+
+    lines(act)

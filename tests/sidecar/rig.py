@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -190,7 +191,8 @@ async def rig(
         if credential:
             issued = authorities.workloads.issue_svid(SPIFFE_ID)
             write_credential(folder / "credential", issued)
-        clock, wall = FakeClock(), FakeClock(now=0.0)
+        # Some minutes ahead, so that a renewed certificate need not be waited for.
+        clock, wall = FakeClock(), FakeClock(now=datetime.now(UTC).timestamp() + 300)
         settings = read_settings(environment(folder, authserver.url, **changes))
         sidecar = assemble(settings, now=clock, wall=wall, deadlines=deadlines, jitter=lambda: 0.0)
         async with listening(sidecar) as port, _http() as http:

@@ -16,7 +16,7 @@ import pytest
 
 from demo.pki import write_credential
 from tests.fakes.authserver import FakeAuthserver, held_until
-from tests.sidecar.rig import CALL, SPIFFE_ID, Authorities, environment, fake_authserver
+from tests.sidecar.rig import CALL, JWT, SPIFFE_ID, Authorities, environment, fake_authserver
 
 FORBIDDEN_MODULES = {
     "authlib",
@@ -141,6 +141,25 @@ async def test_it_starts_answers_and_is_gone_within_two_seconds_of_sigterm(
         assert asyncio.get_running_loop().time() - began < 2
         assert (await sidecar.events())[-1] == "stopped"
     assert not key_log.exists()
+
+
+async def test_no_token_stands_where_the_kernel_shows_it(
+    tmp_path: Path, authserver: FakeAuthserver
+) -> None:
+    """S27: neither in the arguments nor in the environment, before and after a call."""
+    async with (
+        running(environment(tmp_path, authserver.url)) as sidecar,
+        aiohttp.ClientSession() as http,
+    ):
+        assert await _post(http, f"http://127.0.0.1:{sidecar.port}") == 200
+        shown = Path(f"/proc/{sidecar.process.pid}")
+        for name in ("cmdline", "environ"):
+            try:
+                text = (shown / name).read_bytes()
+            except PermissionError:
+                continue  # not even to ourselves: the process is not dumpable
+            for secret in (b"upstream-token", JWT.encode(), b"PRIVATE KEY"):
+                assert secret not in text
 
 
 async def _post(http: aiohttp.ClientSession, local: str) -> int:

@@ -1,0 +1,110 @@
+"""The listeners' certificates, keys and CAs: checked at the start, followed while we run."""
+
+import ssl
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from authserver import anchors
+from authserver.settings import InternalListener, Settings, Tls
+from chassis import credential, run
+from chassis.logs import Log
+
+_log = Log("tls")
+
+INTERNAL: Final = "listeners.internal"
+PUBLIC: Final = "listeners.public.tls"
+
+OnReload = Callable[[str, credential.Certificate | None], None]
+"""Hears whose files changed, and the certificate that took over, or None where they are no good."""
+
+
+@dataclass(frozen=True)
+class Material:
+    """What one listener's TLS is made of; `place` is where it stands in the configuration."""
+
+    place: str
+    build: Callable[[], tuple[ssl.SSLContext, credential.Certificate]]
+    files: Sequence[Path]
+
+
+def faults(settings: Settings) -> list[run.Fault]:
+    """Every listener's certificate, key or CA bundle that cannot be used."""
+    found = []
+    for material in _materials(settings):
+        try:
+            material.build()
+        except credential.CredentialFault as fault:
+            found.append(run.Fault(material.place, str(fault)))
+    return found
+
+
+async def followed(
+    stack: AsyncExitStack, settings: Settings, on_reload: OnReload
+) -> dict[str, ssl.SSLContext]:
+    """The contexts by their place; they follow their files for as long as `stack` is open."""
+    contexts: dict[str, ssl.SSLContext] = {}
+    for material in _materials(settings):
+        following = reloading(material, on_reload)
+        await stack.enter_async_context(run.background(following.watch()))
+        contexts[material.place] = following.context
+    return contexts
+
+
+def reloading(material: Material, on_reload: OnReload) -> credential.Reloading:
+    """A context that follows its files when polled. Raises BadConfiguration."""
+
+    def heard(taken: bool) -> None:
+        on_reload(material.place, made.certificate if taken else None)
+
+    try:
+        made = credential.Reloading(material.place, material.build, material.files, on_reload=heard)
+    except credential.CredentialFault as fault:  # changed since it was checked
+        raise run.BadConfiguration([run.Fault(material.place, str(fault))]) from None
+    return made
+
+
+def _materials(settings: Settings) -> Iterator[Material]:
+    yield internal_material(settings.listeners.internal)
+    if settings.listeners.public.tls is not None:
+        yield _public_material(settings.listeners.public.tls)
+
+
+def internal_material(listener: InternalListener) -> Material:
+    """mTLS with workloads of the configured authorities, each of which is looked at first."""
+    pair = credential.KeyPair(listener.cert_file, listener.key_file)
+
+    def build() -> tuple[ssl.SSLContext, credential.Certificate]:
+        context = credential.mutual_server_context(
+            pair, listener.client_ca_file, _report_refused, anchors.objection
+        )
+        return context, credential.prove(pair, as_client=False)
+
+    return Material(INTERNAL, build, (pair.certificate, pair.key, listener.client_ca_file))
+
+
+def own_names(listener: InternalListener) -> Sequence[str]:
+    """The DNS names by which sidecars know us. Raises BadConfiguration."""
+    pair = credential.KeyPair(listener.cert_file, listener.key_file)
+    try:
+        return credential.prove(pair, as_client=False).dns_names
+    except credential.CredentialFault as fault:
+        raise run.BadConfiguration([run.Fault(INTERNAL, str(fault))]) from None
+
+
+def _public_material(tls: Tls) -> Material:
+    pair = credential.KeyPair(tls.cert_file, tls.key_file)
+
+    def build() -> tuple[ssl.SSLContext, credential.Certificate]:
+        return credential.server_context(pair), credential.prove(pair, as_client=False)
+
+    return Material(PUBLIC, build, (pair.certificate, pair.key))
+
+
+def _report_refused(refused: ssl.SSLError) -> None:
+    """TLS 1.3 tells the peer nothing, so whoever operates this reads it here."""
+    _log.warning(
+        "handshake_refused", reason=getattr(refused, "verify_message", None) or refused.reason
+    )

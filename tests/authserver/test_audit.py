@@ -1,0 +1,117 @@
+"""The audit trail: whole at every log level, and where it cannot be written nothing is released."""
+
+import errno
+import io
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chassis import logs
+from tests.authserver.deployment import Deployment, deployed
+from tests.authserver.workloads import DENIED, NOTES_SERVER, TASKS_SERVER, line, verdict
+
+
+class Sink(io.StringIO):
+    """Standard error that fails when it is told to."""
+
+    trouble: Exception | None = None
+
+    def write(self, text: str) -> int:
+        if self.trouble is not None:
+            raise self.trouble
+        return super().write(text)
+
+    def audited(self) -> list[dict[str, Any]]:
+        lines = [json.loads(text) for text in self.getvalue().splitlines()]
+        return [found for found in lines if found["event"] == "audit"]
+
+
+@contextmanager
+def logging_to(sink: Any, level: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What the process does with its standard error, and undoes."""
+    root = logging.getLogger()
+    handlers, before = root.handlers[:], root.level
+    monkeypatch.setattr(sys, "stderr", sink)
+    logs.configure("authserver", level)
+    try:
+        yield
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(before)
+        logging.getLogger("tokenward").setLevel(logging.NOTSET)
+        logging.captureWarnings(False)
+        monkeypatch.undo()
+
+
+def counted(world: Deployment, name: str, **labels: str) -> float:
+    found = world.server.registry.get_sample_value(f"tokenward_authserver_{name}_total", labels)
+    return found or 0.0
+
+
+TROUBLE: dict[str, Exception] = {
+    "nobody reads": BrokenPipeError(errno.EPIPE, "Broken pipe"),
+    "no space": OSError(errno.ENOSPC, "No space left on device"),
+    "full for now": BlockingIOError(errno.EAGAIN, "would block"),
+    "closed": ValueError("I/O operation on closed file"),
+}
+
+
+@pytest.mark.parametrize("trouble", TROUBLE.values(), ids=TROUBLE)
+async def test_a_release_that_cannot_be_recorded_does_not_happen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: Exception
+) -> None:
+    async with deployed(tmp_path) as world, line(world) as sidecar:
+        jwt = (await world.signed_in("alice")).access_token
+        sink = Sink()
+        with logging_to(sink, "info", monkeypatch):
+            sink.trouble = trouble
+            answer = await sidecar.exchange(jwt)
+            assert verdict(answer) == (503, {"error": "temporarily_unavailable"})
+            assert int(answer.headers["Retry-After"]) > 0
+            assert counted(world, "releases", upstream="acme", result="stored") == 0
+            assert counted(world, "denials", reason="audit_lost") == 1
+            sink.trouble = None
+            assert (await sidecar.exchange(jwt)).status == 200
+        assert [event["decision"] for event in sink.audited()] == ["release"]
+
+
+async def test_without_a_standard_error_nothing_is_released(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with deployed(tmp_path) as world:
+        jwt = (await world.signed_in("alice")).access_token
+        with logging_to(None, "info", monkeypatch):
+            answer = await world.exchange(NOTES_SERVER, jwt)
+        assert verdict(answer) == (503, {"error": "temporarily_unavailable"})
+
+
+async def test_a_denial_that_cannot_be_recorded_is_a_denial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with deployed(tmp_path) as world:
+        jwt = (await world.signed_in("alice")).access_token
+        sink = Sink()
+        sink.trouble = TROUBLE["nobody reads"]
+        with logging_to(sink, "info", monkeypatch):
+            assert verdict(await world.exchange(TASKS_SERVER, jwt)) == DENIED
+        assert counted(world, "denials", reason="caller_is_not_the_owner") == 1
+
+
+@pytest.mark.parametrize("level", logs.LEVELS)
+async def test_releases_and_denials_are_recorded_at_every_log_level(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, level: str
+) -> None:
+    async with deployed(tmp_path) as world:
+        jwt = (await world.signed_in("alice")).access_token
+        sink = Sink()
+        with logging_to(sink, level, monkeypatch):
+            assert (await world.exchange(NOTES_SERVER, jwt)).status == 200
+            assert verdict(await world.exchange(TASKS_SERVER, jwt)) == DENIED
+        events = [(event["level"], event["decision"]) for event in sink.audited()]
+        assert events == [("info", "release"), ("warning", "deny")]

@@ -99,7 +99,6 @@ async def test_a_foreign_session_costs_the_one_read_that_an_unknown_one_costs(
     assert foreign == [unknown] * len(FOREIGN)
 
 
-@pytest.mark.xfail(reason="tokens are opened before the session is known to be the caller's")
 async def test_a_foreign_session_opens_no_tokens(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

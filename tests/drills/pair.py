@@ -97,7 +97,10 @@ async def pair(folder: Path, *, deadlines: Deadlines = STANDARD) -> AsyncIterato
         assert port is not None
         async with Way(port) as way:
             variables = environment(own, f"https://127.0.0.1:{way.port}", SPIFFE_ID=SPIFFE_ID)
-            clock, wall = FakeClock(), FakeClock(now=world.clock())
+            clock, wall = (
+                FakeClock(),
+                FakeClock(now=world.clock() + 120),
+            )  # every certificate is ripe
             sidecar = assemble(read_settings(variables), now=clock, wall=wall, deadlines=deadlines)
             connector = aiohttp.TCPConnector(limit=0)
             async with (

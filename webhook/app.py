@@ -6,7 +6,6 @@ from configuration that every injected pod shows anyway, and nothing is written 
 
 import asyncio
 import re
-from base64 import b64encode
 from collections.abc import Callable
 from functools import lru_cache
 from time import perf_counter
@@ -52,9 +51,11 @@ class Metrics:
         def name(rest: str) -> str:
             return f"tokenward_webhook_{rest}"
 
-        self.decisions = Counter(
+        decisions = Counter(
             name("decisions_total"), "Pods decided on.", ("decision", "reason"), registry=registry
         )
+        # The counter of a decision and a reason: looking one up costs more than counting.
+        self.decisions = lru_cache(maxsize=64)(decisions.labels)
         self.duration = Histogram(
             name("request_duration_seconds"),
             "From the body's arrival to the answer.",
@@ -114,6 +115,34 @@ class _Review(msgspec.Struct):
 
 class _PodReview(_Review):
     request: _PodRequest
+
+
+class _Audit(msgspec.Struct, omit_defaults=True):
+    decision: str
+    reason: Reason
+    config_hash: str = msgspec.field(default="", name="config-hash")
+
+
+class _Status(msgspec.Struct):
+    message: str
+    code: int = 403
+    reason: str = "Forbidden"
+
+
+class _Response(msgspec.Struct, omit_defaults=True):
+    uid: str
+    allowed: bool
+    auditAnnotations: _Audit
+    warnings: tuple[str, ...] = ()
+    patchType: str | None = None
+    patch: bytes | None = None  # written in base64, as the API server wants it
+    status: _Status | None = None
+
+
+class _Answer(msgspec.Struct):
+    response: _Response
+    apiVersion: str = "admission.k8s.io/v1"
+    kind: str = "AdmissionReview"
 
 
 _POD: Final = _GroupVersionKind("", "v1", "Pod")
@@ -232,11 +261,11 @@ def _answered(
         verdict = Verdict("denied", Reason.MALFORMED, message=f"tokenward: {malformed}"[:1024])
     except Exception as error:  # noqa: BLE001 - the edge: a pod must get an answer
         _log.failure("failed", error, uid=review.uid)
-        metrics.decisions.labels("error", Reason.FAILED).inc()
+        metrics.decisions("error", Reason.FAILED).inc()
         raise _Refused(500, "failed") from None
-    metrics.decisions.labels(verdict.decision, verdict.reason).inc()
+    metrics.decisions(verdict.decision, verdict.reason).inc()
     _tell(review, name, verdict)
-    return _encoder.encode(_response(review.uid, verdict))
+    return _answer(review.uid, verdict)
 
 
 def _parsed(body: bytes) -> _Request:
@@ -278,16 +307,15 @@ def _tell(request: _Request, name: str, verdict: Verdict) -> None:
     )
 
 
-def _response(uid: str, verdict: Verdict) -> dict[str, Any]:
-    audit = {"decision": verdict.decision, "reason": verdict.reason.value}
-    if verdict.config_hash:
-        audit["config-hash"] = verdict.config_hash
-    response: dict[str, Any] = {"uid": uid, "allowed": verdict.allowed, "auditAnnotations": audit}
-    if verdict.warnings:
-        response["warnings"] = verdict.warnings
-    if verdict.operations:
-        response["patchType"] = "JSONPatch"
-        response["patch"] = b64encode(_encoder.encode(verdict.operations)).decode("ascii")
+def _answer(uid: str, verdict: Verdict) -> bytes:
+    response = _Response(
+        uid,
+        verdict.allowed,
+        _Audit(verdict.decision, verdict.reason, verdict.config_hash),
+        verdict.warnings,
+    )
+    if verdict.patch:
+        response.patch, response.patchType = verdict.patch, "JSONPatch"
     if not verdict.allowed:
-        response["status"] = {"code": 403, "reason": "Forbidden", "message": verdict.message}
-    return {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response}
+        response.status = _Status(verdict.message)
+    return _encoder.encode(_Answer(response))

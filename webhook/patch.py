@@ -6,19 +6,29 @@ know stay as they are.
 """
 
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
+import msgspec
 from jsonpointer import escape
 
 from webhook.sidecar_spec import CONTAINER, Sidecar
 
-Operation = dict[str, Any]
+
+class Operation(msgspec.Struct, frozen=True, tag_field="op", tag="add"):
+    """One operation of a JSON Patch (RFC 6902)."""
+
+    path: str
+    value: Any
+
+
+_escaped = lru_cache(maxsize=16)(escape)  # of our own keys, which are three
 
 
 def operations(pod: Mapping[str, Any], sidecar: Sidecar) -> list[Operation]:
     """What makes the pod an injected one; nothing at all if it is one already."""
     spec = pod.get("spec") or {}
-    parents = [] if pod.get("metadata") is not None else [_add("/metadata", {})]
+    parents = [] if pod.get("metadata") is not None else [Operation("/metadata", {})]
     return [
         *parents,
         *_metadata(pod, "annotations", sidecar.annotations),
@@ -31,31 +41,27 @@ def operations(pod: Mapping[str, Any], sidecar: Sidecar) -> list[Operation]:
     ]
 
 
-def _add(path: str, value: object) -> Operation:
-    return {"op": "add", "path": path, "value": value}
-
-
 def _metadata(
     pod: Mapping[str, Any], field: str, entries: Mapping[str, str]
 ) -> Iterator[Operation]:
     present = (pod.get("metadata") or {}).get(field)
     if present is None:
-        yield _add(f"/metadata/{field}", dict(entries))
+        yield Operation(f"/metadata/{field}", entries)
         return
     for key, value in entries.items():
         if present.get(key) != value:
-            yield _add(f"/metadata/{field}/{escape(key)}", value)
+            yield Operation(f"/metadata/{field}/{_escaped(key)}", value)
 
 
 def _volumes(spec: Mapping[str, Any], sidecar: Sidecar) -> Iterator[Operation]:
     present = spec.get("volumes")
     if present is None:
-        yield _add("/spec/volumes", list(sidecar.volumes))
+        yield Operation("/spec/volumes", sidecar.volumes)
         return
     names = {volume.get("name") for volume in present}
     for volume in sidecar.volumes:
         if volume["name"] not in names:
-            yield _add("/spec/volumes/-", volume)
+            yield Operation("/spec/volumes/-", volume)
 
 
 def _variables(spec: Mapping[str, Any], field: str, sidecar: Sidecar) -> Iterator[Operation]:
@@ -70,16 +76,17 @@ def _variables(spec: Mapping[str, Any], field: str, sidecar: Sidecar) -> Iterato
             if name not in names
         ]
         if present is None and missing:
-            yield _add(f"/spec/{field}/{at}/env", missing)
+            yield Operation(f"/spec/{field}/{at}/env", missing)
             continue
         for variable in reversed(missing):
             # First in the list, so that the app's own entries may refer to ours.
-            yield _add(f"/spec/{field}/{at}/env/0", variable)
+            yield Operation(f"/spec/{field}/{at}/env/0", variable)
 
 
 def _sidecar(spec: Mapping[str, Any], sidecar: Sidecar) -> Iterator[Operation]:
     present = spec.get("initContainers")
     if present is None:
-        yield _add("/spec/initContainers", [sidecar.container])
+        yield Operation("/spec/initContainers", [sidecar.container])
     elif all(container["name"] != CONTAINER for container in present):
-        yield _add(f"/spec/initContainers/{0 if sidecar.first else '-'}", sidecar.container)
+        place = "0" if sidecar.first else "-"
+        yield Operation(f"/spec/initContainers/{place}", sidecar.container)

@@ -104,7 +104,7 @@ class _Request(msgspec.Struct):
 
 
 class _PodRequest(_Request):
-    object: shape.Created | None = None
+    object: shape.Readable | None = None
 
 
 class _Review(msgspec.Struct):
@@ -252,8 +252,9 @@ def _answered(
     name = review.name
     try:
         if _creates_a_pod(review):
-            pod = shape.raw(review.object)
-            name = name or pod.get("metadata", {}).get("generateName", "")
+            pod = _pod(review.object, body)
+            if not name and pod.metadata is not None:
+                name = pod.metadata.generateName or ""
             verdict = judge(pod, review.namespace, settings(), namespace_opted_in=opted_in)
         else:
             verdict = Verdict("skipped", Reason.NOT_A_POD_CREATION)
@@ -292,6 +293,13 @@ def _decoded(body: bytes) -> _Review:
 
 def _creates_a_pod(request: _Request) -> bool:
     return request.kind == _POD and request.operation == "CREATE" and not request.sub_resource
+
+
+def _pod(found: Any, body: bytes) -> shape.Pod:
+    """The pod of a review, read where it could be with the review itself. Raises Malformed."""
+    if not isinstance(found, shape.Readable):
+        return shape.read(found)
+    return shape.Pod(found.metadata, found.spec, lambda: _tolerant.decode(body).request.object)
 
 
 def _tell(request: _Request, name: str, verdict: Verdict) -> None:

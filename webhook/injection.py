@@ -2,7 +2,6 @@
 self-test share. Pure.
 """
 
-from collections.abc import Mapping
 from typing import Any, Final, Literal
 
 import msgspec
@@ -11,6 +10,7 @@ from webhook.decision import Deny, Inject, Skip, decide
 from webhook.patch import operations
 from webhook.reasons import Reason, denial
 from webhook.settings import Settings
+from webhook.shape import Pod
 
 Word = Literal["injected", "skipped", "denied"]
 
@@ -41,9 +41,7 @@ class Verdict(msgspec.Struct, frozen=True):
         return msgspec.json.decode(self.patch or b"[]", type=tuple[dict[str, Any], ...])
 
 
-def judge(
-    pod: Mapping[str, Any], namespace: str, settings: Settings, *, namespace_opted_in: bool
-) -> Verdict:
+def judge(pod: Pod, namespace: str, settings: Settings, *, namespace_opted_in: bool) -> Verdict:
     match decide(pod, namespace, settings, namespace_opted_in=namespace_opted_in):
         case Inject(sidecar, warnings):
             added = operations(pod, sidecar)

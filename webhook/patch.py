@@ -5,14 +5,15 @@ our own annotations and label. No array or map of the pod is ever written again:
 know stay as they are.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
 import msgspec
 from jsonpointer import escape
 
-from webhook.sidecar_spec import CONTAINER, Sidecar
+from webhook.shape import Container, Metadata, Pod, Volume
+from webhook.sidecar_spec import CONTAINER, URL_VARIABLE, Sidecar
 
 
 class Operation(msgspec.Struct, frozen=True, tag_field="op", tag="add"):
@@ -25,68 +26,60 @@ class Operation(msgspec.Struct, frozen=True, tag_field="op", tag="add"):
 _escaped = lru_cache(maxsize=16)(escape)  # of our own keys, which are three
 
 
-def operations(pod: Mapping[str, Any], sidecar: Sidecar) -> list[Operation]:
+def operations(pod: Pod, sidecar: Sidecar) -> list[Operation]:
     """What makes the pod an injected one; nothing at all if it is one already."""
-    spec = pod.get("spec") or {}
-    parents = [] if pod.get("metadata") is not None else [Operation("/metadata", {})]
+    metadata, spec = pod.metadata or Metadata(), pod.spec
+    parents = [] if pod.metadata is not None else [Operation("/metadata", {})]
     return [
         *parents,
-        *_metadata(pod, "annotations", sidecar.annotations),
-        *_metadata(pod, "labels", sidecar.labels),
-        *_volumes(spec, sidecar),
+        *_entries("annotations", metadata.annotations, sidecar.annotations),
+        *_entries("labels", metadata.labels, sidecar.labels),
+        *_volumes(spec.volumes, sidecar),
         # Before the sidecar goes in: that moves the others' places.
-        *_variables(spec, "initContainers", sidecar),
-        *_variables(spec, "containers", sidecar),
-        *_sidecar(spec, sidecar),
+        *_variables("initContainers", spec.initContainers, sidecar),
+        *_variables("containers", spec.containers, sidecar),
+        *_sidecar(spec.initContainers, sidecar),
     ]
 
 
-def _metadata(
-    pod: Mapping[str, Any], field: str, entries: Mapping[str, str]
+def _entries(
+    field: str, present: Mapping[str, str] | None, ours: Mapping[str, str]
 ) -> Iterator[Operation]:
-    present = (pod.get("metadata") or {}).get(field)
     if present is None:
-        yield Operation(f"/metadata/{field}", entries)
+        yield Operation(f"/metadata/{field}", ours)
         return
-    for key, value in entries.items():
+    for key, value in ours.items():
         if present.get(key) != value:
             yield Operation(f"/metadata/{field}/{_escaped(key)}", value)
 
 
-def _volumes(spec: Mapping[str, Any], sidecar: Sidecar) -> Iterator[Operation]:
-    present = spec.get("volumes")
+def _volumes(present: Sequence[Volume] | None, sidecar: Sidecar) -> Iterator[Operation]:
     if present is None:
         yield Operation("/spec/volumes", sidecar.volumes)
         return
-    names = {volume.get("name") for volume in present}
+    names = {volume.name for volume in present}
     for volume in sidecar.volumes:
         if volume["name"] not in names:
             yield Operation("/spec/volumes/-", volume)
 
 
-def _variables(spec: Mapping[str, Any], field: str, sidecar: Sidecar) -> Iterator[Operation]:
-    for at, container in enumerate(spec.get(field) or ()):
-        if container["name"] == CONTAINER or not sidecar.reaches(container["name"]):
+def _variables(
+    field: str, present: Sequence[Container] | None, sidecar: Sidecar
+) -> Iterator[Operation]:
+    variable = {"name": URL_VARIABLE, "value": sidecar.url}
+    for at, container in enumerate(present or ()):
+        if container.name == CONTAINER or not sidecar.reaches(container.name):
             continue
-        present = container.get("env")
-        names = {entry.get("name") for entry in present or ()}
-        missing = [
-            {"name": name, "value": value}
-            for name, value in sidecar.app_variables
-            if name not in names
-        ]
-        if present is None and missing:
-            yield Operation(f"/spec/{field}/{at}/env", missing)
-            continue
-        for variable in reversed(missing):
+        if container.env is None:
+            yield Operation(f"/spec/{field}/{at}/env", [variable])
+        elif all(entry.name != URL_VARIABLE for entry in container.env):
             # First in the list, so that the app's own entries may refer to ours.
             yield Operation(f"/spec/{field}/{at}/env/0", variable)
 
 
-def _sidecar(spec: Mapping[str, Any], sidecar: Sidecar) -> Iterator[Operation]:
-    present = spec.get("initContainers")
+def _sidecar(present: Sequence[Container] | None, sidecar: Sidecar) -> Iterator[Operation]:
     if present is None:
         yield Operation("/spec/initContainers", [sidecar.container])
-    elif all(container["name"] != CONTAINER for container in present):
+    elif all(container.name != CONTAINER for container in present):
         place = "0" if sidecar.first else "-"
         yield Operation(f"/spec/initContainers/{place}", sidecar.container)

@@ -52,7 +52,7 @@ class Sidecar(msgspec.Struct, frozen=True):
     container: dict[str, Any]
     volumes: tuple[dict[str, Any], ...]
     first: bool
-    app_variables: tuple[tuple[str, str], ...]
+    url: str
     containers: frozenset[str] | None
     skip_containers: frozenset[str]
     annotations: Mapping[str, str]
@@ -84,7 +84,7 @@ def build(
         ),
         first=wishes.first,
         # Literally 127.0.0.1: "localhost" may resolve to ::1, where nobody listens.
-        app_variables=((URL_VARIABLE, f"http://127.0.0.1:{wishes.port}"),),
+        url=f"http://127.0.0.1:{wishes.port}",
         containers=wishes.containers,
         skip_containers=wishes.skip_containers,
         annotations={

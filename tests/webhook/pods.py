@@ -6,6 +6,7 @@ from typing import Any
 
 import jsonpatch
 
+from webhook import shape
 from webhook.injection import Verdict, judge
 from webhook.settings import CaBundle, Settings, check
 
@@ -69,7 +70,8 @@ def recorded_pod(name: str) -> dict[str, Any]:
 def verdict(
     pod: dict[str, Any], under: Settings | None = None, *, namespace_opted_in: bool = False
 ) -> Verdict:
-    return judge(pod, NAMESPACE, under or settings(), namespace_opted_in=namespace_opted_in)
+    under = under or settings()
+    return judge(shape.read(pod), NAMESPACE, under, namespace_opted_in=namespace_opted_in)
 
 
 def patched(pod: dict[str, Any], told: Verdict) -> dict[str, Any]:

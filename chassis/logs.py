@@ -117,13 +117,13 @@ class _JsonLines(logging.StreamHandler):  # type: ignore[type-arg]
     def _line(
         self, now: float, level: int, name: str, event: str, fields: Mapping[str, object]
     ) -> str:
-        line = f'{{"time": "{_time(now)}", {_constant_part(level, self._process, event, name)}'
-        for field, value in fields.items():
-            if field not in _ON_EVERY_LINE:
-                line += f", {_text(field)}: {_json(value)}"
+        if not _ON_EVERY_LINE.isdisjoint(fields):
+            fields = {field: fields[field] for field in fields if field not in _ON_EVERY_LINE}
         if "request_id" not in fields and (request_id := _request_id.get()) is not None:
-            line += f', "request_id": {_text(request_id)}'
-        return line + "}"
+            fields = {**fields, "request_id": request_id}
+        told = [f", {_text(field)}: {_json(value)}" for field, value in fields.items()]
+        constant = _constant_part(level, self._process, event, name)
+        return f'{{"time": "{_time(now)}", {constant}{"".join(told)}}}'
 
 
 def _sole_listener() -> _JsonLines | None:

@@ -36,7 +36,7 @@ def operations(pod: Pod, sidecar: Sidecar) -> list[Operation]:
         *_entries("labels", metadata.labels, sidecar.labels),
         *_volumes(spec.volumes, sidecar),
         # Before the sidecar goes in: that moves the others' places.
-        *_variables("initContainers", spec.initContainers, sidecar),
+        *_variables("initContainers", spec.initContainers or (), sidecar),
         *_variables("containers", spec.containers, sidecar),
         *_sidecar(spec.initContainers, sidecar),
     ]
@@ -44,30 +44,30 @@ def operations(pod: Pod, sidecar: Sidecar) -> list[Operation]:
 
 def _entries(
     field: str, present: Mapping[str, str] | None, ours: Mapping[str, str]
-) -> Iterator[Operation]:
+) -> list[Operation]:
     if present is None:
-        yield Operation(f"/metadata/{field}", ours)
-        return
-    for key, value in ours.items():
-        if present.get(key) != value:
-            yield Operation(f"/metadata/{field}/{_escaped(key)}", value)
+        return [Operation(f"/metadata/{field}", ours)]
+    return [
+        Operation(f"/metadata/{field}/{_escaped(key)}", value)
+        for key, value in ours.items()
+        if present.get(key) != value
+    ]
 
 
-def _volumes(present: Sequence[Volume] | None, sidecar: Sidecar) -> Iterator[Operation]:
+def _volumes(present: Sequence[Volume] | None, sidecar: Sidecar) -> list[Operation]:
     if present is None:
-        yield Operation("/spec/volumes", sidecar.volumes)
-        return
+        return [Operation("/spec/volumes", sidecar.volumes)]
     names = {volume.name for volume in present}
-    for volume in sidecar.volumes:
-        if volume["name"] not in names:
-            yield Operation("/spec/volumes/-", volume)
+    return [
+        Operation("/spec/volumes/-", volume)
+        for volume in sidecar.volumes
+        if volume["name"] not in names
+    ]
 
 
-def _variables(
-    field: str, present: Sequence[Container] | None, sidecar: Sidecar
-) -> Iterator[Operation]:
+def _variables(field: str, present: Sequence[Container], sidecar: Sidecar) -> Iterator[Operation]:
     variable = {"name": URL_VARIABLE, "value": sidecar.url}
-    for at, container in enumerate(present or ()):
+    for at, container in enumerate(present):
         if container.name == CONTAINER or not sidecar.reaches(container.name):
             continue
         if container.env is None:
@@ -77,9 +77,10 @@ def _variables(
             yield Operation(f"/spec/{field}/{at}/env/0", variable)
 
 
-def _sidecar(present: Sequence[Container] | None, sidecar: Sidecar) -> Iterator[Operation]:
+def _sidecar(present: Sequence[Container] | None, sidecar: Sidecar) -> list[Operation]:
     if present is None:
-        yield Operation("/spec/initContainers", [sidecar.container])
-    elif all(container.name != CONTAINER for container in present):
-        place = "0" if sidecar.first else "-"
-        yield Operation(f"/spec/initContainers/{place}", sidecar.container)
+        return [Operation("/spec/initContainers", [sidecar.container])]
+    if any(container.name == CONTAINER for container in present):
+        return []
+    place = "0" if sidecar.first else "-"
+    return [Operation(f"/spec/initContainers/{place}", sidecar.container)]

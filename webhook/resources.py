@@ -23,11 +23,14 @@ def settle(
 
     `others` are the pod's containers without the sidecar.
     """
+    guaranteed = _guaranteed(others)
+    if not (asked or spec.resources or guaranteed):
+        return profile.resources, []
     given = profile.defaults | dict(asked)
     if spec.resources:
         # Requests of containers must fit into the pod's: only what was asked for is spent there.
         given = dict(asked)
-    elif _guaranteed(others):
+    elif guaranteed:
         given |= {
             f"{kind}-request": given[f"{kind}-limit"]
             for kind in _KINDS

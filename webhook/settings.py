@@ -185,6 +185,20 @@ class Profile(_Model):
             "memory-limit": self.memory_limit.default,
         }
 
+    @cached_property
+    def resources(self) -> dict[str, dict[str, str]]:
+        """The same as a container's `resources`."""
+        return {
+            "requests": {
+                "cpu": self.cpu_request.default.text,
+                "memory": self.memory_request.default.text,
+            },
+            "limits": {
+                "cpu": self.cpu_limit.default.text,
+                "memory": self.memory_limit.default.text,
+            },
+        }
+
     @model_validator(mode="after")
     def _requests_fit(self) -> Self:
         for name, request, limit in (

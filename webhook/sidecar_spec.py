@@ -32,6 +32,7 @@ _API_TOKEN_DIR: Final = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa:
 # The sidecar runs as no user that owns the files, and only the sidecar mounts them.
 _WORLD_READABLE: Final = 0o444
 
+_KEY_PAIR: Final = [{"key": name, "path": name} for name in ("tls.crt", "tls.key")]
 _LABELS: Final = {INJECTED_LABEL: "true"}
 _CA_FIELD: Final = {"apiVersion": "v1", "fieldPath": f"metadata.annotations['{AUTHSERVER_CA}']"}
 _CA_VOLUME: Final = {
@@ -147,19 +148,38 @@ def _constant_part(image: str, user: int | None, ops_port: int) -> dict[str, Any
 
 
 def _environment(workload: Workload, wishes: Wishes, settings: Settings) -> list[dict[str, str]]:
-    variables = (
-        ("TOKENWARD_AUTHSERVER_URL", settings.authserver.url),
-        ("TOKENWARD_AUTHSERVER_CA_FILE", f"{_CA_DIR}/{_CA_FILE}"),
-        ("TOKENWARD_CREDENTIAL_DIR", _CREDENTIAL_DIR),
-        ("TOKENWARD_SPIFFE_ID", workload.spiffe_id(settings.trust_domain)),
-        ("TOKENWARD_ISSUER", settings.issuer),
-        ("TOKENWARD_RESOURCE", wishes.resource),
-        ("TOKENWARD_SCOPES", " ".join(settings.profiles[wishes.profile].scopes)),
-        ("TOKENWARD_PORT", str(wishes.port)),
-        ("TOKENWARD_OPS_PORT", str(wishes.ops_port)),
-        ("TOKENWARD_LOG_LEVEL", wishes.log_level),
-    )
-    return [{"name": name, "value": value} for name, value in variables if value]
+    variables = [
+        *_constant_variables(
+            settings.authserver.url,
+            settings.issuer,
+            settings.profiles[wishes.profile].scopes,
+            wishes.port,
+            wishes.ops_port,
+            wishes.log_level,
+        ),
+        {"name": "TOKENWARD_SPIFFE_ID", "value": workload.spiffe_id(settings.trust_domain)},
+    ]
+    if wishes.resource:
+        variables.append({"name": "TOKENWARD_RESOURCE", "value": wishes.resource})
+    return variables
+
+
+@lru_cache(maxsize=64)
+def _constant_variables(
+    url: str, issuer: str, scopes: tuple[str, ...], port: int, ops_port: int, log_level: str
+) -> tuple[dict[str, str], ...]:
+    """As `_constant_part`: nearly all pods have the same ports and log level."""
+    variables = {
+        "TOKENWARD_AUTHSERVER_URL": url,
+        "TOKENWARD_AUTHSERVER_CA_FILE": f"{_CA_DIR}/{_CA_FILE}",
+        "TOKENWARD_CREDENTIAL_DIR": _CREDENTIAL_DIR,
+        "TOKENWARD_ISSUER": issuer,
+        "TOKENWARD_SCOPES": " ".join(scopes),
+        "TOKENWARD_PORT": str(port),
+        "TOKENWARD_OPS_PORT": str(ops_port),
+        "TOKENWARD_LOG_LEVEL": log_level,
+    }
+    return tuple({"name": name, "value": value} for name, value in variables.items() if value)
 
 
 def _probe(path: str, port: int, *, period: int, failures: int) -> dict[str, Any]:
@@ -188,11 +208,10 @@ def _security_context(user: int | None) -> dict[str, Any]:
 def _credential_source(workload: Workload, settings: Settings) -> dict[str, Any]:
     match settings.identity:
         case SecretIdentity():
-            files = [{"key": name, "path": name} for name in ("tls.crt", "tls.key")]
             return {
                 "secret": {
                     "secretName": secret_name(workload.name),
-                    "items": files,
+                    "items": _KEY_PAIR,
                     "defaultMode": _WORLD_READABLE,
                 }
             }

@@ -121,7 +121,10 @@ class _JsonLines(logging.StreamHandler):  # type: ignore[type-arg]
             fields = {field: fields[field] for field in fields if field not in _ON_EVERY_LINE}
         if "request_id" not in fields and (request_id := _request_id.get()) is not None:
             fields = {**fields, "request_id": request_id}
-        told = [f", {_text(field)}: {_json(value)}" for field, value in fields.items()]
+        told = [
+            f", {_text(field)}: {_text(value[:_MAX_TEXT]) if type(value) is str else _json(value)}"
+            for field, value in fields.items()
+        ]
         constant = _constant_part(level, self._process, event, name)
         return f'{{"time": "{_time(now)}", {constant}{"".join(told)}}}'
 
@@ -172,7 +175,7 @@ def _trace(trace: TracebackType | None) -> list[str]:
 
 
 def _json(value: object) -> str:
-    """A field's value as JSON; the commonest kinds need no encoder."""
+    """A field's value as JSON; the commonest kinds need no encoder of the library's."""
     match value:
         case str():
             return _text(value[:_MAX_TEXT])

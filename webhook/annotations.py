@@ -29,7 +29,7 @@ PORT: Final = PREFIX + "port"
 OPS_PORT: Final = PREFIX + "ops-port"
 LOG_LEVEL: Final = PREFIX + "log-level"
 INIT_ORDER: Final = PREFIX + "init-order"
-_AMOUNT_KEYS: Final = {
+_AMOUNTS: Final = {
     PREFIX + amount: amount
     for amount in ("cpu-request", "cpu-limit", "memory-request", "memory-limit")
 }
@@ -40,7 +40,7 @@ INJECTED_LABEL: Final = PREFIX + "injected"
 
 PUBLIC: Final = (
     INJECT, SERVER, RESOURCE, PROFILE, CONTAINERS, SKIP_CONTAINERS, PORT, OPS_PORT, LOG_LEVEL,
-    INIT_ORDER, *_AMOUNT_KEYS,
+    INIT_ORDER, *_AMOUNTS,
 )  # fmt: skip
 WRITTEN_BY_US: Final = (STATUS, AUTHSERVER_CA)
 
@@ -96,15 +96,17 @@ def read(
     profile = "default"
     if PROFILE in annotations:
         profile = reader.read(PROFILE, _choice(sorted(profiles))) or profile
-    found = {
-        field: value
-        for key, (field, parse) in _WISHES.items()
-        if key in annotations and (value := reader.read(key, parse)) is not None
-    }
-    wishes = Wishes(profile=profile, asked=_asked(reader, profiles[profile]), **found)
+    found: dict[str, Any] = {"profile": profile}
+    for key in sorted(annotations.keys() & _WISHES.keys(), key=PUBLIC.index):
+        field, parse = _WISHES[key]
+        if (value := reader.read(key, parse)) is not None:
+            found[field] = value
+    if not _AMOUNTS.keys().isdisjoint(annotations):
+        found["asked"] = _asked(reader, profiles[profile])
+    wishes = Wishes(**found)
     if wishes.port == wishes.ops_port:
         reader.refuse(f"{PORT} and {OPS_PORT} must differ, both are {wishes.port}")
-    if both := (wishes.containers or frozenset()) & wishes.skip_containers:
+    if wishes.containers and (both := wishes.containers & wishes.skip_containers):
         listed = quoted(", ".join(sorted(both)))
         reader.refuse(f"{CONTAINERS} and {SKIP_CONTAINERS} both name {listed}")
     return wishes, reader.refusals
@@ -216,7 +218,7 @@ _WISHES: Final[Mapping[str, tuple[str, Callable[[str], Any]]]] = {
 
 def _asked(reader: _Reader, profile: Profile) -> dict[str, Quantity]:
     found = {}
-    for key, amount in _AMOUNT_KEYS.items():
+    for key, amount in _AMOUNTS.items():
         if key in reader.annotations:
             bounds: Bounds = getattr(profile, amount.replace("-", "_"))
             quantity = reader.read(key, _within(bounds))

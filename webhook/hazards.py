@@ -6,14 +6,14 @@ Every pod of the cluster that asks for the sidecar passes here, and nearly all p
 rule is a cheap look, and only what catches the eye is put into words.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from webhook import intact
 from webhook.annotations import INJECTED_LABEL, OPS_PORT, PORT, WRITTEN_BY_US
 from webhook.reasons import Reason, Refusal, quoted
 from webhook.settings import CsiIdentity, PodCertificateIdentity, Profile, Settings
-from webhook.shape import Container, Metadata, Mount, Pod, Port, Projection, Spec, Volume
+from webhook.shape import Container, Mount, Pod, Port, Projection, Spec, Volume
 from webhook.sidecar_spec import CONTAINER, MOUNTS, VOLUMES, Sidecar, secret_name
 
 _WITH_PTRACE: Final = frozenset({"SYS_PTRACE", "CAP_SYS_PTRACE", "ALL", "CAP_ALL"})
@@ -140,7 +140,7 @@ def _names_taken(pod: Pod, sidecar: Sidecar) -> Iterator[Refusal]:
                 f"the volume name {volume.name} is reserved; remove the volume",
             )
     if not present and pod.metadata is not None:
-        yield from _keys_taken(pod.metadata)
+        yield from _keys_taken(pod.metadata.annotations or {}, pod.metadata.labels or {})
 
 
 def _differences(pod: Pod, at: int, sidecar: Sidecar) -> list[str]:
@@ -155,13 +155,13 @@ def _is_ours(pod: Pod, at: int, sidecar: Sidecar) -> bool:
     )
 
 
-def _keys_taken(metadata: Metadata) -> Iterator[Refusal]:
+def _keys_taken(annotations: Mapping[str, str], labels: Mapping[str, str]) -> Iterator[Refusal]:
     for key in WRITTEN_BY_US:
-        if metadata.annotations is not None and key in metadata.annotations:
+        if key in annotations:
             yield Refusal(
                 Reason.RESERVED_KEY, f"annotation {key} is written by the webhook; remove it"
             )
-    if metadata.labels is not None and INJECTED_LABEL in metadata.labels:
+    if INJECTED_LABEL in labels:
         yield Refusal(
             Reason.RESERVED_KEY, f"label {INJECTED_LABEL} is written by the webhook; remove it"
         )

@@ -20,7 +20,8 @@ from webhook import shape
 from webhook.annotations import INJECT
 from webhook.injection import Verdict, judge
 from webhook.reasons import Reason, quoted
-from webhook.settings import CaBundle, Settings, check, load
+from webhook.setting_kinds import CaBundle
+from webhook.settings import Settings, check, load
 
 EXIT_DENIED: Final = 1
 EXIT_BAD_USAGE: Final = 2

@@ -8,7 +8,8 @@ import jsonpatch
 
 from webhook import shape
 from webhook.injection import Verdict, judge
-from webhook.settings import CaBundle, Settings, check
+from webhook.setting_kinds import CaBundle
+from webhook.settings import Settings, check
 
 NAMESPACE = "mcp-servers"
 IMAGE = f"registry.example.com/tokenward/sidecar@sha256:{'a' * 64}"

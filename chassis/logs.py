@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from json.encoder import encode_basestring_ascii as _text
 from types import TracebackType
-from typing import Final
+from typing import Final, TextIO
 
 from chassis import clock
 
@@ -89,7 +89,7 @@ def configure(process: str, level: str = "info") -> None:
     logging.captureWarnings(True)
 
 
-class _JsonLines(logging.StreamHandler):  # type: ignore[type-arg]
+class _JsonLines(logging.StreamHandler[TextIO]):
     """Writes records, and our own events without the detour of making records of them."""
 
     def __init__(self, process: str) -> None:

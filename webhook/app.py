@@ -215,7 +215,7 @@ async def _received(request: web.BaseRequest, large: asyncio.Semaphore) -> tuple
     if length > MAX_BODY:
         raise _Refused(413, f"the review is larger than {MAX_BODY} bytes")
     if request.content.is_eof():  # it came in one piece with the head, as small ones do
-        return await request.read(), opted_in
+        return request.content.read_nowait(), opted_in
     try:
         async with asyncio.timeout(timeout):
             if length <= _LARGE_BODY:

@@ -1,4 +1,4 @@
-"""AdmissionReview in and out, and what is counted of it: the only HTTP of this package.
+"""Reviews in, answers out, and what is counted of them: the only HTTP of this package.
 
 Whoever reaches this port may post: answers hold nothing but what follows from the review and
 from configuration that every injected pod shows anyway, and nothing is written or called.
@@ -12,14 +12,12 @@ from time import perf_counter
 from typing import Any, Final
 from urllib.parse import parse_qs
 
-import msgspec
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from chassis.logs import Log
 from chassis.probes import DURATION_BUCKETS, Readiness
-from chassis.spiffe_id import is_dns_label
-from webhook import shape
+from webhook import review, shape
 from webhook.injection import Verdict, judge
 from webhook.reasons import Reason
 from webhook.settings import Settings
@@ -79,77 +77,6 @@ class Metrics:
             "When the serving certificate ends.",
             registry=registry,
         )
-
-
-class _GroupVersionKind(msgspec.Struct):
-    group: str = ""
-    version: str = ""
-    kind: str = ""
-
-
-class _User(msgspec.Struct):
-    username: str = ""
-
-
-class _Request(msgspec.Struct):
-    uid: str
-    kind: _GroupVersionKind
-    operation: str
-    namespace: str = ""
-    name: str = ""
-    sub_resource: str = msgspec.field(default="", name="subResource")
-    dry_run: bool | None = msgspec.field(default=None, name="dryRun")
-    user: _User = msgspec.field(default_factory=_User, name="userInfo")
-    object: Any = None
-
-
-class _PodRequest(_Request):
-    object: shape.Readable | None = None
-
-
-class _Review(msgspec.Struct):
-    apiVersion: str
-    kind: str
-    request: _Request
-
-
-class _PodReview(_Review):
-    request: _PodRequest
-
-
-class _Audit(msgspec.Struct, omit_defaults=True):
-    decision: str
-    reason: Reason
-    config_hash: str = msgspec.field(default="", name="config-hash")
-
-
-class _Status(msgspec.Struct):
-    message: str
-    code: int = 403
-    reason: str = "Forbidden"
-
-
-class _Response(msgspec.Struct, omit_defaults=True):
-    uid: str
-    allowed: bool
-    auditAnnotations: _Audit
-    warnings: tuple[str, ...] = ()
-    patchType: str | None = None
-    patch: bytes | None = None  # written in base64, as the API server wants it
-    status: _Status | None = None
-
-
-class _Answer(msgspec.Struct):
-    response: _Response
-    apiVersion: str = "admission.k8s.io/v1"
-    kind: str = "AdmissionReview"
-
-
-_POD: Final = _GroupVersionKind("", "v1", "Pod")
-
-_decoder: Final = msgspec.json.Decoder(_PodReview)
-_tolerant: Final = msgspec.json.Decoder(_Review)
-_encoder: Final = msgspec.json.Encoder()
 
 
 class _Refused(Exception):
@@ -248,61 +175,31 @@ def _timeout(text: str) -> float:
 def _answered(
     body: bytes, settings: Callable[[], Settings], opted_in: bool, metrics: Metrics
 ) -> bytes:
-    review = _parsed(body)
-    name = review.name
     try:
-        if _creates_a_pod(review):
-            pod = _pod(review.object, body)
+        request = review.parse(body)
+    except review.NoReview as no_review:
+        raise _Refused(400, str(no_review)) from None
+    name = request.name
+    try:
+        if review.creates_a_pod(request):
+            pod = review.pod(request, body)
             if not name and pod.metadata is not None:
                 name = pod.metadata.generateName or ""
-            verdict = judge(pod, review.namespace, settings(), namespace_opted_in=opted_in)
+            verdict = judge(pod, request.namespace, settings(), namespace_opted_in=opted_in)
         else:
             verdict = Verdict("skipped", Reason.NOT_A_POD_CREATION)
     except shape.Malformed as malformed:
         verdict = Verdict("denied", Reason.MALFORMED, message=f"tokenward: {malformed}"[:1024])
     except Exception as error:  # noqa: BLE001 - the edge: a pod must get an answer
-        _log.failure("failed", error, uid=review.uid)
+        _log.failure("failed", error, uid=request.uid)
         metrics.decisions("error", Reason.FAILED).inc()
         raise _Refused(500, "failed") from None
     metrics.decisions(verdict.decision, verdict.reason).inc()
-    _tell(review, name, verdict)
-    return _answer(review.uid, verdict)
+    _tell(request, name, verdict)
+    return review.answer(request.uid, verdict)
 
 
-def _parsed(body: bytes) -> _Request:
-    try:
-        review = _decoded(body)
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
-        raise _Refused(400, "not an AdmissionReview") from None
-    if (review.apiVersion, review.kind) != ("admission.k8s.io/v1", "AdmissionReview"):
-        raise _Refused(400, "only admission.k8s.io/v1 AdmissionReview is answered")
-    if not review.request.uid:
-        raise _Refused(400, "the request has no uid")
-    if not is_dns_label(review.request.namespace):
-        raise _Refused(400, "the request names no namespace")
-    return review.request
-
-
-def _decoded(body: bytes) -> _Review:
-    """A review; one whose object is no pod at all is still a review, and has an answer."""
-    try:
-        return _decoder.decode(body)
-    except msgspec.ValidationError:
-        return _tolerant.decode(body)
-
-
-def _creates_a_pod(request: _Request) -> bool:
-    return request.kind == _POD and request.operation == "CREATE" and not request.sub_resource
-
-
-def _pod(found: Any, body: bytes) -> shape.Pod:
-    """The pod of a review, read where it could be with the review itself. Raises Malformed."""
-    if not isinstance(found, shape.Readable):
-        return shape.read(found)
-    return shape.Pod(found.metadata, found.spec, lambda: _tolerant.decode(body).request.object)
-
-
-def _tell(request: _Request, name: str, verdict: Verdict) -> None:
+def _tell(request: review.Request, name: str, verdict: Verdict) -> None:
     _log.info(
         "decided",
         decision=verdict.decision,
@@ -313,17 +210,3 @@ def _tell(request: _Request, name: str, verdict: Verdict) -> None:
         user=request.user.username,
         dry_run=bool(request.dry_run),
     )
-
-
-def _answer(uid: str, verdict: Verdict) -> bytes:
-    response = _Response(
-        uid,
-        verdict.allowed,
-        _Audit(verdict.decision, verdict.reason, verdict.config_hash),
-        verdict.warnings,
-    )
-    if verdict.patch:
-        response.patch, response.patchType = verdict.patch, "JSONPatch"
-    if not verdict.allowed:
-        response.status = _Status(verdict.message)
-    return _encoder.encode(_Answer(response))

@@ -7,7 +7,8 @@ from pydantic import Field, field_validator, model_validator
 
 from authserver.parsing import Malformed, json_object
 from authserver.redirects import InvalidRedirect, check_registrable
-from authserver.setting_kinds import Model, Network, ReadableFile, SecretFile, WebUrl
+from authserver.setting_kinds import Network, ReadableFile, SecretFile, WebUrl
+from chassis.setting_kinds import Model
 
 
 class Switch(Model):

@@ -1,4 +1,4 @@
-"""The kinds of values a configuration holds, each checked where it is read.
+"""The kinds of values only this configuration holds, each checked where it is read.
 
 File paths are taken relative to the configuration file, and what they hold is checked here too,
 so that a missing key is one more line in the report and not a crash later.
@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Annotated, Final
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
-from pydantic.alias_generators import to_camel
+from pydantic import AfterValidator, BeforeValidator, ValidationInfo
+
+from chassis.setting_kinds import checked_by
 
 _DURATION: Final = re.compile(r"([1-9][0-9]{0,8})(s|m|h|d)", re.ASCII)
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _UPSTREAM_NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,31})", re.ASCII)
-_SCOPE: Final = re.compile(r"[\x21\x23-\x5B\x5D-\x7E]+", re.ASCII)
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 
 
@@ -43,15 +43,6 @@ def _holds_text(file: Path) -> Path:
     except UnicodeDecodeError:
         raise ValueError(f"{file}: must be text in UTF-8") from None
     return file
-
-
-def checked_by(pattern: re.Pattern[str], what: str) -> AfterValidator:
-    def check(text: str) -> str:
-        if pattern.fullmatch(text) is None:
-            raise ValueError(f"must be {what}")
-        return text
-
-    return AfterValidator(check)
 
 
 def _web_url(text: str) -> str:
@@ -87,20 +78,6 @@ ReadableFile = Annotated[Path, AfterValidator(_readable)]
 SecretFile = Annotated[ReadableFile, AfterValidator(_holds_text)]
 Network = Annotated[str, AfterValidator(_network)]
 WebUrl = Annotated[str, AfterValidator(_web_url)]
-Port = Annotated[int, Field(ge=0, le=65535)]
 UpstreamName = Annotated[
     str, checked_by(_UPSTREAM_NAME, "lower-case letters, digits and hyphens, at most 32")
 ]
-Scope = Annotated[str, checked_by(_SCOPE, "a scope token (RFC 6749 section 3.3)")]
-
-
-class Model(BaseModel):
-    """Frozen, camelCase in the file, and unknown members are faults."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        alias_generator=to_camel,
-        hide_input_in_errors=True,
-        strict=False,
-    )

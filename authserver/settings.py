@@ -18,20 +18,17 @@ from authserver.resources import InvalidResource, canonical
 from authserver.setting_kinds import (
     LOOPBACK,
     Duration,
-    Model,
     Network,
-    Port,
     ReadableFile,
-    Scope,
     UpstreamName,
     WebUrl,
-    checked_by,
     on_loopback,
 )
 from authserver.storage.location import PostgresqlLocation, SqliteLocation, read_location
 from authserver.storage.sealing import read_key
 from authserver.upstream.settings import Upstream
-from chassis.spiffe_id import Workload, is_dns_label, is_trust_domain
+from chassis.setting_kinds import Model, Port, Scope, TrustDomain, checked_by
+from chassis.spiffe_id import Workload, is_dns_label
 
 
 class Tls(Model):
@@ -259,7 +256,7 @@ class Settings(Model):
     """The whole file, checked."""
 
     issuer: WebUrl
-    trust_domain: str
+    trust_domain: TrustDomain
     listeners: Listeners
     storage: StorageSettings
     encryption_keys: Annotated[tuple[EncryptionKey, ...], Field(min_length=1)]
@@ -295,10 +292,3 @@ class Settings(Model):
         if issuer.endswith("/") or "?" in issuer:
             raise ValueError("must have no trailing slash and no query: clients compare it exactly")
         return issuer
-
-    @field_validator("trust_domain")
-    @classmethod
-    def _domain(cls, text: str) -> str:
-        if not is_trust_domain(text):
-            raise ValueError("must be a trust domain such as example.org, without spiffe://")
-        return text

@@ -11,17 +11,22 @@ import json
 import logging
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from functools import lru_cache
+from json.encoder import encode_basestring_ascii as _text
 from types import TracebackType
-from typing import Any, Final, TextIO
+from typing import Final, TextIO
+
+from chassis import clock
 
 _encode: Final = json.JSONEncoder(ensure_ascii=True, allow_nan=False).encode
 _MAX_TEXT: Final = 200
 _MAX_FRAMES: Final = 12
 _OURS: Final = "tokenward"
+_ON_EVERY_LINE: Final = frozenset({"time", "level", "process", "event", "source"})
 
 LEVELS: Final = ("debug", "info", "warning", "error")
 
@@ -80,55 +85,99 @@ class Log:
         logger.handle(logger.makeRecord(logger.name, level, "", 0, event, (), None, extra=extra))
 
     def _write(self, level: int, event: str, fields: dict[str, object]) -> None:
-        if self._logger.isEnabledFor(level):
+        if not self._logger.isEnabledFor(level):
+            return
+        if (lines := _sole_listener()) is not None:
+            lines.tell(level, self._logger.name, event, fields)
+        else:
             self._logger.log(level, event, extra={"fields": fields})
 
 
 def configure(process: str, level: str = "info") -> None:
     """Send every record of this process to stderr as one JSON line; `level` is one of LEVELS."""
-    handler = _Lines(sys.stderr)
-    handler.setFormatter(_JsonLines(process))
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    root.handlers[:] = [_JsonLines(process)]
     root.setLevel(logging.WARNING)
     logging.getLogger(_OURS).setLevel(level.upper())
     logging.captureWarnings(True)
 
 
-class _Lines(logging.StreamHandler[TextIO]):
+class _JsonLines(logging.StreamHandler[TextIO]):
+    """Writes records, and our own events without the detour of making records of them."""
+
+    def __init__(self, process: str) -> None:
+        super().__init__(sys.stderr)
+        self._process = process
+
+    def tell(self, level: int, name: str, event: str, fields: Mapping[str, object]) -> None:
+        line = self._line(clock.wall(), level, name, event, fields)
+        try:
+            self._put(line)
+        except (OSError, ValueError):  # nobody reads, or the stream is closed: not our end
+            return
+
     def handleError(self, record: logging.LogRecord) -> None:
         if getattr(record, "must", False):
             raise LogLost from sys.exc_info()[1]
         super().handleError(record)
 
-
-class _JsonLines(logging.Formatter):
-    def __init__(self, process: str) -> None:
-        super().__init__()
-        self._process = process
-
     def format(self, record: logging.LogRecord) -> str:
-        line: dict[str, Any] = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
-            "process": self._process,
-        }
-        fields = getattr(record, "fields", None)
+        fields, event = getattr(record, "fields", None), str(record.msg)
         if fields is None:
-            line |= _foreign(record)
-        else:
-            line |= {"event": record.msg, "source": record.name.removeprefix(f"{_OURS}.")}
-            line |= {name: _plain(value) for name, value in fields.items() if name not in line}
-        if (request_id := _request_id.get()) is not None:
-            line.setdefault("request_id", request_id)
-        return _encode(line)
+            fields, event = _foreign(record), "library_message"
+        return self._line(record.created, record.levelno, record.name, event, fields)
+
+    def _put(self, line: str) -> None:
+        """The one place where our own events go out: whole lines, one write each."""
+        self.stream.write(f"{line}\n")
+        self.stream.flush()
+
+    def _line(
+        self, now: float, level: int, name: str, event: str, fields: Mapping[str, object]
+    ) -> str:
+        if not _ON_EVERY_LINE.isdisjoint(fields):
+            fields = {field: fields[field] for field in fields if field not in _ON_EVERY_LINE}
+        if "request_id" not in fields and (request_id := _request_id.get()) is not None:
+            fields = {**fields, "request_id": request_id}
+        told = [
+            f", {_text(field)}: {_text(value[:_MAX_TEXT]) if type(value) is str else _json(value)}"
+            for field, value in fields.items()
+        ]
+        constant = _constant_part(level, self._process, event, name)
+        return f'{{"time": "{_time(now)}", {constant}{"".join(told)}}}'
 
 
-def _foreign(record: logging.LogRecord) -> dict[str, Any]:
+def _sole_listener() -> _JsonLines | None:
+    """Our handler; None while somebody else listens too and must get records: a test, a host."""
+    handlers = logging.root.handlers
+    only = handlers[0] if len(handlers) == 1 else None
+    return only if isinstance(only, _JsonLines) else None
+
+
+def _time(now: float) -> str:
+    milliseconds = int(now * 1000)
+    return f"{_second(milliseconds // 1000)}.{milliseconds % 1000:03d}+00:00"
+
+
+@lru_cache(maxsize=1)
+def _second(second: int) -> str:
+    """Rendered once for all lines of a second: it costs as much as the rest of a line."""
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+@lru_cache(maxsize=256)
+def _constant_part(level: int, process: str, event: str, name: str) -> str:
+    """What every line of one kind has in common; a process has some dozens of kinds."""
+    level_name, source = logging.getLevelName(level).lower(), name.removeprefix(f"{_OURS}.")
+    parts = {"level": level_name, "process": process, "event": event, "source": source}
+    return ", ".join(f'"{field}": {_text(text)}' for field, text in parts.items())
+
+
+def _foreign(record: logging.LogRecord) -> dict[str, object]:
     """A library's record: the constant part of its message, and the exception's type and path."""
-    described: dict[str, Any] = {"event": "library_message", "source": record.name}
+    described: dict[str, object] = {}
     if record.args:
-        described["message"] = str(record.msg)[:_MAX_TEXT]
+        described["message"] = str(record.msg)
     if record.exc_info and record.exc_info[1] is not None:
         described |= _describe(record.exc_info[1])
     return described
@@ -141,6 +190,19 @@ def _describe(error: BaseException) -> dict[str, object]:
 def _trace(trace: TracebackType | None) -> list[str]:
     frames = traceback.extract_tb(trace)[-_MAX_FRAMES:]
     return [f"{frame.filename.rsplit('/', 2)[-1]}:{frame.lineno} {frame.name}" for frame in frames]
+
+
+def _json(value: object) -> str:
+    """A field's value as JSON; the commonest kinds need no encoder of the library's."""
+    match value:
+        case str():
+            return _text(value[:_MAX_TEXT])
+        case True:
+            return "true"
+        case False:
+            return "false"
+        case _:
+            return _encode(_plain(value))
 
 
 def _plain(value: object) -> object:

@@ -8,7 +8,7 @@ environment variable.
 import difflib
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -29,7 +29,10 @@ PORT: Final = PREFIX + "port"
 OPS_PORT: Final = PREFIX + "ops-port"
 LOG_LEVEL: Final = PREFIX + "log-level"
 INIT_ORDER: Final = PREFIX + "init-order"
-AMOUNTS: Final = ("cpu-request", "cpu-limit", "memory-request", "memory-limit")
+_AMOUNTS: Final = {
+    PREFIX + amount: amount
+    for amount in ("cpu-request", "cpu-limit", "memory-request", "memory-limit")
+}
 
 STATUS: Final = PREFIX + "status"
 AUTHSERVER_CA: Final = PREFIX + "authserver-ca"
@@ -37,7 +40,7 @@ INJECTED_LABEL: Final = PREFIX + "injected"
 
 PUBLIC: Final = (
     INJECT, SERVER, RESOURCE, PROFILE, CONTAINERS, SKIP_CONTAINERS, PORT, OPS_PORT, LOG_LEVEL,
-    INIT_ORDER, *(PREFIX + amount for amount in AMOUNTS),
+    INIT_ORDER, *_AMOUNTS,
 )  # fmt: skip
 WRITTEN_BY_US: Final = (STATUS, AUTHSERVER_CA)
 
@@ -89,25 +92,21 @@ def read(
     """What the pod asks for and everything that is wrong with how it asks."""
     reader = _Reader(annotations)
     reader.refusals.extend(_unknown(annotations, labels))
-    reader.read(INJECT, _BOOLEAN, "true")
+    reader.read(INJECT, _BOOLEAN)
     profile = "default"
     if PROFILE in annotations:
-        profile = reader.read(PROFILE, _choice(sorted(profiles)), "default")
-    wishes = Wishes(
-        server=reader.read(SERVER, _server, None),
-        resource=reader.read(RESOURCE, _resource, None),
-        profile=profile,
-        containers=reader.read(CONTAINERS, _names, None),
-        skip_containers=reader.read(SKIP_CONTAINERS, _names, frozenset()),
-        port=reader.read(PORT, _port, DEFAULT_PORT),
-        ops_port=reader.read(OPS_PORT, _port, DEFAULT_OPS_PORT),
-        asked=_asked(reader, profiles[profile]),
-        log_level=reader.read(LOG_LEVEL, _LEVEL, "info"),
-        first=reader.read(INIT_ORDER, _ORDER, "first") == "first",
-    )
+        profile = reader.read(PROFILE, _choice(sorted(profiles))) or profile
+    found: dict[str, Any] = {"profile": profile}
+    for key in sorted(annotations.keys() & _WISHES.keys(), key=PUBLIC.index):
+        field, parse = _WISHES[key]
+        if (value := reader.read(key, parse)) is not None:
+            found[field] = value
+    if not _AMOUNTS.keys().isdisjoint(annotations):
+        found["asked"] = _asked(reader, profiles[profile])
+    wishes = Wishes(**found)
     if wishes.port == wishes.ops_port:
         reader.refuse(f"{PORT} and {OPS_PORT} must differ, both are {wishes.port}")
-    if both := (wishes.containers or frozenset()) & wishes.skip_containers:
+    if wishes.containers and (both := wishes.containers & wishes.skip_containers):
         listed = quoted(", ".join(sorted(both)))
         reader.refuse(f"{CONTAINERS} and {SKIP_CONTAINERS} both name {listed}")
     return wishes, reader.refusals
@@ -118,16 +117,16 @@ class _Reader:
         self.annotations = annotations
         self.refusals: list[Refusal] = []
 
-    def read(self, key: str, parse: Callable[[str], _T], default: _T) -> _T:
-        """The parsed value; where it is not allowed, a refusal and the default."""
+    def read(self, key: str, parse: Callable[[str], _T]) -> _T | None:
+        """The parsed value; None where there is none, or none that is allowed: then a refusal."""
         text = self.annotations.get(key)
         if text is None:
-            return default
+            return None
         try:
             return parse(text)
         except _BadValue as bad:
             self.refuse(f"annotation {key} is {quoted(text)}; {bad}")
-            return default
+            return None
 
     def refuse(self, text: str) -> None:
         self.refusals.append(Refusal(Reason.BAD_VALUE, text))
@@ -200,12 +199,29 @@ def _port(text: str) -> int:
     return int(text)
 
 
+def _first(text: str) -> bool:
+    return _ORDER(text) == "first"
+
+
+# The values that need no configuration to be understood, and the fields of Wishes they go to.
+_WISHES: Final[Mapping[str, tuple[str, Callable[[str], Any]]]] = {
+    SERVER: ("server", _server),
+    RESOURCE: ("resource", _resource),
+    CONTAINERS: ("containers", _names),
+    SKIP_CONTAINERS: ("skip_containers", _names),
+    PORT: ("port", _port),
+    OPS_PORT: ("ops_port", _port),
+    LOG_LEVEL: ("log_level", _LEVEL),
+    INIT_ORDER: ("first", _first),
+}
+
+
 def _asked(reader: _Reader, profile: Profile) -> dict[str, Quantity]:
     found = {}
-    for amount in AMOUNTS:
-        if PREFIX + amount in reader.annotations:
+    for key, amount in _AMOUNTS.items():
+        if key in reader.annotations:
             bounds: Bounds = getattr(profile, amount.replace("-", "_"))
-            quantity = reader.read(PREFIX + amount, _within(bounds), None)
+            quantity = reader.read(key, _within(bounds))
             if quantity is not None:
                 found[amount] = quantity
     return found

@@ -1,4 +1,4 @@
-"""AdmissionReview in and out, and what is counted of it: the only HTTP of this package.
+"""Reviews in, answers out, and what is counted of them: the only HTTP of this package.
 
 Whoever reaches this port may post: answers hold nothing but what follows from the review and
 from configuration that every injected pod shows anyway, and nothing is written or called.
@@ -6,21 +6,18 @@ from configuration that every injected pod shows anyway, and nothing is written 
 
 import asyncio
 import re
-from base64 import b64encode
 from collections.abc import Callable
 from functools import lru_cache
 from time import perf_counter
 from typing import Any, Final
 from urllib.parse import parse_qs
 
-import msgspec
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from chassis.logs import Log
 from chassis.probes import DURATION_BUCKETS, Readiness
-from chassis.spiffe_id import is_dns_label
-from webhook import shape
+from webhook import review, shape
 from webhook.injection import Verdict, judge
 from webhook.reasons import Reason
 from webhook.settings import Settings
@@ -52,9 +49,11 @@ class Metrics:
         def name(rest: str) -> str:
             return f"tokenward_webhook_{rest}"
 
-        self.decisions = Counter(
+        decisions = Counter(
             name("decisions_total"), "Pods decided on.", ("decision", "reason"), registry=registry
         )
+        # The counter of a decision and a reason: looking one up costs more than counting.
+        self.decisions = lru_cache(maxsize=64)(decisions.labels)
         self.duration = Histogram(
             name("request_duration_seconds"),
             "From the body's arrival to the answer.",
@@ -78,49 +77,6 @@ class Metrics:
             "When the serving certificate ends.",
             registry=registry,
         )
-
-
-class _GroupVersionKind(msgspec.Struct):
-    group: str = ""
-    version: str = ""
-    kind: str = ""
-
-
-class _User(msgspec.Struct):
-    username: str = ""
-
-
-class _Request(msgspec.Struct):
-    uid: str
-    kind: _GroupVersionKind
-    operation: str
-    namespace: str = ""
-    name: str = ""
-    sub_resource: str = msgspec.field(default="", name="subResource")
-    dry_run: bool | None = msgspec.field(default=None, name="dryRun")
-    user: _User = msgspec.field(default_factory=_User, name="userInfo")
-    object: Any = None
-
-
-class _PodRequest(_Request):
-    object: shape.Created | None = None
-
-
-class _Review(msgspec.Struct):
-    apiVersion: str
-    kind: str
-    request: _Request
-
-
-class _PodReview(_Review):
-    request: _PodRequest
-
-
-_POD: Final = _GroupVersionKind("", "v1", "Pod")
-
-_decoder: Final = msgspec.json.Decoder(_PodReview)
-_tolerant: Final = msgspec.json.Decoder(_Review)
-_encoder: Final = msgspec.json.Encoder()
 
 
 class _Refused(Exception):
@@ -186,7 +142,7 @@ async def _received(request: web.BaseRequest, large: asyncio.Semaphore) -> tuple
     if length > MAX_BODY:
         raise _Refused(413, f"the review is larger than {MAX_BODY} bytes")
     if request.content.is_eof():  # it came in one piece with the head, as small ones do
-        return await request.read(), opted_in
+        return request.content.read_nowait(), opted_in
     try:
         async with asyncio.timeout(timeout):
             if length <= _LARGE_BODY:
@@ -219,53 +175,31 @@ def _timeout(text: str) -> float:
 def _answered(
     body: bytes, settings: Callable[[], Settings], opted_in: bool, metrics: Metrics
 ) -> bytes:
-    review = _parsed(body)
-    name = review.name
     try:
-        if _creates_a_pod(review):
-            pod = shape.raw(review.object)
-            name = name or pod.get("metadata", {}).get("generateName", "")
-            verdict = judge(pod, review.namespace, settings(), namespace_opted_in=opted_in)
+        request = review.parse(body)
+    except review.NoReview as no_review:
+        raise _Refused(400, str(no_review)) from None
+    name = request.name
+    try:
+        if review.creates_a_pod(request):
+            pod = review.pod(request, body)
+            if not name and pod.metadata is not None:
+                name = pod.metadata.generateName or ""
+            verdict = judge(pod, request.namespace, settings(), namespace_opted_in=opted_in)
         else:
             verdict = Verdict("skipped", Reason.NOT_A_POD_CREATION)
     except shape.Malformed as malformed:
         verdict = Verdict("denied", Reason.MALFORMED, message=f"tokenward: {malformed}"[:1024])
     except Exception as error:  # noqa: BLE001 - the edge: a pod must get an answer
-        _log.failure("failed", error, uid=review.uid)
-        metrics.decisions.labels("error", Reason.FAILED).inc()
+        _log.failure("failed", error, uid=request.uid)
+        metrics.decisions("error", Reason.FAILED).inc()
         raise _Refused(500, "failed") from None
-    metrics.decisions.labels(verdict.decision, verdict.reason).inc()
-    _tell(review, name, verdict)
-    return _encoder.encode(_response(review.uid, verdict))
+    metrics.decisions(verdict.decision, verdict.reason).inc()
+    _tell(request, name, verdict)
+    return review.answer(request.uid, verdict)
 
 
-def _parsed(body: bytes) -> _Request:
-    try:
-        review = _decoded(body)
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
-        raise _Refused(400, "not an AdmissionReview") from None
-    if (review.apiVersion, review.kind) != ("admission.k8s.io/v1", "AdmissionReview"):
-        raise _Refused(400, "only admission.k8s.io/v1 AdmissionReview is answered")
-    if not review.request.uid:
-        raise _Refused(400, "the request has no uid")
-    if not is_dns_label(review.request.namespace):
-        raise _Refused(400, "the request names no namespace")
-    return review.request
-
-
-def _decoded(body: bytes) -> _Review:
-    """A review; one whose object is no pod at all is still a review, and has an answer."""
-    try:
-        return _decoder.decode(body)
-    except msgspec.ValidationError:
-        return _tolerant.decode(body)
-
-
-def _creates_a_pod(request: _Request) -> bool:
-    return request.kind == _POD and request.operation == "CREATE" and not request.sub_resource
-
-
-def _tell(request: _Request, name: str, verdict: Verdict) -> None:
+def _tell(request: review.Request, name: str, verdict: Verdict) -> None:
     _log.info(
         "decided",
         decision=verdict.decision,
@@ -276,18 +210,3 @@ def _tell(request: _Request, name: str, verdict: Verdict) -> None:
         user=request.user.username,
         dry_run=bool(request.dry_run),
     )
-
-
-def _response(uid: str, verdict: Verdict) -> dict[str, Any]:
-    audit = {"decision": verdict.decision, "reason": verdict.reason.value}
-    if verdict.config_hash:
-        audit["config-hash"] = verdict.config_hash
-    response: dict[str, Any] = {"uid": uid, "allowed": verdict.allowed, "auditAnnotations": audit}
-    if verdict.warnings:
-        response["warnings"] = verdict.warnings
-    if verdict.operations:
-        response["patchType"] = "JSONPatch"
-        response["patch"] = b64encode(_encoder.encode(verdict.operations)).decode("ascii")
-    if not verdict.allowed:
-        response["status"] = {"code": 403, "reason": "Forbidden", "message": verdict.message}
-    return {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "response": response}

@@ -6,8 +6,9 @@ A denial carries every fault found, so that its author mends the pod once.
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
+
+import msgspec
 
 from chassis.spiffe_id import Workload, is_dns_label
 from webhook import annotations as contract
@@ -15,7 +16,8 @@ from webhook.hazards import clashes, containers, hazards
 from webhook.reasons import Reason, Refusal, quoted, warning
 from webhook.resources import settle
 from webhook.settings import Settings
-from webhook.sidecar_spec import CONTAINER, Sidecar, build
+from webhook.shape import Container, Metadata, Pod
+from webhook.sidecar_spec import CONTAINER, URL_VARIABLE, Sidecar, build
 
 # Kept out by the manifests too; injecting here could keep a cluster from starting.
 SYSTEM_NAMESPACES: Final = frozenset({"kube-system", "kube-public", "kube-node-lease"})
@@ -25,44 +27,40 @@ _NAME_LABEL: Final = "app.kubernetes.io/name"
 # Jobs of a CronJob are named after it and the scheduled minute of the Unix epoch.
 _SCHEDULED_JOB: Final = re.compile(r"(.+)-[0-9]{8}", re.ASCII)
 _TEMPLATE_HASHES: Final = ("pod-template-hash", "rollouts-pod-template-hash")
-_PROXY: Final = re.compile(r"(?:HTTP|ALL)_PROXY", re.IGNORECASE)
+_PROXIES: Final = frozenset({"HTTP_PROXY", "ALL_PROXY"})
+_NO_METADATA: Final = Metadata()
 
 
-@dataclass(frozen=True)
-class Inject:
+class Inject(msgspec.Struct, frozen=True):
     sidecar: Sidecar
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Skip:
+class Skip(msgspec.Struct, frozen=True):
     reason: Reason
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Deny:
+class Deny(msgspec.Struct, frozen=True):
     refusals: tuple[Refusal, ...]
 
 
 Decision = Inject | Skip | Deny
 
 
-def decide(
-    pod: Mapping[str, Any], namespace: str, settings: Settings, *, namespace_opted_in: bool
-) -> Decision:
+def decide(pod: Pod, namespace: str, settings: Settings, *, namespace_opted_in: bool) -> Decision:
     """What is to happen to a pod created in `namespace`; a pod's word beats its namespace's."""
-    metadata, spec = pod.get("metadata") or {}, pod.get("spec") or {}
-    annotations: Mapping[str, str] = metadata.get("annotations") or {}
+    metadata, spec = pod.metadata or _NO_METADATA, pod.spec
+    annotations = metadata.annotations or {}
     if (skip := _skipped(annotations, namespace, settings, namespace_opted_in)) is not None:
         return skip
-    wishes, refusals = contract.read(annotations, metadata.get("labels") or {}, settings.profiles)
+    wishes, refusals = contract.read(annotations, metadata.labels or {}, settings.profiles)
     profile = settings.profiles[wishes.profile]
-    if metadata.get("namespace") not in (None, "", namespace):
+    if metadata.namespace and metadata.namespace != namespace:
         refusals.append(
             Refusal(Reason.NAMESPACE_MISMATCH, "the pod names another namespace than the request")
         )
-    named = wishes.server or _server_name(pod)
+    named = wishes.server or _server_name(pod, metadata)
     if isinstance(named, Refusal):
         refusals.append(named)
     others = containers(spec)
@@ -94,23 +92,22 @@ def _skipped(
     return None
 
 
-def _server_name(pod: Mapping[str, Any]) -> str | Refusal:
+def _server_name(pod: Pod, metadata: Metadata) -> str | Refusal:
     """The workload's name where no annotation says it.
 
     A pod that already holds the sidecar keeps the name it was injected under: a copy has lost
     its labels, and a policy may have added some since.
     """
-    metadata = pod.get("metadata") or {}
-    name, origin = _named_by_status(pod), f"annotation {contract.STATUS}"
+    name, origin = _named_by_status(pod, metadata), f"annotation {contract.STATUS}"
     if name is None:
-        name, origin = (metadata.get("labels") or {}).get(_NAME_LABEL), f"label {_NAME_LABEL}"
+        name, origin = (metadata.labels or {}).get(_NAME_LABEL), f"label {_NAME_LABEL}"
     if name is None:
         name, origin = _owner_name(metadata), "its owner"
     if name is None:
-        name, origin = metadata.get("name"), "its name"
+        name, origin = metadata.name, "its name"
     if not name:
         # The API server appends random characters later; they are no part of a workload's name.
-        name, origin = str(metadata.get("generateName") or "").rstrip("-."), "generateName"
+        name, origin = (metadata.generateName or "").rstrip("-."), "generateName"
     if is_dns_label(name):
         return name
     return Refusal(
@@ -120,11 +117,9 @@ def _server_name(pod: Mapping[str, Any]) -> str | Refusal:
     )
 
 
-def _named_by_status(pod: Mapping[str, Any]) -> str | None:
-    spec, metadata = pod.get("spec") or {}, pod.get("metadata") or {}
-    status = (metadata.get("annotations") or {}).get(contract.STATUS)
-    present = any(c.get("name") == CONTAINER for c in spec.get("initContainers") or ())
-    if status is None or not present:
+def _named_by_status(pod: Pod, metadata: Metadata) -> str | None:
+    status = (metadata.annotations or {}).get(contract.STATUS)
+    if status is None or all(c.name != CONTAINER for c in pod.spec.initContainers or ()):
         return None
     try:
         server = json.loads(status)["server"]
@@ -133,38 +128,35 @@ def _named_by_status(pod: Mapping[str, Any]) -> str | None:
     return server if isinstance(server, str) else None
 
 
-def _owner_name(metadata: Mapping[str, Any]) -> str | None:
-    owner = next((o for o in metadata.get("ownerReferences") or () if o.get("controller")), None)
+def _owner_name(metadata: Metadata) -> str | None:
+    owner = next((o for o in metadata.ownerReferences or () if o.controller), None)
     if owner is None:
         return None
-    name = str(owner.get("name", ""))
-    labels = metadata.get("labels") or {}
-    if owner.get("kind") == "ReplicaSet":
+    name, labels = owner.name or "", metadata.labels or {}
+    if owner.kind == "ReplicaSet":
         for label in _TEMPLATE_HASHES:
             if label in labels:
                 return name.removesuffix(f"-{labels[label]}")
-    if owner.get("kind") == "Job" and (scheduled := _SCHEDULED_JOB.fullmatch(name)):
+    if owner.kind == "Job" and (scheduled := _SCHEDULED_JOB.fullmatch(name)):
         return scheduled[1]
     return name
 
 
-def _doubts(others: Sequence[Mapping[str, Any]], sidecar: Sidecar) -> Iterator[str]:
+def _doubts(others: Sequence[Container], sidecar: Sidecar) -> Iterator[str]:
     """What the pod's author had better know although the pod is injected."""
     for container in others:
-        env = container.get("env")
-        if not env:
+        if not container.env:
             continue
-        values = {entry.get("name"): entry.get("value") for entry in env}
-        for variable, ours in sidecar.app_variables:
-            if values.get(variable, ours) != ours and sidecar.reaches(container["name"]):
-                yield f"tokenward: container {quoted(container['name'])} keeps its own {variable}"
-        if any(_PROXY.fullmatch(str(key)) for key in values) and not _spares_loopback(values):
+        values = {entry.name or "": entry.value for entry in container.env}
+        if values.get(URL_VARIABLE, sidecar.url) != sidecar.url and sidecar.reaches(container.name):
+            yield f"tokenward: container {quoted(container.name)} keeps its own {URL_VARIABLE}"
+        if not _PROXIES.isdisjoint(map(str.upper, values)) and not _spares_loopback(values):
             yield (
-                f"tokenward: container {quoted(container['name'])} has a proxy; "
+                f"tokenward: container {quoted(container.name)} has a proxy; "
                 "add 127.0.0.1 to its NO_PROXY"
             )
 
 
-def _spares_loopback(values: Mapping[Any, Any]) -> bool:
+def _spares_loopback(values: Mapping[str, str | None]) -> bool:
     listed = f"{values.get('NO_PROXY') or ''},{values.get('no_proxy') or ''}"
     return any(host.strip() in ("*", "127.0.0.1", "127.0.0.0/8") for host in listed.split(","))

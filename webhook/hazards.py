@@ -2,6 +2,8 @@
 
 Two questions: could somebody else than this pod's sidecar come to use its credential or its
 endpoint (`hazards`), and does something of the pod stand where ours has to stand (`clashes`).
+Every pod of the cluster that asks for the sidecar passes here, and nearly all pass clean: each
+rule is a cheap look, and only what catches the eye is put into words.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,75 +13,85 @@ from webhook import intact
 from webhook.annotations import INJECTED_LABEL, OPS_PORT, PORT, WRITTEN_BY_US
 from webhook.reasons import Reason, Refusal, quoted
 from webhook.settings import CsiIdentity, PodCertificateIdentity, Profile, Settings
+from webhook.shape import Container, Mount, Pod, Port, Projection, Spec, Volume
 from webhook.sidecar_spec import CONTAINER, MOUNTS, VOLUMES, Sidecar, secret_name
 
 _WITH_PTRACE: Final = frozenset({"SYS_PTRACE", "CAP_SYS_PTRACE", "ALL", "CAP_ALL"})
 
 
-def containers(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
+def containers(spec: Spec) -> list[Container]:
     """The pod's own containers: init and app, without our sidecar."""
-    every: list[dict[str, Any]] = [
-        *(spec.get("initContainers") or ()),
-        *(spec.get("containers") or ()),
-    ]
-    return [container for container in every if container.get("name") != CONTAINER]
+    every = [*(spec.initContainers or ()), *spec.containers]
+    return [container for container in every if container.name != CONTAINER]
 
 
-def hazards(
-    spec: Mapping[str, Any], others: Sequence[Mapping[str, Any]], profile: Profile
-) -> Iterator[Refusal]:
+def hazards(spec: Spec, others: Sequence[Container], profile: Profile) -> Iterator[Refusal]:
     """Ways in which a process outside the sidecar's container would reach into it.
 
     `others` are the pod's own containers, as `containers` gives them.
     """
-    nodes = spec.get("nodeSelector") or {}
-    if (spec.get("os") or {}).get("name") == "windows" or "windows" in (
-        nodes.get("kubernetes.io/os"),
-        nodes.get("beta.kubernetes.io/os"),
-    ):
+    if _on_windows(spec):
         yield Refusal(Reason.WINDOWS, "Windows pods are not supported; the sidecar needs Linux")
-    for name, exposed in (
-        ("hostNetwork", "every process on the node could ask for this workload's tokens"),
-        ("hostPID", "processes on the node and in this pod see each other's files"),
-        ("hostIPC", "processes on the node and in this pod share memory"),
-    ):
-        if spec.get(name):
-            yield Refusal(Reason.HOST_NAMESPACE, f"{name}: true is not allowed; {exposed}")
-    if spec.get("shareProcessNamespace") and not profile.allow_shared_process_namespace:
+    if spec.hostNetwork or spec.hostPID or spec.hostIPC:
+        yield from _host_namespaces(spec)
+    if spec.shareProcessNamespace and not profile.allow_shared_process_namespace:
         yield Refusal(
             Reason.SHARED_PROCESS_NAMESPACE,
             "shareProcessNamespace: true is not allowed; the app could read the sidecar's key; "
             "a profile may allow it",
         )
     for container in others:
-        yield from _privileges(container, profile)
-    pod_user = (spec.get("securityContext") or {}).get("runAsUser")
-    if pod_user is not None and pod_user == profile.run_as_user:
-        yield _same_user("the pod", pod_user)
+        if container.securityContext is not None:
+            yield from _privileges(container, profile)
+    user = spec.securityContext.runAsUser if spec.securityContext is not None else None
+    if user is not None and user == profile.run_as_user:
+        yield _same_user("the pod", user)
 
 
-def _privileges(container: Mapping[str, Any], profile: Profile) -> Iterator[Refusal]:
-    context = container.get("securityContext")
-    if not context:
+def _on_windows(spec: Spec) -> bool:
+    if spec.os is not None and spec.os.name == "windows":
+        return True
+    return spec.nodeSelector is not None and "windows" in (
+        spec.nodeSelector.get("kubernetes.io/os"),
+        spec.nodeSelector.get("beta.kubernetes.io/os"),
+    )
+
+
+def _host_namespaces(spec: Spec) -> Iterator[Refusal]:
+    for name, shared, exposed in (
+        (
+            "hostNetwork",
+            spec.hostNetwork,
+            "every process on the node could ask for this workload's tokens",
+        ),
+        ("hostPID", spec.hostPID, "processes on the node and in this pod see each other's files"),
+        ("hostIPC", spec.hostIPC, "processes on the node and in this pod share memory"),
+    ):
+        if shared:
+            yield Refusal(Reason.HOST_NAMESPACE, f"{name}: true is not allowed; {exposed}")
+
+
+def _privileges(container: Container, profile: Profile) -> Iterator[Refusal]:
+    context = container.securityContext
+    if context is None:
         return
-    if context.get("privileged"):
+    if context.privileged:
         yield Refusal(
             Reason.PRIVILEGED,
             f"{_called(container)} is privileged; it could read the sidecar's key on the node",
         )
-    added = (context.get("capabilities") or {}).get("add") or ()
-    if _WITH_PTRACE.intersection(added):
+    added = context.capabilities.add if context.capabilities is not None else None
+    if added and not _WITH_PTRACE.isdisjoint(added):
         yield Refusal(
             Reason.PRIVILEGED,
             f"{_called(container)} adds SYS_PTRACE; it could read others' memory",
         )
-    user = context.get("runAsUser")
-    if user is not None and user == profile.run_as_user:
-        yield _same_user(_called(container), user)
+    if context.runAsUser is not None and context.runAsUser == profile.run_as_user:
+        yield _same_user(_called(container), context.runAsUser)
 
 
-def _called(container: Mapping[str, Any]) -> str:
-    return f"container {quoted(container['name'])}"
+def _called(container: Container) -> str:
+    return f"container {quoted(container.name)}"
 
 
 def _same_user(name: str, user: int) -> Refusal:
@@ -89,66 +101,74 @@ def _same_user(name: str, user: int) -> Refusal:
 
 
 def clashes(
-    pod: Mapping[str, Any],
-    others: Sequence[Mapping[str, Any]],
-    sidecar: Sidecar,
-    settings: Settings,
+    pod: Pod, others: Sequence[Container], sidecar: Sidecar, settings: Settings
 ) -> Iterator[Refusal]:
     """What stands where ours has to stand, or reaches for what only the sidecar may hold."""
-    spec = pod.get("spec") or {}
-    present = [c for c in spec.get("initContainers") or () if c.get("name") == CONTAINER]
-    yield from _names_taken(pod, spec, sidecar, present)
-    yield from _unknown_containers(others, sidecar)
+    yield from _names_taken(pod, sidecar)
+    if sidecar.containers or sidecar.skip_containers:
+        yield from _unknown_containers(others, sidecar)
+    ours = (sidecar.port, sidecar.ops_port)
     for container in others:
-        yield from _mounts(container)
-        yield from _ports(container, sidecar)
-    yield from _credential_users(spec, others, sidecar, settings)
+        for mount in container.volumeMounts or ():
+            if mount.name in VOLUMES or (mount.mountPath or "").startswith(MOUNTS):
+                yield from _mounted(container, mount)
+        for port in container.ports or ():
+            if port.containerPort in ours or port.hostPort in ours:
+                yield from _port_taken(container, port, sidecar)
+    yield from _credential_users(pod.spec, others, sidecar, settings)
 
 
-def _names_taken(
-    pod: Mapping[str, Any],
-    spec: Mapping[str, Any],
-    sidecar: Sidecar,
-    present: Sequence[Mapping[str, Any]],
-) -> Iterator[Refusal]:
-    in_apps = any(c.get("name") == CONTAINER for c in spec.get("containers") or ())
-    if in_apps or len(present) > 1:
+def _names_taken(pod: Pod, sidecar: Sidecar) -> Iterator[Refusal]:
+    spec = pod.spec
+    present = [at for at, c in enumerate(spec.initContainers or ()) if c.name == CONTAINER]
+    if len(present) > 1 or any(container.name == CONTAINER for container in spec.containers):
         yield Refusal(
             Reason.RESERVED_NAME,
             f"the container name {CONTAINER} is reserved; remove the container",
         )
-    elif present and (differing := intact.container_differences(present[0], sidecar.container)):
+    elif present and (differing := _differences(pod, present[0], sidecar)):
         yield Refusal(
             Reason.RESERVED_NAME,
             f"the pod already has a container {CONTAINER} that is not the one we inject "
             f"(it differs in {', '.join(differing)}); remove it, and what else we wrote if the pod "
             "is a copy",
         )
-    wanted = {volume["name"]: volume for volume in sidecar.volumes}
-    for volume in spec.get("volumes") or ():
-        name = volume.get("name")
-        if name in wanted and not (present and intact.holds(volume, wanted[name])):
+    for at, volume in enumerate(spec.volumes or ()):
+        if volume.name in VOLUMES and not (present and _is_ours(pod, at, sidecar)):
             yield Refusal(
-                Reason.RESERVED_NAME, f"the volume name {name} is reserved; remove the volume"
+                Reason.RESERVED_NAME,
+                f"the volume name {volume.name} is reserved; remove the volume",
             )
-    if not present:
-        yield from _keys_taken(pod.get("metadata") or {})
+    if not present and pod.metadata is not None:
+        yield from _keys_taken(pod.metadata.annotations or {}, pod.metadata.labels or {})
 
 
-def _keys_taken(metadata: Mapping[str, Any]) -> Iterator[Refusal]:
+def _differences(pod: Pod, at: int, sidecar: Sidecar) -> list[str]:
+    found: dict[str, Any] = pod.whole()["spec"]["initContainers"][at]
+    return intact.container_differences(found, sidecar.container)
+
+
+def _is_ours(pod: Pod, at: int, sidecar: Sidecar) -> bool:
+    found = pod.whole()["spec"]["volumes"][at]
+    return any(
+        intact.holds(found, volume) for volume in sidecar.volumes if volume["name"] == found["name"]
+    )
+
+
+def _keys_taken(annotations: Mapping[str, str], labels: Mapping[str, str]) -> Iterator[Refusal]:
     for key in WRITTEN_BY_US:
-        if key in (metadata.get("annotations") or {}):
+        if key in annotations:
             yield Refusal(
                 Reason.RESERVED_KEY, f"annotation {key} is written by the webhook; remove it"
             )
-    if INJECTED_LABEL in (metadata.get("labels") or {}):
+    if INJECTED_LABEL in labels:
         yield Refusal(
             Reason.RESERVED_KEY, f"label {INJECTED_LABEL} is written by the webhook; remove it"
         )
 
 
-def _unknown_containers(others: Sequence[Mapping[str, Any]], sidecar: Sidecar) -> Iterator[Refusal]:
-    names = {container["name"] for container in others}
+def _unknown_containers(others: Sequence[Container], sidecar: Sidecar) -> Iterator[Refusal]:
+    names = {container.name for container in others}
     for key, named in (
         ("containers", sidecar.containers or frozenset()),
         ("skip-containers", sidecar.skip_containers),
@@ -161,44 +181,39 @@ def _unknown_containers(others: Sequence[Mapping[str, Any]], sidecar: Sidecar) -
             )
 
 
-def _mounts(container: Mapping[str, Any]) -> Iterator[Refusal]:
-    for mount in container.get("volumeMounts") or ():
-        path = str(mount.get("mountPath", "")).rstrip("/")
-        if mount.get("name") in VOLUMES:
-            yield Refusal(
-                Reason.RESERVED_MOUNT,
-                f"{_called(container)} mounts {mount['name']}, which only the sidecar may mount",
-            )
-        elif path == MOUNTS or path.startswith(f"{MOUNTS}/"):
-            yield Refusal(
-                Reason.RESERVED_MOUNT,
-                f"{_called(container)} mounts {quoted(path)}, which is reserved",
-            )
+def _mounted(container: Container, mount: Mount) -> Iterator[Refusal]:
+    path = (mount.mountPath or "").rstrip("/")
+    if mount.name in VOLUMES:
+        yield Refusal(
+            Reason.RESERVED_MOUNT,
+            f"{_called(container)} mounts {mount.name}, which only the sidecar may mount",
+        )
+    elif path == MOUNTS or path.startswith(f"{MOUNTS}/"):
+        yield Refusal(
+            Reason.RESERVED_MOUNT,
+            f"{_called(container)} mounts {quoted(path)}, which is reserved",
+        )
 
 
-def _ports(container: Mapping[str, Any], sidecar: Sidecar) -> Iterator[Refusal]:
-    for port in container.get("ports") or ():
-        for ours, key in ((sidecar.port, PORT), (sidecar.ops_port, OPS_PORT)):
-            if ours in (port.get("containerPort"), port.get("hostPort")):
-                yield Refusal(
-                    Reason.PORT_CLASH,
-                    f"{_called(container)} uses port {ours}, which the sidecar "
-                    f"needs; move the sidecar with annotation {key}",
-                )
+def _port_taken(container: Container, port: Port, sidecar: Sidecar) -> Iterator[Refusal]:
+    for ours, key in ((sidecar.port, PORT), (sidecar.ops_port, OPS_PORT)):
+        if ours in (port.containerPort, port.hostPort):
+            yield Refusal(
+                Reason.PORT_CLASH,
+                f"{_called(container)} uses port {ours}, which the sidecar "
+                f"needs; move the sidecar with annotation {key}",
+            )
 
 
 def _credential_users(
-    spec: Mapping[str, Any],
-    others: Sequence[Mapping[str, Any]],
-    sidecar: Sidecar,
-    settings: Settings,
+    spec: Spec, others: Sequence[Container], sidecar: Sidecar, settings: Settings
 ) -> Iterator[Refusal]:
     secret = secret_name(sidecar.server)
-    for volume in spec.get("volumes") or ():
-        if volume.get("name") not in VOLUMES and _yields_credential(volume, secret, settings):
+    for volume in spec.volumes or ():
+        if volume.name not in VOLUMES and _yields_credential(volume, secret, settings):
             yield Refusal(
                 Reason.CREDENTIAL_REACHED,
-                f"volume {quoted(str(volume.get('name')))} would give the app the sidecar's "
+                f"volume {quoted(str(volume.name))} would give the app the sidecar's "
                 "credential; remove it",
             )
     for container in others:
@@ -210,24 +225,30 @@ def _credential_users(
             )
 
 
-def _yields_credential(volume: Mapping[str, Any], secret: str, settings: Settings) -> bool:
-    identity = settings.identity
-    sources = (volume.get("projected") or {}).get("sources") or ()
-    if (volume.get("secret") or {}).get("secretName") == secret:
+def _yields_credential(volume: Volume, secret: str, settings: Settings) -> bool:
+    if volume.secret is not None and volume.secret.secretName == secret:
         return True
-    if any((source.get("secret") or {}).get("name") == secret for source in sources):
-        return True
-    if isinstance(identity, CsiIdentity):
-        return bool((volume.get("csi") or {}).get("driver") == identity.driver)
-    return isinstance(identity, PodCertificateIdentity) and any(
-        (source.get("podCertificate") or {}).get("signerName") == identity.signer_name
-        for source in sources
-    )
+    if volume.projected is not None:
+        for source in volume.projected.sources or ():
+            if _projects_credential(source, secret, settings):
+                return True
+    if volume.csi is None or not isinstance(settings.identity, CsiIdentity):
+        return False
+    return volume.csi.driver == settings.identity.driver
 
 
-def _secrets_of(container: Mapping[str, Any]) -> Iterator[str | None]:
-    for entry in container.get("env") or ():
-        if (taken_from := entry.get("valueFrom")) is not None:
-            yield (taken_from.get("secretKeyRef") or {}).get("name")
-    for source in container.get("envFrom") or ():
-        yield (source.get("secretRef") or {}).get("name")
+def _projects_credential(source: Projection, secret: str, settings: Settings) -> bool:
+    if source.secret is not None and source.secret.name == secret:
+        return True
+    if source.podCertificate is None or not isinstance(settings.identity, PodCertificateIdentity):
+        return False
+    return source.podCertificate.signerName == settings.identity.signer_name
+
+
+def _secrets_of(container: Container) -> Iterator[str | None]:
+    for entry in container.env or ():
+        if entry.valueFrom is not None and entry.valueFrom.secretKeyRef is not None:
+            yield entry.valueFrom.secretKeyRef.name
+    for source in container.envFrom or ():
+        if source.secretRef is not None:
+            yield source.secretRef.name

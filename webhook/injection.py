@@ -2,25 +2,30 @@
 self-test share. Pure.
 """
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
 from webhook.decision import Deny, Inject, Skip, decide
-from webhook.patch import Operation, operations
+from webhook.patch import operations
 from webhook.reasons import Reason, denial
 from webhook.settings import Settings
+from webhook.shape import Pod
 
 Word = Literal["injected", "skipped", "denied"]
 
+_encoder: Final = msgspec.json.Encoder()
+
 
 class Verdict(msgspec.Struct, frozen=True):
-    """What the API server, the audit log, the metrics or a terminal is told about one pod."""
+    """What the API server, the audit log, the metrics or a terminal is told about one pod.
+
+    `patch` is the JSON Patch as it is sent; empty where nothing is added.
+    """
 
     decision: Word
     reason: Reason
-    operations: tuple[Operation, ...] = ()
+    patch: bytes = b""
     warnings: tuple[str, ...] = ()
     refusals: tuple[str, ...] = ()
     message: str = ""
@@ -30,15 +35,19 @@ class Verdict(msgspec.Struct, frozen=True):
     def allowed(self) -> bool:
         return self.decision != "denied"
 
+    @property
+    def operations(self) -> tuple[dict[str, Any], ...]:
+        """What the patch says, for those who apply or show it themselves."""
+        return msgspec.json.decode(self.patch or b"[]", type=tuple[dict[str, Any], ...])
 
-def judge(
-    pod: Mapping[str, Any], namespace: str, settings: Settings, *, namespace_opted_in: bool
-) -> Verdict:
+
+def judge(pod: Pod, namespace: str, settings: Settings, *, namespace_opted_in: bool) -> Verdict:
     match decide(pod, namespace, settings, namespace_opted_in=namespace_opted_in):
         case Inject(sidecar, warnings):
-            added = tuple(operations(pod, sidecar))
+            added = operations(pod, sidecar)
+            patch = _encoder.encode(added) if added else b""
             reason = Reason.INJECTED if added else Reason.ALREADY_INJECTED
-            return Verdict("injected", reason, added, warnings, config_hash=sidecar.config_hash)
+            return Verdict("injected", reason, patch, warnings, config_hash=sidecar.config_hash)
         case Skip(reason, warnings):
             return Verdict("skipped", reason, warnings=warnings)
         case Deny(refusals):

@@ -20,7 +20,8 @@ from webhook import shape
 from webhook.annotations import INJECT
 from webhook.injection import Verdict, judge
 from webhook.reasons import Reason, quoted
-from webhook.settings import CaBundle, Settings, check, load
+from webhook.setting_kinds import CaBundle
+from webhook.settings import Settings, check, load
 
 EXIT_DENIED: Final = 1
 EXIT_BAD_USAGE: Final = 2
@@ -143,16 +144,11 @@ def _judged(raw: Any, namespace: str, opted_in: frozenset[str], settings: Settin
     name = f"{kind} {namespace}/{metadata.get('name') or metadata.get('generateName') or ''}"
     path = _TEMPLATES[kind]
     try:
-        template = shape.check(_within(raw, path))
+        pod = shape.read(_as_created(_within(raw, path), kind, metadata))
     except shape.Malformed as malformed:
         verdict = Verdict("denied", Reason.MALFORMED, refusals=(str(malformed),))
         return _Judged(raw, name, verdict, raw)
-    verdict = judge(
-        _as_created(template, kind, metadata),
-        namespace,
-        settings,
-        namespace_opted_in=namespace in opted_in,
-    )
+    verdict = judge(pod, namespace, settings, namespace_opted_in=namespace in opted_in)
     prefix = "".join(f"/{part}" for part in path)
     operations = [
         operation | {"path": prefix + operation["path"]} for operation in verdict.operations
@@ -166,9 +162,9 @@ def _within(raw: Any, path: Sequence[str]) -> Any:
     return raw
 
 
-def _as_created(template: dict[str, Any], kind: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
+def _as_created(template: Any, kind: str, metadata: Mapping[str, Any]) -> Any:
     """The pod as its controller will create it, as far as decisions depend on that."""
-    if kind == "Pod" or template.get("metadata") is None:
+    if kind == "Pod" or not isinstance(_within(template, ("metadata",)), dict):
         return template
     owner = {"kind": kind, "name": str(metadata.get("name", "")), "controller": True}
     return template | {"metadata": template["metadata"] | {"ownerReferences": [owner]}}

@@ -5,81 +5,82 @@ our own annotations and label. No array or map of the pod is ever written again:
 know stay as they are.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
+import msgspec
 from jsonpointer import escape
 
-from webhook.sidecar_spec import CONTAINER, Sidecar
+from webhook.shape import Container, Metadata, Pod, Volume
+from webhook.sidecar_spec import CONTAINER, URL_VARIABLE, Sidecar
 
-Operation = dict[str, Any]
+
+class Operation(msgspec.Struct, frozen=True, tag_field="op", tag="add"):
+    """One operation of a JSON Patch (RFC 6902)."""
+
+    path: str
+    value: Any
 
 
-def operations(pod: Mapping[str, Any], sidecar: Sidecar) -> list[Operation]:
+_escaped = lru_cache(maxsize=16)(escape)  # of our own keys, which are three
+
+
+def operations(pod: Pod, sidecar: Sidecar) -> list[Operation]:
     """What makes the pod an injected one; nothing at all if it is one already."""
-    spec = pod.get("spec") or {}
-    parents = [] if pod.get("metadata") is not None else [_add("/metadata", {})]
+    metadata, spec = pod.metadata or Metadata(), pod.spec
+    parents = [] if pod.metadata is not None else [Operation("/metadata", {})]
     return [
         *parents,
-        *_metadata(pod, "annotations", sidecar.annotations),
-        *_metadata(pod, "labels", sidecar.labels),
-        *_volumes(spec, sidecar),
+        *_entries("annotations", metadata.annotations, sidecar.annotations),
+        *_entries("labels", metadata.labels, sidecar.labels),
+        *_volumes(spec.volumes, sidecar),
         # Before the sidecar goes in: that moves the others' places.
-        *_variables(spec, "initContainers", sidecar),
-        *_variables(spec, "containers", sidecar),
-        *_sidecar(spec, sidecar),
+        *_variables("initContainers", spec.initContainers or (), sidecar),
+        *_variables("containers", spec.containers, sidecar),
+        *_sidecar(spec.initContainers, sidecar),
     ]
 
 
-def _add(path: str, value: object) -> Operation:
-    return {"op": "add", "path": path, "value": value}
-
-
-def _metadata(
-    pod: Mapping[str, Any], field: str, entries: Mapping[str, str]
-) -> Iterator[Operation]:
-    present = (pod.get("metadata") or {}).get(field)
+def _entries(
+    field: str, present: Mapping[str, str] | None, ours: Mapping[str, str]
+) -> list[Operation]:
     if present is None:
-        yield _add(f"/metadata/{field}", dict(entries))
-        return
-    for key, value in entries.items():
-        if present.get(key) != value:
-            yield _add(f"/metadata/{field}/{escape(key)}", value)
+        return [Operation(f"/metadata/{field}", ours)]
+    return [
+        Operation(f"/metadata/{field}/{_escaped(key)}", value)
+        for key, value in ours.items()
+        if present.get(key) != value
+    ]
 
 
-def _volumes(spec: Mapping[str, Any], sidecar: Sidecar) -> Iterator[Operation]:
-    present = spec.get("volumes")
+def _volumes(present: Sequence[Volume] | None, sidecar: Sidecar) -> list[Operation]:
     if present is None:
-        yield _add("/spec/volumes", list(sidecar.volumes))
-        return
-    names = {volume.get("name") for volume in present}
-    for volume in sidecar.volumes:
-        if volume["name"] not in names:
-            yield _add("/spec/volumes/-", volume)
+        return [Operation("/spec/volumes", sidecar.volumes)]
+    names = {volume.name for volume in present}
+    return [
+        Operation("/spec/volumes/-", volume)
+        for volume in sidecar.volumes
+        if volume["name"] not in names
+    ]
 
 
-def _variables(spec: Mapping[str, Any], field: str, sidecar: Sidecar) -> Iterator[Operation]:
-    for at, container in enumerate(spec.get(field) or ()):
-        if container["name"] == CONTAINER or not sidecar.reaches(container["name"]):
+def _variables(field: str, present: Sequence[Container], sidecar: Sidecar) -> Iterator[Operation]:
+    variable = {"name": URL_VARIABLE, "value": sidecar.url}
+    for at, container in enumerate(present):
+        if container.name == CONTAINER or not sidecar.reaches(container.name):
             continue
-        present = container.get("env")
-        names = {entry.get("name") for entry in present or ()}
-        missing = [
-            {"name": name, "value": value}
-            for name, value in sidecar.app_variables
-            if name not in names
-        ]
-        if present is None and missing:
-            yield _add(f"/spec/{field}/{at}/env", missing)
-            continue
-        for variable in reversed(missing):
+        if container.env is None:
+            yield Operation(f"/spec/{field}/{at}/env", [variable])
+        elif all(entry.name != URL_VARIABLE for entry in container.env):
             # First in the list, so that the app's own entries may refer to ours.
-            yield _add(f"/spec/{field}/{at}/env/0", variable)
+            yield Operation(f"/spec/{field}/{at}/env/0", variable)
 
 
-def _sidecar(spec: Mapping[str, Any], sidecar: Sidecar) -> Iterator[Operation]:
-    present = spec.get("initContainers")
+def _sidecar(present: Sequence[Container] | None, sidecar: Sidecar) -> list[Operation]:
     if present is None:
-        yield _add("/spec/initContainers", [sidecar.container])
-    elif all(container["name"] != CONTAINER for container in present):
-        yield _add(f"/spec/initContainers/{0 if sidecar.first else '-'}", sidecar.container)
+        return [Operation("/spec/initContainers", [sidecar.container])]
+    if any(container.name == CONTAINER for container in present):
+        return []
+    place = "0" if sidecar.first else "-"
+    return [Operation(f"/spec/initContainers/{place}", sidecar.container)]

@@ -4,29 +4,33 @@ Always all four amounts, so that quotas and autoscalers find what they need, wit
 a Guaranteed pod stays Guaranteed, and a pod with pod-level resources is left its own budget.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 from webhook.annotations import PREFIX
 from webhook.quantity import InvalidQuantity, Quantity
 from webhook.reasons import Reason, Refusal
 from webhook.settings import Profile
+from webhook.shape import Container, Spec
 
 _KINDS: Final = ("cpu", "memory")
 
 
 def settle(
-    asked: Mapping[str, Quantity], profile: Profile, spec: Mapping[str, Any], others: Iterable[Any]
+    asked: Mapping[str, Quantity], profile: Profile, spec: Spec, others: Sequence[Container]
 ) -> tuple[dict[str, dict[str, str]], list[Refusal]]:
     """The sidecar's `resources` and what is wrong with what was asked.
 
     `others` are the pod's containers without the sidecar.
     """
+    guaranteed = _guaranteed(others)
+    if not (asked or spec.resources or guaranteed):
+        return profile.resources, []
     given = profile.defaults | dict(asked)
-    if spec.get("resources"):
+    if spec.resources:
         # Requests of containers must fit into the pod's: only what was asked for is spent there.
         given = dict(asked)
-    elif _guaranteed(others):
+    elif guaranteed:
         given |= {
             f"{kind}-request": given[f"{kind}-limit"]
             for kind in _KINDS
@@ -60,17 +64,17 @@ def _section(given: Mapping[str, Quantity]) -> dict[str, dict[str, str]]:
     return section
 
 
-def _guaranteed(containers: Iterable[Any]) -> bool:
+def _guaranteed(containers: Sequence[Container]) -> bool:
     """Whether every container limits CPU and memory to what it requests (Kubernetes QoS)."""
-    seen = False
     for container in containers:
-        seen = True
-        resources = container.get("resources") or {}
-        limits, requests = resources.get("limits") or {}, resources.get("requests") or {}
+        limits = container.resources.limits if container.resources is not None else None
+        if container.resources is None or not limits:
+            return False
+        requests = container.resources.requests or {}
         for kind in _KINDS:
             if kind not in limits or not _same(requests.get(kind, limits[kind]), limits[kind]):
                 return False
-    return seen
+    return bool(containers)
 
 
 def _same(one: object, other: object) -> bool:

@@ -1,149 +1,29 @@
 """The operator's configuration: what may be injected, and within which bounds.
 
 Read from one YAML file and the CA file it names, checked whole, every fault reported with its
-place. Paths are taken relative to the file. Listener certificates are not opened here, so that
-the offline command runs without them.
+place. Listener certificates are not opened here, so that the offline command runs without them.
 """
 
 import hashlib
 import re
-import ssl
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
-from urllib.parse import urlsplit
 
 import yaml
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainSerializer,
-    ValidationError,
-    ValidationInfo,
-    model_validator,
-)
-from pydantic.alias_generators import to_camel
+from pydantic import Field, ValidationError, model_validator
 
 from chassis.run import BadConfiguration, Fault
-from chassis.spiffe_id import is_dns_label, is_trust_domain
+from chassis.setting_kinds import Model, Port, Scope, TrustDomain, checked_by
 from webhook.quantity import Quantity
+from webhook.setting_kinds import Amount, Certificates, Host, Https, Image, Name
 
-# Annotations share 256 KiB with everything else on the object; a CA bundle is a few of these.
-_MAX_CA_BYTES: Final = 64 * 1024
-
-_IMAGE: Final = re.compile(
-    r"[a-z0-9]+(?:[._-]+[a-z0-9]+)*(?::[0-9]{1,5})?(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*"
-    r"(?::[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?@sha256:[0-9a-f]{64}",
-    re.ASCII,
-)
-_SCOPE: Final = re.compile(r"[\x21\x23-\x5B\x5D-\x7E]+", re.ASCII)
 _QUALIFIED_NAME: Final = re.compile(r"[a-z0-9.-]{1,253}/[A-Za-z0-9._-]{1,63}", re.ASCII)
 _DRIVER: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,61}[A-Za-z0-9])?", re.ASCII)
-_CERTIFICATE: Final = re.compile(
-    r"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----", re.ASCII
-)
 
 
-def _matching(pattern: re.Pattern[str], what: str) -> AfterValidator:
-    def check(text: str) -> str:
-        if pattern.fullmatch(text) is None:
-            raise ValueError(f"must be {what}")
-        return text
-
-    return AfterValidator(check)
-
-
-def _label(text: str) -> str:
-    if not is_dns_label(text):
-        raise ValueError("must be a DNS-1123 label")
-    return text
-
-
-def _trust_domain(text: str) -> str:
-    if not is_trust_domain(text):
-        raise ValueError("must be a trust domain such as example.org, without spiffe://")
-    return text
-
-
-def _https(text: str) -> str:
-    parts = urlsplit(text)
-    plain = text.isascii() and text.isprintable() and not set(text) & set(' "#?@\\')
-    if parts.scheme != "https" or not parts.hostname or not plain or text.endswith("/"):
-        raise ValueError("must be an https URL without query, fragment or trailing slash")
-    return text
-
-
-def _host(text: str) -> str:
-    if urlsplit(_https(text)).path:
-        raise ValueError("must end after the host and port")
-    return text
-
-
-def _quantity(value: object) -> Quantity:
-    if isinstance(value, Quantity):
-        return value
-    return Quantity.parse(str(value))
-
-
-@dataclass(frozen=True)
-class CaBundle:
-    """A file of CA certificates, and what it said when the configuration was read."""
-
-    file: Path
-    pem: str
-
-
-def _ca_bundle(value: object, info: ValidationInfo) -> CaBundle:
-    if isinstance(value, CaBundle):
-        return value
-    file = Path((info.context or {}).get("folder", ".")) / str(value)
-    return CaBundle(file, _read_certificates(file))
-
-
-def _read_certificates(file: Path) -> str:
-    """The certificates of a PEM file and nothing else of it: they become a pod's annotation."""
-    try:
-        text = file.read_bytes().decode("ascii")
-    except OSError as error:
-        raise ValueError(f"{file}: {(error.strerror or 'not readable').lower()}") from None
-    except UnicodeDecodeError:
-        raise ValueError(f"{file} is not PEM") from None
-    if "PRIVATE KEY" in text:
-        raise ValueError(f"{file} holds a private key; every pod's author would read it")
-    found = "\n".join(_CERTIFICATE.findall(text)) + "\n"
-    if len(found) > _MAX_CA_BYTES:
-        raise ValueError(f"{file} holds more than {_MAX_CA_BYTES} bytes of certificates")
-    try:
-        ssl.create_default_context(cadata=found)
-    except ssl.SSLError:
-        raise ValueError(f"{file} holds no certificate, or a broken one") from None
-    return found
-
-
-Name = Annotated[str, AfterValidator(_label)]
-Https = Annotated[str, AfterValidator(_https)]
-Host = Annotated[str, AfterValidator(_host)]
-Port = Annotated[int, Field(ge=0, le=65535)]
-Amount = Annotated[Quantity, BeforeValidator(_quantity), PlainSerializer(str)]
-Scope = Annotated[str, _matching(_SCOPE, "a scope token (RFC 6749 section 3.3)")]
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        alias_generator=to_camel,
-        hide_input_in_errors=True,
-        arbitrary_types_allowed=True,
-    )
-
-
-class Bounds(_Model):
+class Bounds(Model):
     """What a pod gets unless it asks, and between which amounts it may ask."""
 
     default: Amount
@@ -163,7 +43,7 @@ def _bounds(default: str, least: str, most: str) -> Bounds:
     )
 
 
-class Profile(_Model):
+class Profile(Model):
     """A named way to inject; pods choose one of these and nothing beyond it."""
 
     cpu_request: Bounds = _bounds("10m", "1m", "500m")
@@ -185,6 +65,20 @@ class Profile(_Model):
             "memory-limit": self.memory_limit.default,
         }
 
+    @cached_property
+    def resources(self) -> dict[str, dict[str, str]]:
+        """The same as a container's `resources`."""
+        return {
+            "requests": {
+                "cpu": self.cpu_request.default.text,
+                "memory": self.memory_request.default.text,
+            },
+            "limits": {
+                "cpu": self.cpu_limit.default.text,
+                "memory": self.memory_limit.default.text,
+            },
+        }
+
     @model_validator(mode="after")
     def _requests_fit(self) -> Self:
         for name, request, limit in (
@@ -196,30 +90,30 @@ class Profile(_Model):
         return self
 
 
-class SecretIdentity(_Model):
+class SecretIdentity(Model):
     """The credential lies in the Secret `<server>-tokenward` of the pod's namespace."""
 
     source: Literal["secret"] = "secret"
 
 
-class PodCertificateIdentity(_Model):
+class PodCertificateIdentity(Model):
     """The kubelet has a signer certify a key it makes for this one pod."""
 
     source: Literal["podCertificate"]
-    signer_name: Annotated[str, _matching(_QUALIFIED_NAME, "domain/name of a signer")] = (
+    signer_name: Annotated[str, checked_by(_QUALIFIED_NAME, "domain/name of a signer")] = (
         "tokenward.dev/workload"
     )
     max_expiration_seconds: Annotated[int, Field(ge=3600, le=7862400)] = 86400
 
 
-class CsiIdentity(_Model):
+class CsiIdentity(Model):
     """A CSI driver hands out the credential.
 
     Attribute values may hold `{namespace}`, `{server}` and `{spiffeId}`.
     """
 
     source: Literal["csi"]
-    driver: Annotated[str, _matching(_DRIVER, "the name of a CSI driver")]
+    driver: Annotated[str, checked_by(_DRIVER, "the name of a CSI driver")]
     attributes: dict[str, str] = Field(default_factory=dict)
 
 
@@ -228,14 +122,14 @@ Identity = Annotated[
 ]
 
 
-class Authserver(_Model):
+class Authserver(Model):
     """Where sidecars exchange tokens: the internal listener, and the CA its certificate is of."""
 
     url: Host
-    ca_file: Annotated[CaBundle, BeforeValidator(_ca_bundle)]
+    ca_file: Certificates
 
 
-class WebhookListener(_Model):
+class WebhookListener(Model):
     host: str = "0.0.0.0"
     port: Port = 10250
     cert_file: Path = Path("/var/run/tokenward/serving/tls.crt")
@@ -244,23 +138,21 @@ class WebhookListener(_Model):
     linger_seconds: Annotated[float, Field(ge=0, le=60)] = 10.0
 
 
-class OpsListener(_Model):
+class OpsListener(Model):
     host: str = "0.0.0.0"
     port: Port = 9090
 
 
-class Listeners(_Model):
+class Listeners(Model):
     webhook: WebhookListener = WebhookListener()
     ops: OpsListener = OpsListener()
 
 
-class Settings(_Model):
+class Settings(Model):
     """The whole file, checked."""
 
-    image: Annotated[
-        str, _matching(_IMAGE, "an image pinned by digest: registry/name@sha256:<64 hex digits>")
-    ]
-    trust_domain: Annotated[str, AfterValidator(_trust_domain)]
+    image: Image
+    trust_domain: TrustDomain
     issuer: Https
     authserver: Authserver
     identity: Identity = SecretIdentity()

@@ -1,10 +1,11 @@
 """The shape a pod must have before anything reads it: checked once, at the rim.
 
 The API server sends well-formed pods; files on disk and whoever else reaches the port need not.
-Only the fields we read are described; all others may be anything. The pod itself is never
-rebuilt from these types: it stays the raw dict.
+Only the fields we read are described, and only for reading: all others may be anything, and no
+pod is ever written from these types, so nothing of it can get lost.
 """
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -18,17 +19,17 @@ class _Named(msgspec.Struct, kw_only=True):
     name: str | None = None
 
 
-class _Owner(_Named, kw_only=True, omit_defaults=True):
+class Owner(_Named, kw_only=True):
     kind: str | None = None
     controller: bool | None = None
 
 
-class _Metadata(_Named, kw_only=True, omit_defaults=True):
+class Metadata(_Named, kw_only=True):
     generateName: str | None = None
     namespace: str | None = None
     labels: dict[str, str] | None = None
     annotations: dict[str, str] | None = None
-    ownerReferences: list[_Owner] | None = None
+    ownerReferences: list[Owner] | None = None
 
 
 class _SecretSource(_Named, kw_only=True):
@@ -39,20 +40,20 @@ class _SignedSource(msgspec.Struct):
     signerName: str | None = None
 
 
-class _Projection(msgspec.Struct):
+class Projection(msgspec.Struct):
     secret: _Named | None = None
     podCertificate: _SignedSource | None = None
 
 
 class _Projected(msgspec.Struct):
-    sources: list[_Projection] | None = None
+    sources: list[Projection] | None = None
 
 
 class _Csi(msgspec.Struct):
     driver: str | None = None
 
 
-class _Volume(_Named, kw_only=True):
+class Volume(_Named, kw_only=True):
     secret: _SecretSource | None = None
     projected: _Projected | None = None
     csi: _Csi | None = None
@@ -71,11 +72,11 @@ class _VariableSource(msgspec.Struct):
     secretRef: _Named | None = None
 
 
-class _Mount(_Named, kw_only=True):
+class Mount(_Named, kw_only=True):
     mountPath: str | None = None
 
 
-class _Port(msgspec.Struct):
+class Port(msgspec.Struct):
     containerPort: int | None = None
     hostPort: int | None = None
 
@@ -95,12 +96,12 @@ class _Resources(msgspec.Struct):
     limits: dict[str, Any] | None = None
 
 
-class _Container(msgspec.Struct, kw_only=True):
+class Container(msgspec.Struct, kw_only=True):
     name: str
     env: list[_Variable] | None = None
     envFrom: list[_VariableSource] | None = None
-    volumeMounts: list[_Mount] | None = None
-    ports: list[_Port] | None = None
+    volumeMounts: list[Mount] | None = None
+    ports: list[Port] | None = None
     securityContext: _SecurityContext | None = None
     resources: _Resources | None = None
 
@@ -109,52 +110,39 @@ class _Os(msgspec.Struct):
     name: str | None = None
 
 
-class _Spec(msgspec.Struct, kw_only=True):
-    containers: list[_Container]
-    initContainers: list[_Container] | None = None
-    volumes: list[_Volume] | None = None
+class Spec(msgspec.Struct, kw_only=True):
+    containers: list[Container]
+    initContainers: list[Container] | None = None
+    volumes: list[Volume] | None = None
     nodeSelector: dict[str, str] | None = None
     os: _Os | None = None
     securityContext: _SecurityContext | None = None
-    resources: _Resources | None = None
+    resources: dict[str, Any] | None = None
     hostNetwork: bool | None = None
     hostPID: bool | None = None
     hostIPC: bool | None = None
     shareProcessNamespace: bool | None = None
 
 
-class _Pod(msgspec.Struct, kw_only=True):
-    spec: _Spec
-    metadata: _Metadata | None = None
+class Readable(msgspec.Struct, kw_only=True):
+    """What a pod is decoded to. `managedFields`, often the most of it, is skipped."""
+
+    spec: Spec
+    metadata: Metadata | None = None
 
 
-class Created(msgspec.Struct):
-    """A pod as far as it is read at all: `managedFields`, often the most of it, is skipped."""
+class Pod(msgspec.Struct, frozen=True):
+    """A pod to decide on: the fields we read, and on demand the whole of it, as it came."""
 
-    spec: Any = None
-    metadata: _Metadata | None = None
+    metadata: Metadata | None
+    spec: Spec
+    whole: Callable[[], Mapping[str, Any]]
 
 
-def raw(found: object) -> dict[str, Any]:
-    """A pod as a raw dict again: metadata down to the fields we read, the spec as it came.
-
-    `found` is Created, or whatever else JSON made of a review's object. Raises Malformed.
-    """
+def read(found: Any) -> Pod:
+    """Whatever JSON or YAML made of a pod. Raises Malformed."""
     try:
-        created = found if isinstance(found, Created) else msgspec.convert(found, Created)
+        readable = msgspec.convert(found, Readable)
     except (msgspec.ValidationError, RecursionError) as invalid:
         raise Malformed(f"not a pod: {invalid}") from None
-    parsed: dict[str, Any] = {"spec": created.spec}
-    if created.metadata is not None:
-        parsed["metadata"] = msgspec.to_builtins(created.metadata)
-    return check(parsed)
-
-
-def check(pod: object) -> dict[str, Any]:
-    """The very same pod, now known to have the fields we read in their types. Raises Malformed."""
-    try:
-        msgspec.convert(pod, _Pod)
-    except (msgspec.ValidationError, RecursionError) as invalid:
-        raise Malformed(f"not a pod: {invalid}") from None
-    assert isinstance(pod, dict)
-    return pod
+    return Pod(readable.metadata, readable.spec, lambda: found)

@@ -3,8 +3,8 @@
 The container satisfies Pod Security `restricted` by itself; pod-level fields are never touched.
 """
 
-import json
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -14,8 +14,6 @@ from webhook.annotations import AUTHSERVER_CA, INJECTED_LABEL, STATUS, Wishes
 from webhook.settings import CsiIdentity, PodCertificateIdentity, SecretIdentity, Settings
 
 VERSION: Final = "0.1.0"
-
-_compact_json: Final = json.JSONEncoder(separators=(",", ":")).encode
 
 CONTAINER: Final = "tokenward-sidecar"
 CREDENTIAL_VOLUME: Final = "tokenward-credential"
@@ -34,6 +32,18 @@ _API_TOKEN_DIR: Final = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa:
 # The sidecar runs as no user that owns the files, and only the sidecar mounts them.
 _WORLD_READABLE: Final = 0o444
 
+_KEY_PAIR: Final = [{"key": name, "path": name} for name in ("tls.crt", "tls.key")]
+_LABELS: Final = {INJECTED_LABEL: "true"}
+_CA_FIELD: Final = {"apiVersion": "v1", "fieldPath": f"metadata.annotations['{AUTHSERVER_CA}']"}
+_CA_VOLUME: Final = {
+    "name": CA_VOLUME,
+    "downwardAPI": {
+        "items": [{"path": _CA_FILE, "fieldRef": _CA_FIELD}],
+        "defaultMode": _WORLD_READABLE,
+    },
+}
+_NO_API_TOKEN_VOLUME: Final = {"name": NO_API_TOKEN_VOLUME, "emptyDir": {}}
+
 
 class Sidecar(msgspec.Struct, frozen=True):
     """Everything an injected pod has that it did not have before."""
@@ -43,7 +53,7 @@ class Sidecar(msgspec.Struct, frozen=True):
     container: dict[str, Any]
     volumes: tuple[dict[str, Any], ...]
     first: bool
-    app_variables: tuple[tuple[str, str], ...]
+    url: str
     containers: frozenset[str] | None
     skip_containers: frozenset[str]
     annotations: Mapping[str, str]
@@ -70,55 +80,63 @@ def build(
         container=_container(workload, wishes, resources, settings),
         volumes=(
             {"name": CREDENTIAL_VOLUME, **_credential_source(workload, settings)},
-            _authserver_ca_volume(),
-            {"name": NO_API_TOKEN_VOLUME, "emptyDir": {}},
+            _CA_VOLUME,
+            _NO_API_TOKEN_VOLUME,
         ),
         first=wishes.first,
         # Literally 127.0.0.1: "localhost" may resolve to ::1, where nobody listens.
-        app_variables=((URL_VARIABLE, f"http://127.0.0.1:{wishes.port}"),),
+        url=f"http://127.0.0.1:{wishes.port}",
         containers=wishes.containers,
         skip_containers=wishes.skip_containers,
         annotations={
             STATUS: _status(workload, wishes, settings),
             AUTHSERVER_CA: settings.authserver.ca_file.pem,
         },
-        labels={INJECTED_LABEL: "true"},
+        labels=_LABELS,
         port=wishes.port,
         ops_port=wishes.ops_port,
     )
 
 
 def _status(workload: Workload, wishes: Wishes, settings: Settings) -> str:
-    return _compact_json(
-        {
-            "version": VERSION,
-            "profile": wishes.profile,
-            "server": workload.name,
-            "config-hash": settings.config_hashes[wishes.profile],
-        }
-    )
+    status = {
+        "version": VERSION,
+        "profile": wishes.profile,
+        "server": workload.name,
+        "config-hash": settings.config_hashes[wishes.profile],
+    }
+    return msgspec.json.encode(status).decode("ascii")
 
 
 def _container(
     workload: Workload, wishes: Wishes, resources: dict[str, dict[str, str]], settings: Settings
 ) -> dict[str, Any]:
-    container: dict[str, Any] = {
+    profile = settings.profiles[wishes.profile]
+    container = {
+        **_constant_part(settings.image, profile.run_as_user, wishes.ops_port),
+        "env": _environment(workload, wishes, settings),
+    }
+    if resources:
+        container["resources"] = resources
+    return container
+
+
+@lru_cache(maxsize=64)
+def _constant_part(image: str, user: int | None, ops_port: int) -> dict[str, Any]:
+    """What the sidecars of nearly all pods have in common; made once, shared, never changed."""
+    return {
         "name": CONTAINER,
-        "image": settings.image,
+        "image": image,
         "imagePullPolicy": "IfNotPresent",
         "command": ["python", "-m", "sidecar"],
         "restartPolicy": "Always",
-        "env": [
-            {"name": name, "value": value}
-            for name, value in _environment(workload, wishes, settings).items()
-        ],
         # The token port is on loopback and needs no entry here.
-        "ports": [{"name": "tokenward-ops", "containerPort": wishes.ops_port, "protocol": "TCP"}],
+        "ports": [{"name": "tokenward-ops", "containerPort": ops_port, "protocol": "TCP"}],
         # Neither probe reaches beyond the pod: a probe that waited for the network would stop
         # pods whose network is set up by a container further down the list.
-        "startupProbe": _probe("/readyz", wishes.ops_port, period=1, failures=120),
-        "livenessProbe": _probe("/healthz", wishes.ops_port, period=10, failures=3),
-        "securityContext": _security_context(settings.profiles[wishes.profile].run_as_user),
+        "startupProbe": _probe("/readyz", ops_port, period=1, failures=120),
+        "livenessProbe": _probe("/healthz", ops_port, period=10, failures=3),
+        "securityContext": _security_context(user),
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [
             {"name": CREDENTIAL_VOLUME, "mountPath": _CREDENTIAL_DIR, "readOnly": True},
@@ -127,25 +145,41 @@ def _container(
             {"name": NO_API_TOKEN_VOLUME, "mountPath": _API_TOKEN_DIR, "readOnly": True},
         ],
     }
-    if resources:
-        container["resources"] = resources
-    return container
 
 
-def _environment(workload: Workload, wishes: Wishes, settings: Settings) -> dict[str, str]:
+def _environment(workload: Workload, wishes: Wishes, settings: Settings) -> list[dict[str, str]]:
+    variables = [
+        *_constant_variables(
+            settings.authserver.url,
+            settings.issuer,
+            settings.profiles[wishes.profile].scopes,
+            wishes.port,
+            wishes.ops_port,
+            wishes.log_level,
+        ),
+        {"name": "TOKENWARD_SPIFFE_ID", "value": workload.spiffe_id(settings.trust_domain)},
+    ]
+    if wishes.resource:
+        variables.append({"name": "TOKENWARD_RESOURCE", "value": wishes.resource})
+    return variables
+
+
+@lru_cache(maxsize=64)
+def _constant_variables(
+    url: str, issuer: str, scopes: tuple[str, ...], port: int, ops_port: int, log_level: str
+) -> tuple[dict[str, str], ...]:
+    """As `_constant_part`: nearly all pods have the same ports and log level."""
     variables = {
-        "TOKENWARD_AUTHSERVER_URL": settings.authserver.url,
+        "TOKENWARD_AUTHSERVER_URL": url,
         "TOKENWARD_AUTHSERVER_CA_FILE": f"{_CA_DIR}/{_CA_FILE}",
         "TOKENWARD_CREDENTIAL_DIR": _CREDENTIAL_DIR,
-        "TOKENWARD_SPIFFE_ID": workload.spiffe_id(settings.trust_domain),
-        "TOKENWARD_ISSUER": settings.issuer,
-        "TOKENWARD_RESOURCE": wishes.resource,
-        "TOKENWARD_SCOPES": " ".join(settings.profiles[wishes.profile].scopes),
-        "TOKENWARD_PORT": str(wishes.port),
-        "TOKENWARD_OPS_PORT": str(wishes.ops_port),
-        "TOKENWARD_LOG_LEVEL": wishes.log_level,
+        "TOKENWARD_ISSUER": issuer,
+        "TOKENWARD_SCOPES": " ".join(scopes),
+        "TOKENWARD_PORT": str(port),
+        "TOKENWARD_OPS_PORT": str(ops_port),
+        "TOKENWARD_LOG_LEVEL": log_level,
     }
-    return {name: value for name, value in variables.items() if value}
+    return tuple({"name": name, "value": value} for name, value in variables.items() if value)
 
 
 def _probe(path: str, port: int, *, period: int, failures: int) -> dict[str, Any]:
@@ -174,11 +208,10 @@ def _security_context(user: int | None) -> dict[str, Any]:
 def _credential_source(workload: Workload, settings: Settings) -> dict[str, Any]:
     match settings.identity:
         case SecretIdentity():
-            files = [{"key": name, "path": name} for name in ("tls.crt", "tls.key")]
             return {
                 "secret": {
                     "secretName": secret_name(workload.name),
-                    "items": files,
+                    "items": _KEY_PAIR,
                     "defaultMode": _WORLD_READABLE,
                 }
             }
@@ -212,14 +245,3 @@ def _filled(template: str, workload: Workload, trust_domain: str) -> str:
     ):
         template = template.replace(name, value)
     return template
-
-
-def _authserver_ca_volume() -> dict[str, Any]:
-    field = {"apiVersion": "v1", "fieldPath": f"metadata.annotations['{AUTHSERVER_CA}']"}
-    return {
-        "name": CA_VOLUME,
-        "downwardAPI": {
-            "items": [{"path": _CA_FILE, "fieldRef": field}],
-            "defaultMode": _WORLD_READABLE,
-        },
-    }

@@ -8,13 +8,12 @@ from pydantic import Field, field_validator
 
 from authserver.setting_kinds import (
     Duration,
-    Model,
     ReadableFile,
-    Scope,
     SecretFile,
     UpstreamName,
     WebUrl,
 )
+from chassis.setting_kinds import Model, Scope
 
 _RESERVED_PARAMETERS: Final = frozenset(
     {

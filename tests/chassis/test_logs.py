@@ -2,7 +2,9 @@
 
 import json
 import logging
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -172,3 +174,37 @@ def test_only_what_must_be_written_is_missed(lines: Lines, monkeypatch: pytest.M
         monkeypatch.undo()
 
     lines(act)
+
+
+def test_a_line_is_the_same_whether_or_not_somebody_else_listens(lines: Lines) -> None:
+    heard: list[logging.LogRecord] = []
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            heard.append(record)
+
+    def act() -> None:
+        with logs.request_scope("r1"):
+            for _ in range(2):
+                log.warning("happened", told="x" * 300, port=1, ready=False, missing=None, at=[0.5])
+                logging.getLogger().addHandler(Listener())
+
+    alone, beside = lines(act)
+    assert len(heard) == 1
+    assert alone.pop("time") <= beside.pop("time")
+    assert list(alone.items()) == list(beside.items())
+
+
+def test_a_stream_that_takes_no_more_stops_nobody(lines: Lines, tmp_path: Path) -> None:
+    with (tmp_path / "log").open("w") as closed:
+        pass
+
+    def act() -> None:
+        before, sys.stderr = sys.stderr, closed
+        try:
+            logs.configure("test")
+        finally:
+            sys.stderr = before
+        log.info("happened")
+
+    assert lines(act) == []

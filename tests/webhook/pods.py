@@ -6,8 +6,10 @@ from typing import Any
 
 import jsonpatch
 
+from webhook import shape
 from webhook.injection import Verdict, judge
-from webhook.settings import CaBundle, Settings, check
+from webhook.setting_kinds import CaBundle
+from webhook.settings import Settings, check
 
 NAMESPACE = "mcp-servers"
 IMAGE = f"registry.example.com/tokenward/sidecar@sha256:{'a' * 64}"
@@ -69,7 +71,8 @@ def recorded_pod(name: str) -> dict[str, Any]:
 def verdict(
     pod: dict[str, Any], under: Settings | None = None, *, namespace_opted_in: bool = False
 ) -> Verdict:
-    return judge(pod, NAMESPACE, under or settings(), namespace_opted_in=namespace_opted_in)
+    under = under or settings()
+    return judge(shape.read(pod), NAMESPACE, under, namespace_opted_in=namespace_opted_in)
 
 
 def patched(pod: dict[str, Any], told: Verdict) -> dict[str, Any]:

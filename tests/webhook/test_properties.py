@@ -137,7 +137,7 @@ def test_there_is_exactly_one_sidecar(made: dict[str, Any]) -> None:
 def test_whatever_is_no_pod_is_said_to_be_none_and_breaks_nothing(anything: Any) -> None:
     for candidate in (anything, {"spec": anything}, {"metadata": anything, "spec": {}}):
         with contextlib.suppress(shape.Malformed):
-            verdict(shape.check(candidate), namespace_opted_in=True)
+            verdict(candidate, namespace_opted_in=True)
 
 
 @_patient
@@ -146,7 +146,7 @@ def test_a_pod_of_the_wrong_shape_never_raises(spec: Any) -> None:
     made = pod()
     made["spec"] = spec
     with contextlib.suppress(shape.Malformed):
-        verdict(shape.check(made))
+        verdict(made)
 
 
 _IDENTITIES: list[dict[str, Any]] = [

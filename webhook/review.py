@@ -1,0 +1,135 @@
+"""AdmissionReview (admission.k8s.io/v1): read as far as it is decided on, and answered."""
+
+from typing import Any, Final
+
+import msgspec
+
+from chassis.spiffe_id import is_dns_label
+from webhook import shape
+from webhook.injection import Verdict
+from webhook.reasons import Reason
+
+
+class NoReview(ValueError):
+    """The body is no review that can be answered; the text repeats nothing of it."""
+
+
+class _GroupVersionKind(msgspec.Struct):
+    group: str = ""
+    version: str = ""
+    kind: str = ""
+
+
+class _User(msgspec.Struct):
+    username: str = ""
+
+
+class Request(msgspec.Struct):
+    uid: str
+    kind: _GroupVersionKind
+    operation: str
+    namespace: str = ""
+    name: str = ""
+    sub_resource: str = msgspec.field(default="", name="subResource")
+    dry_run: bool | None = msgspec.field(default=None, name="dryRun")
+    user: _User = msgspec.field(default_factory=_User, name="userInfo")
+    object: Any = None
+
+
+class _PodRequest(Request):
+    object: shape.Readable | None = None
+
+
+class _Review(msgspec.Struct):
+    apiVersion: str
+    kind: str
+    request: Request
+
+
+class _PodReview(_Review):
+    request: _PodRequest
+
+
+class _Audit(msgspec.Struct, omit_defaults=True):
+    decision: str
+    reason: Reason
+    config_hash: str = msgspec.field(default="", name="config-hash")
+
+
+class _Status(msgspec.Struct):
+    message: str
+    code: int = 403
+    reason: str = "Forbidden"
+
+
+class _Response(msgspec.Struct, omit_defaults=True):
+    uid: str
+    allowed: bool
+    auditAnnotations: _Audit
+    warnings: tuple[str, ...] = ()
+    patchType: str | None = None
+    patch: bytes | None = None  # written in base64, as the API server wants it
+    status: _Status | None = None
+
+
+class _Answer(msgspec.Struct):
+    response: _Response
+    apiVersion: str = "admission.k8s.io/v1"
+    kind: str = "AdmissionReview"
+
+
+_POD: Final = _GroupVersionKind("", "v1", "Pod")
+
+_decoder: Final = msgspec.json.Decoder(_PodReview)
+_tolerant: Final = msgspec.json.Decoder(_Review)
+_encoder: Final = msgspec.json.Encoder()
+
+
+def parse(body: bytes) -> Request:
+    """The request of a review. Raises NoReview."""
+    try:
+        review = _decoded(body)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        raise NoReview("not an AdmissionReview") from None
+    if (review.apiVersion, review.kind) != ("admission.k8s.io/v1", "AdmissionReview"):
+        raise NoReview("only admission.k8s.io/v1 AdmissionReview is answered")
+    if not review.request.uid:
+        raise NoReview("the request has no uid")
+    if not is_dns_label(review.request.namespace):
+        raise NoReview("the request names no namespace")
+    return review.request
+
+
+def _decoded(body: bytes) -> _Review:
+    """A review; one whose object is no pod at all is still a review, and has an answer."""
+    try:
+        return _decoder.decode(body)
+    except msgspec.ValidationError:
+        return _tolerant.decode(body)
+
+
+def creates_a_pod(request: Request) -> bool:
+    return request.kind == _POD and request.operation == "CREATE" and not request.sub_resource
+
+
+def pod(request: Request, body: bytes) -> shape.Pod:
+    """The pod of a review, read with the review itself where it could be. Raises Malformed."""
+    found = request.object
+    if not isinstance(found, shape.Readable):
+        return shape.read(found)
+    return shape.Pod(found.metadata, found.spec, lambda: _tolerant.decode(body).request.object)
+
+
+def answer(uid: str, verdict: Verdict) -> bytes:
+    """The AdmissionReview to be sent back."""
+    response = _Response(
+        uid,
+        verdict.allowed,
+        _Audit(verdict.decision, verdict.reason, verdict.config_hash),
+        verdict.warnings,
+    )
+    if verdict.patch:
+        response.patch, response.patchType = verdict.patch, "JSONPatch"
+    if not verdict.allowed:
+        response.status = _Status(verdict.message)
+    return _encoder.encode(_Answer(response))

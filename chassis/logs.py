@@ -12,7 +12,7 @@ import logging
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -80,15 +80,24 @@ class Log:
 
         Every other line that cannot be written is dropped, as logging does it.
         """
-        extra = {"fields": fields, "must": True}
         logger = self._logger
-        logger.handle(logger.makeRecord(logger.name, level, "", 0, event, (), None, extra=extra))
+        if (lines := _sole_listener()) is not None:
+            try:
+                lines.put(level, logger.name, event, fields)
+            except (OSError, ValueError) as error:
+                raise LogLost from error
+        else:
+            extra = {"fields": fields, "must": True}
+            record = logger.makeRecord(logger.name, level, "", 0, event, (), None, extra=extra)
+            logger.handle(record)
 
     def _write(self, level: int, event: str, fields: dict[str, object]) -> None:
         if not self._logger.isEnabledFor(level):
             return
         if (lines := _sole_listener()) is not None:
-            lines.tell(level, self._logger.name, event, fields)
+            # Nobody reads, or the stream is closed: that is not our end.
+            with suppress(OSError, ValueError):
+                lines.put(level, self._logger.name, event, fields)
         else:
             self._logger.log(level, event, extra={"fields": fields})
 
@@ -109,12 +118,10 @@ class _JsonLines(logging.StreamHandler[TextIO]):
         super().__init__(sys.stderr)
         self._process = process
 
-    def tell(self, level: int, name: str, event: str, fields: Mapping[str, object]) -> None:
-        line = self._line(clock.wall(), level, name, event, fields)
-        try:
-            self._put(line)
-        except (OSError, ValueError):  # nobody reads, or the stream is closed: not our end
-            return
+    def put(self, level: int, name: str, event: str, fields: Mapping[str, object]) -> None:
+        """One whole line in one write. Raises OSError or ValueError where it did not go out."""
+        self.stream.write(f"{self._line(clock.wall(), level, name, event, fields)}\n")
+        self.stream.flush()
 
     def handleError(self, record: logging.LogRecord) -> None:
         if getattr(record, "must", False):
@@ -126,11 +133,6 @@ class _JsonLines(logging.StreamHandler[TextIO]):
         if fields is None:
             fields, event = _foreign(record), "library_message"
         return self._line(record.created, record.levelno, record.name, event, fields)
-
-    def _put(self, line: str) -> None:
-        """The one place where our own events go out: whole lines, one write each."""
-        self.stream.write(f"{line}\n")
-        self.stream.flush()
 
     def _line(
         self, now: float, level: int, name: str, event: str, fields: Mapping[str, object]

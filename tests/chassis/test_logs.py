@@ -1,5 +1,6 @@
 """Logs are JSON lines that no input can break out of, and into which no secret finds a way."""
 
+import io
 import json
 import logging
 import sys
@@ -159,19 +160,24 @@ def test_what_must_be_written_is_written_at_every_level(lines: Lines, level: str
     )  # fmt: skip
 
 
-def test_only_what_must_be_written_is_missed(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
-        raise BrokenPipeError
+@pytest.mark.parametrize("others", [[], [logging.NullHandler()]], ids=["alone", "beside another"])
+def test_only_what_must_be_written_is_missed(
+    lines: Lines, monkeypatch: pytest.MonkeyPatch, others: list[logging.Handler]
+) -> None:
+    class Gone(io.StringIO):
+        def flush(self) -> None:
+            raise BrokenPipeError
 
     def act() -> None:
         (handler,) = logging.getLogger().handlers
         assert isinstance(handler, logging.StreamHandler)
-        monkeypatch.setattr(handler, "flush", fail)
+        handler.setStream(Gone())
+        logging.getLogger().handlers += others
         monkeypatch.setattr(logging, "raiseExceptions", False)
         log.error("happened")
         with pytest.raises(logs.LogLost):
             log.must(logging.INFO, "done")
-        monkeypatch.undo()
+        handler.stream = io.StringIO()
 
     lines(act)
 

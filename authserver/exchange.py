@@ -18,8 +18,8 @@ from authserver.jose import BadToken
 from authserver.limits import RateLimit
 from authserver.refreshing import Refreshing, margin
 from authserver.resources import Resource, ResourceMap
-from authserver.storage.connections import Connections
-from authserver.storage.records import Connection, Session
+from authserver.storage.connections import Connections, NoSuchSession
+from authserver.storage.records import Connection, ConnectionKey
 from chassis.clock import Clock
 from chassis.spiffe_id import Workload
 
@@ -93,33 +93,29 @@ class Exchange:
         if resource is None:
             raise NotAcceptable("unknown_resource")
         facts["resource"] = resource.url
-        if not _same(resource.owner, caller):
+        # In constant time, so that an answer's time tells nothing of who the owner is.
+        if not hmac.compare_digest(str(resource.owner), str(caller)):
             raise NotAcceptable("caller_is_not_the_owner")
         return resource
 
     async def _connection(
         self, claims: VerifiedClaims, resource: Resource, upstream: str
     ) -> Connection | None:
-        holding = await self._connections.of_session(
-            claims.tsid, upstream, lambda session: self._bound(session, claims, resource)
-        )
-        if holding is None:
-            raise NotAcceptable("no_such_session_of_this_token")
-        return holding.connection
+        """The user's connection, of a session that is exactly the token's (never `tsid` alone).
 
-    def _bound(self, session: Session, claims: VerifiedClaims, resource: Resource) -> bool:
-        """Whether the session is exactly the token's and still its owner's (never `tsid` alone).
-
-        A resource that has changed hands since the sign-in leaves the session to nobody: the
-        user consented to the old owner.
+        And still its owner's: a resource that has changed hands since the sign-in leaves the
+        session to nobody, for the user consented to the old owner.
         """
-        return (
-            session.live(self._clock())
-            and session.user_id == claims.subject
-            and session.client_id == claims.client_id
-            and session.resource == resource.url
-            and _same(session.owner, resource.owner)
-        )
+        try:
+            return await self._connections.of_session(
+                claims.tsid,
+                ConnectionKey(claims.subject, resource.owner, upstream),
+                client_id=claims.client_id,
+                resource=resource.url,
+                now=self._clock(),
+            )
+        except NoSuchSession:
+            raise NotAcceptable("no_such_session_of_this_token") from None
 
     async def _fresh(
         self, found: Connection, asked: Asked, claims: VerifiedClaims, resource: Resource
@@ -168,11 +164,6 @@ def _check_permitted(upstream: str, resource: Resource) -> None:
         raise InvalidRequest("upstream_not_named", "audience must name an upstream")
     if upstream not in resource.upstreams:
         raise InvalidTarget("upstream_not_permitted")
-
-
-def _same(one: Workload, other: Workload) -> bool:
-    """Compared as one value and in constant time, so that an answer's time tells nothing."""
-    return hmac.compare_digest(str(one), str(other))
 
 
 def _sha256(token: str) -> str:

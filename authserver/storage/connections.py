@@ -6,7 +6,7 @@ before anyone gets it. A process that dies in between leaves a claim that nobody
 took it in vain holds the fence, for every later step names the claim.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from authserver.storage.database import Database, Transactional
@@ -14,20 +14,19 @@ from authserver.storage.records import (
     Connection,
     ConnectionKey,
     Grant,
-    Session,
     UpstreamTokens,
 )
 from authserver.storage.sealed_connections import COLUMNS, VALUES, SealedConnections, at
 from authserver.storage.sealing import Keyring, key_id_of
-from authserver.storage.sessions import COLUMN_COUNT, COLUMNS_OF_S, session_of
 from chassis.spiffe_id import Workload
 
 _AT_KEY = "user_id = ? AND owner_namespace = ? AND owner_name = ? AND upstream = ?"
 _OF_SESSION = (
-    f"SELECT {COLUMNS_OF_S}, {VALUES}"
-    " FROM sessions s LEFT JOIN connections c ON c.user_id = s.user_id"
+    f"SELECT {VALUES} FROM sessions s LEFT JOIN connections c ON c.user_id = s.user_id"
     " AND c.owner_namespace = s.owner_namespace AND c.owner_name = s.owner_name"
-    " AND c.upstream = ? WHERE s.tsid = ?"
+    " AND c.upstream = ? WHERE s.tsid = ? AND s.user_id = ? AND s.client_id = ?"
+    " AND s.resource = ? AND s.owner_namespace = ? AND s.owner_name = ?"
+    " AND s.ended_at IS NULL AND s.expires_at > ?"
 )
 _LIVE_SESSION = (
     "SELECT 1 FROM sessions s WHERE s.user_id = connections.user_id"
@@ -36,12 +35,8 @@ _LIVE_SESSION = (
 )
 
 
-@dataclass(frozen=True)
-class Holding:
-    """A session and its user's connection for its owner at one upstream, as one read found them."""
-
-    session: Session
-    connection: Connection | None
+class NoSuchSession(Exception):
+    """No live session is all that its token and the resource map say of it."""
 
 
 @dataclass(frozen=True)
@@ -57,23 +52,19 @@ class Connections:
         self._database, self._sealed = database, SealedConnections(keyring)
 
     async def of_session(
-        self, tsid: str, upstream: str, admits: Callable[[Session], bool] = lambda _: True
-    ) -> Holding | None:
-        """The session and its connection to `upstream`, in one read.
+        self, tsid: str, key: ConnectionKey, *, client_id: str, resource: str, now: float
+    ) -> Connection | None:
+        """The connection at `key` of a session that is bound to exactly all this, in one read.
 
-        None where `admits` turns the session down: then its tokens are not opened either, so that
-        a session of somebody else takes as long as one that does not exist.
+        Raises NoSuchSession, for one of somebody else just as for one that does not exist.
         """
-        row = await self._database.fetch_one(_OF_SESSION, upstream, tsid)
+        user_id, namespace, name, upstream = at(key)
+        row = await self._database.fetch_one(
+            _OF_SESSION, upstream, tsid, user_id, client_id, resource, namespace, name, int(now)
+        )
         if row is None:
-            return None
-        session, values = session_of(row[:COLUMN_COUNT]), row[COLUMN_COUNT:]
-        if not admits(session):
-            return None
-        if values[0] is None:
-            return Holding(session, None)
-        key = ConnectionKey(session.user_id, session.owner, upstream)
-        return Holding(session, self._sealed.open_at(key, values))
+            raise NoSuchSession
+        return None if row["generation"] is None else self._sealed.open_at(key, row)
 
     async def get(self, key: ConnectionKey) -> Connection | None:
         row = await self._database.fetch_one(

@@ -9,7 +9,7 @@ from chassis.spiffe_id import Workload
 GRANT_TYPES: Final = ("authorization_code", "refresh_token")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Client:
     """An OAuth client (RFC 7591), registered or described by a document of its own.
 
@@ -32,7 +32,7 @@ class Client:
         return "refresh_token" in self.grant_types
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class User:
     """A person: known by (upstream issuer, subject), never by e-mail."""
 
@@ -48,7 +48,7 @@ class Stage(StrEnum):
     UPSTREAM = "upstream"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class AuthorizationRequest:
     """A validated authorization request, as it stays until its code is issued.
 
@@ -65,7 +65,7 @@ class AuthorizationRequest:
     owner: Workload | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Code:
     """An authorization code's other half; the code itself is kept as a hash only."""
 
@@ -78,7 +78,7 @@ class Code:
     redeemed: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Session:
     """One client's authorization by one user for one resource; `tsid` is its public handle.
 
@@ -100,7 +100,7 @@ class Session:
         return self.ended_at is None and now < self.expires_at
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class UpstreamTokens:
     """What an upstream gave; `expires_at` is None where it did not say."""
 
@@ -111,7 +111,7 @@ class UpstreamTokens:
     expires_at: int | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Grant:
     """What one upstream gave in a sign-in, and whom it named."""
 
@@ -122,7 +122,7 @@ class Grant:
     asked_scope: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Transaction:
     """A sign-in under way: the request, the upstream leg it waits for, what earlier legs gave.
 
@@ -147,7 +147,7 @@ class Transaction:
         return bool(self.user_id or self.grants)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ConnectionKey:
     """A connection belongs to one user, one owner and one upstream."""
 
@@ -156,7 +156,7 @@ class ConnectionKey:
     upstream: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Connection:
     """The upstream tokens of one user, held for one owner, from one upstream.
 

@@ -15,8 +15,7 @@ _COLUMNS = (
     " expires_at, ended_at, signed_in_at"
 )
 # The same of a table that is joined as `s`.
-COLUMNS_OF_S = ", ".join(f"s.{name}" for name in _COLUMNS.split(", "))
-COLUMN_COUNT = len(_COLUMNS.split(", "))
+_COLUMNS_OF_S = ", ".join(f"s.{name}" for name in _COLUMNS.split(", "))
 
 # An ended session expires at once, so that one index finds everything that is over.
 _END = "UPDATE sessions SET ended_at = ?, expires_at = ? WHERE tsid = ? AND ended_at IS NULL"
@@ -137,32 +136,32 @@ class Sessions:
                 return None
             if refresh_token is not None:
                 await _add_refresh_token(transaction, row["tsid"], refresh_token)
-            return session_of(row)
+            return _session_of(row)
 
     async def get(self, tsid: str) -> Session | None:
         row = await self._database.fetch_one(
             f"SELECT {_COLUMNS} FROM sessions WHERE tsid = ?", tsid
         )
-        return session_of(row) if row else None
+        return _session_of(row) if row else None
 
     async def of_refresh_token(self, token_hash: bytes) -> Session | None:
         """The session a refresh token, used or not, belongs to."""
         row = await self._database.fetch_one(
-            f"SELECT {COLUMNS_OF_S} FROM refresh_tokens r JOIN sessions s ON s.tsid = r.tsid"
+            f"SELECT {_COLUMNS_OF_S} FROM refresh_tokens r JOIN sessions s ON s.tsid = r.tsid"
             " WHERE r.token_hash = ?",
             token_hash,
         )
-        return session_of(row) if row else None
+        return _session_of(row) if row else None
 
     async def of_unused_refresh_token(self, token_hash: bytes, now: float) -> Session | None:
         """The session of a refresh token that can still be presented."""
         row = await self._database.fetch_one(
-            f"SELECT {COLUMNS_OF_S} FROM refresh_tokens r JOIN sessions s ON s.tsid = r.tsid"
+            f"SELECT {_COLUMNS_OF_S} FROM refresh_tokens r JOIN sessions s ON s.tsid = r.tsid"
             " WHERE r.token_hash = ? AND r.used_at IS NULL AND r.expires_at > ?",
             token_hash,
             int(now),
         )
-        return session_of(row) if row else None
+        return _session_of(row) if row else None
 
     async def rotate(
         self, presented: bytes, successor: NewRefreshToken, *, now: int, grace: int
@@ -256,7 +255,7 @@ async def _add_refresh_token(transaction: Transactional, tsid: str, token: NewRe
     )
 
 
-def session_of(row: Iterable[Any]) -> Session:
+def _session_of(row: Iterable[Any]) -> Session:
     """The session in a row of `_COLUMNS`, in their order."""
     tsid, user, client, resource, namespace, name, scope, created, expires, ended, signed_in = row
     return Session(

@@ -22,11 +22,12 @@ async def settled(rigged: Rig) -> None:
 
 
 async def connection_of(rigged: Rig) -> Connection:
-    session = claims_of(rigged.user.access_token)["tsid"]
-    holding = await rigged.world.server._connections.of_session(session, "acme")
-    assert holding is not None
-    assert holding.connection is not None
-    return holding.connection
+    key = ConnectionKey(
+        claims_of(rigged.user.access_token)["sub"], Workload("mcp-servers", "notes"), "acme"
+    )
+    connection = await rigged.world.server._connections.get(key)
+    assert connection is not None
+    return connection
 
 
 async def test_a_token_is_renewed_ahead_of_its_end_while_nobody_waits(tmp_path: Path) -> None:

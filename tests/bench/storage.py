@@ -12,6 +12,7 @@ import uvloop
 
 from authserver.storage.connections import LeftBehind
 from authserver.storage.database import Database
+from authserver.storage.records import ConnectionKey
 from tests.authserver.storage.places import (
     NOW,
     Place,
@@ -60,9 +61,12 @@ async def _verbs(store: Store, database: Database) -> dict[str, Verb]:
     signed_in = [await store.sign_in() for _ in range(total)]
     presented = [new_refresh_token() for _ in range(total)]
     session = signed_in[0][0]
+    at = ConnectionKey(session.user_id, session.owner, "acme")
 
     async def read(_: int) -> object:
-        return await store.connections.of_session(session.tsid, "acme")
+        return await store.connections.of_session(
+            session.tsid, at, client_id=session.client_id, resource=session.resource, now=NOW
+        )
 
     async def redeem(n: int) -> object:
         return await store.sessions.redeem(

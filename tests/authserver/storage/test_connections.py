@@ -3,12 +3,14 @@
 import asyncio
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from authserver.storage.connections import LeftBehind
+from authserver.storage.connections import LeftBehind, NoSuchSession
 from authserver.storage.records import Connection, UpstreamTokens
 from authserver.storage.sealing import SealBroken
+from chassis.spiffe_id import Workload
 from tests.authserver.storage.records import NEIGHBOUR, NOW, OWNER, Store, key, sql, stores
 
 NEXT = UpstreamTokens("access 2", "refresh 2", None, NOW + 100, NOW + 200)
@@ -132,35 +134,66 @@ async def test_an_old_refresh_token_stays_in_use_only_where_it_surely_works(
         assert kept == ("upstream refresh canary" if state == "as it was" else None)
 
 
-async def test_a_session_is_read_with_its_own_connections_only(tmp_path: Path) -> None:
+async def of_session(
+    store: Store, tsid: str = "s1", upstream: str = "acme", **differing: Any
+) -> Connection | None:
+    at = replace(key(), upstream=upstream)
+    asked: dict[str, Any] = {
+        "key": at,
+        "client_id": "client",
+        "resource": "https://r",
+        "now": NOW,
+    } | differing
+    return await store.connections.of_session(tsid, asked.pop("key"), **asked)
+
+
+async def test_a_session_is_read_with_its_own_connection_only(tmp_path: Path) -> None:
     async with stores(tmp_path) as (store, _):
-        alice = await store.sign_in("s1")
+        await store.sign_in("s1")
         await store.sign_in("s2", owner=NEIGHBOUR)
         await store.sign_in("s3", user="u3", subject="bob")
-        holding = await store.connections.of_session("s1", "acme")
-        assert holding is not None
-        assert holding.connection is not None
-        assert holding.session == alice
-        assert holding.connection == await store.connections.get(key("u1", OWNER))
-        assert await store.connections.of_session("unknown", "acme") is None
+        for tsid, at in (("s1", key()), ("s2", key("u1", NEIGHBOUR)), ("s3", key("u3"))):
+            assert await of_session(store, tsid, key=at) == await store.connections.get(at)
 
 
-async def test_a_session_without_connections_is_still_found(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "differing",
+    [
+        {"tsid": "unknown"},
+        {"tsid": "s2"},
+        {"key": key("u2")},
+        {"key": key("u1", NEIGHBOUR)},
+        {"key": key("u1", Workload("elsewhere", OWNER.name))},
+        {"client_id": "another"},
+        {"resource": "https://r/"},
+        {"now": NOW + 60},
+    ],
+    ids=str,
+)
+async def test_a_session_is_nobodys_but_its_own(tmp_path: Path, differing: dict[str, Any]) -> None:
     async with stores(tmp_path) as (store, _):
-        await store.sign_in()
-        sql(tmp_path, "DELETE FROM connections")
-        holding = await store.connections.of_session("s1", "acme")
-        assert holding is not None
-        assert holding.connection is None
+        await store.sign_in("s1")
+        await store.sign_in("s2", user="u2", subject="bob")
+        assert await of_session(store, now=NOW + 59.5) is not None
+        with pytest.raises(NoSuchSession):
+            await of_session(store, **differing)
 
 
-async def test_a_session_is_read_without_its_connection_to_another_upstream(tmp_path: Path) -> None:
+async def test_a_session_that_was_ended_is_nobodys(tmp_path: Path) -> None:
+    async with stores(tmp_path) as (store, _):
+        await store.sign_in("s1")
+        sql(tmp_path, f"UPDATE sessions SET ended_at = {NOW}")
+        with pytest.raises(NoSuchSession):
+            await of_session(store)
+
+
+async def test_a_session_without_its_connection_is_still_found(tmp_path: Path) -> None:
     async with stores(tmp_path) as (store, _):
         await store.sign_in()
         for upstream in ("github", ""):
-            holding = await store.connections.of_session("s1", upstream)
-            assert holding is not None
-            assert holding.connection is None
+            assert await of_session(store, upstream=upstream) is None
+        sql(tmp_path, "DELETE FROM connections")
+        assert await of_session(store) is None
 
 
 async def test_connections_are_purged_when_no_live_session_holds_them(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ value moved to another row, rolled back or altered does not open. AES-256-GCM th
 import base64
 import binascii
 import os
+import struct
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
@@ -24,6 +25,8 @@ _NONCE: Final = 12
 _KEY: Final = 32
 _TAG: Final = 16
 _WRAPPED: Final = _KEY + _TAG
+
+_length: Final = struct.Struct(">I").pack
 
 
 class SealBroken(Exception):
@@ -124,8 +127,11 @@ def _split(sealed: bytes) -> tuple[bytes, bytes, bytes, bytes, bytes]:
 
 def _place(key_id: bytes, belongs_to: Sequence[str | int]) -> bytes:
     """The authenticated place, each part with its length: `a|b` must not equal `a`, `b`."""
-    parts = [bytes((_VERSION,)), key_id, *[str(part).encode() for part in belongs_to]]
-    return b"".join([len(part).to_bytes(4, "big") + part for part in parts])
+    place = [_length(1), bytes((_VERSION,)), _length(len(key_id)), key_id]
+    for part in belongs_to:
+        encoded = str(part).encode()
+        place += (_length(len(encoded)), encoded)
+    return b"".join(place)
 
 
 def _derive(key: bytes, purpose: bytes) -> bytes:

@@ -33,7 +33,7 @@ LEVELS: Final = ("debug", "info", "warning", "error")
 _request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 
 
-class request_scope:  # noqa: N801 - reads as the function that contextlib would make of it
+class request_scope:
     """Put `request_id` on every line logged by this task until the block ends."""
 
     __slots__ = ("_before", "_request_id")

@@ -174,10 +174,13 @@ class Internal:
         return answer
 
     def _is_old(self, peer: dict[str, Any]) -> bool:
-        """Whether the connection should end, so that a new handshake looks at the peer again."""
+        """Whether the connection should end, so that a new handshake looks at the peer again.
+
+        A connection older than the time that the clock was set back to is as old as can be.
+        """
         now = self._clock()
         since: float = peer.setdefault(_SINCE, now)
-        return now - since > _LONGEST_CONNECTION
+        return not 0 <= now - since <= _LONGEST_CONNECTION
 
 
 def _peer(request: web.BaseRequest) -> dict[str, Any]:

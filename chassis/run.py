@@ -85,6 +85,7 @@ def main(
 ) -> NoReturn:
     """Run `process` to its end and leave with the exit code its end calls for."""
     forbid_dumps()
+    use_all_open_files()
     try:
         with asyncio.Runner(loop_factory=loop) as runner:
             runner.run(_guarded(process))
@@ -115,6 +116,16 @@ def forbid_dumps() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with contextlib.suppress(OSError, AttributeError):  # not Linux: nothing to forbid
         ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def use_all_open_files() -> None:
+    """Raise the soft limit of open files, often 1024 for the sake of select(2), to the hard one.
+
+    Each connection is one of them.
+    """
+    _, allowed = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):  # a system that has its own bound below that
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, allowed))
 
 
 @contextlib.asynccontextmanager

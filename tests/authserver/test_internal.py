@@ -368,7 +368,7 @@ async def test_only_workloads_written_out_are_served(
 async def test_an_old_connection_is_closed_after_its_answer(tmp_path: Path) -> None:
     async with deployed(tmp_path) as world, line(world) as sidecar:
         jwt = (await world.signed_in()).access_token
-        for seconds, connections in ((0, 1), (600, 1), (1, 1), (0, 2)):
+        for seconds, connections in ((0, 1), (600, 1), (1, 1), (0, 2), (-1, 2), (0, 3)):
             world.clock.advance(seconds)
             assert (await sidecar.exchange(jwt)).status == 200
             assert sidecar.connections == connections

@@ -140,13 +140,26 @@ async def test_a_listener_for_loopback_does_not_open_to_others(host: str) -> Non
         assert await process.code() == 1
 
 
+async def printed_by(program: str) -> bytes:
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE
+    )
+    return (await child.communicate())[0]
+
+
 async def test_no_other_process_of_the_user_may_read_a_processs_memory() -> None:
     program = (
         "import ctypes, resource\nfrom chassis import run\nrun.forbid_dumps()\n"
         "print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0), resource.getrlimit(resource.RLIMIT_CORE))"
     )
-    child = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE
+    assert await printed_by(program) == b"0 (0, 0)\n"
+
+
+async def test_a_process_may_have_as_many_connections_as_the_system_lets_it() -> None:
+    program = (
+        "import resource\nfrom chassis import run\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (64, 128))\n"
+        "async def process(): print(resource.getrlimit(resource.RLIMIT_NOFILE))\n"
+        "run.main(process)"
     )
-    written, _ = await child.communicate()
-    assert written == b"0 (0, 0)\n"
+    assert await printed_by(program) == b"(128, 128)\n"

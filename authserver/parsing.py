@@ -37,9 +37,10 @@ def form_fields(body: bytes) -> dict[str, str]:
 
 def query_fields(raw: str) -> dict[str, str]:
     """The parameters of a raw query string, each exactly once; empty values count as absent."""
-    if not raw.isascii():
-        raise Malformed("not ASCII")
-    if _PERCENT.search(raw):
+    if not raw.isascii() or "\0" in raw:
+        raise Malformed("not ASCII, or a NUL character")
+    escapes = "%" in raw or "+" in raw
+    if escapes and _PERCENT.search(raw):
         raise Malformed("a percent sign that escapes nothing")
     pairs = raw.split("&")
     if len(pairs) > MAX_FIELDS:
@@ -49,10 +50,11 @@ def query_fields(raw: str) -> dict[str, str]:
         if not pair:
             continue
         name, _, value = pair.partition("=")
-        name = _unescaped(name)
+        if escapes:
+            name, value = _unescaped(name), _unescaped(value)
         if name in fields:
             raise Malformed("a parameter appears twice")
-        fields[name] = _unescaped(value)
+        fields[name] = value
     return {name: value for name, value in fields.items() if value}
 
 

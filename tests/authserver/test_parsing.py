@@ -23,6 +23,7 @@ def test_a_form_is_read_with_empty_values_counted_as_absent() -> None:
     assert query_fields("a=1&b=&c=%20%2B+&d=%C3%BC") == {"a": "1", "c": " + ", "d": "ü"}
     assert query_fields("&a=1&&&b=2&") == {"a": "1", "b": "2"}
     assert form_fields(b"") == {}
+    assert form_fields(b"a=b:c&d=1") == {"a": "b:c", "d": "1"}
     most = "&".join(f"f{n}=1" for n in range(MAX_FIELDS))
     assert len(form_fields(most.encode())) == MAX_FIELDS
 
@@ -38,6 +39,8 @@ def test_a_form_is_read_with_empty_values_counted_as_absent() -> None:
         b"a=%4",
         b"a=%zz",
         b"a=%00",
+        b"a=\0",
+        b"\0=a",
         b"%00=a",
         b"a=%ff",
         b"a=%ed%a0%80",

@@ -88,7 +88,7 @@ def exchange_call(port: int, jwt: str) -> bytes:
     """An exchange as a sidecar sends it."""
     form = {"grant_type": GRANT_TYPE, "subject_token": jwt, "subject_token_type": _JWT_TYPE}
     headers = {"Host": f"{HOST}:{port}", "Content-Type": "application/x-www-form-urlencoded"}
-    return post(ROUTE, urlencode(form).encode(), headers)
+    return post(ROUTE, urlencode(form, safe=":").encode(), headers)
 
 
 _A_TOKEN = (

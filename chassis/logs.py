@@ -28,6 +28,9 @@ _MAX_FRAMES: Final = 12
 _OURS: Final = "tokenward"
 _ON_EVERY_LINE: Final = frozenset({"time", "level", "process", "event", "source"})
 
+# Nobody reads, the stream is closed, or there was none from the start.
+_UNWRITABLE: Final = (OSError, ValueError, AttributeError)
+
 LEVELS: Final = ("debug", "info", "warning", "error")
 
 _request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
@@ -89,7 +92,7 @@ class Log:
         if (lines := _sole_listener()) is not None:
             try:
                 lines.put(level, logger.name, event, fields)
-            except (OSError, ValueError) as error:
+            except _UNWRITABLE as error:
                 raise LogLost from error
         else:
             extra = {"fields": fields, "must": True}
@@ -100,8 +103,7 @@ class Log:
         if not self._logger.isEnabledFor(level):
             return
         if (lines := _sole_listener()) is not None:
-            # Nobody reads, or the stream is closed: that is not our end.
-            with suppress(OSError, ValueError):
+            with suppress(*_UNWRITABLE):
                 lines.put(level, self._logger.name, event, fields)
         else:
             self._logger.log(level, event, extra={"fields": fields})
@@ -124,7 +126,7 @@ class _JsonLines(logging.StreamHandler[TextIO]):
         self._process = process
 
     def put(self, level: int, name: str, event: str, fields: Mapping[str, object]) -> None:
-        """One whole line in one write. Raises OSError or ValueError where it did not go out."""
+        """One whole line in one write. Raises one of `_UNWRITABLE` where it did not go out."""
         self.stream.write(f"{self._line(clock.wall(), level, name, event, fields)}\n")
         self.stream.flush()
 

@@ -27,6 +27,7 @@ _TAG: Final = 16
 _WRAPPED: Final = _KEY + _TAG
 
 _length: Final = struct.Struct(">I").pack
+_MIDDLE: Final = struct.Struct(f"{_NONCE}s{_WRAPPED}s{_NONCE}s")
 
 
 class SealBroken(Exception):
@@ -52,7 +53,7 @@ class Keyring:
     ) -> None:
         if not keys:
             raise ValueError("no encryption key")
-        self._keys = {key_id: AESGCM(key) for key_id, key in keys}
+        self._keys = {key_id.encode(): AESGCM(key) for key_id, key in keys}
         self._sealing_id = keys[0][0]
         self._log_secret = _derive(keys[0][1], b"tokenward log hash")
         self._fingerprints = {key_id: _derive(key, b"tokenward key check") for key_id, key in keys}
@@ -83,7 +84,7 @@ class Keyring:
         data_key = self._random(_KEY)
         wrap_nonce, nonce = self._random(_NONCE), self._random(_NONCE)
         place = _place(key_id, belongs_to)
-        wrapped = self._keys[self._sealing_id].encrypt(wrap_nonce, data_key, b"key" + place)
+        wrapped = self._keys[key_id].encrypt(wrap_nonce, data_key, b"key" + place)
         ciphertext = AESGCM(data_key).encrypt(nonce, plaintext, b"value" + place)
         head = bytes((_VERSION, len(key_id))) + key_id
         return head + wrap_nonce + wrapped + nonce + ciphertext
@@ -91,7 +92,7 @@ class Keyring:
     def open(self, sealed: bytes, *belongs_to: str | int) -> bytes:
         """Decrypt what `seal` made for exactly this place. Raises SealBroken."""
         key_id, wrap_nonce, wrapped, nonce, ciphertext = _split(sealed)
-        wrapping = self._keys.get(key_id.decode("utf-8", "replace"))
+        wrapping = self._keys.get(key_id)
         if wrapping is None:
             raise SealBroken("sealed under a key that is not configured")
         place = _place(key_id, belongs_to)
@@ -110,19 +111,12 @@ def key_id_of(sealed: bytes) -> str:
 def _split(sealed: bytes) -> tuple[bytes, bytes, bytes, bytes, bytes]:
     if len(sealed) < 2 or sealed[0] != _VERSION:
         raise SealBroken("not a sealed value of a version we know")
-    wrap_nonce = 2 + sealed[1]
-    wrapped = wrap_nonce + _NONCE
-    nonce = wrapped + _WRAPPED
-    ciphertext = nonce + _NONCE
+    middle = 2 + sealed[1]
+    ciphertext = middle + _MIDDLE.size
     if len(sealed) < ciphertext + _TAG:
         raise SealBroken("cut short")
-    return (
-        sealed[2:wrap_nonce],
-        sealed[wrap_nonce:wrapped],
-        sealed[wrapped:nonce],
-        sealed[nonce:ciphertext],
-        sealed[ciphertext:],
-    )
+    wrap_nonce, wrapped, nonce = _MIDDLE.unpack_from(sealed, middle)
+    return sealed[2:middle], wrap_nonce, wrapped, nonce, sealed[ciphertext:]
 
 
 def _place(key_id: bytes, belongs_to: Sequence[str | int]) -> bytes:

@@ -31,6 +31,7 @@ from authserver.parsing import Malformed, form_fields
 from authserver.storage.database import StorageDown
 from authserver.storage.sealing import SealBroken
 from authserver.svid import Svid, SvidReader, SvidRefused
+from chassis.abreast import abreast
 from chassis.clock import Clock
 from chassis.logs import Log, LogLost, request_scope
 
@@ -96,12 +97,14 @@ class Internal:
             answer.force_close()
         self._metrics.requests_of(route, answer.status).inc()
         self._metrics.request_seconds_of(route).observe(time.perf_counter() - started)
+        await abreast()
         return answer
 
     async def _answer(self, request: web.BaseRequest) -> web.Response:
         facts: dict[str, Any] = {}
         try:
             released = await self._release(request, facts)
+            await abreast()
             # The record stands before the token leaves.
             self._audit.release(refreshed=released.refreshed, **facts)
         except ProtocolError as refusal:

@@ -65,7 +65,7 @@ async def test_nobody_sets_out_to_renew_what_cannot_be_renewed(tmp_path: Path) -
         rigged.world.clock.advance(21)
         assert verdict(await rigged.exchange()) == MUST_SIGN_IN
         await settled(rigged)
-        assert rigged.sql("SELECT refresh_claim FROM connections") == [(None,)]
+        assert await rigged.sql("SELECT refresh_claim FROM connections") == [(None,)]
 
 
 async def test_a_grace_for_reuse_lets_a_refresh_that_broke_off_be_tried_again(
@@ -141,7 +141,7 @@ async def test_a_claim_whose_answer_was_lost_costs_no_connection(tmp_path: Path)
         assert verdict(await rigged.exchange()) == UNAVAILABLE
         assert silent.lost == 1
         await settled(rigged)
-        assert rigged.sql("SELECT refresh_claim FROM connections") == [(None,)]
+        assert await rigged.sql("SELECT refresh_claim FROM connections") == [(None,)]
         assert await rigged.token() == "access-2"
         assert rigged.upstream.presented == ["refresh-1"]
 
@@ -149,7 +149,7 @@ async def test_a_claim_whose_answer_was_lost_costs_no_connection(tmp_path: Path)
 async def test_a_result_outlasts_an_outage_of_the_database(tmp_path: Path) -> None:
     async with rig(tmp_path) as rigged:
         rigged.world.clock.advance(EXPIRED)
-        with rigged.refusing("sealed_tokens"):
+        async with rigged.refusing("sealed_tokens"):
             call = asyncio.create_task(rigged.exchange())
             await rigged.upstream.until_presented(1)
             await asyncio.sleep(1)

@@ -9,7 +9,8 @@ import pytest
 from authserver.storage.connections import LeftBehind
 from authserver.storage.records import Connection, UpstreamTokens
 from authserver.storage.sealing import SealBroken
-from tests.authserver.storage.records import NEIGHBOUR, NOW, OWNER, Store, key, sql, stores
+from tests.authserver.database_file import count, sql
+from tests.authserver.storage.records import NEIGHBOUR, NOW, OWNER, Store, key, stores
 
 NEXT = UpstreamTokens("access 2", "refresh 2", None, NOW + 100, NOW + 200)
 
@@ -124,9 +125,11 @@ async def test_an_old_refresh_token_stays_in_use_only_where_it_surely_works(
             await claim(store, at, "c")
         elif state == "dead":
             await bury(store, at)
-            sql(tmp_path, "UPDATE connections SET refresh_claim = NULL, refresh_claimed_at = NULL")
+            await sql(
+                tmp_path, "UPDATE connections SET refresh_claim = NULL, refresh_claimed_at = NULL"
+            )
         elif state == "of another account":
-            sql(tmp_path, "UPDATE connections SET upstream_subject = 'bob'")
+            await sql(tmp_path, "UPDATE connections SET upstream_subject = 'bob'")
         await store.sign_in("s2", refresh_token=None)
         kept = (await found(store)).tokens.refresh_token
         assert kept == ("upstream refresh canary" if state == "as it was" else None)
@@ -148,7 +151,7 @@ async def test_a_session_is_read_with_its_own_connections_only(tmp_path: Path) -
 async def test_a_session_without_connections_is_still_found(tmp_path: Path) -> None:
     async with stores(tmp_path) as (store, _):
         await store.sign_in()
-        sql(tmp_path, "DELETE FROM connections")
+        await sql(tmp_path, "DELETE FROM connections")
         holding = await store.connections.of_session("s1", "acme")
         assert holding is not None
         assert holding.connection is None
@@ -175,7 +178,7 @@ async def test_connections_are_purged_when_no_live_session_holds_them(tmp_path: 
         await store.sessions.end("s2", NOW)
         (purged,) = await store.connections.purge_unheld("u1", OWNER, NOW)
         assert purged.tokens.refresh_token == "upstream refresh canary"
-        assert len(sql(tmp_path, "SELECT * FROM connections")) == 2
+        assert await count(tmp_path, "connections") == 2
         assert await store.connections.purge_unheld("u1", OWNER, NOW) == []
 
 
@@ -190,15 +193,15 @@ async def test_a_connection_nobody_can_open_is_purged_all_the_same(tmp_path: Pat
     async with stores(tmp_path) as (store, _):
         await store.sign_in()
         await store.sessions.end("s1", NOW)
-        sql(tmp_path, "UPDATE connections SET sealed_tokens = zeroblob(200)")
+        await sql(tmp_path, "UPDATE connections SET sealed_tokens = zeroblob(200)")
         assert await store.connections.purge_unheld("u1", OWNER, NOW) == []
-        assert sql(tmp_path, "SELECT * FROM connections") == []
+        assert await sql(tmp_path, "SELECT * FROM connections") == []
 
 
 async def test_a_sign_in_replaces_a_connection_nobody_can_open(tmp_path: Path) -> None:
     async with stores(tmp_path) as (store, _):
         await store.sign_in()
-        sql(tmp_path, "UPDATE connections SET sealed_tokens = zeroblob(200)")
+        await sql(tmp_path, "UPDATE connections SET sealed_tokens = zeroblob(200)")
         await store.sign_in("s2")
         assert (await found(store)).tokens.refresh_token == "upstream refresh canary"
 
@@ -215,8 +218,10 @@ async def test_a_moved_row_does_not_open(tmp_path: Path, statement: str, user: s
     async with stores(tmp_path) as (store, _):
         await store.sign_in("s1")
         await store.sign_in("s3", user="u3", subject="bob")
-        sealed = sql(tmp_path, "SELECT sealed_tokens FROM connections WHERE user_id = 'u1'")[0][0]
-        sql(tmp_path, statement, sealed)
+        ((sealed,),) = await sql(
+            tmp_path, "SELECT sealed_tokens FROM connections WHERE user_id = 'u1'"
+        )
+        await sql(tmp_path, statement, sealed)
         with pytest.raises(SealBroken):
             await store.connections.get(key(user))
 
@@ -225,7 +230,7 @@ async def test_a_moved_row_does_not_open(tmp_path: Path, statement: str, user: s
 async def test_a_relabelled_row_does_not_open(tmp_path: Path, column: str) -> None:
     async with stores(tmp_path) as (store, _):
         await store.sign_in()
-        sql(tmp_path, f"UPDATE connections SET {column} = 'other'")
+        await sql(tmp_path, f"UPDATE connections SET {column} = 'other'")
         changed = key()
         owner = replace(changed.owner, **{column.removeprefix("owner_"): "other"}) if (
             column != "upstream"
@@ -239,10 +244,10 @@ async def test_a_row_of_yesterday_does_not_open_today(tmp_path: Path) -> None:
     async with stores(tmp_path) as (store, _):
         await store.sign_in()
         at = await found(store)
-        old = sql(tmp_path, "SELECT sealed_tokens FROM connections")[0][0]
+        ((old,),) = await sql(tmp_path, "SELECT sealed_tokens FROM connections")
         await claim(store, at, "c")
         await store.connections.swap(at, "c", NEXT)
-        sql(tmp_path, "UPDATE connections SET sealed_tokens = ?", old)
+        await sql(tmp_path, "UPDATE connections SET sealed_tokens = ?", old)
         with pytest.raises(SealBroken):
             await found(store)
 

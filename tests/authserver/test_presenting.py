@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from authserver.backoff import Backoff
 from authserver.refreshing import _ahead
 from authserver.storage.connections import LeftBehind
 from authserver.storage.database import Database, StorageDown
@@ -160,34 +159,3 @@ async def test_a_result_outlasts_an_outage_of_the_database(tmp_path: Path) -> No
 def _promise_grace(rigged: Rig, seconds: int) -> None:
     for upstream in rigged.world.server._upstreams.values():
         upstream.reuse_grace_seconds = seconds  # type: ignore[misc]
-
-
-# The pauses themselves.
-
-
-def test_failures_within_patience_cost_nothing_and_then_each_doubles_the_pause() -> None:
-    backoff = Backoff(patience=2, first=1, longest=8, uniform=lambda _, most: most)
-    backoff.failed("x", 0)
-    assert backoff.may_try("x", 0)
-    now = 0.0
-    for pause in (1, 2, 4, 8, 8):
-        backoff.failed("x", now)
-        assert not backoff.may_try("x", now + pause - 0.1)
-        now += pause
-        assert backoff.may_try("x", now)
-        assert not backoff.may_try("x", now), "one at a time"
-    backoff.succeeded("x")
-    assert backoff.may_try("x", now)
-    assert backoff.may_try("y", now)
-
-
-def test_a_pause_is_at_least_half_of_what_it_could_be() -> None:
-    asked: list[tuple[float, float]] = []
-
-    def uniform(least: float, most: float) -> float:
-        asked.append((least, most))
-        return least
-
-    backoff = Backoff(patience=1, first=4, longest=60, uniform=uniform)
-    backoff.failed("x", 0)
-    assert asked == [(2, 4)]

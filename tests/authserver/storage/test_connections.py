@@ -9,9 +9,11 @@ import pytest
 from authserver.storage.connections import LeftBehind
 from authserver.storage.records import Connection, UpstreamTokens
 from authserver.storage.sealing import SealBroken
+from chassis.spiffe_id import Workload
 from tests.authserver.database_file import count, sql
 from tests.authserver.storage.records import NEIGHBOUR, NOW, OWNER, Store, key, stores
 
+ELSEWHERE = Workload("elsewhere", OWNER.name)
 NEXT = UpstreamTokens("access 2", "refresh 2", None, NOW + 100, NOW + 200)
 
 
@@ -114,7 +116,9 @@ async def test_a_new_sign_in_is_the_next_generation_and_voids_a_claim(tmp_path: 
         assert await store.connections.swap(at, "c", NEXT) is None
 
 
-@pytest.mark.parametrize("state", ["as it was", "presented", "dead", "of another account"])
+@pytest.mark.parametrize(
+    "state", ["as it was", "presented", "dead", "of another subject", "of another issuer"]
+)
 async def test_an_old_refresh_token_stays_in_use_only_where_it_surely_works(
     tmp_path: Path, state: str
 ) -> None:
@@ -128,23 +132,31 @@ async def test_an_old_refresh_token_stays_in_use_only_where_it_surely_works(
             await sql(
                 tmp_path, "UPDATE connections SET refresh_claim = NULL, refresh_claimed_at = NULL"
             )
-        elif state == "of another account":
+        elif state == "of another subject":
             await sql(tmp_path, "UPDATE connections SET upstream_subject = 'bob'")
+        elif state == "of another issuer":
+            await sql(tmp_path, "UPDATE connections SET upstream_issuer = 'https://other'")
         await store.sign_in("s2", refresh_token=None)
         kept = (await found(store)).tokens.refresh_token
         assert kept == ("upstream refresh canary" if state == "as it was" else None)
 
 
 async def test_a_session_is_read_with_its_own_connections_only(tmp_path: Path) -> None:
+    holders = {
+        "s1": ("u1", OWNER),
+        "s2": ("u1", NEIGHBOUR),
+        "s3": ("u1", ELSEWHERE),
+        "s4": ("u4", OWNER),
+    }
     async with stores(tmp_path) as (store, _):
-        alice = await store.sign_in("s1")
-        await store.sign_in("s2", owner=NEIGHBOUR)
-        await store.sign_in("s3", user="u3", subject="bob")
-        holding = await store.connections.of_session("s1", "acme")
-        assert holding is not None
-        assert holding.connection is not None
-        assert holding.session == alice
-        assert holding.connection == await store.connections.get(key("u1", OWNER))
+        for name, (user, owner) in holders.items():
+            await store.sign_in(name, user=user, owner=owner, subject=f"subject of {user}")
+        for name, (user, owner) in holders.items():
+            holding = await store.connections.of_session(name, "acme")
+            assert holding is not None
+            assert holding.connection is not None
+            assert holding.session == await store.sessions.get(name)
+            assert holding.connection == await store.connections.get(key(user, owner))
         assert await store.connections.of_session("unknown", "acme") is None
 
 

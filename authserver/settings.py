@@ -14,7 +14,7 @@ from pydantic import (
 
 from authserver.client_settings import Clients
 from authserver.keys import SigningKey, load_signing_key
-from authserver.resources import InvalidResource, canonical
+from authserver.resources import InvalidResource, Resource, canonical
 from authserver.setting_kinds import (
     LOOPBACK,
     Duration,
@@ -177,6 +177,10 @@ class ResourceSettings(Model):
         except InvalidResource as error:
             raise ValueError(str(error)) from None
         return resource
+
+    def entry(self) -> Resource:
+        """As it stands in the map."""
+        return Resource(self.resource, self.workload.workload(), self.upstreams, self.scopes)
 
 
 class AllowedWorkloads(Model):

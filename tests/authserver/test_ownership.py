@@ -225,6 +225,24 @@ async def test_a_login_that_ends_after_the_change_stores_nothing(
             assert await count(tmp_path, table) == 0
 
 
+# What is stored for the old owner.
+
+
+async def test_what_a_former_owner_held_is_purged_after_a_week(tmp_path: Path) -> None:
+    async with deployed(tmp_path) as world:
+        alice, sweep = await world.signed_in(), world.server.housekeeping.sweep
+        await sweep()
+        await put(world, owned_by(TASKS_SERVER))
+        for days, left in ((6, 1), (2, 0)):
+            world.clock.advance(days * 86400)
+            await sweep()
+            await sweep()  # the first one ends sessions, the second deletes what is over
+            assert await count(tmp_path, "connections") == left
+        await put(world, owned_by(NOTES_SERVER))
+        refused = await world.refresh(alice.client_id, alice.refresh_token)
+        assert (refused.status, refused.json()["error"]) == (400, "invalid_grant")
+
+
 # Between the code and what follows.
 
 

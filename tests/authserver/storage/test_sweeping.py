@@ -8,8 +8,10 @@ from authserver.endings import Endings
 from authserver.handles import hash_of
 from authserver.housekeeping import Housekeeping
 from authserver.metrics import Metrics
+from authserver.resources import ResourceMap
 from authserver.storage.database import StorageDown
 from authserver.storage.leases import Leases
+from authserver.storage.owners import Owners
 from chassis.probes import new_registry
 from tests.authserver.database_file import count, sql
 from tests.authserver.storage.records import NOW, Store, stores
@@ -23,6 +25,8 @@ def housekeeping(store: Store, now: int) -> Housekeeping:
     return Housekeeping(
         Leases(store.database),
         store.sweeper,
+        Owners(store.database),
+        ResourceMap([]),
         store.sessions,
         store.connections,
         endings,

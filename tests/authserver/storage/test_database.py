@@ -37,6 +37,13 @@ async def test_several_may_open_a_fresh_file_at_once(tmp_path: Path) -> None:
     assert await sql(tmp_path, "SELECT version FROM schema_version") == [(NEWEST,)]
 
 
+async def test_a_fresh_file_that_another_writes_to_is_waited_for(tmp_path: Path) -> None:
+    lock = sqlite3.connect(tmp_path / "tokenward.db", isolation_level=None)
+    lock.execute("BEGIN IMMEDIATE")
+    asyncio.get_running_loop().call_later(0.1, lock.close)
+    await (await open_database(url(tmp_path))).close()
+
+
 async def test_opening_again_keeps_what_is_there(tmp_path: Path) -> None:
     for name in ("a", "b"):
         database = await open_database(url(tmp_path))

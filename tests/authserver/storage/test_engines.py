@@ -10,7 +10,7 @@ from authserver.storage.database import Database, StorageDown, StorageUnusable, 
 from authserver.storage.location import PostgresqlLocation, SqliteLocation, read_location
 from authserver.storage.schema import migrate, migrations
 from tests.authserver.storage.places import Place, Store, together
-from tests.postgresql import PostgresqlServer
+from tests.postgresql import PostgresqlServer, starts_postgresql
 
 NEWEST = migrations()[-1][0]
 
@@ -93,6 +93,7 @@ async def test_a_transaction_cancelled_in_the_middle_leaves_nothing_and_blocks_n
     assert await database.write("UPDATE clients SET created_at = 1") == 0
 
 
+@starts_postgresql
 async def test_postgresql_comes_back_without_a_restart_of_ours() -> None:
     with PostgresqlServer("fsync = off") as server:
         password = server.password
@@ -113,6 +114,7 @@ async def test_postgresql_comes_back_without_a_restart_of_ours() -> None:
         await database.close()
 
 
+@starts_postgresql
 async def test_a_statement_that_takes_too_long_is_storage_down(
     postgresql: PostgresqlServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -127,6 +129,7 @@ async def test_a_statement_that_takes_too_long_is_storage_down(
     await database.close()
 
 
+@starts_postgresql
 async def test_commits_are_durable_whatever_the_server_is_set_to(
     postgresql: PostgresqlServer,
 ) -> None:
@@ -141,6 +144,7 @@ async def test_commits_are_durable_whatever_the_server_is_set_to(
     await database.close()
 
 
+@starts_postgresql
 @pytest.mark.parametrize(
     ("user", "password", "database", "problem"),
     [

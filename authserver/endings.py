@@ -35,13 +35,14 @@ class Endings:
 
         A consent remembered for the same client and resource goes with it.
         """
-        await self._sessions.end(session.tsid, int(self._clock()))
+        now = int(self._clock())
+        await self._sessions.end(session.tsid, now)
         _log.info("session_ended", reason=reason)
-        await self.purge_unheld(session.user_id, session.owner)
+        await self.purge_unheld(session.user_id, session.owner, now)
 
-    async def purge_unheld(self, user_id: str, owner: Workload) -> None:
-        """Delete this user's connections for `owner` if no live session holds them."""
-        for purged in await self._connections.purge_unheld(user_id, owner, int(self._clock())):
+    async def purge_unheld(self, user_id: str, owner: Workload, now: int) -> None:
+        """Delete this user's connections for `owner` if no session that lives `now` holds them."""
+        for purged in await self._connections.purge_unheld(user_id, owner, now):
             task = asyncio.create_task(self._revoke(purged))
             self._revoking.add(task)
             task.add_done_callback(self._revoking.discard)

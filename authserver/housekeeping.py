@@ -1,4 +1,4 @@
-"""What happens by itself, on one replica at a time: expired rows go, gauges count the rest."""
+"""What happens by itself, on one replica at a time: what is over goes, gauges count the rest."""
 
 import asyncio
 from contextlib import suppress
@@ -6,9 +6,11 @@ from typing import Final
 
 from authserver.endings import Endings
 from authserver.metrics import Metrics
+from authserver.resources import ResourceMap
 from authserver.storage.connections import Connections
 from authserver.storage.database import StorageDown
 from authserver.storage.leases import Leases
+from authserver.storage.owners import Owners
 from authserver.storage.sessions import Sessions
 from authserver.storage.sweeping import BATCH, Sweeper
 from chassis.clock import Clock
@@ -20,6 +22,9 @@ _EVERY_SECONDS: Final = 30
 # A holder that dies is missed for two rounds at most.
 _LEASE_SECONDS: Final = 75
 _LEASE: Final = "housekeeping"
+# For so long a resource may be out of the map, or another's, and cost its users no sign-in: a slip
+# is mended by then, and who has to look into a change finds its sessions.
+_ORPHANED_SECONDS: Final = 7 * 86400
 # Between two batches the flows have the database to themselves.
 _PAUSE_SECONDS: Final = 0.05
 _MOST_BATCHES: Final = 200
@@ -30,6 +35,8 @@ class Housekeeping:
         self,
         leases: Leases,
         sweeper: Sweeper,
+        owners: Owners,
+        resources: ResourceMap,
         sessions: Sessions,
         connections: Connections,
         endings: Endings,
@@ -39,6 +46,7 @@ class Housekeeping:
     ) -> None:
         self._leases, self._replica = leases, replica
         self._sweeper, self._sessions, self._connections = sweeper, sessions, connections
+        self._owners, self._resources = owners, resources
         self._endings, self._metrics, self._clock = endings, metrics, clock
 
     async def run(self) -> None:
@@ -60,13 +68,14 @@ class Housekeeping:
             await self._leases.give_up(_LEASE, self._replica)
 
     async def sweep(self) -> None:
-        """Delete what expired, batch by batch; connections nobody holds any more go with it."""
+        """Delete what is over, batch by batch; connections nobody holds any more go with it."""
         for _ in range(_MOST_BATCHES):
             if not await self._swept_a_full_batch():
-                return
+                break
             await asyncio.sleep(_PAUSE_SECONDS)
             if not await self._is_ours():
                 return
+        await self._end_orphans()
 
     async def measure(self) -> None:
         self._metrics.sessions.set(await self._sessions.live(self._clock()))
@@ -74,6 +83,21 @@ class Housekeeping:
         self._metrics.connections.clear()
         for upstream, dead, count in counts:
             self._metrics.connections.labels(upstream, "dead" if dead else "live").set(count)
+
+    async def _end_orphans(self) -> None:
+        """End sessions of owners whom the map has not named for a week, a batch of each.
+
+        Nobody could be served from them. From now on they are over, and go with the next sweep.
+        """
+        now = int(self._clock())
+        await self._owners.seen(self._resources.owned(), now)
+        for owned in await self._owners.former(now - _ORPHANED_SECONDS):
+            ended = await self._owners.end_sessions(owned, now)
+            if ended < BATCH:
+                await self._owners.forget(owned, now - _ORPHANED_SECONDS)
+            if ended:
+                resource, owner = owned
+                _log.info("sessions_orphaned", resource=resource, owner=str(owner), count=ended)
 
     def _measure_nothing(self) -> None:
         """Another replica says how much there is; the sum over all replicas stays right."""
@@ -90,6 +114,6 @@ class Housekeeping:
         over = await self._sweeper.over_sessions(now)
         # They go first: a session that is left is swept again, a connection without one never.
         for user_id, owner in set(over.values()):
-            await self._endings.purge_unheld(user_id, owner)
+            await self._endings.purge_unheld(user_id, owner, now)
         await self._sweeper.drop_sessions(over, now)
         return max(removed, len(over)) >= BATCH

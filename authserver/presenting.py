@@ -95,7 +95,8 @@ class Presenting:
                 raise GrantDead("connection_needs_sign_in")
             if latest.refresh_claim != watched[0]:
                 watched = (latest.refresh_claim, asyncio.get_running_loop().time())
-            if latest.refresh_claim is not None and self._is_lost(upstream, latest, watched[1]):
+            if self._is_lost(upstream, latest, watched[1]):
+                assert latest.refresh_claim is not None
                 await self._bury(found, latest.refresh_claim, "claim_left_behind")
             await asyncio.sleep(_POLL_SECONDS)
 
@@ -143,7 +144,7 @@ class Presenting:
             raise Unavailable("claim_taken_over") from None
         except Unavailable:
             self._count(upstream, found, "unavailable")
-            await self._not_taken(found, claim)
+            await self._give_back(found, claim)
             raise
         except (OutcomeUnknown, TimeoutError):
             self._count(upstream, found, "unknown")
@@ -163,16 +164,6 @@ class Presenting:
                 return await upstream.refresh(
                     found.tokens.refresh_token, subject=found.upstream_subject
                 )
-
-    async def _not_taken(self, found: Connection, claim: str) -> None:
-        """This attempt changed nothing; an earlier one of a dead process still may have."""
-        latest = await self._durably(lambda: self._connections.get(found.key))
-        if latest is None or latest.refresh_claim != claim:
-            return
-        if latest.first_claimed_at == latest.refresh_claimed_at:
-            await self._give_back(found, claim)
-        else:
-            await self._durably(lambda: self._connections.leave(found, claim))
 
     async def _unknown(self, upstream: Upstream, found: Connection, claim: str) -> None:
         if upstream.rotates_refresh_tokens and not upstream.reuse_grace_seconds:
@@ -196,13 +187,12 @@ class Presenting:
 
     def _count(self, upstream: Upstream, found: Connection, result: str) -> None:
         self._metrics.refreshes.labels(upstream.name, result).inc()
-        now, key = self._clock(), (found.key, found.generation)
         if result in ("unavailable", "unknown"):
+            now = self._clock()
             self._breaker.failed(upstream.name, now)
-            self._each.failed(key, now)
-        else:
+            self._each.failed((found.key, found.generation), now)
+        else:  # this generation is over, and nobody asks for it again
             self._breaker.succeeded(upstream.name)
-            self._each.succeeded(key)
 
     async def _durably(self, write: Callable[[], Awaitable[_T]]) -> _T:
         """Write what an upstream call came to, again and again while storage is down.

@@ -1,66 +1,41 @@
-"""The internet-facing listener: routes, limits and headers; what a flow returns becomes HTTP here.
+"""The internet-facing listener: routes and limits; what a flow returns becomes HTTP here.
 
 Every URL comes from the configured issuer, never from the request. The internal endpoint does
 not exist on this listener.
 """
 
-import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote, urlencode, urlsplit
 
-from aiohttp import HttpVersion10, HttpVersion11, hdrs, web
+from aiohttp import hdrs, web
 
-from authserver import metadata, redirects
+from authserver import metadata
 from authserver.authorize import Authorize
 from authserver.browser import BINDING, BINDING_SECONDS, SESSION, BrowserCookie
 from authserver.callback import Callback
 from authserver.consent import Consent
-from authserver.errors import (
-    AccessDenied,
-    InvalidRequest,
-    ProtocolError,
-    Redirected,
-    ShownToUser,
-    TemporarilyUnavailable,
-    UnsupportedMediaType,
-)
+from authserver.edge import Edge, Handler
+from authserver.errors import UnsupportedMediaType
 from authserver.handles import NewHandle
 from authserver.keys import SigningKeys
 from authserver.metrics import Metrics
 from authserver.onward import Sent
-from authserver.pages import STYLE_ROUTE, Outcome, Pages
-from authserver.parsing import Malformed, json_object
-from authserver.redirects import answer_url
+from authserver.pages import STYLE_ROUTE, Pages
+from authserver.parsing import json_object
 from authserver.registration import Registration
 from authserver.request_fields import body_of, check_one_authorization, form_of, query_of
 from authserver.resources import ResourceMap
-from authserver.responses import json_answer, page, plain_refusal, preflight, refused, see_other
+from authserver.responses import json_answer, page, preflight, see_other
 from authserver.revocation import Revocation
-from authserver.storage.database import StorageDown
-from authserver.storage.sealing import SealBroken
 from authserver.throttling import Throttling
 from authserver.token_endpoint import TokenEndpoint
 from authserver.token_facts import TokenFacts
 from authserver.upstream.contract import Upstream
-from chassis.logs import Log, current_request_id, request_scope
-
-_log = Log("public")
 
 LARGEST_BODY: Final = 64 * 1024
 _CACHED: Final = "public, max-age=300"
-_CORS: Final = {
-    "Access-Control-Allow-Origin": "*",
-    "Access-Control-Allow-Methods": "GET, POST, OPTIONS",
-    "Access-Control-Allow-Headers": "Authorization, Content-Type, Accept, MCP-Protocol-Version",
-    "Access-Control-Expose-Headers": "WWW-Authenticate",
-    "Access-Control-Max-Age": "600",
-}
-_TROUBLE: Final = "Something went wrong on our side. Please connect again in a moment."
-_MALFORMED: Final = "The application that sent you here made a request that cannot be read."
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True)
@@ -97,15 +72,14 @@ class Public:
         self._documents, self._throttling = documents, throttling
         self._issuer, self._flows, self._keys = issuer, flows, keys
         self._resources, self._upstreams = resources, upstreams
-        self._metrics, self._new_handle = metrics, new_handle
+        self._edge = Edge(issuer, pages, metrics, new_handle)
         self._cookie = BrowserCookie(issuer, BINDING, BINDING_SECONDS, new_handle)
         self._session = BrowserCookie(issuer, SESSION, session_seconds, new_handle)
         self._pages = pages
         self._prefix = urlsplit(issuer).path
-        self._open: set[str] = set()
 
     def application(self) -> web.Application:
-        app = web.Application(middlewares=[self._edge], client_max_size=LARGEST_BODY)
+        app = web.Application(middlewares=[self._edge.middleware], client_max_size=LARGEST_BODY)
         for name in (metadata.OAUTH, metadata.OPENID):
             for path in metadata.well_known_paths(self._issuer, name):
                 self._add_open(app, hdrs.METH_GET, path, self._metadata)
@@ -130,7 +104,7 @@ class Public:
         """A route that a browser application of any origin may call, without credentials."""
         app.router.add_route(method, path, handler)
         app.router.add_route(hdrs.METH_OPTIONS, path, preflight)
-        self._open.add(path)
+        self._edge.allow_any_origin(path)
 
     # Handlers: parse, call the flow, wrap what it returns.
 
@@ -185,7 +159,7 @@ class Public:
 
     def _sent(self, sent: Sent) -> web.Response:
         """On to the next place; whoever has just signed in gets a session nobody knew before."""
-        response = self._back(sent.url, "signed_in")
+        response = self._edge.back(sent.url, "signed_in")
         if sent.session is not None:
             self._session.set_on(response, sent.session)
         return response
@@ -226,82 +200,3 @@ class Public:
         return web.Response(
             body=self._pages.style, content_type="text/css", headers={"Cache-Control": _CACHED}
         )
-
-    # The edge: one place renders failures, counts, and sets the headers every answer has.
-
-    @web.middleware
-    async def _edge(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        started, request_id = time.perf_counter(), self._new_handle()[:16]
-        with request_scope(request_id):
-            response = await self._answered(request, handler)
-        resource = request.match_info.route.resource
-        path = resource.canonical if resource is not None else ""
-        headers = response.headers
-        headers["X-Request-Id"] = request_id
-        headers["X-Content-Type-Options"] = "nosniff"
-        headers["Referrer-Policy"] = "no-referrer"
-        headers.setdefault("Cache-Control", "no-store")
-        if self._issuer.startswith("https://"):
-            headers["Strict-Transport-Security"] = "max-age=31536000"
-        if path in self._open:
-            headers.update(_CORS)
-        route = path.removeprefix(self._prefix) or "unmatched"
-        self._metrics.requests_of(route, response.status).inc()
-        self._metrics.request_seconds_of(route).observe(time.perf_counter() - started)
-        return response
-
-    async def _answered(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        try:
-            if request.version not in (HttpVersion10, HttpVersion11):
-                raise web.HTTPBadRequest  # the parser takes any number (RFC 9112 section 2.3)
-            return await handler(request)
-        except Redirected as back:
-            return self._redirected(back)
-        except ShownToUser as shown:
-            _log.info("refused", reason=shown.reason, shown=True)
-            return self._error_page(shown.message, shown.status)
-        except ProtocolError as refusal:
-            _log.info("refused", reason=refusal.reason, error=refusal.error)
-            return self._told(request, refusal, _MALFORMED)
-        except Malformed as malformed:
-            _log.info("refused", reason="malformed")
-            unreadable = InvalidRequest("malformed", str(malformed))
-            return self._told(request, unreadable, _MALFORMED)
-        except web.HTTPException as http:
-            return plain_refusal(http)
-        except (StorageDown, SealBroken) as down:
-            _log.error("storage_failed", kind=type(down).__name__)
-            return self._told(request, TemporarilyUnavailable("storage_failed"), _TROUBLE)
-        except Exception as error:  # noqa: BLE001 - the edge: one constant answer, no details
-            _log.failure("request_failed", error)
-            return self._told(request, ProtocolError("unexpected"), _TROUBLE)
-
-    def _redirected(self, back: Redirected) -> web.Response:
-        _log.info("refused", reason=back.refusal.reason, error=back.refusal.error)
-        url = answer_url(
-            back.redirect_uri, issuer=self._issuer, state=back.state, **back.refusal.members()
-        )
-        return self._back(url, "denied" if isinstance(back.refusal, AccessDenied) else "stopped")
-
-    def _back(self, url: str, outcome: Outcome) -> web.Response:
-        """On to `url`. A browser that hands over to an application stays where it is, so it
-        stays on a page that says how things stand.
-        """
-        if redirects.is_private_use(url):
-            return page(self._pages.handed_over(url, outcome))
-        return see_other(url)
-
-    def _told(self, request: web.Request, refusal: ProtocolError, message: str) -> web.Response:
-        """A refusal as a page with `message` where a person waits, else as JSON."""
-        if _is_for_people(request):
-            return self._error_page(message, refusal.status_code)
-        return refused(refusal)
-
-    def _error_page(self, message: str, status: int) -> web.Response:
-        return page(self._pages.error(message, current_request_id() or ""), status)
-
-
-def _is_for_people(request: web.Request) -> bool:
-    resource = request.match_info.route.resource
-    path = resource.canonical if resource is not None else ""
-    return path.endswith(("/oauth/authorize", "/oauth/consent", "/oauth/callback/{upstream}"))

@@ -14,11 +14,10 @@ from pydantic import (
 
 from authserver.client_settings import Clients
 from authserver.keys import SigningKey, load_signing_key
-from authserver.resources import InvalidResource, canonical
+from authserver.listener_settings import Listeners
+from authserver.resources import InvalidResource, Resource, canonical
 from authserver.setting_kinds import (
-    LOOPBACK,
     Duration,
-    Network,
     ReadableFile,
     UpstreamName,
     WebUrl,
@@ -27,48 +26,8 @@ from authserver.setting_kinds import (
 from authserver.storage.location import PostgresqlLocation, SqliteLocation, read_location
 from authserver.storage.sealing import read_key
 from authserver.upstream.settings import Upstream
-from chassis.setting_kinds import Model, Port, Scope, TrustDomain, checked_by
+from chassis.setting_kinds import Model, Scope, TrustDomain, checked_by
 from chassis.spiffe_id import Workload, is_dns_label
-
-
-class Tls(Model):
-    cert_file: ReadableFile
-    key_file: ReadableFile
-
-
-class PublicListener(Model):
-    host: str
-    port: Port
-    tls: Tls | None = None
-    behind_tls_proxy: bool = Field(False, alias="behindTLSProxy")
-    trusted_proxies: tuple[Network, ...] = ()
-
-    @model_validator(mode="after")
-    def _no_plain_http_in_the_open(self) -> Self:
-        if self.tls is None and not self.behind_tls_proxy and self.host not in LOOPBACK:
-            raise ValueError(
-                "plain http is for loopback: set tls, or behindTLSProxy where a proxy ends TLS"
-            )
-        return self
-
-
-class InternalListener(Model):
-    host: str
-    port: Port
-    cert_file: ReadableFile
-    key_file: ReadableFile
-    client_ca_file: ReadableFile = Field(alias="clientCAFile")
-
-
-class OpsListener(Model):
-    host: str
-    port: Port
-
-
-class Listeners(Model):
-    public: PublicListener
-    internal: InternalListener
-    ops: OpsListener
 
 
 class StorageSettings(Model):
@@ -147,7 +106,6 @@ class SigningKeyFile(Model):
         return self
 
 
-# What an authorization request of ours says by itself.
 class WorkloadName(Model):
     namespace: str
     name: str
@@ -177,6 +135,10 @@ class ResourceSettings(Model):
         except InvalidResource as error:
             raise ValueError(str(error)) from None
         return resource
+
+    def entry(self) -> Resource:
+        """As it stands in the map."""
+        return Resource(self.resource, self.workload.workload(), self.upstreams, self.scopes)
 
 
 class AllowedWorkloads(Model):

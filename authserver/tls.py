@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from authserver import anchors
-from authserver.settings import InternalListener, Settings, Tls
+from authserver.listener_settings import InternalListener, Tls
+from authserver.settings import Settings
 from chassis import credential, run
 from chassis.logs import Log
 

@@ -28,7 +28,7 @@ from authserver.presenting import Presenting
 from authserver.public import Flows, Public
 from authserver.refreshing import Refreshing
 from authserver.registration import Registration
-from authserver.resources import Resource, ResourceMap
+from authserver.resources import ResourceMap
 from authserver.revocation import Revocation
 from authserver.settings import Settings
 from authserver.signed_in import Visitors
@@ -41,6 +41,7 @@ from authserver.storage.consents import Consents
 from authserver.storage.database import Database, StorageDown, StorageUnusable
 from authserver.storage.key_use import KeyUse
 from authserver.storage.leases import Leases
+from authserver.storage.owners import Owners
 from authserver.storage.sealing import Keyring
 from authserver.storage.sessions import Sessions
 from authserver.storage.sign_ins import SignIns
@@ -78,7 +79,7 @@ class Authserver:
 
         keyring = keyring_of(settings)
         self._keys = SigningKeys([key.signing_key() for key in settings.signing_keys])
-        self._resources = ResourceMap(_resources(settings))
+        self._resources = ResourceMap(entry.entry() for entry in settings.resources)
         self._http = http
         self._upstreams: dict[str, Upstream] = {}
         self._built: dict[str, tuple[AnyUpstream, str | None]] = {}
@@ -109,6 +110,8 @@ class Authserver:
         self.housekeeping = Housekeeping(
             Leases(database),
             Sweeper(database),
+            Owners(database),
+            self._resources,
             self._sessions,
             self._connections,
             self._endings,
@@ -130,7 +133,7 @@ class Authserver:
         self._keyring.replace(keyring)
         if not self._keys.replace(keys, self._clock()):
             _log.warning("signing_key_never_announced")
-        self._resources.replace(_resources(settings))
+        self._resources.replace(entry.entry() for entry in settings.resources)
         self._put_upstreams(settings)
         self._admission.replace(settings.allowed_workloads, settings.denied_certificates)
 
@@ -280,13 +283,6 @@ class Authserver:
             new_handle,
             most_unused=limits.unused_registrations,
         )
-
-
-def _resources(settings: Settings) -> list[Resource]:
-    return [
-        Resource(entry.resource, entry.workload.workload(), entry.upstreams, entry.scopes)
-        for entry in settings.resources
-    ]
 
 
 def keyring_of(settings: Settings) -> Keyring:

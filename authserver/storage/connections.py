@@ -87,17 +87,20 @@ class Connections:
     async def claim(self, found: Connection, claim: str, now: int, left: LeftBehind) -> bool:
         """Take the right to present this generation's refresh token; at most one holds it.
 
-        A claim that was left behind may be taken over, as far as `left` allows.
+        A claim that was left behind may be taken over, as far as `left` allows. The first claim
+        then lies before this one, were it of the same second or by a clock that is ahead.
         """
         changed = await self._database.write(
             "UPDATE connections SET refresh_claim = ?, refresh_claimed_at = ?,"
-            f" first_claimed_at = COALESCE(first_claimed_at, ?) WHERE {_AT_KEY}"
-            " AND generation = ? AND dead = 0 AND (refresh_claim IS NULL"
-            " OR (refresh_claimed_at < ?"
-            " AND COALESCE(first_claimed_at, refresh_claimed_at) >= ?))",
+            " first_claimed_at = CASE WHEN refresh_claim IS NULL THEN ?"
+            " WHEN first_claimed_at < ? THEN first_claimed_at ELSE ? END"
+            f" WHERE {_AT_KEY} AND generation = ? AND dead = 0 AND (refresh_claim IS NULL"
+            " OR (refresh_claimed_at < ? AND first_claimed_at >= ?))",
             claim,
             now,
             now,
+            now,
+            now - 1,
             *at(found.key),
             found.generation,
             left.claimed_before,
@@ -136,15 +139,20 @@ class Connections:
         return successor if changed else None
 
     async def unclaim(self, found: Connection, claim: str) -> None:
-        """Give the claim back: the upstream certainly did not take the refresh token."""
-        await self._database.write(
+        """Give the claim back: the upstream certainly did not take the refresh token under it.
+
+        One that was taken over is left behind again: under an earlier one it may have been.
+        """
+        changed = await self._database.write(
             "UPDATE connections SET refresh_claim = NULL, refresh_claimed_at = NULL,"
-            " first_claimed_at = NULL"
-            f" WHERE {_AT_KEY} AND generation = ? AND refresh_claim = ?",
+            f" first_claimed_at = NULL WHERE {_AT_KEY} AND generation = ? AND refresh_claim = ?"
+            " AND first_claimed_at = refresh_claimed_at",
             *at(found.key),
             found.generation,
             claim,
         )
+        if not changed:
+            await self.leave(found, claim)
 
     async def leave(self, found: Connection, claim: str) -> None:
         """Leave the claim behind: the refresh token may have been taken, by whoever held it."""

@@ -23,6 +23,8 @@ from authserver.storage.database import Row, StorageDown, StorageUnusable
 from authserver.storage.schema import migrate, version
 
 _BUSY_MILLISECONDS: Final = 5000
+_SWITCHES: Final = 50
+_SWITCH_PAUSE_SECONDS: Final = 0.1
 TABLES: Final = "SELECT name FROM sqlite_master WHERE type = 'table'"
 
 
@@ -158,17 +160,24 @@ async def _open_writer(file: Path) -> aiosqlite.Connection:
         writer.row_factory = sqlite3.Row
         await writer.execute(f"PRAGMA busy_timeout = {_BUSY_MILLISECONDS}")
         await version(_Statements(writer), TABLES)  # before anything is written
-        for pragma in (
-            "journal_mode = WAL",
-            "synchronous = FULL",
-            "foreign_keys = ON",
-        ):
+        await _switch_to_wal(writer)
+        for pragma in ("synchronous = FULL", "foreign_keys = ON"):
             await writer.execute(f"PRAGMA {pragma}")
         await _migrate(writer)
     except BaseException:
         await writer.close()
         raise
     return writer
+
+
+async def _switch_to_wal(writer: aiosqlite.Connection) -> None:
+    """Where others open a fresh file too, SQLite gives this up at once, whatever it may wait."""
+    for _ in range(_SWITCHES - 1):
+        with suppress(sqlite3.OperationalError):
+            await writer.execute("PRAGMA journal_mode = WAL")
+            return
+        await asyncio.sleep(_SWITCH_PAUSE_SECONDS)
+    await writer.execute("PRAGMA journal_mode = WAL")
 
 
 def _open_reader(file: Path) -> sqlite3.Connection:

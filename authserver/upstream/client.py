@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
+from authserver.storage.records import UpstreamTokens
 from authserver.upstream.transport import Fetching
 
 
@@ -61,3 +62,9 @@ class UpstreamClient:
             credentials = {"client_id": self._client_id, "client_secret": self._secret}
             return await self._http.post(url, fields | credentials)
         return await self._http.post(url, fields, basic=(self._client_id, self._secret))
+
+    async def revoke(self, url: str, tokens: UpstreamTokens, *, in_body: bool) -> None:
+        """Revoke the refresh token, which ends the grant; the access token where there is none."""
+        await self.post(
+            url, {"token": tokens.refresh_token or tokens.access_token}, in_body=in_body
+        )

@@ -71,11 +71,9 @@ class OAuth2:
         return tokens
 
     async def revoke(self, tokens: UpstreamTokens) -> None:
-        if self._settings.revocation_endpoint is not None:
-            token = tokens.refresh_token or tokens.access_token
-            await self._client.post(
-                self._settings.revocation_endpoint, {"token": token}, in_body=self._in_body
-            )
+        endpoint = self._settings.revocation_endpoint
+        if endpoint is not None:
+            await self._client.revoke(endpoint, tokens, in_body=self._in_body)
 
     async def _tokens(
         self, fields: dict[str, str], presented: str | None = None

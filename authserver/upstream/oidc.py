@@ -92,9 +92,8 @@ class Oidc:
     async def revoke(self, tokens: UpstreamTokens) -> None:
         provider = await self._discovery.provider()
         if provider.revocation_endpoint is not None:
-            token = tokens.refresh_token or tokens.access_token
-            await self._client.post(
-                provider.revocation_endpoint, {"token": token}, in_body=self._in_body(provider)
+            await self._client.revoke(
+                provider.revocation_endpoint, tokens, in_body=self._in_body(provider)
             )
 
     def _in_body(self, provider: Provider) -> bool:

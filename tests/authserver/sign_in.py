@@ -1,10 +1,7 @@
 """A sign-in taken apart: each step of a browser as one plain request, so that tests can cheat."""
 
 import asyncio
-import sqlite3
-from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
 from yarl import URL
@@ -76,21 +73,6 @@ async def return_from_upstream(world: Deployment, url: str, user: str = "alice")
 
 async def finish(world: Deployment, returning: Returning) -> Answer:
     return await world.call("GET", returning.callback, headers={"Cookie": returning.cookie})
-
-
-def count(folder: Path, table: str) -> int:
-    """How many rows a table has."""
-    with closing(sqlite3.connect(folder / "tokenward.db")) as database, database:
-        found = database.execute(f"SELECT COUNT(*) FROM {table}").fetchone()
-    database.close()
-    return int(found[0])
-
-
-def alter(folder: Path, statement: str) -> None:
-    """Break the database, or mend it, from outside."""
-    with closing(sqlite3.connect(folder / "tokenward.db")) as database, database:
-        database.execute(statement)
-    database.close()
 
 
 async def raw(world: Deployment, request: bytes) -> tuple[int, bytes]:

@@ -6,8 +6,9 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 
+from tests.authserver.database_file import count
 from tests.authserver.deployment import CALLBACK, NOTES, TASKS, Deployment, Pkce, deployed
-from tests.authserver.sign_in import ask, consent, count, finish, query_of, return_from_upstream
+from tests.authserver.sign_in import ask, consent, finish, query_of, return_from_upstream
 
 WEB = "https://client.example.com/cb"
 
@@ -69,7 +70,7 @@ async def test_a_stranger_and_an_unregistered_address_meet_a_page_and_no_redirec
             assert answer.status == 400, changes
             assert answer.headers["Content-Type"].startswith("text/html"), changes
             assert "Location" not in answer.headers, changes
-        assert count(tmp_path, "transactions") == 0
+        assert await count(tmp_path, "transactions") == 0
 
 
 async def test_every_fault_goes_back_to_a_local_client_with_its_state_and_our_issuer(
@@ -86,7 +87,7 @@ async def test_every_fault_goes_back_to_a_local_client_with_its_state_and_our_is
             told.pop("error_description", None)
             expected = {"error": error, "state": "client-state", "iss": world.issuer}
             assert told == expected, changes
-        assert count(tmp_path, "transactions") == 0
+        assert await count(tmp_path, "transactions") == 0
 
 
 async def test_a_self_registered_web_site_gets_nobody_sent_to_it_by_a_faulty_request(
@@ -146,7 +147,7 @@ async def test_a_state_without_end_is_refused(tmp_path: Path) -> None:
         url = world.authorize_url(client_id, Pkce(), state="s" * 4097)
         answer = await world.call("GET", url)
         assert query_of(answer.headers["Location"])["error"] == "invalid_request"
-        assert count(tmp_path, "transactions") == 0
+        assert await count(tmp_path, "transactions") == 0
 
 
 @pytest.mark.parametrize(
@@ -218,7 +219,7 @@ async def test_a_head_request_starts_no_sign_in(tmp_path: Path) -> None:
     async with deployed(tmp_path) as world:
         url = world.authorize_url((await world.register())["client_id"], Pkce())
         assert (await world.call("HEAD", url)).status == 405
-        assert count(tmp_path, "transactions") == 0
+        assert await count(tmp_path, "transactions") == 0
 
 
 async def test_several_tabs_of_one_browser_sign_in_side_by_side(tmp_path: Path) -> None:

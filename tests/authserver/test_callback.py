@@ -10,16 +10,9 @@ from urllib.parse import urlencode, urlsplit
 import pytest
 
 from demo.browser import Browser
+from tests.authserver.database_file import count, sql
 from tests.authserver.deployment import CALLBACK, Pkce, deployed, log_in, walk
-from tests.authserver.sign_in import (
-    alter,
-    ask,
-    consent,
-    count,
-    finish,
-    query_of,
-    return_from_upstream,
-)
+from tests.authserver.sign_in import ask, consent, finish, query_of, return_from_upstream
 from tests.authserver.two_upstreams import configured, register_us, two_upstreams
 
 
@@ -43,7 +36,7 @@ async def test_only_the_browser_that_was_sent_upstream_can_come_back_from_there(
             headers = {"Cookie": cookie} if cookie else {}
             refused = await world.call("GET", victim.callback, headers=headers)
             assert (refused.status, refused.headers.get("Location")) == (400, None), cookie
-        assert count(tmp_path, "sessions") == 0
+        assert await count(tmp_path, "sessions") == 0
         # Neither of them used up the other's sign-in.
         for returning in (victim, attacker):
             told = query_of((await finish(world, returning)).headers["Location"])
@@ -75,7 +68,7 @@ async def test_a_state_counts_as_a_whole_once_and_for_ten_minutes(tmp_path: Path
         assert (await finish(world, returning)).status == 400
         world.clock.advance(600 - 59)
         assert (await finish(world, late)).status == 400
-        assert count(tmp_path, "sessions") == 1
+        assert await count(tmp_path, "sessions") == 1
 
 
 async def test_a_sign_in_nobody_consented_to_cannot_be_finished(tmp_path: Path) -> None:
@@ -115,7 +108,7 @@ async def test_an_answer_with_another_issuer_than_the_upstreams_signs_nobody_in(
             (await finish(world, replace(returning, callback=callback))).headers["Location"]
         )
         assert told == {"error": "access_denied", "state": "client-state", "iss": world.issuer}
-        assert count(tmp_path, "sessions") == count(tmp_path, "users") == 0
+        assert await count(tmp_path, "sessions") == await count(tmp_path, "users") == 0
 
 
 async def test_an_upstream_code_of_another_sign_in_signs_nobody_in(tmp_path: Path) -> None:
@@ -127,7 +120,7 @@ async def test_an_upstream_code_of_another_sign_in_signs_nobody_in(tmp_path: Pat
         injected = replace(alice, callback=f"{world.issuer}/oauth/callback/acme?{query}")
         told = query_of((await finish(world, injected)).headers["Location"])
         assert told["error"] == "access_denied"
-        assert count(tmp_path, "sessions") == 0
+        assert await count(tmp_path, "sessions") == 0
 
 
 @pytest.mark.parametrize(
@@ -153,7 +146,7 @@ async def test_an_upstreams_words_reach_neither_the_user_nor_the_client(
         assert answer.headers["Location"].startswith(f"{CALLBACK}?")
         told = query_of(answer.headers["Location"])
         assert told == {"error": "access_denied", "state": "client-state", "iss": world.issuer}
-        assert count(tmp_path, "sessions") == 0
+        assert await count(tmp_path, "sessions") == 0
 
 
 async def test_an_error_beside_a_good_code_is_still_an_error(tmp_path: Path) -> None:
@@ -163,18 +156,18 @@ async def test_an_error_beside_a_good_code_is_still_an_error(tmp_path: Path) -> 
         both = replace(returning, callback=f"{returning.callback}&error=access_denied")
         told = query_of((await finish(world, both)).headers["Location"])
         assert told["error"] == "access_denied"
-        assert count(tmp_path, "sessions") == 0
+        assert await count(tmp_path, "sessions") == 0
 
 
 async def test_storage_that_fails_signs_nobody_in_and_recovers_by_itself(tmp_path: Path) -> None:
     async with deployed(tmp_path) as world:
         url = world.authorize_url((await world.register())["client_id"], Pkce())
         returning = await return_from_upstream(world, url)
-        alter(tmp_path, "ALTER TABLE transactions RENAME TO gone")
+        await sql(tmp_path, "ALTER TABLE transactions RENAME TO gone")
         failed = await finish(world, returning)
         assert (failed.status, failed.headers.get("Location")) == (503, None)
         assert failed.headers["Content-Type"].startswith("text/html")
-        alter(tmp_path, "ALTER TABLE gone RENAME TO transactions")
+        await sql(tmp_path, "ALTER TABLE gone RENAME TO transactions")
         assert (await finish(world, returning)).status == 303
 
 
@@ -182,13 +175,13 @@ async def test_half_a_sign_in_is_never_stored(tmp_path: Path) -> None:
     async with deployed(tmp_path) as world:
         url = world.authorize_url((await world.register())["client_id"], Pkce())
         returning = await return_from_upstream(world, url)
-        alter(
+        await sql(
             tmp_path,
             "CREATE TRIGGER full BEFORE INSERT ON codes BEGIN SELECT RAISE(ABORT, 'full'); END",
         )
         assert (await finish(world, returning)).status == 503
         for table in ("users", "connections", "sessions", "codes"):
-            assert count(tmp_path, table) == 0
+            assert await count(tmp_path, table) == 0
 
 
 async def test_an_answer_of_one_upstream_cannot_pass_for_anothers(tmp_path: Path) -> None:
@@ -256,7 +249,7 @@ async def test_users_are_told_apart_by_issuer_and_subject_only(tmp_path: Path) -
             assert user not in signed_in.access_token
             subjects.add(_sub(signed_in.access_token))
         assert len(subjects) == 2
-        assert count(tmp_path, "users") == 2
+        assert await count(tmp_path, "users") == 2
         assert all(re.fullmatch(r"[\w-]{43}", subject) for subject in subjects)
         assert not subjects & {"user-1001", "user-1002"}
 

@@ -4,13 +4,13 @@ import re
 from pathlib import Path
 
 from demo.forms import parse_forms
+from tests.authserver.database_file import count
 from tests.authserver.deployment import CALLBACK, NOTES, Pkce, deployed
 from tests.authserver.sign_in import (
     Asked,
     ask,
     consent,
     cookie_of,
-    count,
     finish,
     query_of,
     return_from_upstream,
@@ -67,7 +67,7 @@ async def test_a_no_goes_back_to_the_client_and_nothing_goes_upstream(tmp_path: 
         assert denied.headers["Location"].startswith(f"{CALLBACK}?")
         told = query_of(denied.headers["Location"])
         assert told == {"error": "access_denied", "state": "client-state", "iss": world.issuer}
-        assert count(tmp_path, "transactions") == 0
+        assert await count(tmp_path, "transactions") == 0
         assert (await consent(world, asked)).status == 400
 
 
@@ -156,7 +156,7 @@ async def test_an_unreachable_upstream_is_told_to_the_client_as_temporary(tmp_pa
             "state": "client-state",
             "iss": world.issuer,
         }
-        assert count(tmp_path, "transactions") == 0
+        assert await count(tmp_path, "transactions") == 0
 
 
 async def test_an_https_issuer_binds_the_browser_with_a_cookie_no_neighbour_can_set(

@@ -11,8 +11,9 @@ import pytest
 from joserfc import jws
 from joserfc.jwk import ECKey, OctKey
 
+from tests.authserver.database_file import count
 from tests.authserver.deployment import Deployment, Pkce, deployed
-from tests.authserver.sign_in import ask, consent, count, query_of
+from tests.authserver.sign_in import ask, consent, query_of
 from tests.fakes.web_site import WebSite, web_site
 
 KEY = ECKey.generate_key("P-256", auto_kid=True)
@@ -124,7 +125,7 @@ async def test_an_id_token_that_is_not_for_this_sign_in_signs_nobody_in(
 ) -> None:
     async with provider(tmp_path) as (world, site):
         assert not await signed_in(world, site, **change)
-        assert count(tmp_path, "users") == 0
+        assert await count(tmp_path, "users") == 0
 
 
 async def test_an_id_token_of_another_key_or_algorithm_signs_nobody_in(tmp_path: Path) -> None:
@@ -139,7 +140,7 @@ async def test_an_id_token_of_another_key_or_algorithm_signs_nobody_in(tmp_path:
         assert not await signed_in(world, site, key=OTHER, header=own)
         assert not await signed_in(world, site, {"id_token": "eyJhbGciOiJub25lIn0.e30."})
         assert not await signed_in(world, site, {"id_token": None})
-        assert count(tmp_path, "users") == 0
+        assert await count(tmp_path, "users") == 0
 
 
 BAD_ANSWERS: dict[str, dict[str, Any]] = {
@@ -168,7 +169,7 @@ async def test_a_token_answer_that_cannot_be_lent_signs_nobody_in(
 ) -> None:
     async with provider(tmp_path) as (world, site):
         assert not await signed_in(world, site, change)
-        assert count(tmp_path, "users") == 0
+        assert await count(tmp_path, "users") == 0
 
 
 LIES: dict[str, dict[str, Any]] = {

@@ -9,8 +9,9 @@ from urllib.parse import urlsplit
 import aiohttp
 import pytest
 
+from tests.authserver.database_file import count, sql
 from tests.authserver.deployment import CALLBACK, Deployment, Pkce, deployed
-from tests.authserver.sign_in import alter, ask, cookie_of, count, raw
+from tests.authserver.sign_in import ask, cookie_of, raw
 
 METADATA = "/.well-known/oauth-authorization-server"
 OPEN = {
@@ -50,7 +51,7 @@ async def test_every_answer_carries_the_headers_that_protect_it(tmp_path: Path) 
         for path in {**OPEN, **FOR_PEOPLE, **ELSEWHERE}:
             for method in ("GET", "POST", "PUT", "OPTIONS"):
                 answers.append(await world.call(method, path))
-        alter(tmp_path, "ALTER TABLE clients RENAME TO gone")
+        await sql(tmp_path, "ALTER TABLE clients RENAME TO gone")
         answers.append(await world.call("GET", url))
         answers.append(await world.call("POST", "/oauth/token", data=REDEEM))
         assert {200, 201, 204, 303, 400, 401, 404, 405, 415, 503} == {a.status for a in answers}
@@ -125,7 +126,7 @@ async def test_browser_applications_may_call_the_open_routes_and_see_their_error
                 assert answer.headers["Access-Control-Allow-Origin"] == "*", path
                 assert answer.headers["Access-Control-Expose-Headers"] == "WWW-Authenticate"
                 assert "Access-Control-Allow-Credentials" not in answer.headers
-        alter(tmp_path, "ALTER TABLE clients RENAME TO gone")
+        await sql(tmp_path, "ALTER TABLE clients RENAME TO gone")
         down = await world.call("POST", "/oauth/token", data=REDEEM)
         assert (down.status, down.headers["Access-Control-Allow-Origin"]) == (503, "*")
 
@@ -240,7 +241,7 @@ async def test_a_registration_is_unambiguous_json(
         assert answer.status == status
         if status != 201:
             assert answer.json()["error"] == "invalid_request"
-            assert count(tmp_path, "clients") == 0
+            assert await count(tmp_path, "clients") == 0
 
 
 async def test_two_authorization_headers_are_refused_even_if_both_are_right(tmp_path: Path) -> None:
@@ -356,7 +357,7 @@ def _check_not_reflected(answer: Any) -> None:
 async def test_an_unexpected_failure_tells_nobody_anything(tmp_path: Path) -> None:
     async with deployed(tmp_path) as world:
         url = world.authorize_url((await world.register())["client_id"], Pkce())
-        alter(tmp_path, "UPDATE clients SET metadata = 'secret {'")
+        await sql(tmp_path, "UPDATE clients SET metadata = 'secret {'")
         page = await world.call("GET", url)
         assert page.status == 500
         assert page.headers["Content-Type"].startswith("text/html")

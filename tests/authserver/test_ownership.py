@@ -4,9 +4,8 @@ The map knows names and no more: a workload that is deleted and made again under
 same one to it.
 """
 
-import sqlite3
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from authserver.reloading import Reloading
 from authserver.resources import Resource, ResourceMap, lookalike
 from chassis.spiffe_id import Workload
 from demo.browser import Browser, Page
+from tests.authserver.database_file import count
 from tests.authserver.deployment import CALLBACK, NOTES, Deployment, Pkce, deployed, log_in, walk
 from tests.authserver.workloads import (
     DENIED,
@@ -221,9 +221,26 @@ async def test_a_login_that_ends_after_the_change_stores_nothing(
         page = await log_in(sign_in.browser, login, "alice")
         assert answered(page)["error"] == "invalid_target"
         assert "code" not in answered(page)
-        with closing(sqlite3.connect(tmp_path / "tokenward.db")) as database:
-            for table in ("users", "sessions", "connections", "codes"):
-                assert database.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)
+        for table in ("users", "sessions", "connections", "codes"):
+            assert await count(tmp_path, table) == 0
+
+
+# What is stored for the old owner.
+
+
+async def test_what_a_former_owner_held_is_purged_after_a_week(tmp_path: Path) -> None:
+    async with deployed(tmp_path) as world:
+        alice, sweep = await world.signed_in(), world.server.housekeeping.sweep
+        await sweep()
+        await put(world, owned_by(TASKS_SERVER))
+        for days, left in ((6, 1), (2, 0)):
+            world.clock.advance(days * 86400)
+            await sweep()
+            await sweep()  # the first one ends sessions, the second deletes what is over
+            assert await count(tmp_path, "connections") == left
+        await put(world, owned_by(NOTES_SERVER))
+        refused = await world.refresh(alice.client_id, alice.refresh_token)
+        assert (refused.status, refused.json()["error"]) == (400, "invalid_grant")
 
 
 # Between the code and what follows.

@@ -15,9 +15,10 @@ from authserver.configuration import load
 from authserver.upstream.presets import PRESETS
 from chassis.run import BadConfiguration
 from demo.pki import CertificateAuthority, write_credential
+from tests.authserver.database_file import count
 from tests.authserver.deployment import Answer, Deployment, Pkce, configuration_of, deployed
 from tests.authserver.deployment import write_material as material
-from tests.authserver.sign_in import Asked, ask, consent, count, query_of
+from tests.authserver.sign_in import Asked, ask, consent, query_of
 from tests.authserver.two_upstreams import two_upstreams
 from tests.fakes.web_site import WebSite, web_site
 
@@ -108,7 +109,7 @@ async def test_githubs_error_with_status_200_signs_nobody_in(tmp_path: Path) -> 
         told = await refused(world)
         assert told["error"] in ("access_denied", "temporarily_unavailable")
         assert "canary" not in str(told)
-        assert count(tmp_path, "users") == 0
+        assert await count(tmp_path, "users") == 0
 
 
 async def test_github_users_are_told_apart_by_id(tmp_path: Path) -> None:
@@ -117,13 +118,13 @@ async def test_github_users_are_told_apart_by_id(tmp_path: Path) -> None:
         for user in ({"id": 1, "login": "same"}, {"id": 2, "login": "same"}, {"id": 1}):
             site.put("/user", user)
             await released(world)
-        assert count(tmp_path, "users") == 2
+        assert await count(tmp_path, "users") == 2
         for bad in ({"id": 1.0}, {"id": True}, {"id": ""}, {"id": None}, {}, {"id": ["1"]}):
             site.put("/user", bad)
             assert "error" in await refused(world), bad
         site.put("/user", {"id": 3}, status=401)
         assert "error" in await refused(world)
-        assert count(tmp_path, "users") == 2
+        assert await count(tmp_path, "users") == 2
 
 
 async def test_a_github_apps_refresh_token_rotates(tmp_path: Path) -> None:
@@ -165,7 +166,7 @@ async def test_slacks_user_token_is_found_where_slack_puts_it(tmp_path: Path) ->
         found = await released(world)
         assert found["access_token"] == "xoxp-the-user"
         assert found["scope"] == "search:read users:read"
-        assert count(tmp_path, "users") == 1
+        assert await count(tmp_path, "users") == 1
 
 
 async def test_a_slack_user_of_another_team_is_another_user(tmp_path: Path) -> None:
@@ -174,7 +175,7 @@ async def test_a_slack_user_of_another_team_is_another_user(tmp_path: Path) -> N
             user = {"id": "U1", "access_token": "xoxp-1", "token_type": "user"}
             site.put("/token", {"ok": True, "team": {"id": team}, "authed_user": user})
             await released(world)
-        assert count(tmp_path, "users") == 2
+        assert await count(tmp_path, "users") == 2
 
 
 async def test_slacks_error_with_status_200_signs_nobody_in(tmp_path: Path) -> None:

@@ -3,15 +3,15 @@
 import asyncio
 import base64
 import hashlib
-import sqlite3
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, closing, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.authserver.database_file import sql
 from tests.authserver.deployment import TASKS, Answer, Deployment, SignedIn, deployed
 from tests.authserver.workloads import (
     DENIED,
@@ -56,23 +56,20 @@ class Rig:
         fields = {"token": user.access_token, "client_id": user.client_id}
         assert (await self.world.call("POST", "/oauth/revoke", data=fields)).status == 200
 
-    def sql(self, statement: str, *arguments: object) -> list[Any]:
-        with closing(sqlite3.connect(self.world.folder / "tokenward.db")) as database, database:
-            rows = database.execute(statement, arguments).fetchall()
-        database.close()
-        return rows
+    async def sql(self, statement: str, *arguments: object) -> list[Any]:
+        return await sql(self.world.folder, statement, *arguments)
 
-    @contextmanager
-    def refusing(self, updates_of: str) -> Iterator[None]:
+    @asynccontextmanager
+    async def refusing(self, updates_of: str) -> AsyncIterator[None]:
         """Storage that fails whenever this column of a connection is written."""
-        self.sql(
+        await self.sql(
             f"CREATE TRIGGER broken BEFORE UPDATE OF {updates_of} ON connections"
             " BEGIN SELECT RAISE(ABORT, 'broken'); END"
         )
         try:
             yield
         finally:
-            self.sql("DROP TRIGGER IF EXISTS broken")
+            await self.sql("DROP TRIGGER broken")
 
 
 @asynccontextmanager
@@ -344,10 +341,10 @@ async def test_keys_that_cannot_be_fetched_cost_no_renewed_grant(tmp_path: Path)
 # Crashes.
 
 
-def left_behind(rigged: Rig, seconds: int) -> None:
+async def left_behind(rigged: Rig, seconds: int) -> None:
     """A claim of a process that is gone, so many seconds old."""
     then = int(rigged.world.clock()) - seconds
-    rigged.sql(
+    await rigged.sql(
         "UPDATE connections SET refresh_claim = 'gone', refresh_claimed_at = ?,"
         " first_claimed_at = ?",
         then,
@@ -358,7 +355,7 @@ def left_behind(rigged: Rig, seconds: int) -> None:
 async def test_after_a_crash_a_rotating_upstream_never_sees_the_token_again(tmp_path: Path) -> None:
     async with rig(tmp_path) as rigged:
         rigged.world.clock.advance(EXPIRED)
-        left_behind(rigged, 61)
+        await left_behind(rigged, 61)
         for _ in range(2):
             assert verdict(await rigged.exchange()) == MUST_SIGN_IN
         assert not rigged.upstream.presented
@@ -369,7 +366,7 @@ async def test_after_a_crash_an_upstream_that_does_not_rotate_is_asked_again(
 ) -> None:
     async with rig(tmp_path, rotates=False) as rigged:
         rigged.world.clock.advance(EXPIRED)
-        left_behind(rigged, 61)
+        await left_behind(rigged, 61)
         assert await rigged.token() == "access-2"
         assert rigged.upstream.presented == ["refresh-1"]
 
@@ -377,7 +374,7 @@ async def test_after_a_crash_an_upstream_that_does_not_rotate_is_asked_again(
 async def test_after_a_crash_a_token_that_is_still_good_is_released(tmp_path: Path) -> None:
     async with rig(tmp_path) as rigged:
         rigged.world.clock.advance(STALE)
-        left_behind(rigged, 61)
+        await left_behind(rigged, 61)
         assert await rigged.token() == "access-1"
         assert not rigged.upstream.presented
 
@@ -386,7 +383,7 @@ async def test_after_a_crash_a_token_that_is_still_good_is_released(tmp_path: Pa
 async def test_a_claim_that_may_be_alive_is_waited_for(tmp_path: Path, rotates: bool) -> None:
     async with rig(tmp_path, rotates=rotates) as rigged:
         rigged.world.clock.advance(EXPIRED)
-        left_behind(rigged, 59)
+        await left_behind(rigged, 59)
         call = asyncio.create_task(rigged.exchange())
         done, _ = await asyncio.wait({call}, timeout=0.3)
         assert not done
@@ -402,7 +399,8 @@ async def test_a_result_that_comes_after_it_was_given_up_is_kept(tmp_path: Path)
         rigged.world.clock.advance(EXPIRED)
         call = asyncio.create_task(rigged.exchange())
         await rigged.upstream.until_presented(1)
-        rigged.sql("UPDATE connections SET dead = 1")  # as another instance that waited too long
+        # As another instance that waited too long.
+        await rigged.sql("UPDATE connections SET dead = 1")
         held.let_go()
         assert (await call).json()["access_token"] == "access-2"
         rigged.world.clock.advance(EXPIRED)
@@ -414,21 +412,19 @@ async def test_a_result_that_comes_after_it_was_given_up_is_kept(tmp_path: Path)
 
 async def test_nothing_is_presented_that_could_not_be_recorded_first(tmp_path: Path) -> None:
     async with rig(tmp_path) as rigged:
-        with rigged.refusing("refresh_claim"):
+        async with rigged.refusing("refresh_claim"):
             rigged.world.clock.advance(STALE)
             assert await rigged.token() == "access-1"
             rigged.world.clock.advance(EXPIRED - STALE)
             assert verdict(await rigged.exchange()) == UNAVAILABLE
-            # Not from the loop: a transaction of its own may be open, and would never end.
-            await asyncio.to_thread(rigged.sql, "DROP TRIGGER broken")
-            await asyncio.sleep(1)
+        await rigged.world.server.settle()
         assert not rigged.upstream.presented
         assert await rigged.token() == "access-2"
 
 
 async def test_a_result_is_stored_as_soon_as_storage_works_again(tmp_path: Path) -> None:
     async with rig(tmp_path) as rigged:
-        with rigged.refusing("sealed_tokens"):
+        async with rigged.refusing("sealed_tokens"):
             rigged.world.clock.advance(EXPIRED)
             call = asyncio.create_task(rigged.exchange())
             await rigged.upstream.until_presented(1)
@@ -456,7 +452,7 @@ async def test_a_session_revoked_while_its_token_is_refreshed_gets_nothing(
         await rigged.revoke(rigged.user)
         held.let_go()
         assert (await call).status in (400, 503)
-        assert rigged.sql("SELECT * FROM connections") == []
+        assert await rigged.sql("SELECT * FROM connections") == []
         assert verdict(await rigged.exchange()) == DENIED
 
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from tests.authserver.database_file import count
 from tests.authserver.deployment import CALLBACK, Pkce, deployed
-from tests.authserver.sign_in import count
 
 DAY = 86400
 
@@ -111,7 +111,7 @@ async def test_unacceptable_metadata_registers_nothing(
         for metadata in refused:
             answer = await world.call("POST", "/oauth/register", json=base | metadata)
             assert (answer.status, answer.json().get("error")) == (400, error), metadata
-        assert count(tmp_path, "clients") == 0
+        assert await count(tmp_path, "clients") == 0
 
 
 async def test_only_grants_that_exist_here_are_registered_and_reported(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ async def test_a_source_that_registers_too_often_is_held_back_for_a_while(tmp_pa
         assert refused.status == 429
         wait = int(refused.headers["Retry-After"])
         assert 0 < wait <= 60
-        assert count(tmp_path, "clients") == 3
+        assert await count(tmp_path, "clients") == 3
         world.clock.advance(wait)
         await world.register()
 
@@ -152,7 +152,7 @@ async def test_a_client_that_never_got_a_token_is_forgotten_after_a_day(tmp_path
         assert refused.status == 400
         assert "not registered" in refused.text
         await world.server.housekeeping.sweep()
-        assert count(tmp_path, "clients") == 0
+        assert await count(tmp_path, "clients") == 0
 
 
 async def test_a_client_that_got_a_token_is_never_forgotten(tmp_path: Path) -> None:

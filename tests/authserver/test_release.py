@@ -1,13 +1,12 @@
 """Promise 1: a stored token is released to its owner and to nobody else; missing data denies."""
 
-import sqlite3
 from collections.abc import Awaitable, Callable
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.authserver.database_file import dump, sql
 from tests.authserver.deployment import NOTES, TASKS, Deployment, deployed
 from tests.authserver.tokens import claims_of
 from tests.authserver.workloads import (
@@ -29,12 +28,6 @@ TWO_UPSTREAMS = {"upstreams": ["acme", "other"]}
 def resource(url: str, name: str, **more: object) -> dict[str, object]:
     workload = {"namespace": "mcp-servers", "name": name}
     return {"resource": url, "workload": workload, "upstreams": ["acme"], "scopes": ["mcp"]} | more
-
-
-def stored(world: Deployment, sql: str, *arguments: object) -> None:
-    with closing(sqlite3.connect(world.folder / "tokenward.db")) as database, database:
-        database.execute(sql, arguments)
-    database.close()
 
 
 async def test_the_owner_gets_the_users_upstream_token(tmp_path: Path) -> None:
@@ -148,12 +141,12 @@ async def revoked_session(world: Deployment, jwt: str) -> tuple[str, str]:
 
 
 async def session_moved_to_another_owner(world: Deployment, jwt: str) -> tuple[str, str]:
-    stored(world, "UPDATE sessions SET owner_name = 'tasks'")
+    await sql(world.folder, "UPDATE sessions SET owner_name = 'tasks'")
     return NOTES_SERVER, jwt
 
 
 async def session_over_before_its_token(world: Deployment, jwt: str) -> tuple[str, str]:
-    stored(world, "UPDATE sessions SET expires_at = ?", int(world.clock()))
+    await sql(world.folder, "UPDATE sessions SET expires_at = ?", int(world.clock()))
     return NOTES_SERVER, jwt
 
 
@@ -186,20 +179,13 @@ async def test_whoever_is_not_the_owner_of_the_session_gets_one_answer_and_chang
     async with deployed(tmp_path, allowedWorkloads=open_to_all) as world:
         jwt = (await world.signed_in("alice")).access_token
         caller, jwt = await case(world, jwt)
-        before = dump(world)
+        before = await dump(world.folder)
         with audited(caplog) as trail:
             answer = await world.exchange(caller, jwt)
         assert verdict(answer) == DENIED
         assert trail.reason == reason
-        assert dump(world) == before
+        assert await dump(world.folder) == before
         assert world.upstream.grants.counts["alice"].refreshes == 0
-
-
-def dump(world: Deployment) -> list[str]:
-    with closing(sqlite3.connect(world.folder / "tokenward.db")) as database, database:
-        lines = list(database.iterdump())
-    database.close()
-    return lines
 
 
 async def test_denials_do_not_differ_by_a_byte_or_a_header(tmp_path: Path) -> None:
@@ -462,7 +448,7 @@ async def test_storage_that_does_not_answer_truly_is_an_outage_and_no_verdict(
 ) -> None:
     async with deployed(tmp_path) as world:
         alice = await world.signed_in("alice")
-        stored(world, damage)
+        await sql(world.folder, damage)
         answer = await world.exchange(NOTES_SERVER, alice.access_token)
         assert verdict(answer) == (503, {"error": "temporarily_unavailable"})
         assert answer.headers["Retry-After"]

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from tests.authserver.database_file import count, sql
 from tests.authserver.deployment import Answer, Deployment, deployed
-from tests.authserver.sign_in import alter, count
 
 
 async def revoke(world: Deployment, **fields: str) -> Answer:
@@ -34,10 +34,10 @@ async def test_the_last_session_takes_the_upstream_tokens_along(tmp_path: Path) 
         released = await world.exchange("mcp-servers/notes", second.access_token)
         upstream_token = released.json()["access_token"]
         await revoke(world, client_id=first.client_id, token=first.refresh_token)
-        assert count(tmp_path, "connections") == 1
+        assert await count(tmp_path, "connections") == 1
         assert await live(world, second.access_token)
         await revoke(world, client_id=second.client_id, token=second.refresh_token)
-        assert count(tmp_path, "connections") == 0
+        assert await count(tmp_path, "connections") == 0
         await world.server.settle()
         headers = {"Authorization": f"Bearer {upstream_token}"}
         user = await world.call("GET", f"{world.upstream.issuer}/api/user", headers=headers)
@@ -83,7 +83,7 @@ async def test_only_a_client_that_is_itself_may_ask_and_must_say_what_for(tmp_pa
 async def test_a_revocation_that_could_not_be_recorded_does_not_claim_to_be(tmp_path: Path) -> None:
     async with deployed(tmp_path) as world:
         alice = await world.signed_in("alice")
-        alter(
+        await sql(
             tmp_path,
             "CREATE TRIGGER full BEFORE UPDATE ON sessions BEGIN SELECT RAISE(ABORT, 'full'); END",
         )
@@ -91,7 +91,7 @@ async def test_a_revocation_that_could_not_be_recorded_does_not_claim_to_be(tmp_
         assert (failed.status, failed.json()["error"]) == (503, "temporarily_unavailable")
         assert int(failed.headers["Retry-After"]) > 0
         assert await live(world, alice.access_token)
-        alter(tmp_path, "DROP TRIGGER full")
+        await sql(tmp_path, "DROP TRIGGER full")
         done = await revoke(world, client_id=alice.client_id, token=alice.refresh_token)
         assert done.status == 200
         assert not await live(world, alice.access_token)

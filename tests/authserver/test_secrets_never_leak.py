@@ -13,8 +13,9 @@ import pytest
 from prometheus_client import generate_latest
 
 from chassis import logs
+from tests.authserver.database_file import sql
 from tests.authserver.deployment import CALLBACK, Answer, Deployment, Pkce, deployed
-from tests.authserver.sign_in import alter, ask, consent, finish, query_of, return_from_upstream
+from tests.authserver.sign_in import ask, consent, finish, query_of, return_from_upstream
 
 STATE = "client-state-canary"
 
@@ -140,9 +141,9 @@ async def use(
     for token in world.upstream.grants._refresh_tokens:
         ledger.secret(token)
 
-    alter(world.folder, "ALTER TABLE refresh_tokens RENAME TO gone")
+    await sql(world.folder, "ALTER TABLE refresh_tokens RENAME TO gone")
     ledger.keep("down", await world.token(**by_token))
-    alter(world.folder, "ALTER TABLE gone RENAME TO refresh_tokens")
+    await sql(world.folder, "ALTER TABLE gone RENAME TO refresh_tokens")
     ledger.keep("replayed", await world.token(**by_code, **proof))
     ledger.keep("over", await world.token(**by_token))
     gone = who | {"token": second["refresh_token"]}

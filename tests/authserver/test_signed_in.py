@@ -10,6 +10,7 @@ import pytest
 from yarl import URL
 
 from demo.browser import Browser, Page
+from tests.authserver.database_file import count, sql
 from tests.authserver.deployment import (
     NOTES,
     TASKS,
@@ -18,7 +19,6 @@ from tests.authserver.deployment import (
     deployed,
     log_in,
 )
-from tests.authserver.sign_in import alter, count
 from tests.authserver.two_upstreams import configured, register_us, two_upstreams
 from tests.fakes.web_site import web_site
 
@@ -96,8 +96,8 @@ async def test_another_workload_gets_no_token_of_the_first_ones(tmp_path: Path) 
         await allow(browser, world, client_id)
         assert "code" in (await allow(browser, world, client_id, resource=TASKS)).query
         assert await visits(world) == 2
-        assert count(tmp_path, "users") == 1
-        assert count(tmp_path, "connections") == 2
+        assert await count(tmp_path, "users") == 1
+        assert await count(tmp_path, "connections") == 2
 
 
 async def test_the_same_request_is_asked_once(tmp_path: Path) -> None:
@@ -210,14 +210,14 @@ async def test_a_browser_session_lasts_its_time_only(tmp_path: Path) -> None:
         await allow(browser, world, client_id)
         assert await visits(world) == 2
         await world.server.housekeeping.sweep()
-        assert count(tmp_path, "browser_sessions") == 1
+        assert await count(tmp_path, "browser_sessions") == 1
 
 
 async def test_a_connection_that_died_sends_the_user_upstream_again(tmp_path: Path) -> None:
     async with world_of(tmp_path) as world, Browser(leave_at=WEB) as browser:
         client_id = await web_client(world)
         await allow(browser, world, client_id)
-        alter(tmp_path, "UPDATE connections SET dead = 1")
+        await sql(tmp_path, "UPDATE connections SET dead = 1")
         await allow(browser, world, client_id)
         assert await visits(world) == 2
 
@@ -226,7 +226,7 @@ async def test_scopes_an_operator_added_send_the_user_upstream_again(tmp_path: P
     async with world_of(tmp_path) as world, Browser(leave_at=WEB) as browser:
         client_id = await web_client(world)
         await allow(browser, world, client_id)
-        alter(tmp_path, "UPDATE connections SET asked_scope = 'openid other'")
+        await sql(tmp_path, "UPDATE connections SET asked_scope = 'openid other'")
         await allow(browser, world, client_id)
         assert await visits(world) == 2
 
@@ -256,7 +256,7 @@ async def test_a_page_made_for_one_user_does_not_connect_another(tmp_path: Path)
         first, second = await web_client(world), await web_client(world)
         await allow(browser, world, first)
         page = await browser.open(world.authorize_url(second, Pkce(), redirect_uri=WEB))
-        alter(tmp_path, "DELETE FROM browser_sessions")
+        await sql(tmp_path, "DELETE FROM browser_sessions")
         page = await browser.submit(page, press=("decision", "allow"))
         assert page.status == 200
         assert urlsplit(page.url).path == "/authorize", "back to the upstream"
@@ -270,7 +270,7 @@ async def test_another_account_can_be_used_instead(tmp_path: Path) -> None:
         page = await browser.submit(page, press=("decision", "allow_other"))
         page = await log_in(browser, page, "bob")
         assert "code" in page.query
-        assert count(tmp_path, "users") == 2
+        assert await count(tmp_path, "users") == 2
 
 
 async def test_silence_is_answered_for_clients_an_operator_vouches_for(tmp_path: Path) -> None:
@@ -300,7 +300,7 @@ async def test_only_the_missing_upstream_is_visited(tmp_path: Path) -> None:
         page = await browser.submit(await browser.open(url), press=("decision", "allow"))
         page = await log_in(browser, await log_in(browser, page, "alice"), "bob")
         assert "code" in page.query
-        alter(tmp_path, "UPDATE connections SET dead = 1 WHERE upstream = 'second'")
+        await sql(tmp_path, "UPDATE connections SET dead = 1 WHERE upstream = 'second'")
         page = await browser.open(url)
         assert page.url.startswith(second.issuer), "the consent stands; only the link is missing"
         assert "code" in (await log_in(browser, page, "bob")).query

@@ -10,8 +10,8 @@ from typing import Any
 from joserfc import jws
 from joserfc.jwk import KeySet
 
+from tests.authserver.database_file import count, sql
 from tests.authserver.deployment import CALLBACK, NOTES, TASKS, Answer, Deployment, Pkce, deployed
-from tests.authserver.sign_in import alter, count
 
 DAY = 86400
 
@@ -141,7 +141,7 @@ async def test_a_reused_code_is_refused_and_its_session_ended(tmp_path: Path) ->
         assert await live(world, tokens["access_token"])
         world.clock.advance(3600)
         assert refusal(await world.redeem(client_id, code, pkce)) == (400, "invalid_grant")
-        assert count(tmp_path, "connections") == 0
+        assert await count(tmp_path, "connections") == 0
         world.clock.advance(-3600)
         assert not await live(world, tokens["access_token"])
         refused = await world.refresh(client_id, tokens["refresh_token"])
@@ -341,7 +341,7 @@ async def test_a_refresh_token_reused_after_its_successor_was_used_ends_the_sess
         assert await live(world, second["access_token"])
         refused = await world.refresh(alice.client_id, alice.refresh_token)
         assert refusal(refused) == (400, "invalid_grant")
-        assert count(tmp_path, "connections") == 0
+        assert await count(tmp_path, "connections") == 0
         assert not await live(world, second["access_token"])
         refused = await world.refresh(alice.client_id, second["refresh_token"])
         assert refusal(refused) == (400, "invalid_grant")
@@ -353,7 +353,7 @@ async def test_a_refresh_token_at_another_client_ends_the_session(tmp_path: Path
         thief = (await world.register())["client_id"]
         refused = await world.refresh(thief, alice.refresh_token)
         assert refusal(refused) == (400, "invalid_grant")
-        assert count(tmp_path, "connections") == 0
+        assert await count(tmp_path, "connections") == 0
         assert not await live(world, alice.access_token)
 
 
@@ -406,11 +406,11 @@ async def test_storage_that_fails_is_temporary_and_recovers_without_a_restart(
 ) -> None:
     async with deployed(tmp_path) as world:
         alice = await world.signed_in("alice")
-        alter(tmp_path, "ALTER TABLE refresh_tokens RENAME TO gone")
+        await sql(tmp_path, "ALTER TABLE refresh_tokens RENAME TO gone")
         failed = await world.refresh(alice.client_id, alice.refresh_token)
         assert refusal(failed) == (503, "temporarily_unavailable")
         assert int(failed.headers["Retry-After"]) > 0
-        alter(tmp_path, "ALTER TABLE gone RENAME TO refresh_tokens")
+        await sql(tmp_path, "ALTER TABLE gone RENAME TO refresh_tokens")
         assert (await world.refresh(alice.client_id, alice.refresh_token)).status == 200
 
 

@@ -17,7 +17,7 @@ from authserver.storage.sealing import Keyring, read_key
 from demo.pki import CertificateAuthority
 from tests.authserver.deployment import configuration_of, write_material
 from tests.authserver.storage.places import NOW, Place, Store
-from tests.postgresql import PostgresqlServer
+from tests.postgresql import PostgresqlServer, starts_postgresql
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -73,7 +73,7 @@ def postgresql() -> Iterator[PostgresqlServer]:
         yield server
 
 
-@pytest.fixture(params=["sh", "pg"])
+@pytest.fixture(params=["sh", pytest.param("pg", marks=starts_postgresql)])
 async def operator(request: pytest.FixtureRequest, tmp_path: Path) -> Operator:
     if request.param == "sh":
         return Operator(tmp_path, None, f"sqlite://{tmp_path}/tokenward.db")

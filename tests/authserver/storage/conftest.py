@@ -7,7 +7,7 @@ import pytest
 
 from authserver.storage.database import Database
 from tests.authserver.storage.places import Place
-from tests.postgresql import PostgresqlServer
+from tests.postgresql import PostgresqlServer, starts_postgresql
 
 
 @pytest.fixture(scope="session")
@@ -17,7 +17,7 @@ def postgresql() -> Iterator[PostgresqlServer]:
         yield server
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=starts_postgresql)])
 async def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     """Where an empty database can be opened, as often as a test has processes."""
     if request.param == "sqlite":

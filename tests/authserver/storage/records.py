@@ -1,8 +1,7 @@
 """Two openings of one database file, as two processes have them, and a sign-in to put into it."""
 
-import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -83,14 +82,6 @@ async def stores(folder: Path) -> AsyncIterator[tuple[Store, Store]]:
     finally:
         await one.close()
         await other.close()
-
-
-def sql(folder: Path, statement: str, *arguments: object) -> list[Any]:
-    """Straight into the file, as a thief or an accident would."""
-    with closing(sqlite3.connect(folder / "tokenward.db")) as database, database:
-        rows = database.execute(statement, arguments).fetchall()
-    database.close()
-    return rows
 
 
 def grant(subject: str = "alice", refresh_token: str | None = "upstream refresh canary") -> Grant:

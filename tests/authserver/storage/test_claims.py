@@ -50,6 +50,24 @@ async def test_a_grace_counts_from_the_first_claim_however_often_it_was_taken_ov
     assert not await store.connections.claim(found, "third", NOW + 60, late)
 
 
+@pytest.mark.parametrize(
+    "moment", [NOW + 1, NOW, NOW - 5], ids=["later", "in the same second", "by a slow clock"]
+)
+async def test_a_claim_that_was_taken_over_is_left_behind_again_and_never_given_back(
+    store: Store, moment: int
+) -> None:
+    """Whoever held it first may have presented the token."""
+    found, left = await store.connected(), LeftBehind(1, first_claimed_after=NOW - 10)
+    assert await store.connections.claim(found, "first", NOW, LeftBehind())
+    await store.connections.leave(found, "first")
+    assert await store.connections.claim(found, "second", moment, left)
+    await store.connections.unclaim(found, "second")
+    assert not await store.connections.claim(found, "third", NOW + 1, LeftBehind())
+    late = LeftBehind(1, first_claimed_after=NOW + 1)
+    assert not await store.connections.claim(found, "third", NOW + 1, late)
+    assert await store.connections.claim(found, "third", NOW + 1, left)
+
+
 async def test_the_holder_of_a_buried_claim_brings_the_connection_back(store: Store) -> None:
     """It was slow, not dead: what the upstream gave it are the only tokens there are."""
     found = await store.connected()

@@ -11,8 +11,10 @@ from authserver.storage.connections import LeftBehind, NoSuchSession
 from authserver.storage.records import Connection, UpstreamTokens
 from authserver.storage.sealing import SealBroken
 from chassis.spiffe_id import Workload
-from tests.authserver.storage.records import NEIGHBOUR, NOW, OWNER, Store, key, sql, stores
+from tests.authserver.database_file import count, sql
+from tests.authserver.storage.records import NEIGHBOUR, NOW, OWNER, Store, key, stores
 
+ELSEWHERE = Workload("elsewhere", OWNER.name)
 NEXT = UpstreamTokens("access 2", "refresh 2", None, NOW + 100, NOW + 200)
 
 
@@ -115,7 +117,9 @@ async def test_a_new_sign_in_is_the_next_generation_and_voids_a_claim(tmp_path: 
         assert await store.connections.swap(at, "c", NEXT) is None
 
 
-@pytest.mark.parametrize("state", ["as it was", "presented", "dead", "of another account"])
+@pytest.mark.parametrize(
+    "state", ["as it was", "presented", "dead", "of another subject", "of another issuer"]
+)
 async def test_an_old_refresh_token_stays_in_use_only_where_it_surely_works(
     tmp_path: Path, state: str
 ) -> None:
@@ -126,9 +130,13 @@ async def test_an_old_refresh_token_stays_in_use_only_where_it_surely_works(
             await claim(store, at, "c")
         elif state == "dead":
             await bury(store, at)
-            sql(tmp_path, "UPDATE connections SET refresh_claim = NULL, refresh_claimed_at = NULL")
-        elif state == "of another account":
-            sql(tmp_path, "UPDATE connections SET upstream_subject = 'bob'")
+            await sql(
+                tmp_path, "UPDATE connections SET refresh_claim = NULL, refresh_claimed_at = NULL"
+            )
+        elif state == "of another subject":
+            await sql(tmp_path, "UPDATE connections SET upstream_subject = 'bob'")
+        elif state == "of another issuer":
+            await sql(tmp_path, "UPDATE connections SET upstream_issuer = 'https://other'")
         await store.sign_in("s2", refresh_token=None)
         kept = (await found(store)).tokens.refresh_token
         assert kept == ("upstream refresh canary" if state == "as it was" else None)
@@ -148,11 +156,17 @@ async def of_session(
 
 
 async def test_a_session_is_read_with_its_own_connection_only(tmp_path: Path) -> None:
+    holders = {
+        "s1": key("u1", OWNER),
+        "s2": key("u1", NEIGHBOUR),
+        "s3": key("u1", ELSEWHERE),
+        "s4": key("u4", OWNER),
+    }
     async with stores(tmp_path) as (store, _):
-        await store.sign_in("s1")
-        await store.sign_in("s2", owner=NEIGHBOUR)
-        await store.sign_in("s3", user="u3", subject="bob")
-        for tsid, at in (("s1", key()), ("s2", key("u1", NEIGHBOUR)), ("s3", key("u3"))):
+        for tsid, at in holders.items():
+            subject = f"subject of {at.user_id}"
+            await store.sign_in(tsid, user=at.user_id, owner=at.owner, subject=subject)
+        for tsid, at in holders.items():
             assert await of_session(store, tsid, key=at) == await store.connections.get(at)
 
 
@@ -163,7 +177,7 @@ async def test_a_session_is_read_with_its_own_connection_only(tmp_path: Path) ->
         {"tsid": "s2"},
         {"key": key("u2")},
         {"key": key("u1", NEIGHBOUR)},
-        {"key": key("u1", Workload("elsewhere", OWNER.name))},
+        {"key": key("u1", ELSEWHERE)},
         {"client_id": "another"},
         {"resource": "https://r/"},
         {"now": NOW + 60},
@@ -182,7 +196,7 @@ async def test_a_session_is_nobodys_but_its_own(tmp_path: Path, differing: dict[
 async def test_a_session_that_was_ended_is_nobodys(tmp_path: Path) -> None:
     async with stores(tmp_path) as (store, _):
         await store.sign_in("s1")
-        sql(tmp_path, f"UPDATE sessions SET ended_at = {NOW}")
+        await sql(tmp_path, f"UPDATE sessions SET ended_at = {NOW}")
         with pytest.raises(NoSuchSession):
             await of_session(store)
 
@@ -192,7 +206,7 @@ async def test_a_session_without_its_connection_is_still_found(tmp_path: Path) -
         await store.sign_in()
         for upstream in ("github", ""):
             assert await of_session(store, upstream=upstream) is None
-        sql(tmp_path, "DELETE FROM connections")
+        await sql(tmp_path, "DELETE FROM connections")
         assert await of_session(store) is None
 
 
@@ -208,7 +222,7 @@ async def test_connections_are_purged_when_no_live_session_holds_them(tmp_path: 
         await store.sessions.end("s2", NOW)
         (purged,) = await store.connections.purge_unheld("u1", OWNER, NOW)
         assert purged.tokens.refresh_token == "upstream refresh canary"
-        assert len(sql(tmp_path, "SELECT * FROM connections")) == 2
+        assert await count(tmp_path, "connections") == 2
         assert await store.connections.purge_unheld("u1", OWNER, NOW) == []
 
 
@@ -223,15 +237,15 @@ async def test_a_connection_nobody_can_open_is_purged_all_the_same(tmp_path: Pat
     async with stores(tmp_path) as (store, _):
         await store.sign_in()
         await store.sessions.end("s1", NOW)
-        sql(tmp_path, "UPDATE connections SET sealed_tokens = zeroblob(200)")
+        await sql(tmp_path, "UPDATE connections SET sealed_tokens = zeroblob(200)")
         assert await store.connections.purge_unheld("u1", OWNER, NOW) == []
-        assert sql(tmp_path, "SELECT * FROM connections") == []
+        assert await sql(tmp_path, "SELECT * FROM connections") == []
 
 
 async def test_a_sign_in_replaces_a_connection_nobody_can_open(tmp_path: Path) -> None:
     async with stores(tmp_path) as (store, _):
         await store.sign_in()
-        sql(tmp_path, "UPDATE connections SET sealed_tokens = zeroblob(200)")
+        await sql(tmp_path, "UPDATE connections SET sealed_tokens = zeroblob(200)")
         await store.sign_in("s2")
         assert (await found(store)).tokens.refresh_token == "upstream refresh canary"
 
@@ -248,8 +262,10 @@ async def test_a_moved_row_does_not_open(tmp_path: Path, statement: str, user: s
     async with stores(tmp_path) as (store, _):
         await store.sign_in("s1")
         await store.sign_in("s3", user="u3", subject="bob")
-        sealed = sql(tmp_path, "SELECT sealed_tokens FROM connections WHERE user_id = 'u1'")[0][0]
-        sql(tmp_path, statement, sealed)
+        ((sealed,),) = await sql(
+            tmp_path, "SELECT sealed_tokens FROM connections WHERE user_id = 'u1'"
+        )
+        await sql(tmp_path, statement, sealed)
         with pytest.raises(SealBroken):
             await store.connections.get(key(user))
 
@@ -258,7 +274,7 @@ async def test_a_moved_row_does_not_open(tmp_path: Path, statement: str, user: s
 async def test_a_relabelled_row_does_not_open(tmp_path: Path, column: str) -> None:
     async with stores(tmp_path) as (store, _):
         await store.sign_in()
-        sql(tmp_path, f"UPDATE connections SET {column} = 'other'")
+        await sql(tmp_path, f"UPDATE connections SET {column} = 'other'")
         changed = key()
         owner = replace(changed.owner, **{column.removeprefix("owner_"): "other"}) if (
             column != "upstream"
@@ -272,10 +288,10 @@ async def test_a_row_of_yesterday_does_not_open_today(tmp_path: Path) -> None:
     async with stores(tmp_path) as (store, _):
         await store.sign_in()
         at = await found(store)
-        old = sql(tmp_path, "SELECT sealed_tokens FROM connections")[0][0]
+        ((old,),) = await sql(tmp_path, "SELECT sealed_tokens FROM connections")
         await claim(store, at, "c")
         await store.connections.swap(at, "c", NEXT)
-        sql(tmp_path, "UPDATE connections SET sealed_tokens = ?", old)
+        await sql(tmp_path, "UPDATE connections SET sealed_tokens = ?", old)
         with pytest.raises(SealBroken):
             await found(store)
 

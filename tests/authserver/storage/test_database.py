@@ -11,7 +11,8 @@ import pytest
 from authserver.storage.database import StorageDown, StorageUnusable, open_database
 from authserver.storage.location import read_location
 from authserver.storage.schema import migrations
-from tests.authserver.storage.records import sql, stores
+from tests.authserver.database_file import count, sql
+from tests.authserver.storage.records import stores
 
 
 def url(folder: Path) -> str:
@@ -24,7 +25,7 @@ ADD = "INSERT INTO users VALUES (?, 'i', ?, 0)"
 
 async def test_a_fresh_file_gets_the_newest_schema_and_is_private(tmp_path: Path) -> None:
     async with stores(tmp_path):
-        assert sql(tmp_path, "SELECT version FROM schema_version") == [(NEWEST,)]
+        assert await sql(tmp_path, "SELECT version FROM schema_version") == [(NEWEST,)]
         for file in tmp_path.iterdir():
             assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
@@ -33,7 +34,14 @@ async def test_several_may_open_a_fresh_file_at_once(tmp_path: Path) -> None:
     opened = await asyncio.gather(*(open_database(url(tmp_path)) for _ in range(8)))
     for database in opened:
         await database.close()
-    assert sql(tmp_path, "SELECT version FROM schema_version") == [(NEWEST,)]
+    assert await sql(tmp_path, "SELECT version FROM schema_version") == [(NEWEST,)]
+
+
+async def test_a_fresh_file_that_another_writes_to_is_waited_for(tmp_path: Path) -> None:
+    lock = sqlite3.connect(tmp_path / "tokenward.db", isolation_level=None)
+    lock.execute("BEGIN IMMEDIATE")
+    asyncio.get_running_loop().call_later(0.1, lock.close)
+    await (await open_database(url(tmp_path))).close()
 
 
 async def test_opening_again_keeps_what_is_there(tmp_path: Path) -> None:
@@ -41,30 +49,30 @@ async def test_opening_again_keeps_what_is_there(tmp_path: Path) -> None:
         database = await open_database(url(tmp_path))
         await database.write(ADD, name, name)
         await database.close()
-    assert len(sql(tmp_path, "SELECT * FROM users")) == 2
+    assert await count(tmp_path, "users") == 2
 
 
 async def test_a_schema_newer_than_the_program_is_refused_and_left_alone(tmp_path: Path) -> None:
     async with stores(tmp_path):
         pass
-    sql(tmp_path, "UPDATE schema_version SET version = ?", NEWEST + 1)
+    await sql(tmp_path, "UPDATE schema_version SET version = ?", NEWEST + 1)
     with pytest.raises(StorageUnusable, match=f"schema version {NEWEST + 1}.*knows up to {NEWEST}"):
         await open_database(url(tmp_path))
-    assert sql(tmp_path, "SELECT version FROM schema_version") == [(NEWEST + 1,)]
+    assert await sql(tmp_path, "SELECT version FROM schema_version") == [(NEWEST + 1,)]
 
 
 async def test_a_migration_that_fails_leaves_nothing_of_itself(tmp_path: Path) -> None:
-    sql(tmp_path, "CREATE TABLE schema_version (version BIGINT NOT NULL)")
-    sql(tmp_path, "INSERT INTO schema_version VALUES (0)")
-    sql(tmp_path, "CREATE TABLE connections (in_the_way INTEGER)")
+    await sql(tmp_path, "CREATE TABLE schema_version (version BIGINT NOT NULL)")
+    await sql(tmp_path, "INSERT INTO schema_version VALUES (0)")
+    await sql(tmp_path, "CREATE TABLE connections (in_the_way INTEGER)")
     for _ in range(2):
         with pytest.raises(StorageUnusable, match="connections"):
             await open_database(url(tmp_path))
-        tables = sql(tmp_path, "SELECT name FROM sqlite_master WHERE type = 'table'")
+        tables = await sql(tmp_path, "SELECT name FROM sqlite_master WHERE type = 'table'")
         assert tables == [("schema_version",), ("connections",)]
-    sql(tmp_path, "DROP TABLE connections")
+    await sql(tmp_path, "DROP TABLE connections")
     await (await open_database(url(tmp_path))).close()
-    assert sql(tmp_path, "SELECT version FROM schema_version") == [(NEWEST,)]
+    assert await sql(tmp_path, "SELECT version FROM schema_version") == [(NEWEST,)]
 
 
 def test_migrations_are_numbered_without_a_gap() -> None:
@@ -107,7 +115,7 @@ async def test_a_block_that_fails_is_rolled_back_and_the_next_one_works(tmp_path
         with pytest.raises(RuntimeError):
             await fail()
         assert await store.database.write(ADD, "b", "b") == 1
-        assert sql(tmp_path, "SELECT user_id FROM users") == [("b",)]
+        assert await sql(tmp_path, "SELECT user_id FROM users") == [("b",)]
 
 
 async def test_a_statement_that_fails_is_storage_that_is_down(tmp_path: Path) -> None:
@@ -163,7 +171,7 @@ async def test_a_task_cancelled_in_a_transaction_leaves_none_open(
             with pytest.raises(asyncio.CancelledError):
                 await writing
             assert await store.database.write(ADD, "b", "b") == 1
-            assert sql(tmp_path, "SELECT user_id FROM users") == [("b",)]
+            assert await sql(tmp_path, "SELECT user_id FROM users") == [("b",)]
 
 
 async def test_commits_are_durable(tmp_path: Path) -> None:

@@ -10,13 +10,15 @@ from authserver.storage.database import Database, StorageDown, StorageUnusable, 
 from authserver.storage.location import PostgresqlLocation, SqliteLocation, read_location
 from authserver.storage.schema import migrate, migrations
 from tests.authserver.storage.places import Place, Store, together
-from tests.postgresql import PostgresqlServer
+from tests.postgresql import PostgresqlServer, starts_postgresql
+
+NEWEST = migrations()[-1][0]
 
 
 async def test_replicas_that_start_together_migrate_once(place: Place) -> None:
     opened = await together(place.open() for _ in range(4))
     rows = await opened[0].fetch_all("SELECT version FROM schema_version")
-    assert [row["version"] for row in rows] == [migrations()[-1][0]]
+    assert [row["version"] for row in rows] == [NEWEST]
     for database in opened:
         await database.close()
 
@@ -25,12 +27,18 @@ async def test_a_database_newer_than_the_program_is_refused(
     place: Place, database: Database
 ) -> None:
     await database.write("UPDATE schema_version SET version = 99")
-    with pytest.raises(StorageUnusable, match="schema version 99; this program knows up to 1"):
+    with pytest.raises(
+        StorageUnusable, match=f"schema version 99; this program knows up to {NEWEST}"
+    ):
         await place.open()
 
 
 async def test_every_earlier_version_is_brought_up(place: Place, database: Database) -> None:
-    later = [*migrations(), (2, "CREATE TABLE two (a BIGINT);"), (3, "INSERT INTO two VALUES (7)")]
+    later = [
+        *migrations(),
+        (NEWEST + 1, "CREATE TABLE two (a BIGINT);"),
+        (NEWEST + 2, "INSERT INTO two VALUES (7)"),
+    ]
     async with database.transaction() as transaction:
         await migrate(transaction, place.tables, later)
     async with database.transaction() as transaction:
@@ -41,13 +49,16 @@ async def test_every_earlier_version_is_brought_up(place: Place, database: Datab
 async def test_a_migration_that_fails_leaves_the_version_before_it(
     place: Place, database: Database
 ) -> None:
-    broken = [*migrations(), (2, "CREATE TABLE two (a BIGINT); INSERT INTO nowhere VALUES (1)")]
+    broken = [
+        *migrations(),
+        (NEWEST + 1, "CREATE TABLE two (a BIGINT); INSERT INTO nowhere VALUES (1)"),
+    ]
     with pytest.raises(StorageDown):
         async with database.transaction() as transaction:
             await migrate(transaction, place.tables, broken)
     row = await database.fetch_one("SELECT version FROM schema_version")
     assert row is not None
-    assert row["version"] == 1
+    assert row["version"] == NEWEST
     with pytest.raises(StorageDown):
         await database.fetch_one("SELECT * FROM two")
 
@@ -82,6 +93,7 @@ async def test_a_transaction_cancelled_in_the_middle_leaves_nothing_and_blocks_n
     assert await database.write("UPDATE clients SET created_at = 1") == 0
 
 
+@starts_postgresql
 async def test_postgresql_comes_back_without_a_restart_of_ours() -> None:
     with PostgresqlServer("fsync = off") as server:
         password = server.password
@@ -102,6 +114,7 @@ async def test_postgresql_comes_back_without_a_restart_of_ours() -> None:
         await database.close()
 
 
+@starts_postgresql
 async def test_a_statement_that_takes_too_long_is_storage_down(
     postgresql: PostgresqlServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,6 +129,7 @@ async def test_a_statement_that_takes_too_long_is_storage_down(
     await database.close()
 
 
+@starts_postgresql
 async def test_commits_are_durable_whatever_the_server_is_set_to(
     postgresql: PostgresqlServer,
 ) -> None:
@@ -130,6 +144,7 @@ async def test_commits_are_durable_whatever_the_server_is_set_to(
     await database.close()
 
 
+@starts_postgresql
 @pytest.mark.parametrize(
     ("user", "password", "database", "problem"),
     [

@@ -8,7 +8,8 @@ import pytest
 from authserver.handles import hash_of
 from authserver.storage.sealing import SealBroken
 from authserver.storage.sessions import Repeated, Reused, Rotated
-from tests.authserver.storage.records import NOW, Store, refresh_token, sql, stores
+from tests.authserver.database_file import count, sql
+from tests.authserver.storage.records import NOW, Store, refresh_token, stores
 
 GRACE = 30
 
@@ -75,7 +76,7 @@ async def test_fifty_refreshes_at_two_instances_converge_on_one_successor(tmp_pa
         repeated = {outcome.successor for outcome in outcomes if isinstance(outcome, Repeated)}
         assert len(repeated) == 1
         assert sum(isinstance(outcome, Repeated) for outcome in outcomes) == 49
-        assert len(sql(tmp_path, "SELECT * FROM refresh_tokens")) == 2
+        assert await count(tmp_path, "refresh_tokens") == 2
 
 
 @pytest.mark.parametrize(("passed", "forgiven"), [(0, True), (30, True), (31, False)])
@@ -106,7 +107,7 @@ async def test_only_the_last_predecessors_successor_is_kept_and_only_sealed(tmp_
         await store.redeemed()
         await rotate(store, "rt-s1", "second-canary")
         await rotate(store, "second-canary", "third-canary")
-        rows = sql(tmp_path, "SELECT sealed_successor IS NOT NULL FROM refresh_tokens")
+        rows = await sql(tmp_path, "SELECT sealed_successor IS NOT NULL FROM refresh_tokens")
         assert sorted(row[0] for row in rows) == [0, 0, 1]
         assert b"canary" not in (tmp_path / "tokenward.db").read_bytes()
 
@@ -117,11 +118,11 @@ async def test_a_sealed_successor_opens_only_for_its_own_predecessor(tmp_path: P
         await store.redeemed("s2")
         await rotate(store, "rt-s1", "one")
         await rotate(store, "rt-s2", "two")
-        stolen = sql(
+        ((stolen,),) = await sql(
             tmp_path, "SELECT sealed_successor FROM refresh_tokens WHERE token_hash = ?",
             hash_of("rt-s1"),
-        )[0][0]  # fmt: skip
-        sql(
+        )  # fmt: skip
+        await sql(
             tmp_path, "UPDATE refresh_tokens SET sealed_successor = ? WHERE token_hash = ?",
             stolen, hash_of("rt-s2"),
         )  # fmt: skip
@@ -139,7 +140,7 @@ async def test_what_is_no_live_refresh_token_is_not_rotated(
     async with stores(tmp_path) as (store, _):
         await store.redeemed()
         assert await rotate(store, presented, "second", now=now) is None
-        assert len(sql(tmp_path, "SELECT * FROM refresh_tokens")) == 1
+        assert await count(tmp_path, "refresh_tokens") == 1
 
 
 async def test_a_session_lasts_as_long_as_its_newest_refresh_token(tmp_path: Path) -> None:
@@ -168,16 +169,16 @@ async def test_an_ended_session_stays_ended(tmp_path: Path) -> None:
 async def test_a_sign_in_that_fails_halfway_leaves_nothing(tmp_path: Path) -> None:
     async with stores(tmp_path) as (store, _):
         await store.sign_in("s1")
-        before = sql(tmp_path, "SELECT generation FROM connections")
-        sql(
+        before = await sql(tmp_path, "SELECT generation FROM connections")
+        await sql(
             tmp_path,
             "CREATE TRIGGER broken BEFORE INSERT ON codes BEGIN SELECT RAISE(ABORT, 'x'); END",
         )
         with pytest.raises(Exception, match="IntegrityError"):
             await store.sign_in("s2", user="u2", subject="bob")
-        assert len(sql(tmp_path, "SELECT * FROM sessions")) == 1
-        assert len(sql(tmp_path, "SELECT * FROM users")) == 1
-        assert sql(tmp_path, "SELECT generation FROM connections") == before
+        assert await count(tmp_path, "sessions") == 1
+        assert await count(tmp_path, "users") == 1
+        assert await sql(tmp_path, "SELECT generation FROM connections") == before
 
 
 async def test_a_user_is_known_by_issuer_and_subject(tmp_path: Path) -> None:

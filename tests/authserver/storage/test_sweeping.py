@@ -8,10 +8,13 @@ from authserver.endings import Endings
 from authserver.handles import hash_of
 from authserver.housekeeping import Housekeeping
 from authserver.metrics import Metrics
+from authserver.resources import ResourceMap
 from authserver.storage.database import StorageDown
 from authserver.storage.leases import Leases
+from authserver.storage.owners import Owners
 from chassis.probes import new_registry
-from tests.authserver.storage.records import NOW, Store, sql, stores
+from tests.authserver.database_file import count, sql
+from tests.authserver.storage.records import NOW, Store, stores
 
 
 def housekeeping(store: Store, now: int) -> Housekeeping:
@@ -22,6 +25,8 @@ def housekeeping(store: Store, now: int) -> Housekeeping:
     return Housekeeping(
         Leases(store.database),
         store.sweeper,
+        Owners(store.database),
+        ResourceMap([]),
         store.sessions,
         store.connections,
         endings,
@@ -31,16 +36,12 @@ def housekeeping(store: Store, now: int) -> Housekeeping:
     )
 
 
-def rows(folder: Path, table: str) -> int:
-    return int(sql(folder, f"SELECT COUNT(*) FROM {table}")[0][0])
-
-
 async def test_what_is_alive_is_left_alone(tmp_path: Path) -> None:
     async with stores(tmp_path) as (store, _):
         await store.redeemed()
         await housekeeping(store, NOW + 999).sweep()
         for table in ("sessions", "codes", "refresh_tokens", "connections"):
-            assert rows(tmp_path, table) == 1
+            assert await count(tmp_path, table) == 1
 
 
 async def test_an_expired_session_goes_with_all_that_hangs_on_it(tmp_path: Path) -> None:
@@ -48,7 +49,7 @@ async def test_an_expired_session_goes_with_all_that_hangs_on_it(tmp_path: Path)
         await store.redeemed()
         await housekeeping(store, NOW + 1000).sweep()
         for table in ("sessions", "codes", "refresh_tokens", "connections"):
-            assert rows(tmp_path, table) == 0
+            assert await count(tmp_path, table) == 0
 
 
 async def test_a_connection_that_another_session_holds_stays(tmp_path: Path) -> None:
@@ -57,7 +58,7 @@ async def test_a_connection_that_another_session_holds_stays(tmp_path: Path) -> 
         await store.redeemed("s2")
         await store.sessions.end("s1", NOW)
         await housekeeping(store, NOW).sweep()
-        assert (rows(tmp_path, "sessions"), rows(tmp_path, "connections")) == (1, 1)
+        assert (await count(tmp_path, "sessions"), await count(tmp_path, "connections")) == (1, 1)
 
 
 async def test_a_redeemed_code_is_kept_with_its_session_to_notice_a_replay(tmp_path: Path) -> None:
@@ -66,7 +67,7 @@ async def test_a_redeemed_code_is_kept_with_its_session_to_notice_a_replay(tmp_p
         await store.sign_in("s2", expires_at=NOW + 10)
         await store.sweeper.expired(NOW + 500)
         assert await store.sessions.code(hash_of("code-s1"), NOW + 500) is not None
-        assert rows(tmp_path, "codes") == 1
+        assert await count(tmp_path, "codes") == 1
 
 
 async def test_a_sweep_takes_a_batch_and_the_next_one_the_rest(tmp_path: Path) -> None:
@@ -90,21 +91,21 @@ async def test_a_sweep_that_breaks_off_leaves_no_connection_behind_for_good(
 ) -> None:
     async with stores(tmp_path) as (store, _):
         await store.redeemed()
-        sql(
+        await sql(
             tmp_path,
             "CREATE TRIGGER broken BEFORE DELETE ON connections"
             " BEGIN SELECT RAISE(ABORT, 'x'); END",
         )
         with pytest.raises(StorageDown):
             await housekeeping(store, NOW + 1000).sweep()
-        sql(tmp_path, "DROP TRIGGER broken")
+        await sql(tmp_path, "DROP TRIGGER broken")
         await housekeeping(store, NOW + 1000).sweep()
-        assert rows(tmp_path, "connections") == 0
+        assert await count(tmp_path, "connections") == 0
 
 
 async def test_a_record_nobody_can_open_does_not_stop_the_sweeping(tmp_path: Path) -> None:
     async with stores(tmp_path) as (store, _):
         await store.redeemed()
-        sql(tmp_path, "UPDATE connections SET sealed_tokens = zeroblob(200)")
+        await sql(tmp_path, "UPDATE connections SET sealed_tokens = zeroblob(200)")
         await housekeeping(store, NOW + 1000).sweep()
-        assert rows(tmp_path, "connections") == 0
+        assert await count(tmp_path, "connections") == 0

@@ -8,7 +8,8 @@ import pytest
 
 from authserver.storage.records import AuthorizationRequest, Stage, Transaction
 from authserver.storage.sealing import SealBroken
-from tests.authserver.storage.records import NOW, Store, sql, stores
+from tests.authserver.database_file import sql
+from tests.authserver.storage.records import NOW, Store, stores
 
 REQUEST = AuthorizationRequest("client", "https://c/cb", "state", "challenge", "https://r", "mcp")
 UNDER_WAY = Transaction(REQUEST, ("other",), "acme", "nonce canary", "verifier canary")
@@ -70,10 +71,10 @@ async def test_nothing_of_it_is_readable_at_rest(tmp_path: Path) -> None:
 async def test_it_opens_only_under_its_own_handle_and_stage(tmp_path: Path) -> None:
     async with stores(tmp_path) as (store, _):
         await put(store)
-        sql(tmp_path, "UPDATE transactions SET handle_hash = ?", b"i" * 32)
+        await sql(tmp_path, "UPDATE transactions SET handle_hash = ?", b"i" * 32)
         with pytest.raises(SealBroken):
             await take(store, handle_hash=b"i" * 32)
         await put(store)
-        sql(tmp_path, "UPDATE transactions SET stage = 'consent'")
+        await sql(tmp_path, "UPDATE transactions SET stage = 'consent'")
         with pytest.raises(SealBroken):
             await take(store, stage=Stage.CONSENT)

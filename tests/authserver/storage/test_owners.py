@@ -1,0 +1,150 @@
+"""What becomes of stored tokens when nobody can be served from them any more, on both engines."""
+
+import pytest
+
+from authserver.endings import Endings
+from authserver.housekeeping import Housekeeping
+from authserver.metrics import Metrics
+from authserver.resources import Resource, ResourceMap
+from authserver.storage.database import Database
+from authserver.storage.leases import Leases
+from authserver.storage.owners import Owned, Owners
+from authserver.storage.records import Session
+from authserver.storage.sweeping import BATCH, Sweeper
+from chassis.probes import new_registry
+from chassis.spiffe_id import Workload
+from tests.authserver.storage.places import NOW, OWNER, RESOURCE, Store, grant
+
+DAY = 86400
+OURS: Owned = (RESOURCE, OWNER)
+OTHER_OWNER: Owned = (RESOURCE, Workload(OWNER.namespace, "tasks"))
+OTHER_NAMESPACE: Owned = (RESOURCE, Workload("elsewhere", OWNER.name))
+OTHER_RESOURCE: Owned = (f"{RESOURCE}/other", OWNER)
+
+
+class House:
+    """Housekeeping over a database, on a day that tests choose and with a map that they change."""
+
+    def __init__(self, database: Database) -> None:
+        self.store, self.owners, self.map = Store(database), Owners(database), ResourceMap([])
+        self.day = 0.0
+        sessions, connections = self.store.sessions, self.store.connections
+        self._keeping = Housekeeping(
+            Leases(database),
+            Sweeper(database),
+            self.owners,
+            self.map,
+            sessions,
+            connections,
+            Endings(sessions, connections, {}, self._clock),
+            Metrics(new_registry()),
+            self._clock,
+            "replica",
+        )
+
+    def _clock(self) -> float:
+        return NOW + self.day * DAY
+
+    async def keep(self, day: float, *named: Owned) -> None:
+        """Two rounds while the map names these: what the first one ends, the second deletes."""
+        self.day = day
+        self.map.replace(Resource(url, owner, ("acme",), ()) for url, owner in named)
+        for _ in range(2):
+            await self._keeping.sweep()
+
+    async def sign_in(self, owned: Owned = OURS, subject: str = "alice") -> Session:
+        """A session of ninety days, with its connection."""
+        resource, owner = owned
+        session, _ = await self.store.sign_in(
+            grant(subject), resource=resource, owner=owner, expires_at=NOW + 90 * DAY
+        )
+        return session
+
+    async def count(self, table: str) -> int:
+        return len(await self.store.database.fetch_all(f"SELECT 1 FROM {table}"))
+
+    async def left(self) -> tuple[int, int]:
+        """How many sessions and connections there are."""
+        return await self.count("sessions"), await self.count("connections")
+
+
+@pytest.fixture
+def house(database: Database) -> House:
+    return House(database)
+
+
+async def test_an_expired_session_takes_its_connections_along(house: House) -> None:
+    await house.sign_in()
+    await house.keep(89.9, OURS)
+    assert await house.left() == (1, 1)
+    await house.keep(90, OURS)
+    assert await house.left() == (0, 0)
+
+
+async def test_a_connection_stays_with_the_last_session_that_lives(house: House) -> None:
+    first = await house.sign_in()
+    await house.sign_in()
+    await house.store.sessions.end(first.tsid, NOW)
+    await house.keep(0, OURS)
+    assert await house.left() == (1, 1)
+
+
+@pytest.mark.parametrize("named", [OTHER_OWNER, OTHER_NAMESPACE, OTHER_RESOURCE, None])
+async def test_what_a_former_owner_held_is_purged_after_a_week(
+    house: House, named: Owned | None
+) -> None:
+    await house.sign_in()
+    await house.keep(0, OURS)
+    names = [named] if named else []
+    await house.keep(6.9, *names)
+    assert await house.left() == (1, 1)
+    await house.keep(7.1, *names)
+    assert await house.left() == (0, 0)
+    assert await house.count("owners") == len(names)
+
+
+async def test_a_resource_that_is_back_within_a_week_costs_nobody_a_sign_in(house: House) -> None:
+    await house.sign_in()
+    for day in range(0, 60, 6):
+        await house.keep(day, OURS)
+        await house.keep(day + 5)
+    assert await house.left() == (1, 1)
+
+
+async def test_nothing_of_another_owner_or_resource_goes_along(house: House) -> None:
+    others = [OTHER_OWNER, OTHER_NAMESPACE, OTHER_RESOURCE]
+    kept = {(await house.sign_in(owned)).tsid for owned in others}
+    await house.sign_in()
+    await house.owners.seen([OURS], NOW)
+    await house.owners.seen(others, NOW + 5 * DAY)
+    await house.keep(8)
+    rows = await house.store.database.fetch_all("SELECT tsid FROM sessions")
+    assert {row["tsid"] for row in rows} == kept
+
+
+async def test_the_sessions_of_a_former_owner_end_in_batches(house: House) -> None:
+    await house.keep(0, OURS)
+    async with house.store.database.transaction() as transaction:
+        await transaction.execute("INSERT INTO users VALUES ('u', 'i', 's', 0)")
+        for number in range(BATCH + 5):
+            await transaction.execute(
+                "INSERT INTO sessions VALUES (?, 'u', 'c', ?, ?, ?, '', 0, ?, 0, NULL)",
+                str(number),
+                RESOURCE,
+                OWNER.namespace,
+                OWNER.name,
+                NOW + 90 * DAY,
+            )
+    await house.keep(8)
+    assert await house.count("sessions") == 5
+    await house.keep(8)
+    assert await house.left() == (0, 0)
+    assert await house.count("owners") == 0
+
+
+async def test_an_owner_named_again_meanwhile_is_not_forgotten(house: House) -> None:
+    await house.owners.seen([OURS], NOW)
+    assert await house.owners.former(NOW + 1) == [OURS]
+    await house.owners.seen([OURS], NOW + DAY)
+    await house.owners.forget(OURS, NOW + 1)
+    assert await house.owners.former(NOW + 2 * DAY) == [OURS]

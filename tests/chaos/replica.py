@@ -92,21 +92,28 @@ class StumblingDatabase:
             return await self._claim(sql, arguments)
         changed = await self._database.write(sql, *arguments)
         if sql.startswith(_SWAP):
-            self._orders.note("settled", arguments[3])
+            self._orders.note("settled", _user(sql, arguments))
             self._orders.die_if("after the swap")
         elif sql.startswith(_SETTLED):
-            self._orders.note("settled", arguments[0])
+            self._orders.note("settled", _user(sql, arguments))
         return changed
 
     async def _claim(self, sql: str, arguments: tuple[object, ...]) -> int:
         self._orders.die_if("before the claim")
-        self._orders.note("claiming", arguments[3])
+        self._orders.note("claiming", _user(sql, arguments))
         changed = await self._database.write(sql, *arguments)
         if not changed:
-            self._orders.note("settled", arguments[3])
+            self._orders.note("settled", _user(sql, arguments))
         else:
             self._orders.die_if("after the claim")
         return changed
+
+
+def _user(sql: str, arguments: tuple[object, ...]) -> object:
+    """Whose connection a statement is about."""
+    before, found, _ = sql.partition("user_id = ?")
+    assert found
+    return arguments[before.count("?")]
 
 
 class StumblingHttp(UpstreamHttp):

@@ -10,6 +10,7 @@ import threading
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from tests.cluster.cluster import Object
+from tests.cluster.cluster import Object, eventually
 from tests.manifests.rendering import kubectl
 from tests.webhook.certificates import Authority
 from tests.webhook.pods import raw_settings
@@ -60,28 +61,29 @@ def webhook_on_this_host(
         **changes,
     )
     (folder / "webhook.yaml").write_text(yaml.safe_dump(raw), "utf-8")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "webhook", "--config", str(folder / "webhook.yaml")],
-        stderr=subprocess.PIPE,
-        cwd=_ROOT,
-    )
+    written = folder / "webhook.log"
+    with written.open("wb") as log:  # nobody would read a pipe, and a full one stops the webhook
+        process = subprocess.Popen(
+            [sys.executable, "-m", "webhook", "--config", str(folder / "webhook.yaml")],
+            stderr=log,
+            cwd=_ROOT,
+        )
     try:
-        yield _port_when_ready(process)
+        lines = eventually(partial(_read, written), lambda found: "ready" in found)
+        yield int(lines["listening"]["port"])
     finally:
         process.terminate()
-        process.communicate()
+        process.wait()
 
 
-def _port_when_ready(process: "subprocess.Popen[bytes]") -> int:
-    assert process.stderr is not None
-    port = 0
-    for line in process.stderr:
-        told = json.loads(line)
-        if told["event"] == "listening" and told["listener"] == "webhook":
-            port = int(told["port"])
-        if told["event"] == "ready":
-            return port
-    raise AssertionError("the webhook did not start")
+def _read(log: Path) -> dict[str, Object]:
+    """The webhook's lines so far by their event; of its listeners, the one for the API server."""
+    told = [
+        json.loads(line)
+        for line in log.read_text("utf-8").splitlines(keepends=True)
+        if line.endswith("\n")
+    ]
+    return {line["event"]: line for line in told if line.get("listener") != "ops"}
 
 
 @contextmanager

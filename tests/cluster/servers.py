@@ -1,7 +1,9 @@
 """Servers on this host that the API server calls: the webhook, and one of somebody else's."""
 
+import contextlib
 import json
 import os
+import select
 import socket
 import ssl
 import subprocess
@@ -13,6 +15,7 @@ from contextlib import contextmanager
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from socketserver import BaseRequestHandler, BaseServer, ThreadingTCPServer
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -44,16 +47,16 @@ def address_towards_the_api_server() -> str:
 
 @contextmanager
 def webhook_on_this_host(
-    folder: Path, authority: Authority, host: str, **changes: Any
+    folder: Path, authority: Authority, host: str, linger_seconds: float = 0, **changes: Any
 ) -> Iterator[int]:
-    """`python -m webhook` in a process of its own; yields its port."""
+    """`python -m webhook` in a process of its own, told to stop at the end; yields its port."""
     authority.issue(folder, host=host)
     listener = {
         "host": "0.0.0.0",
         "port": 0,
         "certFile": str(folder / "tls.crt"),
         "keyFile": str(folder / "tls.key"),
-        "lingerSeconds": 0,
+        "lingerSeconds": linger_seconds,
     }
     raw = raw_settings(
         authserver={"url": "https://authserver.example.com", "caFile": "ca.pem"},
@@ -84,6 +87,42 @@ def _read(log: Path) -> dict[str, Object]:
         if line.endswith("\n")
     ]
     return {line["event"]: line for line in told if line.get("listener") != "ops"}
+
+
+class Service(ThreadingTCPServer):
+    """What a Service does: each new connection to the replica of the moment; old ones stay."""
+
+    replica = 0
+
+    def __init__(self) -> None:
+        super().__init__(("0.0.0.0", 0), _Connection)
+
+
+class _Connection(BaseRequestHandler):
+    server: Service
+
+    def handle(self) -> None:
+        with socket.create_connection(("127.0.0.1", self.server.replica)) as onward:
+            across = {self.request: onward, onward: self.request}
+            with contextlib.suppress(OSError):
+                while True:
+                    for ready in select.select(list(across), [], [])[0]:
+                        if not (some := ready.recv(65536)):
+                            return
+                        across[ready].sendall(some)
+
+
+@contextmanager
+def served(server: BaseServer) -> Iterator[None]:
+    """Answers in a thread of its own until the end."""
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
 
 
 @contextmanager
@@ -118,11 +157,5 @@ def later_webhook(folder: Path, patch: Callable[[Object], list[Object]]) -> Iter
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(folder / "tls.crt", folder / "tls.key")
     server.socket = tls.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
+    with served(server):
         yield server.server_address[1]
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

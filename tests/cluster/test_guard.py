@@ -13,6 +13,7 @@ from tests.cluster.pods import intact, named
 from tests.webhook.pods import IMAGE, raw_settings, sidecar_of, volume_of
 from tests.webhook.test_patch import TAMPERED
 
+_ANOTHER_SECRET = {"sources": [{"secret": {"name": "another"}}]}
 _OURS = {"name": "tokenward-credential", "mountPath": "/stolen"}
 _EVIL = "https://evil.example.com"
 
@@ -77,7 +78,7 @@ _CHANGES: dict[str, tuple[Callable[[Object], None], str]] = {
     "label": (_forget("labels", "tokenward.dev/injected"), "were removed"),
     "status": (_forget("annotations", "tokenward.dev/status"), "were removed"),
     "emptyDir": (_credential_by(emptyDir={}), "volumes were changed"),
-    "secret": (_credential_by(projected={"sources": []}), "volumes were changed"),
+    "secret": (_credential_by(projected=_ANOTHER_SECRET), "volumes were changed"),
     "container": (_container("containers"), "no container but the sidecar"),
     "init container": (_container("initContainers"), "no container but the sidecar"),
     "hostPID": (_pod(hostPID=True), "share namespaces with its node"),

@@ -67,8 +67,8 @@ class Cluster:
         found = self.inside("get", kind, name, "-o", "json", "--ignore-not-found")
         return _read(found) if found else None
 
-    def apply_everywhere(self, made: Object) -> None:
-        self.run("apply", "-f", "-", given=made)
+    def apply_everywhere(self, made: Object) -> str:
+        return self.run("apply", "-f", "-", given=made)
 
     def label(self, key: str, value: str) -> None:
         self.run("label", "--overwrite", "namespace", self.namespace, f"{key}={value}")

@@ -30,6 +30,13 @@ def test_every_object_is_accepted(cluster: Cluster, tmp_path: Path, name: str) -
     assert refused == []
 
 
+def test_applying_again_changes_no_policy(cluster: Cluster, shipped: list[Object]) -> None:
+    for one in _policies(shipped):
+        made = narrowed(one, cluster)
+        assert cluster.apply_everywhere(made).endswith("created\n")
+        assert cluster.apply_everywhere(made).endswith("unchanged\n")
+
+
 def test_the_shipped_policies_have_no_type_errors(cluster: Cluster, shipped: list[Object]) -> None:
     """The API server checks expressions against the schemas it serves, and says what it finds."""
     policies = [narrowed(one, cluster) for one in _policies(shipped)]

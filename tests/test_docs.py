@@ -103,3 +103,13 @@ def _models(annotation: Any) -> Iterator[type[BaseModel]]:
             yield from _models(part)
     elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
+
+
+def test_removal_deletes_the_guards_parameter_before_the_binding_that_uses_it() -> None:
+    """The other way round, an API server keeps the parameter until it is started anew."""
+    page = (ROOT / "docs/how-to/install.md").read_text()
+    removal = page[page.index("## Remove") : page.index("## Install again")]
+    steps = [line for line in removal.splitlines() if line.startswith("kubectl delete")]
+    parameter = next(i for i, step in enumerate(steps) if "configmap tokenward-webhook" in step)
+    binding = next(i for i, step in enumerate(steps) if "tokenward-guard-configuration" in step)
+    assert parameter < binding

@@ -1,25 +1,22 @@
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.cluster.cluster import (
-    Cluster,
-    Object,
-    Refused,
-    address_towards_the_api_server,
-    narrowed,
-    pointed_at,
-    webhook_on_this_host,
-)
+from tests.cluster.cluster import Cluster, Object, Refused, eventually, narrowed, pointed_at
+from tests.cluster.pods import named
+from tests.cluster.servers import address_towards_the_api_server, webhook_on_this_host
 from tests.manifests.rendering import render
 from tests.webhook.certificates import Authority
 
 _CLUSTER_WIDE = (
     "mutatingwebhookconfiguration", "validatingadmissionpolicybinding", "validatingadmissionpolicy",
 )  # fmt: skip
+
+Install = Callable[..., Cluster]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -36,6 +33,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def shipped(tmp_path_factory: pytest.TempPathFactory) -> list[Object]:
     return render("base", tmp_path_factory.mktemp("rendered"))
+
+
+@pytest.fixture(scope="session")
+def configuration(shipped: list[Object]) -> Object:
+    (found,) = (o for o in shipped if o["kind"] == "MutatingWebhookConfiguration")
+    return found
 
 
 @pytest.fixture
@@ -64,24 +67,49 @@ def host() -> str:
 
 
 @pytest.fixture
-def installed(
-    cluster: Cluster, shipped: list[Object], host: str, tmp_path: Path
-) -> Iterator[Cluster]:
-    """The webhook on this host, configured in the cluster as shipped."""
-    authority = Authority()
-    with webhook_on_this_host(tmp_path, authority, host) as port:
-        (configuration,) = (o for o in shipped if o["kind"] == "MutatingWebhookConfiguration")
-        url = f"https://{host}:{port}"
-        cluster.apply_everywhere(
-            pointed_at(configuration, url=url, ca=authority.pem, cluster=cluster)
-        )
-        yield cluster
+def install(
+    cluster: Cluster, configuration: Object, host: str, tmp_path: Path
+) -> Iterator[Install]:
+    """Starts the webhook on this host, as configured, and waits until the API server calls it."""
+    with contextlib.ExitStack() as running:
+
+        def start(**changes: Any) -> Cluster:
+            authority = Authority()
+            port = running.enter_context(webhook_on_this_host(tmp_path, authority, host, **changes))
+            url = f"https://{host}:{port}"
+            made = pointed_at(configuration, url=url, ca=authority.pem, cluster=cluster)
+            cluster.apply_everywhere(made)
+            eventually(
+                lambda: cluster.dry(named("probe")), lambda found: "initContainers" in found["spec"]
+            )
+            return cluster
+
+        yield start
 
 
 @pytest.fixture
-def guarded(cluster: Cluster, shipped: list[Object]) -> Cluster:
-    """The guard, as shipped, for this namespace."""
-    for one in shipped:
-        if one["metadata"]["name"] == "tokenward-guard":
-            cluster.apply_everywhere(narrowed(one, cluster))
+def installed(install: Install) -> Cluster:
+    """The webhook on this host, configured in the cluster as shipped."""
+    return install()
+
+
+@pytest.fixture
+def guard(cluster: Cluster, shipped: list[Object]) -> Callable[[], None]:
+    """Puts the guard up, as shipped, for this namespace, and waits until it is in force."""
+
+    def put_up() -> None:
+        for one in shipped:
+            if one["metadata"]["name"] == "tokenward-guard":
+                cluster.apply_everywhere(narrowed(one, cluster))
+        # A pod that no webhook of ours is asked about, and that must not pass.
+        forged = named("forged", {"inject": "false"})
+        forged["metadata"]["labels"] = {"tokenward.dev/injected": "true"}
+        eventually(lambda: cluster.refusal(forged), lambda told: "is for pods with" in told)
+
+    return put_up
+
+
+@pytest.fixture
+def guarded(cluster: Cluster, guard: Callable[[], None]) -> Cluster:
+    guard()
     return cluster

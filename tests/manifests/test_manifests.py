@@ -364,6 +364,17 @@ def test_the_guard_matches_creations_and_ephemeral_containers_only(rendered: Ren
     assert "paramKind" not in found
 
 
+def test_every_rule_states_its_scope_so_that_applying_again_changes_nothing(
+    rendered: Rendered,
+) -> None:
+    """The API server would add it, and `kubectl apply` sees a list as changed as a whole."""
+    rules = [rule for webhook in _webhooks(rendered["base"]).values() for rule in webhook["rules"]]
+    for one in rendered["base"]:
+        if one["kind"] == "ValidatingAdmissionPolicy":
+            rules += one["spec"]["matchConstraints"]["resourceRules"]
+    assert {rule.get("scope") for rule in rules} == {"Namespaced"}
+
+
 def test_the_guards_second_half_never_denies_for_want_of_its_parameter(rendered: Rendered) -> None:
     binding = _find(
         rendered["base"], "ValidatingAdmissionPolicyBinding", "tokenward-guard-configuration"

@@ -19,6 +19,7 @@ from tests.authserver.database_file import count
 from tests.authserver.deployment import Answer, Deployment, Pkce, configuration_of, deployed
 from tests.authserver.deployment import write_material as material
 from tests.authserver.sign_in import Asked, ask, consent, query_of
+from tests.authserver.tokens import claims_of
 from tests.authserver.two_upstreams import two_upstreams
 from tests.fakes.web_site import WebSite, web_site
 
@@ -45,6 +46,7 @@ async def speaking(
             "clientSecretFile": "upstream-secret",
             "authorizationEndpoint": f"{site.url}/authorize",
             "tokenEndpoint": f"{site.url}/token",
+            "revocationEndpoint": f"{site.url}/revoke",
         }
         if upstream["preset"] != "slack":
             moved["userinfoEndpoint"] = f"{site.url}/user"
@@ -92,6 +94,23 @@ async def test_github_lists_scopes_with_commas_and_may_not_expire(tmp_path: Path
         assert "expires_in" not in found
         assert site.forms[0]["client_secret"] == "upstream secret canary"
         assert site.headers[1]["Authorization"] == "Bearer gho_1"
+
+
+@pytest.mark.parametrize(
+    ("more", "revoked"), [({"refresh_token": "ghr_1"}, "ghr_1"), ({}, "gho_1")]
+)
+async def test_what_ends_the_grant_is_revoked_with_the_last_session(
+    tmp_path: Path, more: dict[str, str], revoked: str
+) -> None:
+    async with speaking(tmp_path, GITHUB) as (world, site):
+        site.put("/user", {"id": 583231})
+        site.put("/token", {"access_token": "gho_1", "token_type": "bearer"} | more)
+        site.put("/revoke", {})
+        jwt = (await released(world))["jwt"]
+        fields = {"token": jwt, "client_id": claims_of(jwt)["client_id"]}
+        assert (await world.call("POST", "/oauth/revoke", data=fields)).status == 200
+        await world.server.settle()
+        assert site.forms[-1]["token"] == revoked
 
 
 async def test_githubs_form_encoded_answer_is_read_too(tmp_path: Path) -> None:

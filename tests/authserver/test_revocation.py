@@ -4,6 +4,7 @@ from pathlib import Path
 
 from tests.authserver.database_file import count, sql
 from tests.authserver.deployment import Answer, Deployment, deployed
+from tests.fakes.upstream import HostileUpstream
 
 
 async def revoke(world: Deployment, **fields: str) -> Answer:
@@ -42,6 +43,14 @@ async def test_the_last_session_takes_the_upstream_tokens_along(tmp_path: Path) 
         headers = {"Authorization": f"Bearer {upstream_token}"}
         user = await world.call("GET", f"{world.upstream.issuer}/api/user", headers=headers)
         assert user.status == 401
+
+
+async def test_what_ends_the_grant_is_revoked_upstream(tmp_path: Path) -> None:
+    async with HostileUpstream().serve() as upstream:
+        async with deployed(tmp_path, upstreams=upstream.configuration) as world:
+            user = await world.signed_in()
+            await revoke(world, client_id=user.client_id, token=user.access_token)
+        assert upstream.revoked == ["refresh-1"]
 
 
 async def test_a_token_of_another_client_or_of_nobody_changes_nothing(tmp_path: Path) -> None:

@@ -148,3 +148,20 @@ async def test_an_owner_named_again_meanwhile_is_not_forgotten(house: House) -> 
     await house.owners.seen([OURS], NOW + DAY)
     await house.owners.forget(OURS, NOW + 1)
     assert await house.owners.former(NOW + 2 * DAY) == [OURS]
+
+
+async def test_a_look_at_the_map_is_written_once_an_hour(house: House) -> None:
+    await house.owners.seen([OURS], NOW)
+    await house.owners.seen([OURS], NOW + 3599)
+    assert await house.owners.former(NOW + 1) == [OURS]
+    await house.owners.seen([OURS], NOW + 3600)
+    assert await house.owners.former(NOW + 1) == []
+
+
+async def test_a_session_that_has_ended_before_is_left_as_it_is(house: House) -> None:
+    session = await house.sign_in()
+    await house.store.sessions.end(session.tsid, NOW)
+    assert await house.owners.end_sessions(OURS, NOW + 1) == 0
+    found = await house.store.sessions.get(session.tsid)
+    assert found is not None
+    assert found.ended_at == NOW

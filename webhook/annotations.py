@@ -63,6 +63,16 @@ class _BadValue(ValueError):
     """A value is not allowed; the text says which are."""
 
 
+class Fitting(msgspec.Struct, frozen=True):
+    """What the sidecar itself is to be like; nothing in it is longer than a URL may be."""
+
+    profile: str
+    resource: str | None
+    port: int
+    ops_port: int
+    log_level: str
+
+
 class Wishes(msgspec.Struct, frozen=True):  # made for every pod: cheaper than a dataclass
     """What a pod asks for, with the contract's defaults where it is silent.
 
@@ -80,10 +90,22 @@ class Wishes(msgspec.Struct, frozen=True):  # made for every pod: cheaper than a
     log_level: str = "info"
     first: bool = True
 
+    @property
+    def fitting(self) -> Fitting:
+        return Fitting(self.profile, self.resource, self.port, self.ops_port, self.log_level)
+
+    def reaches(self, container: str) -> bool:
+        """Whether that app container gets the variables."""
+        chosen = self.containers is None or container in self.containers
+        return chosen and container not in self.skip_containers
+
+
+_OPTED: Final = {"true": True, "false": False}
+
 
 def opted(annotations: Mapping[str, str]) -> bool | None:
     """Whether the pod opts in or out; None where it says nothing or something else."""
-    return {"true": True, "false": False}.get(annotations.get(INJECT, ""))
+    return _OPTED.get(annotations.get(INJECT, ""))
 
 
 def read(
@@ -97,9 +119,8 @@ def read(
     if PROFILE in annotations:
         profile = reader.read(PROFILE, _choice(sorted(profiles))) or profile
     found: dict[str, Any] = {"profile": profile}
-    for key in sorted(annotations.keys() & _WISHES.keys(), key=PUBLIC.index):
-        field, parse = _WISHES[key]
-        if (value := reader.read(key, parse)) is not None:
+    for key, (field, parse) in _WISHES.items():
+        if key in annotations and (value := reader.read(key, parse)) is not None:
             found[field] = value
     if not _AMOUNTS.keys().isdisjoint(annotations):
         found["asked"] = _asked(reader, profiles[profile])

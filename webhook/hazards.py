@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from webhook import intact
-from webhook.annotations import INJECTED_LABEL, OPS_PORT, PORT, WRITTEN_BY_US
+from webhook.annotations import INJECTED_LABEL, OPS_PORT, PORT, WRITTEN_BY_US, Wishes
 from webhook.reasons import Reason, Refusal, quoted
 from webhook.settings import CsiIdentity, PodCertificateIdentity, Profile, Settings
 from webhook.shape import Container, Mount, Pod, Port, Projection, Spec, Volume
@@ -101,12 +101,12 @@ def _same_user(name: str, user: int) -> Refusal:
 
 
 def clashes(
-    pod: Pod, others: Sequence[Container], sidecar: Sidecar, settings: Settings
+    pod: Pod, others: Sequence[Container], wishes: Wishes, sidecar: Sidecar, settings: Settings
 ) -> Iterator[Refusal]:
     """What stands where ours has to stand, or reaches for what only the sidecar may hold."""
     yield from _names_taken(pod, sidecar)
-    if sidecar.containers or sidecar.skip_containers:
-        yield from _unknown_containers(others, sidecar)
+    if wishes.containers or wishes.skip_containers:
+        yield from _unknown_containers(others, wishes)
     ours = (sidecar.port, sidecar.ops_port)
     for container in others:
         for mount in container.volumeMounts or ():
@@ -167,11 +167,11 @@ def _keys_taken(annotations: Mapping[str, str], labels: Mapping[str, str]) -> It
         )
 
 
-def _unknown_containers(others: Sequence[Container], sidecar: Sidecar) -> Iterator[Refusal]:
+def _unknown_containers(others: Sequence[Container], wishes: Wishes) -> Iterator[Refusal]:
     names = {container.name for container in others}
     for key, named in (
-        ("containers", sidecar.containers or frozenset()),
-        ("skip-containers", sidecar.skip_containers),
+        ("containers", wishes.containers or frozenset()),
+        ("skip-containers", wishes.skip_containers),
     ):
         for name in sorted(named - names):
             yield Refusal(

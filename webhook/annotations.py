@@ -43,6 +43,7 @@ PUBLIC: Final = (
     INIT_ORDER, *_AMOUNTS,
 )  # fmt: skip
 WRITTEN_BY_US: Final = (STATUS, AUTHSERVER_CA)
+_KNOWN: Final = frozenset({*PUBLIC, *WRITTEN_BY_US})
 
 DEFAULT_PORT: Final = 15500
 DEFAULT_OPS_PORT: Final = 15501
@@ -112,8 +113,7 @@ def read(
     annotations: Mapping[str, str], labels: Mapping[str, str], profiles: Mapping[str, Profile]
 ) -> tuple[Wishes, list[Refusal]]:
     """What the pod asks for and everything that is wrong with how it asks."""
-    reader = _Reader(annotations)
-    reader.refusals.extend(_unknown(annotations, labels))
+    reader = _Reader(annotations, _unknown(annotations, labels))
     reader.read(INJECT, _BOOLEAN)
     profile = "default"
     if PROFILE in annotations:
@@ -134,9 +134,8 @@ def read(
 
 
 class _Reader:
-    def __init__(self, annotations: Mapping[str, str]) -> None:
-        self.annotations = annotations
-        self.refusals: list[Refusal] = []
+    def __init__(self, annotations: Mapping[str, str], refusals: list[Refusal]) -> None:
+        self.annotations, self.refusals = annotations, refusals
 
     def read(self, key: str, parse: Callable[[str], _T]) -> _T | None:
         """The parsed value; None where there is none, or none that is allowed: then a refusal."""
@@ -153,19 +152,22 @@ class _Reader:
         self.refusals.append(Refusal(Reason.BAD_VALUE, text))
 
 
-def _unknown(annotations: Mapping[str, str], labels: Mapping[str, str]) -> Iterable[Refusal]:
-    for key in annotations:
-        if key.startswith(PREFIX) and key not in PUBLIC and key not in WRITTEN_BY_US:
-            yield Refusal(
-                Reason.UNKNOWN_KEY,
-                f"annotation {quoted(key)} is unknown; {_suggestion(key, PUBLIC)}",
-            )
-    for key in labels:
-        if key.startswith(PREFIX) and key != INJECTED_LABEL:
-            yield Refusal(
-                Reason.UNKNOWN_KEY,
-                f"label {quoted(key)} is unknown; settings are annotations of the pod",
-            )
+def _unknown(annotations: Iterable[str], labels: Iterable[str]) -> list[Refusal]:
+    return [
+        Refusal(
+            Reason.UNKNOWN_KEY,
+            f"annotation {quoted(key)} is unknown; {_suggestion(key, PUBLIC)}",
+        )
+        for key in annotations
+        if key.startswith(PREFIX) and key not in _KNOWN
+    ] + [
+        Refusal(
+            Reason.UNKNOWN_KEY,
+            f"label {quoted(key)} is unknown; settings are annotations of the pod",
+        )
+        for key in labels
+        if key.startswith(PREFIX) and key != INJECTED_LABEL
+    ]
 
 
 def _suggestion(word: str, allowed: Collection[str]) -> str:

@@ -83,7 +83,7 @@ def _variables(
             continue
         if container.env is None:
             yield _only_variable(field, at, url)
-        elif all(entry.name != URL_VARIABLE for entry in container.env):
+        elif URL_VARIABLE not in [entry.name for entry in container.env]:
             yield _first_variable(field, at, url)
 
 
@@ -103,7 +103,7 @@ def _container(
 ) -> Sequence[msgspec.Raw]:
     if present is None:
         return [_only_container(sidecar)]
-    if any(container.name == CONTAINER for container in present):
+    if CONTAINER in [container.name for container in present]:
         return ()
     return [_another_container(sidecar, "0" if wishes.first else "-")]
 

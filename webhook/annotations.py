@@ -8,6 +8,8 @@ environment variable.
 import difflib
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import lru_cache
+from itertools import chain
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -16,7 +18,7 @@ from chassis.logs import LEVELS
 from chassis.spiffe_id import is_dns_label
 from webhook.quantity import InvalidQuantity, Quantity
 from webhook.reasons import Reason, Refusal, quoted
-from webhook.settings import Bounds, Profile
+from webhook.settings import Bounds, Profile, Settings
 
 PREFIX: Final = "tokenward.dev/"
 INJECT: Final = PREFIX + "inject"
@@ -47,6 +49,9 @@ _KNOWN: Final = frozenset({*PUBLIC, *WRITTEN_BY_US})
 
 DEFAULT_PORT: Final = 15500
 DEFAULT_OPS_PORT: Final = 15501
+
+# Characters of a pod's annotations of ours: what strangers post is not to fill the memory.
+_MAX_REMEMBERED: Final = 4096
 
 # Nobody without NET_BIND_SERVICE binds below 1024.
 _PORT: Final = re.compile(r"[1-9][0-9]{3,4}", re.ASCII)
@@ -110,10 +115,20 @@ def opted(annotations: Mapping[str, str]) -> bool | None:
 
 
 def read(
-    annotations: Mapping[str, str], labels: Mapping[str, str], profiles: Mapping[str, Profile]
-) -> tuple[Wishes, list[Refusal]]:
+    annotations: Mapping[str, str], labels: Mapping[str, str], settings: Settings
+) -> tuple[Wishes, tuple[Refusal, ...]]:
     """What the pod asks for and everything that is wrong with how it asks."""
-    reader = _Reader(annotations, _unknown(annotations, labels))
+    asked = tuple([item for item in annotations.items() if item[0].startswith(PREFIX)])
+    labelled = tuple([key for key in labels if key.startswith(PREFIX)])
+    short = sum(map(len, chain(labelled, *asked))) <= _MAX_REMEMBERED
+    return (_remembered if short else _read)(asked, labelled, settings)
+
+
+def _read(
+    asked: tuple[tuple[str, str], ...], labelled: tuple[str, ...], settings: Settings
+) -> tuple[Wishes, tuple[Refusal, ...]]:
+    annotations, profiles = dict(asked), settings.profiles
+    reader = _Reader(annotations, _unknown(annotations, labelled))
     reader.read(INJECT, _BOOLEAN)
     profile = "default"
     if PROFILE in annotations:
@@ -130,7 +145,11 @@ def read(
     if wishes.containers and (both := wishes.containers & wishes.skip_containers):
         listed = quoted(", ".join(sorted(both)))
         reader.refuse(f"{CONTAINERS} and {SKIP_CONTAINERS} both name {listed}")
-    return wishes, reader.refusals
+    return wishes, tuple(reader.refusals)
+
+
+# The pods of a workload carry the same annotations, and often many workloads' pods do.
+_remembered = lru_cache(maxsize=256)(_read)
 
 
 class _Reader:

@@ -56,8 +56,8 @@ def decide(pod: Pod, namespace: str, settings: Settings, *, namespace_opted_in: 
     annotations = metadata.annotations or {}
     if (skip := _skipped(annotations, namespace, settings, namespace_opted_in)) is not None:
         return skip
-    wishes, refusals = contract.read(annotations, metadata.labels or {}, settings.profiles)
-    profile = settings.profiles[wishes.profile]
+    wishes, misread = contract.read(annotations, metadata.labels or {}, settings)
+    profile, refusals = settings.profiles[wishes.profile], list(misread)
     if metadata.namespace and metadata.namespace != namespace:
         refusals.append(
             Refusal(Reason.NAMESPACE_MISMATCH, "the pod names another namespace than the request")

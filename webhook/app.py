@@ -95,10 +95,12 @@ def server(settings: Callable[[], Settings], readiness: Readiness, metrics: Metr
         try:
             body, opted_in = await _received(request, large)
             started = perf_counter()
-            answer = _answered(body, settings, opted_in, metrics)
+            judged = _judged(body, settings, opted_in, metrics)
+            await _abreast(body)
+            answer = _answered(*judged, metrics)
             metrics.body_bytes.observe(len(body))
             metrics.duration.observe(perf_counter() - started)
-            await _abreast()
+            await _abreast(body)
             response = web.Response(body=answer, content_type="application/json")
         except _Refused as refused:
             response = web.Response(status=refused.status, text=f"{refused.text}\n")
@@ -154,14 +156,16 @@ async def _received(request: web.BaseRequest, large: asyncio.Semaphore) -> tuple
         raise _Refused(408, "the review did not arrive in time") from None
 
 
-async def _abreast() -> None:
+async def _abreast(body: bytes) -> None:
     """Wait for the other reviews that are ready to get as far, which takes one turn of the loop.
 
-    So they are decided on one right after the other and then answered one right after the other,
-    which costs a sixth less CPU than aiohttp and TLS in between: the processor's caches stay
-    warm. No answer is later for it, because all of a turn leave together.
+    So all of them pass through one step before any passes on to the next. Running the same code
+    again and again keeps it in the processor's caches, and an admission takes a fifth less CPU than
+    with aiohttp and TLS in between. No answer is later for it: those of a turn leave together.
+    Large reviews pass on at once, so that no more of them are held than are read at a time.
     """
-    await asyncio.sleep(0)
+    if len(body) <= _LARGE_BODY:
+        await asyncio.sleep(0)
 
 
 @lru_cache(maxsize=32)
@@ -183,9 +187,10 @@ def _timeout(text: str) -> float:
     return min(minutes * 60 + seconds + milliseconds / 1000, _MAX_TIMEOUT)
 
 
-def _answered(
+def _judged(
     body: bytes, settings: Callable[[], Settings], opted_in: bool, metrics: Metrics
-) -> bytes:
+) -> tuple[review.Request, str, Verdict]:
+    """The request, the name its pod goes by in the log, and the verdict. Raises _Refused."""
     try:
         request = review.parse(body)
     except review.NoReview as no_review:
@@ -205,12 +210,11 @@ def _answered(
         _log.failure("failed", error, uid=request.uid)
         metrics.decisions("error", Reason.FAILED).inc()
         raise _Refused(500, "failed") from None
+    return request, name, verdict
+
+
+def _answered(request: review.Request, name: str, verdict: Verdict, metrics: Metrics) -> bytes:
     metrics.decisions(verdict.decision, verdict.reason).inc()
-    _tell(request, name, verdict)
-    return review.answer(request.uid, verdict)
-
-
-def _tell(request: review.Request, name: str, verdict: Verdict) -> None:
     _log.info(
         "decided",
         decision=verdict.decision,
@@ -221,3 +225,4 @@ def _tell(request: review.Request, name: str, verdict: Verdict) -> None:
         user=request.user.username,
         dry_run=bool(request.dry_run),
     )
+    return review.answer(request.uid, verdict)

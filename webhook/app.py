@@ -12,6 +12,7 @@ from time import perf_counter
 from typing import Any, Final
 from urllib.parse import parse_qs
 
+import msgspec
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -79,6 +80,17 @@ class Metrics:
         )
 
 
+class _Decided(msgspec.Struct, frozen=True):
+    """What is told of a review, to its sender and in the log; the pod itself is gone by then."""
+
+    uid: str
+    namespace: str
+    pod: str
+    user: str
+    dry_run: bool
+    verdict: Verdict
+
+
 class _Refused(Exception):
     """The request is not an admission review that we answer."""
 
@@ -94,13 +106,14 @@ def server(settings: Callable[[], Settings], readiness: Readiness, metrics: Metr
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
         try:
             body, opted_in = await _received(request, large)
-            started = perf_counter()
-            judged = _judged(body, settings, opted_in, metrics)
-            await _abreast(body)
-            answer = _answered(*judged, metrics)
-            metrics.body_bytes.observe(len(body))
+            size, started = len(body), perf_counter()
+            decided = _decided(body, settings, opted_in, metrics)
+            del body  # else it and all others of this turn would be held until they are answered
+            await _abreast(size)
+            answer = _answered(decided, metrics)
+            metrics.body_bytes.observe(size)
             metrics.duration.observe(perf_counter() - started)
-            await _abreast(body)
+            await _abreast(size)
             response = web.Response(body=answer, content_type="application/json")
         except _Refused as refused:
             response = web.Response(status=refused.status, text=f"{refused.text}\n")
@@ -156,7 +169,7 @@ async def _received(request: web.BaseRequest, large: asyncio.Semaphore) -> tuple
         raise _Refused(408, "the review did not arrive in time") from None
 
 
-async def _abreast(body: bytes) -> None:
+async def _abreast(size: int) -> None:
     """Wait for the other reviews that are ready to get as far, which takes one turn of the loop.
 
     So all of them pass through one step before any passes on to the next. Running the same code
@@ -164,7 +177,7 @@ async def _abreast(body: bytes) -> None:
     with aiohttp and TLS in between. No answer is later for it: those of a turn leave together.
     Large reviews pass on at once, so that no more of them are held than are read at a time.
     """
-    if len(body) <= _LARGE_BODY:
+    if size <= _LARGE_BODY:
         await asyncio.sleep(0)
 
 
@@ -187,10 +200,9 @@ def _timeout(text: str) -> float:
     return min(minutes * 60 + seconds + milliseconds / 1000, _MAX_TIMEOUT)
 
 
-def _judged(
+def _decided(
     body: bytes, settings: Callable[[], Settings], opted_in: bool, metrics: Metrics
-) -> tuple[review.Request, str, Verdict]:
-    """The request, the name its pod goes by in the log, and the verdict. Raises _Refused."""
+) -> _Decided:
     try:
         request = review.parse(body)
     except review.NoReview as no_review:
@@ -210,19 +222,27 @@ def _judged(
         _log.failure("failed", error, uid=request.uid)
         metrics.decisions("error", Reason.FAILED).inc()
         raise _Refused(500, "failed") from None
-    return request, name, verdict
+    return _Decided(
+        request.uid,
+        request.namespace,
+        name,
+        request.user.username,
+        bool(request.dry_run),
+        verdict,
+    )
 
 
-def _answered(request: review.Request, name: str, verdict: Verdict, metrics: Metrics) -> bytes:
+def _answered(decided: _Decided, metrics: Metrics) -> bytes:
+    verdict = decided.verdict
     metrics.decisions(verdict.decision, verdict.reason).inc()
     _log.info(
         "decided",
         decision=verdict.decision,
         reason=verdict.reason.value,
-        namespace=request.namespace,
-        pod=name,
-        uid=request.uid,
-        user=request.user.username,
-        dry_run=bool(request.dry_run),
+        namespace=decided.namespace,
+        pod=decided.pod,
+        uid=decided.uid,
+        user=decided.user,
+        dry_run=decided.dry_run,
     )
-    return review.answer(request.uid, verdict)
+    return review.answer(decided.uid, verdict)

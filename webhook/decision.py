@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from chassis.spiffe_id import Workload, is_dns_label
+from chassis.spiffe_id import is_dns_label
 from webhook import annotations as contract
 from webhook.annotations import Wishes
 from webhook.hazards import clashes, containers, hazards
@@ -71,12 +71,12 @@ def decide(pod: Pod, namespace: str, settings: Settings, *, namespace_opted_in: 
     refusals.extend(above)
     # A pod without a usable name is looked at as well, so that it learns of its other faults.
     server = named if isinstance(named, str) else "unnamed"
-    sidecar = build(Workload(namespace, server), wishes.fitting, amounts, settings)
+    sidecar = build(namespace, server, wishes.fitting, amounts, settings)
     refusals.extend(clashes(pod, others, wishes, sidecar, settings))
     if refusals:
         return Deny(tuple(refusals))
     doubts = _doubts(others, wishes, sidecar)
-    return Inject(sidecar, wishes, tuple(warning(text) for text in doubts))
+    return Inject(sidecar, wishes, tuple([warning(text) for text in doubts]))
 
 
 def _skipped(

@@ -75,9 +75,12 @@ def secret_name(server: str) -> str:
 # The pods of a workload, and many workloads' pods at once, are alike in all that this takes, and
 # nothing else of a pod comes in. Each of them is short, so what is remembered stays small.
 @lru_cache(maxsize=256)
-def build(workload: Workload, fitting: Fitting, amounts: Amounts, settings: Settings) -> Sidecar:
+def build(
+    namespace: str, server: str, fitting: Fitting, amounts: Amounts, settings: Settings
+) -> Sidecar:
+    workload = Workload(namespace, server)
     return Sidecar(
-        server=workload.name,
+        server=server,
         config_hash=settings.config_hashes[fitting.profile],
         container=_container(workload, fitting, amounts, settings),
         volumes=(

@@ -65,12 +65,12 @@ def in_process(size: int, rounds: int = 2000) -> float:
     metrics, under, body = app.Metrics(CollectorRegistry()), settings(), review(size)
     with Path(os.devnull).open("w") as nowhere, _stderr(nowhere):
         logs.configure("bench")
-        app._answered(*app._judged(body, lambda: under, False, metrics), metrics)
+        app._answered(app._decided(body, lambda: under, False, metrics), metrics)
         best = float("inf")
         for _ in range(5):
             started = process_time()
             for _ in range(rounds // 5):
-                app._answered(*app._judged(body, lambda: under, False, metrics), metrics)
+                app._answered(app._decided(body, lambda: under, False, metrics), metrics)
             best = min(best, (process_time() - started) / (rounds // 5))
     return best * 1000
 

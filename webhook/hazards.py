@@ -238,6 +238,9 @@ def _yields_credential(volume: Volume, secret: str, settings: Settings) -> bool:
         return True
     if volume.projected is not None:
         for source in volume.projected.sources or ():
+            # Every pod has a volume of sources that are neither.
+            if source.secret is None and source.podCertificate is None:
+                continue
             if _projects_credential(source, secret, settings):
                 return True
     if volume.csi is None or not isinstance(settings.identity, CsiIdentity):

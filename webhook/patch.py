@@ -8,7 +8,7 @@ Nothing of a pod goes into an operation but the places of its containers, so ope
 once for all pods that get the same sidecar, and a patch is put together of them.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -66,7 +66,7 @@ def _entry(field: str, key: str, value: str) -> msgspec.Raw:
 def _volumes(present: Sequence[Volume] | None, sidecar: Sidecar) -> list[msgspec.Raw]:
     if present is None:
         return [_add("/spec/volumes", sidecar.volumes)]
-    names = {volume.name for volume in present}
+    names = [volume.name for volume in present]
     return [volume for name, volume in _each_volume(sidecar) if name not in names]
 
 
@@ -77,14 +77,16 @@ def _each_volume(sidecar: Sidecar) -> list[tuple[str, msgspec.Raw]]:
 
 def _variables(
     field: str, present: Sequence[Container], wishes: Wishes, url: str
-) -> Iterator[msgspec.Raw]:
+) -> list[msgspec.Raw]:
+    operations = []
     for at, container in enumerate(present):
         if container.name == CONTAINER or not wishes.reaches(container.name):
             continue
         if container.env is None:
-            yield _only_variable(field, at, url)
+            operations.append(_only_variable(field, at, url))
         elif URL_VARIABLE not in [entry.name for entry in container.env]:
-            yield _first_variable(field, at, url)
+            operations.append(_first_variable(field, at, url))
+    return operations
 
 
 @lru_cache(maxsize=64)

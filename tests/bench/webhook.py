@@ -242,7 +242,9 @@ def _compared(
     for _ in range(ROUNDS):
         bare.append(drive(floor, bodies, connections, SECONDS))
         ours.append(drive(server, bodies, connections, SECONDS))
-    ratios = [mine.per_second / its.per_second for mine, its in zip(ours, bare, strict=True)]
+    pairs = list(zip(ours, bare, strict=True))
+    ratios = [mine.per_second / its.per_second for mine, its in pairs]
+    of_cpu = [its.cpu_us / mine.cpu_us for mine, its in pairs]
     per_second = median(load.per_second for load in ours)
     return (
         f"{per_second:6.0f}/s "
@@ -250,7 +252,7 @@ def _compared(
         f"p99 {median(load.p99_ms for load in ours):.2f} ms), "
         f"bare {median(load.per_second for load in bare):6.0f}/s, ratio {median(ratios):.2f}; "
         f"CPU {median(load.cpu_us for load in ours):.0f} us, "
-        f"bare {median(load.cpu_us for load in bare):.0f} us"
+        f"bare {median(load.cpu_us for load in bare):.0f} us, ratio {median(of_cpu):.2f}"
     ), per_second
 
 

@@ -8,6 +8,8 @@ environment variable.
 import difflib
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import lru_cache
+from itertools import chain
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -16,7 +18,7 @@ from chassis.logs import LEVELS
 from chassis.spiffe_id import is_dns_label
 from webhook.quantity import InvalidQuantity, Quantity
 from webhook.reasons import Reason, Refusal, quoted
-from webhook.settings import Bounds, Profile
+from webhook.settings import Bounds, Profile, Settings
 
 PREFIX: Final = "tokenward.dev/"
 INJECT: Final = PREFIX + "inject"
@@ -43,9 +45,13 @@ PUBLIC: Final = (
     INIT_ORDER, *_AMOUNTS,
 )  # fmt: skip
 WRITTEN_BY_US: Final = (STATUS, AUTHSERVER_CA)
+_KNOWN: Final = frozenset({*PUBLIC, *WRITTEN_BY_US})
 
 DEFAULT_PORT: Final = 15500
 DEFAULT_OPS_PORT: Final = 15501
+
+# Characters of a pod's annotations of ours: what strangers post is not to fill the memory.
+_MAX_REMEMBERED: Final = 4096
 
 # Nobody without NET_BIND_SERVICE binds below 1024.
 _PORT: Final = re.compile(r"[1-9][0-9]{3,4}", re.ASCII)
@@ -61,6 +67,16 @@ _T = TypeVar("_T")
 
 class _BadValue(ValueError):
     """A value is not allowed; the text says which are."""
+
+
+class Fitting(msgspec.Struct, frozen=True):
+    """What the sidecar itself is to be like; nothing in it is longer than a URL may be."""
+
+    profile: str
+    resource: str | None
+    port: int
+    ops_port: int
+    log_level: str
 
 
 class Wishes(msgspec.Struct, frozen=True):  # made for every pod: cheaper than a dataclass
@@ -80,26 +96,46 @@ class Wishes(msgspec.Struct, frozen=True):  # made for every pod: cheaper than a
     log_level: str = "info"
     first: bool = True
 
+    @property
+    def fitting(self) -> Fitting:
+        return Fitting(self.profile, self.resource, self.port, self.ops_port, self.log_level)
+
+    def reaches(self, container: str) -> bool:
+        """Whether that app container gets the variables."""
+        chosen = self.containers is None or container in self.containers
+        return chosen and container not in self.skip_containers
+
+
+_OPTED: Final = {"true": True, "false": False}
+
 
 def opted(annotations: Mapping[str, str]) -> bool | None:
     """Whether the pod opts in or out; None where it says nothing or something else."""
-    return {"true": True, "false": False}.get(annotations.get(INJECT, ""))
+    return _OPTED.get(annotations.get(INJECT, ""))
 
 
 def read(
-    annotations: Mapping[str, str], labels: Mapping[str, str], profiles: Mapping[str, Profile]
-) -> tuple[Wishes, list[Refusal]]:
+    annotations: Mapping[str, str], labels: Mapping[str, str], settings: Settings
+) -> tuple[Wishes, tuple[Refusal, ...]]:
     """What the pod asks for and everything that is wrong with how it asks."""
-    reader = _Reader(annotations)
-    reader.refusals.extend(_unknown(annotations, labels))
+    asked = tuple([item for item in annotations.items() if item[0].startswith(PREFIX)])
+    labelled = tuple([key for key in labels if key.startswith(PREFIX)])
+    short = sum(map(len, chain(labelled, *asked))) <= _MAX_REMEMBERED
+    return (_remembered if short else _read)(asked, labelled, settings)
+
+
+def _read(
+    asked: tuple[tuple[str, str], ...], labelled: tuple[str, ...], settings: Settings
+) -> tuple[Wishes, tuple[Refusal, ...]]:
+    annotations, profiles = dict(asked), settings.profiles
+    reader = _Reader(annotations, _unknown(annotations, labelled))
     reader.read(INJECT, _BOOLEAN)
     profile = "default"
     if PROFILE in annotations:
         profile = reader.read(PROFILE, _choice(sorted(profiles))) or profile
     found: dict[str, Any] = {"profile": profile}
-    for key in sorted(annotations.keys() & _WISHES.keys(), key=PUBLIC.index):
-        field, parse = _WISHES[key]
-        if (value := reader.read(key, parse)) is not None:
+    for key, (field, parse) in _WISHES.items():
+        if key in annotations and (value := reader.read(key, parse)) is not None:
             found[field] = value
     if not _AMOUNTS.keys().isdisjoint(annotations):
         found["asked"] = _asked(reader, profiles[profile])
@@ -109,13 +145,16 @@ def read(
     if wishes.containers and (both := wishes.containers & wishes.skip_containers):
         listed = quoted(", ".join(sorted(both)))
         reader.refuse(f"{CONTAINERS} and {SKIP_CONTAINERS} both name {listed}")
-    return wishes, reader.refusals
+    return wishes, tuple(reader.refusals)
+
+
+# The pods of a workload carry the same annotations, and often many workloads' pods do.
+_remembered = lru_cache(maxsize=256)(_read)
 
 
 class _Reader:
-    def __init__(self, annotations: Mapping[str, str]) -> None:
-        self.annotations = annotations
-        self.refusals: list[Refusal] = []
+    def __init__(self, annotations: Mapping[str, str], refusals: list[Refusal]) -> None:
+        self.annotations, self.refusals = annotations, refusals
 
     def read(self, key: str, parse: Callable[[str], _T]) -> _T | None:
         """The parsed value; None where there is none, or none that is allowed: then a refusal."""
@@ -132,19 +171,22 @@ class _Reader:
         self.refusals.append(Refusal(Reason.BAD_VALUE, text))
 
 
-def _unknown(annotations: Mapping[str, str], labels: Mapping[str, str]) -> Iterable[Refusal]:
-    for key in annotations:
-        if key.startswith(PREFIX) and key not in PUBLIC and key not in WRITTEN_BY_US:
-            yield Refusal(
-                Reason.UNKNOWN_KEY,
-                f"annotation {quoted(key)} is unknown; {_suggestion(key, PUBLIC)}",
-            )
-    for key in labels:
-        if key.startswith(PREFIX) and key != INJECTED_LABEL:
-            yield Refusal(
-                Reason.UNKNOWN_KEY,
-                f"label {quoted(key)} is unknown; settings are annotations of the pod",
-            )
+def _unknown(annotations: Iterable[str], labels: Iterable[str]) -> list[Refusal]:
+    return [
+        Refusal(
+            Reason.UNKNOWN_KEY,
+            f"annotation {quoted(key)} is unknown; {_suggestion(key, PUBLIC)}",
+        )
+        for key in annotations
+        if key.startswith(PREFIX) and key not in _KNOWN
+    ] + [
+        Refusal(
+            Reason.UNKNOWN_KEY,
+            f"label {quoted(key)} is unknown; settings are annotations of the pod",
+        )
+        for key in labels
+        if key.startswith(PREFIX) and key != INJECTED_LABEL
+    ]
 
 
 def _suggestion(word: str, allowed: Collection[str]) -> str:

@@ -10,8 +10,9 @@ from typing import Final
 
 import msgspec
 
-from chassis.spiffe_id import Workload, is_dns_label
+from chassis.spiffe_id import is_dns_label
 from webhook import annotations as contract
+from webhook.annotations import Wishes
 from webhook.hazards import clashes, containers, hazards
 from webhook.reasons import Reason, Refusal, quoted, warning
 from webhook.resources import settle
@@ -33,6 +34,7 @@ _NO_METADATA: Final = Metadata()
 
 class Inject(msgspec.Struct, frozen=True):
     sidecar: Sidecar
+    wishes: Wishes
     warnings: tuple[str, ...] = ()
 
 
@@ -54,8 +56,8 @@ def decide(pod: Pod, namespace: str, settings: Settings, *, namespace_opted_in: 
     annotations = metadata.annotations or {}
     if (skip := _skipped(annotations, namespace, settings, namespace_opted_in)) is not None:
         return skip
-    wishes, refusals = contract.read(annotations, metadata.labels or {}, settings.profiles)
-    profile = settings.profiles[wishes.profile]
+    wishes, misread = contract.read(annotations, metadata.labels or {}, settings)
+    profile, refusals = settings.profiles[wishes.profile], list(misread)
     if metadata.namespace and metadata.namespace != namespace:
         refusals.append(
             Refusal(Reason.NAMESPACE_MISMATCH, "the pod names another namespace than the request")
@@ -65,15 +67,16 @@ def decide(pod: Pod, namespace: str, settings: Settings, *, namespace_opted_in: 
         refusals.append(named)
     others = containers(spec)
     refusals.extend(hazards(spec, others, profile))
-    resources, above = settle(wishes.asked, profile, spec, others)
+    amounts, above = settle(wishes.asked, profile, spec, others)
     refusals.extend(above)
     # A pod without a usable name is looked at as well, so that it learns of its other faults.
     server = named if isinstance(named, str) else "unnamed"
-    sidecar = build(Workload(namespace, server), wishes, resources, settings)
-    refusals.extend(clashes(pod, others, sidecar, settings))
+    sidecar = build(namespace, server, wishes.fitting, amounts, settings)
+    refusals.extend(clashes(pod, others, wishes, sidecar, settings))
     if refusals:
         return Deny(tuple(refusals))
-    return Inject(sidecar, tuple(warning(text) for text in _doubts(others, sidecar)))
+    doubts = _doubts(others, wishes, sidecar)
+    return Inject(sidecar, wishes, tuple([warning(text) for text in doubts]))
 
 
 def _skipped(
@@ -142,13 +145,13 @@ def _owner_name(metadata: Metadata) -> str | None:
     return name
 
 
-def _doubts(others: Sequence[Container], sidecar: Sidecar) -> Iterator[str]:
+def _doubts(others: Sequence[Container], wishes: Wishes, sidecar: Sidecar) -> Iterator[str]:
     """What the pod's author had better know although the pod is injected."""
     for container in others:
         if not container.env:
             continue
         values = {entry.name or "": entry.value for entry in container.env}
-        if values.get(URL_VARIABLE, sidecar.url) != sidecar.url and sidecar.reaches(container.name):
+        if values.get(URL_VARIABLE, sidecar.url) != sidecar.url and wishes.reaches(container.name):
             yield f"tokenward: container {quoted(container.name)} keeps its own {URL_VARIABLE}"
         if not _PROXIES.isdisjoint(map(str.upper, values)) and not _spares_loopback(values):
             yield (

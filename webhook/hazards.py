@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from webhook import intact
-from webhook.annotations import INJECTED_LABEL, OPS_PORT, PORT, WRITTEN_BY_US
+from webhook.annotations import INJECTED_LABEL, OPS_PORT, PORT, WRITTEN_BY_US, Wishes
 from webhook.reasons import Reason, Refusal, quoted
 from webhook.settings import CsiIdentity, PodCertificateIdentity, Profile, Settings
 from webhook.shape import Container, Mount, Pod, Port, Projection, Spec, Volume
@@ -101,12 +101,12 @@ def _same_user(name: str, user: int) -> Refusal:
 
 
 def clashes(
-    pod: Pod, others: Sequence[Container], sidecar: Sidecar, settings: Settings
+    pod: Pod, others: Sequence[Container], wishes: Wishes, sidecar: Sidecar, settings: Settings
 ) -> Iterator[Refusal]:
     """What stands where ours has to stand, or reaches for what only the sidecar may hold."""
-    yield from _names_taken(pod, sidecar)
-    if sidecar.containers or sidecar.skip_containers:
-        yield from _unknown_containers(others, sidecar)
+    yield from _names_taken(pod, others, sidecar)
+    if wishes.containers or wishes.skip_containers:
+        yield from _unknown_containers(others, wishes)
     ours = (sidecar.port, sidecar.ops_port)
     for container in others:
         for mount in container.volumeMounts or ():
@@ -118,21 +118,11 @@ def clashes(
     yield from _credential_users(pod.spec, others, sidecar, settings)
 
 
-def _names_taken(pod: Pod, sidecar: Sidecar) -> Iterator[Refusal]:
+def _names_taken(pod: Pod, others: Sequence[Container], sidecar: Sidecar) -> Iterator[Refusal]:
     spec = pod.spec
     present = [at for at, c in enumerate(spec.initContainers or ()) if c.name == CONTAINER]
-    if len(present) > 1 or any(container.name == CONTAINER for container in spec.containers):
-        yield Refusal(
-            Reason.RESERVED_NAME,
-            f"the container name {CONTAINER} is reserved; remove the container",
-        )
-    elif present and (differing := _differences(pod, present[0], sidecar)):
-        yield Refusal(
-            Reason.RESERVED_NAME,
-            f"the pod already has a container {CONTAINER} that is not the one we inject "
-            f"(it differs in {', '.join(differing)}); remove it, and what else we wrote if the pod "
-            "is a copy",
-        )
+    if len(others) < len(spec.containers) + len(spec.initContainers or ()):
+        yield from _container_taken(pod, present, sidecar)
     for at, volume in enumerate(spec.volumes or ()):
         if volume.name in VOLUMES and not (present and _is_ours(pod, at, sidecar)):
             yield Refusal(
@@ -140,7 +130,25 @@ def _names_taken(pod: Pod, sidecar: Sidecar) -> Iterator[Refusal]:
                 f"the volume name {volume.name} is reserved; remove the volume",
             )
     if not present and pod.metadata is not None:
-        yield from _keys_taken(pod.metadata.annotations or {}, pod.metadata.labels or {})
+        annotations, labels = pod.metadata.annotations or {}, pod.metadata.labels or {}
+        if INJECTED_LABEL in labels or not annotations.keys().isdisjoint(WRITTEN_BY_US):
+            yield from _keys_taken(annotations, labels)
+
+
+def _container_taken(pod: Pod, present: Sequence[int], sidecar: Sidecar) -> Iterator[Refusal]:
+    """`present`: the places of init containers with our name."""
+    if len(present) != 1 or any(container.name == CONTAINER for container in pod.spec.containers):
+        yield Refusal(
+            Reason.RESERVED_NAME,
+            f"the container name {CONTAINER} is reserved; remove the container",
+        )
+    elif differing := _differences(pod, present[0], sidecar):
+        yield Refusal(
+            Reason.RESERVED_NAME,
+            f"the pod already has a container {CONTAINER} that is not the one we inject "
+            f"(it differs in {', '.join(differing)}); remove it, and what else we wrote if the pod "
+            "is a copy",
+        )
 
 
 def _differences(pod: Pod, at: int, sidecar: Sidecar) -> list[str]:
@@ -167,11 +175,11 @@ def _keys_taken(annotations: Mapping[str, str], labels: Mapping[str, str]) -> It
         )
 
 
-def _unknown_containers(others: Sequence[Container], sidecar: Sidecar) -> Iterator[Refusal]:
+def _unknown_containers(others: Sequence[Container], wishes: Wishes) -> Iterator[Refusal]:
     names = {container.name for container in others}
     for key, named in (
-        ("containers", sidecar.containers or frozenset()),
-        ("skip-containers", sidecar.skip_containers),
+        ("containers", wishes.containers or frozenset()),
+        ("skip-containers", wishes.skip_containers),
     ):
         for name in sorted(named - names):
             yield Refusal(
@@ -217,7 +225,7 @@ def _credential_users(
                 "credential; remove it",
             )
     for container in others:
-        if secret in _secrets_of(container):
+        if _takes_variables(container, secret):
             yield Refusal(
                 Reason.CREDENTIAL_REACHED,
                 f"{_called(container)} takes variables from Secret {secret}, "
@@ -230,6 +238,9 @@ def _yields_credential(volume: Volume, secret: str, settings: Settings) -> bool:
         return True
     if volume.projected is not None:
         for source in volume.projected.sources or ():
+            # Every pod has a volume of sources that are neither.
+            if source.secret is None and source.podCertificate is None:
+                continue
             if _projects_credential(source, secret, settings):
                 return True
     if volume.csi is None or not isinstance(settings.identity, CsiIdentity):
@@ -245,10 +256,12 @@ def _projects_credential(source: Projection, secret: str, settings: Settings) ->
     return source.podCertificate.signerName == settings.identity.signer_name
 
 
-def _secrets_of(container: Container) -> Iterator[str | None]:
+def _takes_variables(container: Container, secret: str) -> bool:
     for entry in container.env or ():
-        if entry.valueFrom is not None and entry.valueFrom.secretKeyRef is not None:
-            yield entry.valueFrom.secretKeyRef.name
+        taken = entry.valueFrom.secretKeyRef if entry.valueFrom is not None else None
+        if taken is not None and taken.name == secret:
+            return True
     for source in container.envFrom or ():
-        if source.secretRef is not None:
-            yield source.secretRef.name
+        if source.secretRef is not None and source.secretRef.name == secret:
+            return True
+    return False

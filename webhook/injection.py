@@ -2,19 +2,17 @@
 self-test share. Pure.
 """
 
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import msgspec
 
 from webhook.decision import Deny, Inject, Skip, decide
-from webhook.patch import operations
+from webhook.patch import patch
 from webhook.reasons import Reason, denial
 from webhook.settings import Settings
 from webhook.shape import Pod
 
 Word = Literal["injected", "skipped", "denied"]
-
-_encoder: Final = msgspec.json.Encoder()
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -43,11 +41,10 @@ class Verdict(msgspec.Struct, frozen=True):
 
 def judge(pod: Pod, namespace: str, settings: Settings, *, namespace_opted_in: bool) -> Verdict:
     match decide(pod, namespace, settings, namespace_opted_in=namespace_opted_in):
-        case Inject(sidecar, warnings):
-            added = operations(pod, sidecar)
-            patch = _encoder.encode(added) if added else b""
+        case Inject(sidecar, wishes, warnings):
+            added = patch(pod, wishes, sidecar)
             reason = Reason.INJECTED if added else Reason.ALREADY_INJECTED
-            return Verdict("injected", reason, patch, warnings, config_hash=sidecar.config_hash)
+            return Verdict("injected", reason, added, warnings, config_hash=sidecar.config_hash)
         case Skip(reason, warnings):
             return Verdict("skipped", reason, warnings=warnings)
         case Deny(refusals):

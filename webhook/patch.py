@@ -3,84 +3,118 @@
 `add` on a member that exists would replace it, so nothing is added where something stands, except
 our own annotations and label. No array or map of the pod is ever written again: fields we do not
 know stay as they are.
+
+Nothing of a pod goes into an operation but the places of its containers, so operations are written
+once for all pods that get the same sidecar, and a patch is put together of them.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from jsonpointer import escape
 
+from webhook.annotations import Wishes
 from webhook.shape import Container, Metadata, Pod, Volume
 from webhook.sidecar_spec import CONTAINER, URL_VARIABLE, Sidecar
 
+_NO_METADATA: Final = Metadata()
+_encoder: Final = msgspec.json.Encoder()
 
-class Operation(msgspec.Struct, frozen=True, tag_field="op", tag="add"):
+
+class _Operation(msgspec.Struct, frozen=True, tag_field="op", tag="add"):
     """One operation of a JSON Patch (RFC 6902)."""
 
     path: str
     value: Any
 
 
-_escaped = lru_cache(maxsize=16)(escape)  # of our own keys, which are three
+def _add(path: str, value: Any) -> msgspec.Raw:
+    return msgspec.Raw(_encoder.encode(_Operation(path, value)))
 
 
-def operations(pod: Pod, sidecar: Sidecar) -> list[Operation]:
-    """What makes the pod an injected one; nothing at all if it is one already."""
-    metadata, spec = pod.metadata or Metadata(), pod.spec
-    parents = [] if pod.metadata is not None else [Operation("/metadata", {})]
-    return [
-        *parents,
+def patch(pod: Pod, wishes: Wishes, sidecar: Sidecar) -> bytes:
+    """What makes the pod an injected one, as JSON; empty if it is one already."""
+    metadata, spec = pod.metadata or _NO_METADATA, pod.spec
+    operations = [
+        *([_add("/metadata", {})] if pod.metadata is None else ()),
         *_entries("annotations", metadata.annotations, sidecar.annotations),
         *_entries("labels", metadata.labels, sidecar.labels),
         *_volumes(spec.volumes, sidecar),
         # Before the sidecar goes in: that moves the others' places.
-        *_variables("initContainers", spec.initContainers or (), sidecar),
-        *_variables("containers", spec.containers, sidecar),
-        *_sidecar(spec.initContainers, sidecar),
+        *_variables("initContainers", spec.initContainers or (), wishes, sidecar.url),
+        *_variables("containers", spec.containers, wishes, sidecar.url),
+        *_container(spec.initContainers, wishes, sidecar),
     ]
+    return _encoder.encode(operations) if operations else b""
 
 
 def _entries(
     field: str, present: Mapping[str, str] | None, ours: Mapping[str, str]
-) -> list[Operation]:
+) -> list[msgspec.Raw]:
     if present is None:
-        return [Operation(f"/metadata/{field}", ours)]
-    return [
-        Operation(f"/metadata/{field}/{_escaped(key)}", value)
-        for key, value in ours.items()
-        if present.get(key) != value
-    ]
+        return [_add(f"/metadata/{field}", ours)]
+    return [_entry(field, key, value) for key, value in ours.items() if present.get(key) != value]
 
 
-def _volumes(present: Sequence[Volume] | None, sidecar: Sidecar) -> list[Operation]:
+@lru_cache(maxsize=256)
+def _entry(field: str, key: str, value: str) -> msgspec.Raw:
+    return _add(f"/metadata/{field}/{escape(key)}", value)
+
+
+def _volumes(present: Sequence[Volume] | None, sidecar: Sidecar) -> list[msgspec.Raw]:
     if present is None:
-        return [Operation("/spec/volumes", sidecar.volumes)]
-    names = {volume.name for volume in present}
-    return [
-        Operation("/spec/volumes/-", volume)
-        for volume in sidecar.volumes
-        if volume["name"] not in names
-    ]
+        return [_add("/spec/volumes", sidecar.volumes)]
+    names = [volume.name for volume in present]
+    return [volume for name, volume in _each_volume(sidecar) if name not in names]
 
 
-def _variables(field: str, present: Sequence[Container], sidecar: Sidecar) -> Iterator[Operation]:
-    variable = {"name": URL_VARIABLE, "value": sidecar.url}
+@lru_cache(maxsize=256)
+def _each_volume(sidecar: Sidecar) -> list[tuple[str, msgspec.Raw]]:
+    return [(volume["name"], _add("/spec/volumes/-", volume)) for volume in sidecar.volumes]
+
+
+def _variables(
+    field: str, present: Sequence[Container], wishes: Wishes, url: str
+) -> list[msgspec.Raw]:
+    operations = []
     for at, container in enumerate(present):
-        if container.name == CONTAINER or not sidecar.reaches(container.name):
+        if container.name == CONTAINER or not wishes.reaches(container.name):
             continue
         if container.env is None:
-            yield Operation(f"/spec/{field}/{at}/env", [variable])
-        elif all(entry.name != URL_VARIABLE for entry in container.env):
-            # First in the list, so that the app's own entries may refer to ours.
-            yield Operation(f"/spec/{field}/{at}/env/0", variable)
+            operations.append(_only_variable(field, at, url))
+        elif URL_VARIABLE not in [entry.name for entry in container.env]:
+            operations.append(_first_variable(field, at, url))
+    return operations
 
 
-def _sidecar(present: Sequence[Container] | None, sidecar: Sidecar) -> list[Operation]:
+@lru_cache(maxsize=64)
+def _only_variable(field: str, at: int, url: str) -> msgspec.Raw:
+    return _add(f"/spec/{field}/{at}/env", [{"name": URL_VARIABLE, "value": url}])
+
+
+@lru_cache(maxsize=64)
+def _first_variable(field: str, at: int, url: str) -> msgspec.Raw:
+    # First in the list, so that the app's own entries may refer to ours.
+    return _add(f"/spec/{field}/{at}/env/0", {"name": URL_VARIABLE, "value": url})
+
+
+def _container(
+    present: Sequence[Container] | None, wishes: Wishes, sidecar: Sidecar
+) -> Sequence[msgspec.Raw]:
     if present is None:
-        return [Operation("/spec/initContainers", [sidecar.container])]
-    if any(container.name == CONTAINER for container in present):
-        return []
-    place = "0" if sidecar.first else "-"
-    return [Operation(f"/spec/initContainers/{place}", sidecar.container)]
+        return [_only_container(sidecar)]
+    if CONTAINER in [container.name for container in present]:
+        return ()
+    return [_another_container(sidecar, "0" if wishes.first else "-")]
+
+
+@lru_cache(maxsize=256)
+def _only_container(sidecar: Sidecar) -> msgspec.Raw:
+    return _add("/spec/initContainers", [sidecar.container])
+
+
+@lru_cache(maxsize=256)
+def _another_container(sidecar: Sidecar, place: str) -> msgspec.Raw:
+    return _add(f"/spec/initContainers/{place}", sidecar.container)

@@ -10,7 +10,7 @@ from typing import Final
 from webhook.annotations import PREFIX
 from webhook.quantity import InvalidQuantity, Quantity
 from webhook.reasons import Reason, Refusal
-from webhook.settings import Profile
+from webhook.settings import Amounts, Profile, texts
 from webhook.shape import Container, Spec
 
 _KINDS: Final = ("cpu", "memory")
@@ -18,14 +18,14 @@ _KINDS: Final = ("cpu", "memory")
 
 def settle(
     asked: Mapping[str, Quantity], profile: Profile, spec: Spec, others: Sequence[Container]
-) -> tuple[dict[str, dict[str, str]], list[Refusal]]:
-    """The sidecar's `resources` and what is wrong with what was asked.
+) -> tuple[Amounts, list[Refusal]]:
+    """The sidecar's amounts and what is wrong with what was asked.
 
     `others` are the pod's containers without the sidecar.
     """
     guaranteed = _guaranteed(others)
     if not (asked or spec.resources or guaranteed):
-        return profile.resources, []
+        return profile.amounts, []
     given = profile.defaults | dict(asked)
     if spec.resources:
         # Requests of containers must fit into the pod's: only what was asked for is spent there.
@@ -45,7 +45,7 @@ def settle(
             refusals.append(_above(kind, request, limit))
         else:
             given[f"{kind}-request"] = limit
-    return _section(given), refusals
+    return texts(given), refusals
 
 
 def _above(kind: str, request: Quantity, limit: Quantity) -> Refusal:
@@ -54,14 +54,6 @@ def _above(kind: str, request: Quantity, limit: Quantity) -> Refusal:
         f"annotation {PREFIX}{kind}-request is {request}, above the limit of {limit}; "
         f"allowed: a limit ({PREFIX}{kind}-limit) of at least the request",
     )
-
-
-def _section(given: Mapping[str, Quantity]) -> dict[str, dict[str, str]]:
-    section: dict[str, dict[str, str]] = {}
-    for amount, quantity in given.items():
-        kind, _, side = amount.partition("-")
-        section.setdefault(f"{side}s", {})[kind] = quantity.text
-    return section
 
 
 def _guaranteed(containers: Sequence[Container]) -> bool:

@@ -6,7 +6,7 @@ place. Listener certificates are not opened here, so that the offline command ru
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
@@ -43,6 +43,14 @@ def _bounds(default: str, least: str, most: str) -> Bounds:
     )
 
 
+# Of CPU and memory, by their names in annotations: ("cpu-request", "10m") and so on.
+Amounts = tuple[tuple[str, str], ...]
+
+
+def texts(amounts: Mapping[str, Quantity]) -> Amounts:
+    return tuple((amount, quantity.text) for amount, quantity in amounts.items())
+
+
 class Profile(Model):
     """A named way to inject; pods choose one of these and nothing beyond it."""
 
@@ -66,18 +74,9 @@ class Profile(Model):
         }
 
     @cached_property
-    def resources(self) -> dict[str, dict[str, str]]:
-        """The same as a container's `resources`."""
-        return {
-            "requests": {
-                "cpu": self.cpu_request.default.text,
-                "memory": self.memory_request.default.text,
-            },
-            "limits": {
-                "cpu": self.cpu_limit.default.text,
-                "memory": self.memory_limit.default.text,
-            },
-        }
+    def amounts(self) -> Amounts:
+        """The same as texts."""
+        return texts(self.defaults)
 
     @model_validator(mode="after")
     def _requests_fit(self) -> Self:
@@ -160,6 +159,11 @@ class Settings(Model):
     never_inject: frozenset[Name] = frozenset({"tokenward-system"})
     listeners: Listeners = Listeners()
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    # What is remembered for one state of the file is never taken for another's, and is found
+    # without reading all of it.
+    __hash__ = object.__hash__
+    __eq__ = object.__eq__
 
     @model_validator(mode="after")
     def _has_a_default_profile(self) -> Self:

@@ -10,8 +10,14 @@ from typing import Any, Final
 import msgspec
 
 from chassis.spiffe_id import Workload
-from webhook.annotations import AUTHSERVER_CA, INJECTED_LABEL, STATUS, Wishes
-from webhook.settings import CsiIdentity, PodCertificateIdentity, SecretIdentity, Settings
+from webhook.annotations import AUTHSERVER_CA, INJECTED_LABEL, STATUS, Fitting
+from webhook.settings import (
+    Amounts,
+    CsiIdentity,
+    PodCertificateIdentity,
+    SecretIdentity,
+    Settings,
+)
 
 VERSION: Final = "0.1.0"
 
@@ -45,88 +51,72 @@ _CA_VOLUME: Final = {
 _NO_API_TOKEN_VOLUME: Final = {"name": NO_API_TOKEN_VOLUME, "emptyDir": {}}
 
 
-class Sidecar(msgspec.Struct, frozen=True):
-    """Everything an injected pod has that it did not have before."""
+class Sidecar(msgspec.Struct, frozen=True, eq=False):
+    """Everything an injected pod has that it did not have before.
+
+    One object for all pods alike in it: never changed, and compared by being the same one.
+    """
 
     server: str
     config_hash: str
     container: dict[str, Any]
     volumes: tuple[dict[str, Any], ...]
-    first: bool
     url: str
-    containers: frozenset[str] | None
-    skip_containers: frozenset[str]
     annotations: Mapping[str, str]
     labels: Mapping[str, str]
     port: int
     ops_port: int
-
-    def reaches(self, container: str) -> bool:
-        """Whether that app container gets the variables."""
-        chosen = self.containers is None or container in self.containers
-        return chosen and container not in self.skip_containers
 
 
 def secret_name(server: str) -> str:
     return f"{server}-tokenward"
 
 
+# The pods of a workload, and many workloads' pods at once, are alike in all that this takes, and
+# nothing else of a pod comes in. Each of them is short, so what is remembered stays small.
+@lru_cache(maxsize=256)
 def build(
-    workload: Workload, wishes: Wishes, resources: dict[str, dict[str, str]], settings: Settings
+    namespace: str, server: str, fitting: Fitting, amounts: Amounts, settings: Settings
 ) -> Sidecar:
+    workload = Workload(namespace, server)
     return Sidecar(
-        server=workload.name,
-        config_hash=settings.config_hashes[wishes.profile],
-        container=_container(workload, wishes, resources, settings),
+        server=server,
+        config_hash=settings.config_hashes[fitting.profile],
+        container=_container(workload, fitting, amounts, settings),
         volumes=(
             {"name": CREDENTIAL_VOLUME, **_credential_source(workload, settings)},
             _CA_VOLUME,
             _NO_API_TOKEN_VOLUME,
         ),
-        first=wishes.first,
         # Literally 127.0.0.1: "localhost" may resolve to ::1, where nobody listens.
-        url=f"http://127.0.0.1:{wishes.port}",
-        containers=wishes.containers,
-        skip_containers=wishes.skip_containers,
+        url=f"http://127.0.0.1:{fitting.port}",
         annotations={
-            STATUS: _status(workload, wishes, settings),
+            STATUS: _status(workload, fitting, settings),
             AUTHSERVER_CA: settings.authserver.ca_file.pem,
         },
         labels=_LABELS,
-        port=wishes.port,
-        ops_port=wishes.ops_port,
+        port=fitting.port,
+        ops_port=fitting.ops_port,
     )
 
 
-def _status(workload: Workload, wishes: Wishes, settings: Settings) -> str:
+def _status(workload: Workload, fitting: Fitting, settings: Settings) -> str:
     status = {
         "version": VERSION,
-        "profile": wishes.profile,
+        "profile": fitting.profile,
         "server": workload.name,
-        "config-hash": settings.config_hashes[wishes.profile],
+        "config-hash": settings.config_hashes[fitting.profile],
     }
     return msgspec.json.encode(status).decode("ascii")
 
 
 def _container(
-    workload: Workload, wishes: Wishes, resources: dict[str, dict[str, str]], settings: Settings
+    workload: Workload, fitting: Fitting, amounts: Amounts, settings: Settings
 ) -> dict[str, Any]:
-    profile = settings.profiles[wishes.profile]
+    ops_port, user = fitting.ops_port, settings.profiles[fitting.profile].run_as_user
     container = {
-        **_constant_part(settings.image, profile.run_as_user, wishes.ops_port),
-        "env": _environment(workload, wishes, settings),
-    }
-    if resources:
-        container["resources"] = resources
-    return container
-
-
-@lru_cache(maxsize=64)
-def _constant_part(image: str, user: int | None, ops_port: int) -> dict[str, Any]:
-    """What the sidecars of nearly all pods have in common; made once, shared, never changed."""
-    return {
         "name": CONTAINER,
-        "image": image,
+        "image": settings.image,
         "imagePullPolicy": "IfNotPresent",
         "command": ["python", "-m", "sidecar"],
         "restartPolicy": "Always",
@@ -144,42 +134,35 @@ def _constant_part(image: str, user: int | None, ops_port: int) -> dict[str, Any
             # An existing mount keeps ServiceAccount admission from adding the API token.
             {"name": NO_API_TOKEN_VOLUME, "mountPath": _API_TOKEN_DIR, "readOnly": True},
         ],
+        "env": _environment(workload, fitting, settings),
     }
+    if amounts:
+        container["resources"] = _resources(amounts)
+    return container
 
 
-def _environment(workload: Workload, wishes: Wishes, settings: Settings) -> list[dict[str, str]]:
-    variables = [
-        *_constant_variables(
-            settings.authserver.url,
-            settings.issuer,
-            settings.profiles[wishes.profile].scopes,
-            wishes.port,
-            wishes.ops_port,
-            wishes.log_level,
-        ),
-        {"name": "TOKENWARD_SPIFFE_ID", "value": workload.spiffe_id(settings.trust_domain)},
-    ]
-    if wishes.resource:
-        variables.append({"name": "TOKENWARD_RESOURCE", "value": wishes.resource})
-    return variables
-
-
-@lru_cache(maxsize=64)
-def _constant_variables(
-    url: str, issuer: str, scopes: tuple[str, ...], port: int, ops_port: int, log_level: str
-) -> tuple[dict[str, str], ...]:
-    """As `_constant_part`: nearly all pods have the same ports and log level."""
+def _environment(workload: Workload, fitting: Fitting, settings: Settings) -> list[dict[str, str]]:
     variables = {
-        "TOKENWARD_AUTHSERVER_URL": url,
+        "TOKENWARD_AUTHSERVER_URL": settings.authserver.url,
         "TOKENWARD_AUTHSERVER_CA_FILE": f"{_CA_DIR}/{_CA_FILE}",
         "TOKENWARD_CREDENTIAL_DIR": _CREDENTIAL_DIR,
-        "TOKENWARD_ISSUER": issuer,
-        "TOKENWARD_SCOPES": " ".join(scopes),
-        "TOKENWARD_PORT": str(port),
-        "TOKENWARD_OPS_PORT": str(ops_port),
-        "TOKENWARD_LOG_LEVEL": log_level,
+        "TOKENWARD_ISSUER": settings.issuer,
+        "TOKENWARD_SCOPES": " ".join(settings.profiles[fitting.profile].scopes),
+        "TOKENWARD_PORT": str(fitting.port),
+        "TOKENWARD_OPS_PORT": str(fitting.ops_port),
+        "TOKENWARD_LOG_LEVEL": fitting.log_level,
+        "TOKENWARD_SPIFFE_ID": workload.spiffe_id(settings.trust_domain),
+        "TOKENWARD_RESOURCE": fitting.resource,
     }
-    return tuple({"name": name, "value": value} for name, value in variables.items() if value)
+    return [{"name": name, "value": value} for name, value in variables.items() if value]
+
+
+def _resources(amounts: Amounts) -> dict[str, dict[str, str]]:
+    resources: dict[str, dict[str, str]] = {}
+    for amount, text in amounts:
+        kind, _, side = amount.partition("-")
+        resources.setdefault(f"{side}s", {})[kind] = text
+    return resources
 
 
 def _probe(path: str, port: int, *, period: int, failures: int) -> dict[str, Any]:

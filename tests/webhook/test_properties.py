@@ -2,6 +2,8 @@
 
 import contextlib
 import copy
+from functools import _lru_cache_wrapper
+from itertools import product
 from typing import Any
 
 import kubernetes_validate
@@ -11,7 +13,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from tests.webhook.pods import SIDECAR, injected, pod, recorded_pod, settings, sidecar_of, verdict
-from webhook import shape
+from webhook import annotations, patch, shape, sidecar_spec
+from webhook.injection import judge
 from webhook.reasons import Reason
 
 _SUPPORTED = [
@@ -130,6 +133,42 @@ def test_a_second_application_is_empty(made: dict[str, Any]) -> None:
 def test_there_is_exactly_one_sidecar(made: dict[str, Any]) -> None:
     found = injected(made)["spec"]["initContainers"]
     assert [container["name"] for container in found].count(SIDECAR) == 1
+
+
+def _forget() -> None:
+    for module in (annotations, patch, sidecar_spec):
+        for remembering in vars(module).values():
+            if isinstance(remembering, _lru_cache_wrapper):
+                remembering.cache_clear()
+
+
+_UNDER = (settings(), settings(issuer="https://other.example.com", trustDomain="example.net"))
+
+
+@_patient
+@given(st.lists(_pods(), min_size=2, max_size=4), st.sampled_from(["github", "slack"]))
+def test_what_was_decided_before_changes_no_answer(made: list[dict[str, Any]], name: str) -> None:
+    made[0]["metadata"]["labels"] = {"app.kubernetes.io/name": name}
+    made.append(made[0] | {"metadata": made[0]["metadata"] | {"labels": None}})
+    cases = list(product(made, ("mcp-servers", "others"), _UNDER))
+    alone = []
+    for found, namespace, under in cases:
+        _forget()
+        alone.append(judge(shape.read(found), namespace, under, namespace_opted_in=False))
+    for _ in range(2):
+        for (found, namespace, under), expected in zip(cases, alone, strict=True):
+            told = judge(shape.read(found), namespace, under, namespace_opted_in=False)
+            assert told == expected
+            assert not told.patch or f"//{under.trust_domain}/ns/{namespace}/" in str(told.patch)
+
+
+def test_annotations_too_long_to_be_remembered_are_read_all_the_same() -> None:
+    under, names = settings(), ",".join(f"app-{at}" for at in range(1000))
+    before = annotations._remembered.cache_info().currsize
+    for _ in range(2):
+        told = verdict(pod({"skip-containers": names}), under)
+        assert told.reason is Reason.NO_SUCH_CONTAINER
+    assert annotations._remembered.cache_info().currsize == before
 
 
 @_patient

@@ -129,7 +129,7 @@ class Authserver(Model):
 
 
 class WebhookListener(Model):
-    host: str = "0.0.0.0"
+    host: str = "::"
     port: Port = 10250
     cert_file: Path = Path("/var/run/tokenward/serving/tls.crt")
     key_file: Path = Path("/var/run/tokenward/serving/tls.key")
@@ -138,7 +138,7 @@ class WebhookListener(Model):
 
 
 class OpsListener(Model):
-    host: str = "0.0.0.0"
+    host: str = "::"
     port: Port = 9090
 
 

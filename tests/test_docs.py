@@ -10,10 +10,12 @@ from typing import Annotated, Any, Union, get_args, get_origin
 import pytest
 from pydantic import BaseModel
 
-from authserver.settings import Settings
+import authserver.settings
+import webhook.settings
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+_MANY: dict[Any, str] = {tuple: "[]", dict: ".NAME"}
 _TARGET = re.compile(r"^([a-z-]+):.*## ", re.MULTILINE)
 
 
@@ -57,10 +59,16 @@ def test_the_readmes_table_names_every_package() -> None:
     assert all((ROOT / name).is_dir() for name in table)
 
 
-def test_the_reference_lists_every_member_of_the_authservers_configuration() -> None:
+@pytest.mark.parametrize(
+    ("process", "settings"),
+    [("Authserver", authserver.settings.Settings), ("Webhook", webhook.settings.Settings)],
+)
+def test_the_reference_lists_every_member_of_a_configuration(
+    process: str, settings: type[BaseModel]
+) -> None:
     page = (ROOT / "docs/reference/configuration.md").read_text()
-    listed = set(_listed(page.partition("## Sidecar")[0]))
-    assert listed == set(_members(Settings))
+    section = page.partition(f"## {process}\n")[2].partition("\n## ")[0]
+    assert set(_listed(section)) == set(_members(settings))
 
 
 def test_the_reference_lists_every_variable_of_the_sidecar() -> None:
@@ -90,7 +98,7 @@ def _members(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
     for field in model.model_fields.values():
         path = f"{prefix}{field.alias}"
         inner = list(_models(field.annotation))
-        many = "[]" if get_origin(field.annotation) is tuple else ""
+        many = _MANY.get(get_origin(field.annotation), "")
         for found in inner:
             yield from _members(found, f"{path}{many}.")
         if not inner:
@@ -98,7 +106,7 @@ def _members(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    if get_origin(annotation) in (tuple, Union, UnionType, Annotated):
+    if get_origin(annotation) in (tuple, dict, Union, UnionType, Annotated):
         for part in get_args(annotation):
             yield from _models(part)
     elif isinstance(annotation, type) and issubclass(annotation, BaseModel):

@@ -64,6 +64,7 @@ _READ: Final[dict[str, Callable[[Load], float]]] = {
     "requests/s": lambda load: load.per_second,
     "p50 ms": lambda load: load.p50,
     "p99 ms": lambda load: load.p99,
+    "CPU us/request": lambda load: load.cpu,
 }
 
 

@@ -5,25 +5,46 @@ a steady rate of callers waits for is measured in `open_loop`.
 """
 
 import asyncio
+import math
 import ssl
 import statistics
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Awaitable, Iterator
+from dataclasses import dataclass, replace
 from itertools import repeat
+from pathlib import Path
 from typing import Final, cast
 
 _LENGTH: Final = b"content-length: "
 _PATIENCE_SECONDS: Final = 10.0
 
+# One request over and over, or one after the other.
+Calls = bytes | Iterator[bytes]
+
 
 @dataclass(frozen=True)
 class Load:
-    """What one round came to; latencies in milliseconds."""
+    """What one round came to; latencies in milliseconds, CPU in microseconds for each request."""
 
     per_second: float
     p50: float
     p99: float
+    count: int
+    cpu: float = math.nan
+
+
+async def costing(pid: int, driving: Awaitable[Load]) -> Load:
+    """What a round came to, and what it cost the server's first thread, which does all the work.
+
+    CPU time is what other processes on a machine disturb least.
+    """
+    before = _cpu_seconds(pid)
+    load = await driving
+    return replace(load, cpu=(_cpu_seconds(pid) - before) / load.count * 1e6)
+
+
+def _cpu_seconds(pid: int) -> float:
+    return int(Path(f"/proc/{pid}/schedstat").read_text("ascii").split()[0]) / 1e9
 
 
 class LoadFailed(Exception):
@@ -96,7 +117,7 @@ def whole_answer(received: bytes) -> int | None:
 async def drive(
     host: str,
     port: int,
-    request: bytes | Iterator[bytes],
+    request: Calls,
     *,
     connections: int,
     seconds: float,
@@ -119,7 +140,7 @@ async def drive(
         await asyncio.gather(*(caller.done for caller in callers))
     took = time.perf_counter() - begun
     cuts = statistics.quantiles(latencies, n=100)
-    return Load(len(latencies) / took, cuts[49] * 1000, cuts[98] * 1000)
+    return Load(len(latencies) / took, cuts[49] * 1000, cuts[98] * 1000, len(latencies))
 
 
 def post(path: str, body: bytes, headers: dict[str, str]) -> bytes:

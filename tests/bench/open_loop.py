@@ -126,7 +126,8 @@ class Steady:
         self.failed += len(self._late)
         cuts = statistics.quantiles(self._latencies, n=100)
         taken = time.perf_counter() - begun
-        return Load(len(self._latencies) / taken, cuts[49] * 1000, cuts[98] * 1000)
+        count = len(self._latencies)
+        return Load(count / taken, cuts[49] * 1000, cuts[98] * 1000, count)
 
     def _send(self) -> None:
         while self._late and self._free:

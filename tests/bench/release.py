@@ -1,6 +1,7 @@
 """How fast is a token: from the sidecar's memory, and by an exchange over warm mTLS?"""
 
 import tempfile
+from collections.abc import Awaitable
 from itertools import cycle, repeat
 from pathlib import Path
 from typing import Final
@@ -9,7 +10,7 @@ from urllib.parse import urlencode
 from authserver.internal import GRANT_TYPE, ROUTE
 from demo.layout import HOST, plan
 from tests.bench.figures import Figure, alternate
-from tests.bench.load import Load, drive, post
+from tests.bench.load import Calls, Load, costing, drive, post
 from tests.bench.memory import token_call
 from tests.bench.minting import Minter
 from tests.bench.open_loop import steady
@@ -17,6 +18,7 @@ from tests.bench.world import World, pin, running, until_listening
 
 _CONNECTIONS: Final = 16
 _RATE: Final = 1000.0
+_UNITS: Final = ("requests/s", "p50 ms", "p99 ms", "CPU us/request")
 _UNSEEN_PER_SECOND: Final = 8_000  # more than a round can use up
 _JWT_TYPE: Final = "urn:ietf:params:oauth:token-type:jwt"
 
@@ -56,11 +58,22 @@ async def _exchanges(world: World) -> list[Figure]:
     port, tls = world.layout.internal_port, world.workload_tls()
     request = exchange_call(port, world.jwt)
     bare = await bare_mtls(world)
+    _, authserver, *_, bare_pid = world.processes.pids
+
+    def of_ours(calls: Calls, connections: int, seconds: float) -> Awaitable[Load]:
+        load = drive(HOST, port, calls, connections=connections, seconds=seconds, tls=tls)
+        return costing(authserver, load)
+
+    def of_bare(calls: Calls, connections: int, seconds: float) -> Awaitable[Load]:
+        load = drive(HOST, bare, calls, connections=connections, seconds=seconds, tls=tls)
+        return costing(bare_pid, load)
+
     seen = await alternate(
         "authserver, exchange over warm mTLS",
-        lambda c, s: drive(HOST, port, request, connections=c, seconds=s, tls=tls),
-        lambda c, s: drive(HOST, bare, request, connections=c, seconds=s, tls=tls),
+        lambda c, s: of_ours(request, c, s),
+        lambda c, s: of_bare(request, c, s),
         connections=(_CONNECTIONS,),
+        units=_UNITS,
     )
     mint = Minter(world.jwt, world.layout.signing_key)
     calls: list[bytes] = []
@@ -68,7 +81,7 @@ async def _exchanges(world: World) -> list[Figure]:
     async def unseen(connections: int, seconds: float) -> Load:
         calls[:] = [exchange_call(port, mint()) for _ in range(int(seconds * _UNSEEN_PER_SECOND))]
         remaining = iter(calls)
-        load = await drive(HOST, port, remaining, connections=connections, seconds=seconds, tls=tls)
+        load = await of_ours(remaining, connections, seconds)
         if next(remaining, None) is None:
             raise ValueError("the JWTs did not last for the round")
         return load
@@ -78,8 +91,9 @@ async def _exchanges(world: World) -> list[Figure]:
         *await alternate(
             "authserver, exchange of a JWT never seen before",
             unseen,
-            lambda c, s: drive(HOST, bare, cycle(calls), connections=c, seconds=s, tls=tls),
+            lambda c, s: of_bare(cycle(calls), c, s),
             connections=(_CONNECTIONS,),
+            units=_UNITS,
         ),
     ]
 

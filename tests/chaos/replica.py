@@ -31,6 +31,7 @@ STEPS: Final = (
     "after the swap",
 )
 _CLAIM: Final = "UPDATE connections SET refresh_claim = ?"
+_CLAIMS_USER: Final = 5  # which of its arguments is the user
 _SWAP: Final = "UPDATE connections SET generation = ?"
 _SETTLED: Final = (
     "UPDATE connections SET refresh_claim = NULL",
@@ -100,10 +101,10 @@ class StumblingDatabase:
 
     async def _claim(self, sql: str, arguments: tuple[object, ...]) -> int:
         self._orders.die_if("before the claim")
-        self._orders.note("claiming", arguments[3])
+        self._orders.note("claiming", arguments[_CLAIMS_USER])
         changed = await self._database.write(sql, *arguments)
         if not changed:
-            self._orders.note("settled", arguments[3])
+            self._orders.note("settled", arguments[_CLAIMS_USER])
         else:
             self._orders.die_if("after the claim")
         return changed

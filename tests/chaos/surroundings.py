@@ -30,6 +30,10 @@ class Gate:
 
     async def shut(self) -> None:
         if self._server is not None:
+            # Whom the kernel has let in already would be cut off after having spoken: that is
+            # another fault than this one. Two turns of the loop are enough to take them in.
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
             self._server.close()
             self._server = None
 

@@ -9,8 +9,8 @@ from authserver.metrics import Metrics
 from authserver.resources import ResourceMap
 from authserver.storage.connections import Connections
 from authserver.storage.database import StorageDown
+from authserver.storage.former_owners import FormerOwners
 from authserver.storage.leases import Leases
-from authserver.storage.owners import Owners
 from authserver.storage.sessions import Sessions
 from authserver.storage.sweeping import BATCH, Sweeper
 from chassis.clock import Clock
@@ -35,7 +35,7 @@ class Housekeeping:
         self,
         leases: Leases,
         sweeper: Sweeper,
-        owners: Owners,
+        former_owners: FormerOwners,
         resources: ResourceMap,
         sessions: Sessions,
         connections: Connections,
@@ -46,21 +46,26 @@ class Housekeeping:
     ) -> None:
         self._leases, self._replica = leases, replica
         self._sweeper, self._sessions, self._connections = sweeper, sessions, connections
-        self._owners, self._resources = owners, resources
+        self._former_owners, self._resources = former_owners, resources
         self._endings, self._metrics, self._clock = endings, metrics, clock
 
     async def run(self) -> None:
         """Until cancelled. Storage that is down is no reason to stop."""
         while True:
             try:
-                if await self._is_ours():
-                    await self.sweep()
-                    await self.measure()
-                else:
-                    self._measure_nothing()
+                await self.round()
             except StorageDown:
                 _log.warning("storage_down")
             await asyncio.sleep(_EVERY_SECONDS)
+
+    async def round(self) -> None:
+        """Sweep and count if it is this replica's turn."""
+        await self._former_owners.are_named(self._resources.owned())
+        if await self._is_ours():
+            await self.sweep()
+            await self.measure()
+        else:
+            self._measure_nothing()
 
     async def settle(self) -> None:
         """Leave the lease to another replica at once; for the end of the process."""
@@ -85,19 +90,23 @@ class Housekeeping:
             self._metrics.connections.labels(upstream, "dead" if dead else "live").set(count)
 
     async def _end_orphans(self) -> None:
-        """End sessions of owners whom the map has not named for a week, a batch of each.
+        """End sessions of owners whom no map has named for a week, a batch of each.
 
         Nobody could be served from them. From now on they are over, and go with the next sweep.
         """
         now = int(self._clock())
-        await self._owners.seen(self._resources.owned(), now)
-        for owned in await self._owners.former(now - _ORPHANED_SECONDS):
-            ended = await self._owners.end_sessions(owned, now)
-            if ended < BATCH:
-                await self._owners.forget(owned, now - _ORPHANED_SECONDS)
-            if ended:
+        await self._former_owners.find(self._resources.owned(), now)
+        for owned in await self._former_owners.since(now - _ORPHANED_SECONDS):
+            orphans = await self._former_owners.sessions_of(owned)
+            for tsid in orphans:
+                await self._sessions.end(tsid, now)
+            if len(orphans) < BATCH:
+                await self._former_owners.forget(owned)
+            if orphans:
                 resource, owner = owned
-                _log.info("sessions_orphaned", resource=resource, owner=str(owner), count=ended)
+                _log.info(
+                    "sessions_orphaned", resource=resource, owner=str(owner), count=len(orphans)
+                )
 
     def _measure_nothing(self) -> None:
         """Another replica says how much there is; the sum over all replicas stays right."""

@@ -103,9 +103,9 @@ class ResourceMap:
         """The resource of exactly this configured spelling."""
         return self._exact.get(url)
 
-    def owned(self) -> list[tuple[str, Workload]]:
+    def owned(self) -> set[tuple[str, Workload]]:
         """Every resource and its owner."""
-        return [(resource.url, resource.owner) for resource in self._exact.values()]
+        return {(resource.url, resource.owner) for resource in self._exact.values()}
 
     def scopes(self) -> list[str]:
         return sorted({scope for resource in self._exact.values() for scope in resource.scopes})

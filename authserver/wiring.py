@@ -39,9 +39,9 @@ from authserver.storage.clients import Clients
 from authserver.storage.connections import Connections
 from authserver.storage.consents import Consents
 from authserver.storage.database import Database, StorageDown, StorageUnusable
+from authserver.storage.former_owners import FormerOwners
 from authserver.storage.key_use import KeyUse
 from authserver.storage.leases import Leases
-from authserver.storage.owners import Owners
 from authserver.storage.sealing import Keyring
 from authserver.storage.sessions import Sessions
 from authserver.storage.sign_ins import SignIns
@@ -110,7 +110,7 @@ class Authserver:
         self.housekeeping = Housekeeping(
             Leases(database),
             Sweeper(database),
-            Owners(database),
+            FormerOwners(database),
             self._resources,
             self._sessions,
             self._connections,

@@ -10,8 +10,8 @@ from authserver.housekeeping import Housekeeping
 from authserver.metrics import Metrics
 from authserver.resources import ResourceMap
 from authserver.storage.database import StorageDown
+from authserver.storage.former_owners import FormerOwners
 from authserver.storage.leases import Leases
-from authserver.storage.owners import Owners
 from chassis.probes import new_registry
 from tests.authserver.database_file import count, sql
 from tests.authserver.storage.records import NOW, Store, stores
@@ -25,7 +25,7 @@ def housekeeping(store: Store, now: int) -> Housekeeping:
     return Housekeeping(
         Leases(store.database),
         store.sweeper,
-        Owners(store.database),
+        FormerOwners(store.database),
         ResourceMap([]),
         store.sessions,
         store.connections,

@@ -1,7 +1,8 @@
 """Presenting a refresh token upstream under a claim, and what becomes of the claim.
 
 - stored: the answer came and is the next generation; the claim is gone with the old one.
-- given back: the upstream certainly did not act; anybody may try again.
+- given back: the upstream certainly did not act, and nobody held the claim before; anybody may try
+  again.
 - left behind: nobody knows whether the upstream acted. An upstream that does not rotate may be
   asked again, one that promises a grace for reuse within it; with any other, the connection
   needs a new sign-in.
@@ -187,12 +188,14 @@ class Presenting:
 
     def _count(self, upstream: Upstream, found: Connection, result: str) -> None:
         self._metrics.refreshes.labels(upstream.name, result).inc()
+        now, key = self._clock(), (found.key, found.generation)
         if result in ("unavailable", "unknown"):
-            now = self._clock()
             self._breaker.failed(upstream.name, now)
-            self._each.failed((found.key, found.generation), now)
-        else:  # this generation is over, and nobody asks for it again
+            self._each.failed(key, now)
+        else:
             self._breaker.succeeded(upstream.name)
+            # Generations begin again at 1 when a connection is purged and the user comes back.
+            self._each.succeeded(key)
 
     async def _durably(self, write: Callable[[], Awaitable[_T]]) -> _T:
         """Write what an upstream call came to, again and again while storage is down.

@@ -90,8 +90,9 @@ class Log:
         """
         logger = self._logger
         if (lines := _sole_listener()) is not None:
+            line = lines.line(clock.wall(), level, logger.name, event, fields)
             try:
-                lines.put(level, logger.name, event, fields)
+                lines.put(line)
             except _UNWRITABLE as error:
                 raise LogLost from error
         else:
@@ -103,8 +104,9 @@ class Log:
         if not self._logger.isEnabledFor(level):
             return
         if (lines := _sole_listener()) is not None:
+            line = lines.line(clock.wall(), level, self._logger.name, event, fields)
             with suppress(*_UNWRITABLE):
-                lines.put(level, self._logger.name, event, fields)
+                lines.put(line)
         else:
             self._logger.log(level, event, extra={"fields": fields})
 
@@ -125,9 +127,9 @@ class _JsonLines(logging.StreamHandler[TextIO]):
         super().__init__(sys.stderr)
         self._process = process
 
-    def put(self, level: int, name: str, event: str, fields: Mapping[str, object]) -> None:
-        """One whole line in one write. Raises one of `_UNWRITABLE` where it did not go out."""
-        self.stream.write(f"{self._line(clock.wall(), level, name, event, fields)}\n")
+    def put(self, line: str) -> None:
+        """A whole line in one write. Raises one of `_UNWRITABLE` where it did not go out."""
+        self.stream.write(f"{line}\n")
         self.stream.flush()
 
     def handleError(self, record: logging.LogRecord) -> None:
@@ -139,11 +141,12 @@ class _JsonLines(logging.StreamHandler[TextIO]):
         fields, event = getattr(record, "fields", None), str(record.msg)
         if fields is None:
             fields, event = _foreign(record), "library_message"
-        return self._line(record.created, record.levelno, record.name, event, fields)
+        return self.line(record.created, record.levelno, record.name, event, fields)
 
-    def _line(
+    def line(
         self, now: float, level: int, name: str, event: str, fields: Mapping[str, object]
     ) -> str:
+        """An event as JSON, without a line break."""
         if not _ON_EVERY_LINE.isdisjoint(fields):
             fields = {field: fields[field] for field in fields if field not in _ON_EVERY_LINE}
         if "request_id" not in fields and (request_id := _request_id.get()) is not None:

@@ -172,12 +172,14 @@ async def _open_writer(file: Path) -> aiosqlite.Connection:
 
 async def _switch_to_wal(writer: aiosqlite.Connection) -> None:
     """Where others open a fresh file too, SQLite gives this up at once, whatever it may wait."""
-    for _ in range(_SWITCHES - 1):
-        with suppress(sqlite3.OperationalError):
+    for left in reversed(range(_SWITCHES)):
+        try:
             await writer.execute("PRAGMA journal_mode = WAL")
             return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or not left:
+                raise
         await asyncio.sleep(_SWITCH_PAUSE_SECONDS)
-    await writer.execute("PRAGMA journal_mode = WAL")
 
 
 def _open_reader(file: Path) -> sqlite3.Connection:

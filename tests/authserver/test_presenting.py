@@ -296,3 +296,23 @@ async def test_a_flight_that_takes_too_long_is_given_up(
 def _promise_grace(rigged: Rig, seconds: int) -> None:
     for upstream in rigged.world.server._upstreams.values():
         upstream.reuse_grace_seconds = seconds  # type: ignore[misc]
+
+
+async def test_a_connection_made_anew_has_no_failures_behind_it(tmp_path: Path) -> None:
+    """Its generations begin again at 1, and with them its name in the memory of failures."""
+    async with rig(tmp_path) as rigged:
+        rigged.world.clock.advance(EXPIRED)
+        for _ in range(3):
+            rigged.upstream.then(saying(503, {}))
+            assert verdict(await rigged.exchange()) == UNAVAILABLE
+            rigged.world.clock.advance(60)
+        await rigged.token()
+        await rigged.revoke(rigged.user)
+        await settled(rigged)
+        rigged.user = await rigged.world.signed_in()
+        rigged.world.clock.advance(EXPIRED)
+        tried = len(rigged.upstream.presented)
+        for _ in range(2):
+            rigged.upstream.then(saying(503, {}))
+            assert verdict(await rigged.exchange()) == UNAVAILABLE
+        assert len(rigged.upstream.presented) == tried + 2

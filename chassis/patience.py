@@ -12,6 +12,8 @@ from typing import Any, cast
 
 from aiohttp import web
 
+from chassis.addresses import read_address, source_of
+
 
 @dataclass(frozen=True)
 class Patience:
@@ -36,7 +38,7 @@ class PatientHandler(web.RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         peer = transport.get_extra_info("peername")
-        self._source = str(peer[0]) if peer else ""
+        self._source = source_of(read_address(peer[0] if peer else ""))
         if not self._patient.admit(self._source):
             self._source = None
             cast(asyncio.Transport, transport).abort()

@@ -17,7 +17,7 @@ import msgspec
 from chassis.logs import LEVELS
 from chassis.spiffe_id import is_dns_label
 from webhook.quantity import InvalidQuantity, Quantity
-from webhook.reasons import Reason, Refusal, quoted
+from webhook.reasons import EXPLAINED, Reason, Refusal, quoted
 from webhook.settings import Bounds, Profile, Settings
 
 PREFIX: Final = "tokenward.dev/"
@@ -172,14 +172,12 @@ class _Reader:
 
 
 def _unknown(annotations: Iterable[str], labels: Iterable[str]) -> list[Refusal]:
-    return [
-        Refusal(
-            Reason.UNKNOWN_KEY,
-            f"annotation {quoted(key)} is unknown; {_suggestion(key, PUBLIC)}",
-        )
-        for key in annotations
-        if key.startswith(PREFIX) and key not in _KNOWN
-    ] + [
+    unknown = [key for key in annotations if key.startswith(PREFIX) and key not in _KNOWN]
+    texts = [
+        f"annotation {quoted(key)} is unknown; {_suggestion(key, PUBLIC)}"
+        for key in unknown[:EXPLAINED]
+    ] + [f"annotation {quoted(key)} is unknown" for key in unknown[EXPLAINED:]]
+    return [Refusal(Reason.UNKNOWN_KEY, text) for text in texts] + [
         Refusal(
             Reason.UNKNOWN_KEY,
             f"label {quoted(key)} is unknown; settings are annotations of the pod",

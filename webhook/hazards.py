@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from webhook import intact
 from webhook.annotations import INJECTED_LABEL, OPS_PORT, PORT, WRITTEN_BY_US, Wishes
-from webhook.reasons import Reason, Refusal, quoted
+from webhook.reasons import EXPLAINED, Reason, Refusal, quoted
 from webhook.settings import CsiIdentity, PodCertificateIdentity, Profile, Settings
 from webhook.shape import Container, Mount, Pod, Port, Projection, Spec, Volume
 from webhook.sidecar_spec import CONTAINER, MOUNTS, VOLUMES, Sidecar, secret_name
@@ -177,15 +177,16 @@ def _keys_taken(annotations: Mapping[str, str], labels: Mapping[str, str]) -> It
 
 def _unknown_containers(others: Sequence[Container], wishes: Wishes) -> Iterator[Refusal]:
     names = {container.name for container in others}
+    allowed = f"; allowed: {', '.join(sorted(names))[:300]}"
     for key, named in (
         ("containers", wishes.containers or frozenset()),
         ("skip-containers", wishes.skip_containers),
     ):
-        for name in sorted(named - names):
+        for at, name in enumerate(sorted(named - names)):
             yield Refusal(
                 Reason.NO_SUCH_CONTAINER,
                 f"annotation tokenward.dev/{key} names {quoted(name)}, which the pod does not "
-                f"have; allowed: {', '.join(sorted(names))[:300]}",
+                f"have{allowed if at < EXPLAINED else ''}",
             )
 
 

@@ -1,0 +1,93 @@
+"""What a pod costs grows with it and no faster: whoever reaches the port may post one.
+
+Work is counted, never timed.
+"""
+
+import difflib
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.webhook.pods import pod, verdict
+from webhook import hazards
+from webhook.reasons import EXPLAINED, MAX_DENIAL, Reason, Refusal, denial
+
+_MANY = 1_000
+
+
+class _Counted(list[Refusal]):
+    looked_at = 0
+
+    def __iter__(self) -> Iterator[Refusal]:
+        for refusal in super().__iter__():
+            self.looked_at += 1
+            yield refusal
+
+
+@pytest.mark.parametrize("length", [1, 10, 200, 1001, 1014, 1100])
+@pytest.mark.parametrize("count", [1, 2, 9, 10, 11, 100, _MANY])
+def test_a_denial_holds_as_many_of_the_first_refusals_as_fit_and_counts_the_rest(
+    count: int, length: int
+) -> None:
+    texts = [f"({at}) {'x' * length}" for at in range(1, count + 1)]
+    told = denial([Refusal(Reason.BAD_VALUE, "x" * length)] * count)
+    assert len(told) <= MAX_DENIAL
+    fitting = [
+        text
+        for kept in range(1, min(count, MAX_DENIAL) + 1)
+        if len(text := _joined(texts[:kept], count - kept)) <= MAX_DENIAL
+    ]
+    if fitting:
+        assert told == fitting[-1]
+    else:
+        rest = _joined([], count - 1).removeprefix("tokenward: ")
+        assert len(told) == MAX_DENIAL
+        assert told.startswith("tokenward: (1) xxx")
+        assert told.endswith(f"x{rest}")
+
+
+def _joined(texts: list[str], more: int) -> str:
+    return "tokenward: " + "; ".join(texts) + (f"; and {more} more" if more else "")
+
+
+def test_a_denial_looks_at_no_more_refusals_than_fit() -> None:
+    refusals = _Counted([Refusal(Reason.UNKNOWN_KEY, "x" * 50)] * _MANY)
+    assert denial(refusals).endswith(" more")
+    assert refusals.looked_at < MAX_DENIAL / 50
+
+
+def test_only_the_first_unknown_keys_are_compared_with_the_known_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compared, close_matches = [], difflib.get_close_matches
+
+    def counting(word: str, *rest: Any, **options: Any) -> list[str]:
+        compared.append(word)
+        return close_matches(word, *rest, **options)
+
+    monkeypatch.setattr(difflib, "get_close_matches", counting)
+    told = verdict(pod({f"sever-{at}": "" for at in range(_MANY)}))
+    assert len(compared) == EXPLAINED
+    assert "did you mean tokenward.dev/server?" in told.message
+    assert len(told.refusals) == _MANY
+    assert f'"tokenward.dev/sever-{_MANY - 1}" is unknown' in told.refusals[-1]
+
+
+def test_the_pods_containers_are_listed_once_however_many_names_are_unknown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ordered = 0
+
+    def counting(items: Any) -> list[Any]:
+        nonlocal ordered
+        ordered += len(items)
+        return sorted(items)
+
+    monkeypatch.setattr(hazards, "sorted", counting, raising=False)
+    named = ",".join(f"unknown-{at}" for at in range(_MANY))
+    told = verdict(pod({"containers": named}, containers=[{"name": f"a{n}"} for n in range(_MANY)]))
+    assert len(told.refusals) == _MANY
+    assert "which the pod does not have; allowed: a0, a1, a10" in told.message
+    assert ordered <= 2 * _MANY
+    assert sum(map(len, told.refusals)) < 100 * _MANY

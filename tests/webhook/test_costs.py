@@ -4,13 +4,15 @@ Work is counted, never timed.
 """
 
 import difflib
+import json
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.webhook.pods import pod, verdict
-from webhook import hazards
+from tests.webhook.pods import NAMESPACE, SIDECAR, injected, pod, recorded, settings, verdict
+from webhook import hazards, review
+from webhook.injection import Verdict, judge
 from webhook.reasons import EXPLAINED, MAX_DENIAL, Reason, Refusal, denial
 
 _MANY = 1_000
@@ -91,3 +93,33 @@ def test_the_pods_containers_are_listed_once_however_many_names_are_unknown(
     assert "which the pod does not have; allowed: a0, a1, a10" in told.message
     assert ordered <= 2 * _MANY
     assert sum(map(len, told.refusals)) < 100 * _MANY
+
+
+def _posted(made: dict[str, Any]) -> bytes:
+    posted = recorded("pod-create-bare")
+    posted["request"]["object"] = made
+    return json.dumps(posted).encode()
+
+
+def _judged(body: bytes) -> Verdict:
+    found = review.pod(review.parse(body), body)
+    return judge(found, NAMESPACE, settings(), namespace_opted_in=False)
+
+
+def test_a_review_is_read_whole_once_however_many_volumes_look_like_ours(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    decoder, decoded = review._tolerant, []
+
+    class Counting:
+        def decode(self, body: bytes) -> Any:
+            decoded.append(len(body))
+            return decoder.decode(body)
+
+    monkeypatch.setattr(review, "_tolerant", Counting())
+    made = injected(pod())
+    assert [c["name"] for c in made["spec"]["initContainers"]] == [SIDECAR]
+    made["spec"]["volumes"] += [{"name": "tokenward-credential", "emptyDir": {}}] * _MANY
+    told = _judged(_posted(made))
+    assert len(told.refusals) == _MANY
+    assert len(decoded) == 1

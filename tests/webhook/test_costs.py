@@ -95,6 +95,14 @@ def test_the_pods_containers_are_listed_once_however_many_names_are_unknown(
     assert sum(map(len, told.refusals)) < 100 * _MANY
 
 
+def test_the_names_a_denial_lists_are_escaped() -> None:
+    told = verdict(pod({"containers": "x"}, containers=[{"name": "a\n\x1b[31m\u202e" * 100}]))
+    assert told.reason is Reason.NO_SUCH_CONTAINER
+    assert told.message.isprintable()
+    assert told.message.isascii()
+    assert len(told.message) < 500
+
+
 def _posted(made: dict[str, Any]) -> bytes:
     posted = recorded("pod-create-bare")
     posted["request"]["object"] = made

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.webhook.pods import NAMESPACE, SIDECAR, injected, pod, recorded, settings, verdict
-from webhook import hazards, review
+from webhook import annotations, hazards, review
 from webhook.injection import Verdict, judge
 from webhook.reasons import EXPLAINED, MAX_DENIAL, Reason, Refusal, denial
 
@@ -131,3 +131,21 @@ def test_a_review_is_read_whole_once_however_many_volumes_look_like_ours(
     told = _judged(_posted(made))
     assert len(told.refusals) == _MANY
     assert len(decoded) == 1
+
+
+def _remembered(made: dict[str, Any]) -> bool:
+    annotations._remembered.cache_clear()
+    verdict(made)
+    return annotations._remembered.cache_info().currsize == 1
+
+
+def test_no_more_keys_are_remembered_than_a_pod_may_have() -> None:
+    assert not _remembered(pod({f"x{at}": "" for at in range(20)}))
+    assert not _remembered(pod(labels={f"tokenward.dev/x{at}": "" for at in range(20)}))
+    values = {key.removeprefix("tokenward.dev/"): "x" * 30 for key in annotations._KNOWN}
+    assert _remembered(pod(values, labels={"tokenward.dev/injected": "true"}))
+
+
+def test_long_lists_of_containers_are_not_remembered() -> None:
+    assert not _remembered(pod({"skip-containers": ",".join(f"{at:x}" for at in range(500))}))
+    assert _remembered(pod({"skip-containers": ",".join(f"{at:x}" for at in range(100))}))

@@ -4,14 +4,19 @@ Work is counted, never timed.
 """
 
 import difflib
+import gc
 import json
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import RawTestServer, TestClient
+from prometheus_client import CollectorRegistry
 
+from chassis.probes import Readiness
 from tests.webhook.pods import NAMESPACE, SIDECAR, injected, pod, recorded, settings, verdict
-from webhook import annotations, hazards, review
+from webhook import annotations, app, hazards, review
 from webhook.injection import Verdict, judge
 from webhook.reasons import EXPLAINED, MAX_DENIAL, Reason, Refusal, denial
 
@@ -149,3 +154,35 @@ def test_no_more_keys_are_remembered_than_a_pod_may_have() -> None:
 def test_long_lists_of_containers_are_not_remembered() -> None:
     assert not _remembered(pod({"skip-containers": ",".join(f"{at:x}" for at in range(500))}))
     assert _remembered(pod({"skip-containers": ",".join(f"{at:x}" for at in range(100))}))
+
+
+async def test_a_review_that_came_in_pieces_is_let_go_before_its_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bodies: list[bytes] = []
+    keepers: list[web.BaseRequest] = []
+    parse = review.parse
+
+    def parsing(body: bytes) -> review.Request:
+        bodies.append(body)
+        return parse(body)
+
+    async def between(size: int) -> None:
+        assert size == len(bodies[-1])
+        keepers.extend(
+            one for one in gc.get_referrers(bodies[-1]) if isinstance(one, web.BaseRequest)
+        )
+
+    monkeypatch.setattr(review, "parse", parsing)
+    monkeypatch.setattr(app, "_abreast", between)
+    readiness, under = Readiness(), settings()
+    server = app.server(lambda: under, readiness, app.Metrics(CollectorRegistry()))
+    made = pod()
+    made["metadata"]["annotations"]["padding"] = "x" * 300_000
+    headers = {"Content-Type": "application/json"}
+    listening = RawTestServer(server.request_handler)
+    async with TestClient[web.BaseRequest, None](listening) as client:
+        answer = await client.post("/mutate", data=_posted(made), headers=headers)
+        assert answer.status == 200
+    assert len(bodies) == 1
+    assert keepers == []

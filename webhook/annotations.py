@@ -17,7 +17,7 @@ import msgspec
 from chassis.logs import LEVELS
 from chassis.spiffe_id import is_dns_label
 from webhook.quantity import InvalidQuantity, Quantity
-from webhook.reasons import Reason, Refusal, quoted
+from webhook.reasons import EXPLAINED, Reason, Refusal, quoted
 from webhook.settings import Bounds, Profile, Settings
 
 PREFIX: Final = "tokenward.dev/"
@@ -50,8 +50,11 @@ _KNOWN: Final = frozenset({*PUBLIC, *WRITTEN_BY_US})
 DEFAULT_PORT: Final = 15500
 DEFAULT_OPS_PORT: Final = 15501
 
-# Characters of a pod's annotations of ours: what strangers post is not to fill the memory.
-_MAX_REMEMBERED: Final = 4096
+# What strangers post is not to fill the memory. Characters of a pod's annotations of ours: a list
+# of containers takes some twenty times its length when read. And keys: an unknown one of a few
+# characters takes a refusal of hundreds, and who has no unknown ones has no more than these.
+_MAX_REMEMBERED: Final = 1024
+_MAX_REMEMBERED_KEYS: Final = len(_KNOWN) + len((INJECTED_LABEL,))
 
 # Nobody without NET_BIND_SERVICE binds below 1024.
 _PORT: Final = re.compile(r"[1-9][0-9]{3,4}", re.ASCII)
@@ -120,7 +123,8 @@ def read(
     """What the pod asks for and everything that is wrong with how it asks."""
     asked = tuple([item for item in annotations.items() if item[0].startswith(PREFIX)])
     labelled = tuple([key for key in labels if key.startswith(PREFIX)])
-    short = sum(map(len, chain(labelled, *asked))) <= _MAX_REMEMBERED
+    few = len(asked) + len(labelled) <= _MAX_REMEMBERED_KEYS
+    short = few and sum(map(len, chain(labelled, *asked))) <= _MAX_REMEMBERED
     return (_remembered if short else _read)(asked, labelled, settings)
 
 
@@ -172,14 +176,12 @@ class _Reader:
 
 
 def _unknown(annotations: Iterable[str], labels: Iterable[str]) -> list[Refusal]:
-    return [
-        Refusal(
-            Reason.UNKNOWN_KEY,
-            f"annotation {quoted(key)} is unknown; {_suggestion(key, PUBLIC)}",
-        )
-        for key in annotations
-        if key.startswith(PREFIX) and key not in _KNOWN
-    ] + [
+    unknown = [key for key in annotations if key.startswith(PREFIX) and key not in _KNOWN]
+    texts = [
+        f"annotation {quoted(key)} is unknown; {_suggestion(key, PUBLIC)}"
+        for key in unknown[:EXPLAINED]
+    ] + [f"annotation {quoted(key)} is unknown" for key in unknown[EXPLAINED:]]
+    return [Refusal(Reason.UNKNOWN_KEY, text) for text in texts] + [
         Refusal(
             Reason.UNKNOWN_KEY,
             f"label {quoted(key)} is unknown; settings are annotations of the pod",

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from functools import lru_cache
 from time import perf_counter
-from typing import Any, Final
+from typing import Final
 from urllib.parse import parse_qs
 
 import msgspec
@@ -125,22 +125,9 @@ def server(settings: Callable[[], Settings], readiness: Readiness, metrics: Metr
 
     return web.Server(
         handle,
-        request_factory=_bounded,
         keepalive_timeout=KEEPALIVE_SECONDS,
         access_log=None,
         auto_decompress=False,
-    )
-
-
-def _bounded(message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
-    return web.BaseRequest(
-        message,
-        payload,
-        protocol,
-        writer,
-        task,
-        asyncio.get_running_loop(),
-        client_max_size=MAX_BODY,
     )
 
 
@@ -160,12 +147,14 @@ async def _received(request: web.BaseRequest, large: asyncio.Semaphore) -> tuple
         raise _Refused(413, f"the review is larger than {MAX_BODY} bytes")
     if request.content.is_eof():  # it came in one piece with the head, as small ones do
         return request.content.read_nowait(), opted_in
+    # Not `request.read`: the request would keep what it read until it is answered. Nor does more
+    # come here than was announced.
     try:
         async with asyncio.timeout(timeout):
             if length <= _LARGE_BODY:
-                return await request.read(), opted_in
+                return await request.content.read(), opted_in
             async with large:
-                return await request.read(), opted_in
+                return await request.content.read(), opted_in
     except TimeoutError:
         raise _Refused(408, "the review did not arrive in time") from None
 

@@ -6,12 +6,13 @@ Every pod of the cluster that asks for the sidecar passes here, and nearly all p
 rule is a cheap look, and only what catches the eye is put into words.
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from webhook import intact
 from webhook.annotations import INJECTED_LABEL, OPS_PORT, PORT, WRITTEN_BY_US, Wishes
-from webhook.reasons import Reason, Refusal, quoted
+from webhook.reasons import EXPLAINED, Reason, Refusal, quoted
 from webhook.settings import CsiIdentity, PodCertificateIdentity, Profile, Settings
 from webhook.shape import Container, Mount, Pod, Port, Projection, Spec, Volume
 from webhook.sidecar_spec import CONTAINER, MOUNTS, VOLUMES, Sidecar, secret_name
@@ -177,15 +178,17 @@ def _keys_taken(annotations: Mapping[str, str], labels: Mapping[str, str]) -> It
 
 def _unknown_containers(others: Sequence[Container], wishes: Wishes) -> Iterator[Refusal]:
     names = {container.name for container in others}
+    # Once, however many are unknown; escaped, for nobody has looked at the pod's names yet.
+    allowed = f"; allowed: {json.dumps(', '.join(sorted(names))[:300])[1:-1][:300]}"
     for key, named in (
         ("containers", wishes.containers or frozenset()),
         ("skip-containers", wishes.skip_containers),
     ):
-        for name in sorted(named - names):
+        for at, name in enumerate(sorted(named - names)):
             yield Refusal(
                 Reason.NO_SUCH_CONTAINER,
                 f"annotation tokenward.dev/{key} names {quoted(name)}, which the pod does not "
-                f"have; allowed: {', '.join(sorted(names))[:300]}",
+                f"have{allowed if at < EXPLAINED else ''}",
             )
 
 

@@ -14,6 +14,10 @@ MAX_DENIAL: Final = 1024
 MAX_WARNING: Final = 120
 _MAX_QUOTED: Final = 64
 
+# How many faults of one kind are told with what would be right, which takes time to find and room
+# to keep. A denial has room for a dozen of them at most.
+EXPLAINED: Final = 20
+
 
 class Reason(StrEnum):
     """Why a pod was injected, left alone or denied."""
@@ -63,15 +67,20 @@ def quoted(text: str) -> str:
 
 
 def denial(refusals: Sequence[Refusal]) -> str:
-    """Every refusal in one text of at most 1 KiB; those that do not fit are counted."""
-    numbered = [f"({at}) {refusal.text}" for at, refusal in enumerate(refusals, start=1)]
-    text = "tokenward: " + "; ".join(numbered)
-    kept = len(numbered)
-    while len(text) > MAX_DENIAL and kept > 1:
-        kept -= 1
-        rest = f"; and {len(numbered) - kept} more"
-        text = "tokenward: " + "; ".join(numbered[:kept]) + rest
-    return text[:MAX_DENIAL]
+    """The refusals in one text of at most 1 KiB; those that do not fit are counted.
+
+    The first is always in it, cut if need be. However many there are, no more are looked at than
+    fit: a stranger's pod may have a hundred thousand.
+    """
+    text, fitting = "tokenward: ", ""
+    for at, refusal in enumerate(refusals, start=1):
+        text += f"; ({at}) {refusal.text}" if fitting else f"({at}) {refusal.text}"
+        rest = f"; and {len(refusals) - at} more" if at < len(refusals) else ""
+        if not fitting or len(text) + len(rest) <= MAX_DENIAL:
+            fitting = text[: MAX_DENIAL - len(rest)] + rest
+        if len(text) > MAX_DENIAL:
+            break
+    return fitting
 
 
 def warning(text: str) -> str:

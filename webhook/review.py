@@ -1,5 +1,6 @@
 """AdmissionReview (admission.k8s.io/v1): read as far as it is decided on, and answered."""
 
+from functools import cache
 from typing import Any, Final
 
 import msgspec
@@ -117,7 +118,9 @@ def pod(request: Request, body: bytes) -> shape.Pod:
     found = request.object
     if not isinstance(found, shape.Readable):
         return shape.read(found)
-    return shape.Pod(found.metadata, found.spec, lambda: _tolerant.decode(body).request.object)
+    # Once only: a pod may have any number of volumes that look like ours, each compared with it.
+    whole = cache(lambda: _tolerant.decode(body).request.object)
+    return shape.Pod(found.metadata, found.spec, whole)
 
 
 def answer(uid: str, verdict: Verdict) -> bytes:

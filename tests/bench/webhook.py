@@ -96,7 +96,7 @@ async def _serve(which: str, folder: Path) -> None:
     logs.configure("bench")
     readiness, under = Readiness(), settings()
     server = (
-        web.Server(bare, request_factory=app._bounded, access_log=None)
+        web.Server(bare, access_log=None)
         if which == "bare"
         else app.server(lambda: under, readiness, app.Metrics(CollectorRegistry()))
     )

@@ -7,10 +7,13 @@ nesting; each of those has been an attack. Here they are refused. Raises Malform
 import json
 import re
 from collections.abc import Iterable, Mapping
+from itertools import chain
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
 MAX_FIELDS: Final = 100
+# What Python's own parser puts up with differs from version to version.
+DEEPEST: Final = 64
 
 _PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
@@ -20,13 +23,15 @@ class Malformed(ValueError):
 
 
 def json_object(text: bytes | str) -> dict[str, Any]:
-    """A JSON object without duplicate members, NaN or infinities."""
+    """A JSON object without duplicate members, NaN or infinities, at most `DEEPEST` levels deep."""
     try:
         found = json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
     except (ValueError, RecursionError):
         raise Malformed("not a JSON object that we accept") from None
     if not isinstance(found, dict):
         raise Malformed("not a JSON object")
+    if _openings(text) > DEEPEST and _depth(found) > DEEPEST:
+        raise Malformed("nested too deep")
     return found
 
 
@@ -100,6 +105,23 @@ def short_text(claims: Mapping[str, Any], name: str, longest: int = 255) -> str:
     if not isinstance(value, str) or not 0 < len(value) <= longest or not value.isprintable():
         raise Malformed(f"{name} is not a short text")
     return value
+
+
+def _openings(text: bytes | str) -> int:
+    """As many levels as there can be at most."""
+    if isinstance(text, str):
+        return text.count("{") + text.count("[")
+    return text.count(b"{") + text.count(b"[")
+
+
+def _depth(found: dict[str, Any]) -> int:
+    depth = 0
+    level: list[Any] = [found]
+    while level:
+        depth += 1
+        parts = chain.from_iterable(one.values() if type(one) is dict else one for one in level)
+        level = [part for part in parts if isinstance(part, dict | list)]
+    return depth
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -171,8 +171,7 @@ TOKENS: list[tuple[str, Callable[[Forge], str], str]] = [
     ("a header that is a list", raw_header("[]"), "not_a_compact_jws"),
     ("alg twice", raw_header('{"alg":"none",' + GOOD + "}"), "not_a_compact_jws"),
     ("kid twice", raw_header("{" + GOOD + ',"kid":"KID"}'), "not_a_compact_jws"),
-    # Newer parsers cope with the depth, and then the signature is what is wrong.
-    ("a deep header", raw_header(DEEP), "not_a_compact_jws|bad_signature"),
+    ("a deep header", raw_header(DEEP), "not_a_compact_jws"),
     ("a header with NaN", raw_header("{" + GOOD + ',"x":NaN}'), "not_a_compact_jws"),
     # A27: headers that choose a key or change the meaning; honestly signed all the same
     *((f"a {name}", with_header(**{name: value}), "forbidden_header") for name, value in {
@@ -216,7 +215,7 @@ async def test_a_token_that_is_not_ours_in_form_key_and_kind_is_refused(
     with audited(caplog) as trail:
         answer = await forge.sidecar.exchange(token(forge))
     assert verdict(answer) == DENIED
-    assert trail.reason in [f"jwt_{known}" for known in reason.split("|")]
+    assert trail.reason == f"jwt_{reason}"
 
 
 @pytest.mark.parametrize("algorithm", ["ES256", "RS256", "EdDSA"])

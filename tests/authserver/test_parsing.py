@@ -74,12 +74,20 @@ def test_a_form_that_could_be_read_in_two_ways_is_refused(body: bytes) -> None:
         b"[" * 200_000,
         b'{"a":' * 200_000,
         b'{"a": ' + b"1" * 5000 + b"}",
+        b'{"a": ' * 65 + b"1" + b"}" * 65,
+        b'{"a": ' + b"[" * 64 + b"]" * 64 + b"}",
     ],
     ids=lambda text: text[:16].decode("latin-1"),
 )
 def test_json_that_could_be_read_in_two_ways_is_refused(text: bytes) -> None:
     with pytest.raises(Malformed):
         json_object(text)
+
+
+@pytest.mark.parametrize("as_sent", [str, str.encode])
+def test_json_may_be_broad_and_nested_a_little(as_sent: Any) -> None:
+    assert json_object(as_sent('{"a": ' * 64 + "1" + "}" * 64))
+    assert json_object(as_sent('{"a": [' + ", ".join(['{"b": [1, "{[{["]}'] * 100) + "]}"))
 
 
 @settings(deadline=None)

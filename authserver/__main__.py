@@ -21,7 +21,8 @@ from authserver import tls, upkeep
 from authserver.configuration import load
 from authserver.reloading import Reloading
 from authserver.settings import Settings
-from authserver.storage.database import Database, StorageDown, StorageUnusable, open_database
+from authserver.storage.contract import Database, StorageDown, StorageUnusable
+from authserver.storage.engines.open import open_database
 from authserver.storage.key_use import KeyUse
 from authserver.upstream.transport import UpstreamHttp
 from authserver.wiring import Authserver, keyring_of

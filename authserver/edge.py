@@ -24,7 +24,7 @@ from authserver.pages import Outcome, Pages
 from authserver.parsing import Malformed
 from authserver.redirects import answer_url
 from authserver.responses import page, plain_refusal, refused, see_other
-from authserver.storage.database import StorageDown
+from authserver.storage.contract import StorageDown
 from authserver.storage.sealing import SealBroken
 from chassis.logs import Log, current_request_id, request_scope
 

@@ -8,7 +8,7 @@ from authserver.endings import Endings
 from authserver.metrics import Metrics
 from authserver.resources import ResourceMap
 from authserver.storage.connections import Connections
-from authserver.storage.database import StorageDown
+from authserver.storage.contract import StorageDown
 from authserver.storage.former_owners import FormerOwners
 from authserver.storage.leases import Leases
 from authserver.storage.sessions import Sessions

@@ -28,7 +28,7 @@ from authserver.exchange import Asked, Exchange, NotAcceptable, Released
 from authserver.limits import RateLimit
 from authserver.metrics import Metrics
 from authserver.parsing import Malformed, form_fields
-from authserver.storage.database import StorageDown
+from authserver.storage.contract import StorageDown
 from authserver.storage.sealing import SealBroken
 from authserver.svid import Svid, SvidReader, SvidRefused
 from chassis.abreast import abreast

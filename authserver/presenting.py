@@ -19,7 +19,7 @@ from authserver.handles import NewHandle
 from authserver.legs import Upstreams
 from authserver.metrics import Metrics
 from authserver.storage.connections import Connections, LeftBehind
-from authserver.storage.database import StorageDown
+from authserver.storage.contract import StorageDown
 from authserver.storage.records import Connection, ConnectionKey, UpstreamTokens
 from authserver.upstream.contract import (
     GrantDead,

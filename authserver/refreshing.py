@@ -14,7 +14,7 @@ from typing import Final
 
 from authserver.errors import InvalidGrant, TemporarilyUnavailable
 from authserver.presenting import Presenting
-from authserver.storage.database import StorageDown
+from authserver.storage.contract import StorageDown
 from authserver.storage.records import Connection, ConnectionKey, UpstreamTokens
 from authserver.upstream.contract import GrantDead, UpstreamFailure
 from chassis.clock import Clock

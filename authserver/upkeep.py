@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 from authserver.settings import Settings
-from authserver.storage.database import Database
+from authserver.storage.contract import Database
 from authserver.storage.key_use import KeyUse, Progress
 from authserver.storage.restoring import Restoring
 from authserver.wiring import keyring_of

@@ -38,7 +38,7 @@ from authserver.storage.browser_sessions import BrowserSessions
 from authserver.storage.clients import Clients
 from authserver.storage.connections import Connections
 from authserver.storage.consents import Consents
-from authserver.storage.database import Database, StorageDown, StorageUnusable
+from authserver.storage.contract import Database, StorageDown, StorageUnusable
 from authserver.storage.former_owners import FormerOwners
 from authserver.storage.key_use import KeyUse
 from authserver.storage.leases import Leases

@@ -2,7 +2,7 @@
 
 import hashlib
 
-from authserver.storage.database import Database
+from authserver.storage.contract import Database
 
 
 class UsedAssertions:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from authserver.storage.database import Database, Transactional
+from authserver.storage.contract import Database, Transactional
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict
 
-from authserver.storage.database import Database, Row
+from authserver.storage.contract import Database, Row
 from authserver.storage.records import Client
 
 

@@ -9,7 +9,7 @@ took it in vain holds the fence, for every later step names the claim.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from authserver.storage.database import Database, Transactional
+from authserver.storage.contract import Database, Transactional
 from authserver.storage.records import (
     Connection,
     ConnectionKey,

@@ -3,7 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 
-from authserver.storage.database import Database, Transactional
+from authserver.storage.contract import Database, Transactional
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ ends it.
 from collections.abc import AsyncIterator, Collection
 from typing import Final
 
-from authserver.storage.database import Database, Row
+from authserver.storage.contract import Database, Row
 from authserver.storage.sweeping import BATCH
 from chassis.spiffe_id import Workload
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from authserver.storage import sealed_connections, sessions, transactions
-from authserver.storage.database import Database, Row, StorageUnusable
+from authserver.storage.contract import Database, Row, StorageUnusable
 from authserver.storage.sealing import Keyring, SealBroken, key_id_of
 
 _BATCH: Final = 100

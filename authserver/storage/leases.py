@@ -1,6 +1,6 @@
 """Leases: what one replica does for all of them, as long as it is alive."""
 
-from authserver.storage.database import Database
+from authserver.storage.contract import Database
 
 
 class Leases:

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import asyncpg
 
-from authserver.storage.database import Password, Row, StorageDown, StorageUnusable
+from authserver.storage.contract import Password, Row, StorageDown, StorageUnusable
 from authserver.storage.location import PostgresqlLocation
 from authserver.storage.schema import migrate
 

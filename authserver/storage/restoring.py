@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from authserver.storage.database import Database
+from authserver.storage.contract import Database
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import re
 from importlib import resources
 from typing import Final
 
-from authserver.storage.database import StorageUnusable, Transactional
+from authserver.storage.contract import StorageUnusable, Transactional
 
 _MIGRATION_NAME: Final = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from authserver.storage.database import Row
+from authserver.storage.contract import Row
 from authserver.storage.records import Connection, ConnectionKey, UpstreamTokens
 from authserver.storage.sealing import Keyring, SealBroken
 from chassis.logs import Log

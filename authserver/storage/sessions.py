@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from authserver.storage import consents
-from authserver.storage.database import Database, Row, Transactional
+from authserver.storage.contract import Database, Row, Transactional
 from authserver.storage.records import Code, Session
 from authserver.storage.sealing import Keyring, key_id_of
 from chassis.spiffe_id import Workload

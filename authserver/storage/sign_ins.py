@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from authserver.storage import browser_sessions
 from authserver.storage.connections import Connections
 from authserver.storage.consents import Given, remember
-from authserver.storage.database import Database, Transactional
+from authserver.storage.contract import Database, Transactional
 from authserver.storage.records import Code, Grant, Session
 from authserver.storage.sessions import Sessions
 

@@ -19,7 +19,7 @@ from typing import Final
 
 import aiosqlite
 
-from authserver.storage.database import Row, StorageDown, StorageUnusable
+from authserver.storage.contract import Row, StorageDown, StorageUnusable
 from authserver.storage.schema import migrate, version
 
 _BUSY_MILLISECONDS: Final = 5000

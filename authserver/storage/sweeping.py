@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Final
 
-from authserver.storage.database import Database
+from authserver.storage.contract import Database
 from chassis.spiffe_id import Workload
 
 BATCH: Final = 200

@@ -2,7 +2,7 @@
 
 from pydantic import TypeAdapter
 
-from authserver.storage.database import Database
+from authserver.storage.contract import Database
 from authserver.storage.records import Stage, Transaction
 from authserver.storage.sealing import Keyring, key_id_of
 

@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from authserver.configuration import load
-from authserver.storage.database import open_database
+from authserver.storage.engines.open import open_database
 from authserver.tls import internal_material
 from authserver.upstream.transport import UpstreamHttp
 from authserver.wiring import Authserver

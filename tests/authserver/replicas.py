@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from authserver.configuration import load
-from authserver.storage.database import open_database
+from authserver.storage.engines.open import open_database
 from authserver.upstream.transport import UpstreamHttp
 from authserver.wiring import Authserver
 from tests.authserver.deployment import Answer, Deployment

@@ -12,7 +12,7 @@ from authserver import presenting, refreshing
 from authserver.errors import InvalidGrant
 from authserver.refreshing import _ahead
 from authserver.storage.connections import LeftBehind
-from authserver.storage.database import StorageDown
+from authserver.storage.contract import StorageDown
 from authserver.storage.records import Connection, ConnectionKey, UpstreamTokens
 from chassis.spiffe_id import Workload
 from tests.authserver.test_refreshing import (

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from authserver.storage.database import Database, Row, Transactional
+from authserver.storage.contract import Database, Row, Transactional
 from authserver.storage.sealing import Keyring
 from tests.authserver.deployment import NOTES, deployed
 from tests.authserver.test_release import (

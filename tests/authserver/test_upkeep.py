@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from authserver.storage.database import StorageUnusable
+from authserver.storage.contract import StorageUnusable
 from authserver.storage.key_use import KeyUse
 from authserver.storage.sealing import Keyring, read_key
 from demo.pki import CertificateAuthority

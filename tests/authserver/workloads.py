@@ -12,7 +12,8 @@ import yaml
 from aiohttp import web
 
 from authserver.configuration import load
-from authserver.storage.database import Database, open_database
+from authserver.storage.contract import Database
+from authserver.storage.engines.open import open_database
 from authserver.tls import internal_material
 from authserver.upstream.transport import UpstreamHttp
 from authserver.wiring import Authserver

@@ -11,7 +11,7 @@ from typing import Final
 import uvloop
 
 from authserver.storage.connections import LeftBehind
-from authserver.storage.database import Database
+from authserver.storage.contract import Database
 from authserver.storage.records import ConnectionKey
 from tests.authserver.storage.places import (
     NOW,

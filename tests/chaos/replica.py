@@ -18,7 +18,8 @@ import uvloop
 
 from authserver.__main__ import serve
 from authserver.configuration import load
-from authserver.storage.database import Database, Row, Transactional, open_database
+from authserver.storage.contract import Database, Row, Transactional
+from authserver.storage.engines.open import open_database
 from authserver.upstream.transport import UpstreamHttp
 from chassis import clock, logs
 

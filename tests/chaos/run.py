@@ -17,7 +17,8 @@ from authserver.access_tokens import AccessTokens
 from authserver.configuration import load
 from authserver.handles import new_handle
 from authserver.keys import SigningKeys, load_signing_key
-from authserver.storage.database import StorageDown, open_database
+from authserver.storage.contract import StorageDown
+from authserver.storage.engines.open import open_database
 from authserver.storage.records import Grant, Session, UpstreamTokens
 from authserver.wiring import keyring_of
 from chassis import clock

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from authserver.storage.database import Database
+from authserver.storage.contract import Database
 from tests.authserver.storage.places import Place
 from tests.postgresql import PostgresqlServer, starts_postgresql
 

@@ -10,7 +10,8 @@ from typing import TypeVar
 from authserver.handles import hash_of, new_handle
 from authserver.storage import postgresql, sqlite
 from authserver.storage.connections import Connections
-from authserver.storage.database import Database, open_database
+from authserver.storage.contract import Database
+from authserver.storage.engines.open import open_database
 from authserver.storage.records import (
     Code,
     Connection,

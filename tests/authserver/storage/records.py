@@ -8,7 +8,8 @@ from typing import Any
 
 from authserver.handles import hash_of
 from authserver.storage.connections import Connections
-from authserver.storage.database import Database, open_database
+from authserver.storage.contract import Database
+from authserver.storage.engines.open import open_database
 from authserver.storage.records import Code, ConnectionKey, Grant, Session, UpstreamTokens
 from authserver.storage.sealing import Keyring
 from authserver.storage.sessions import NewRefreshToken, Sessions

@@ -3,7 +3,7 @@
 import pytest
 
 from authserver.storage.connections import LeftBehind
-from authserver.storage.database import Database
+from authserver.storage.contract import Database
 from tests.authserver.storage.places import NOW, Store, tokens
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from authserver.storage.database import StorageDown, StorageUnusable, open_database
+from authserver.storage.contract import StorageDown, StorageUnusable
+from authserver.storage.engines.open import open_database
 from authserver.storage.location import read_location
 from authserver.storage.schema import migrations
 from tests.authserver.database_file import count, sql

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from authserver.storage.database import Database, StorageDown, StorageUnusable, open_database
+from authserver.storage.contract import Database, StorageDown, StorageUnusable
+from authserver.storage.engines.open import open_database
 from authserver.storage.location import PostgresqlLocation, SqliteLocation, read_location
 from authserver.storage.schema import migrate, migrations
 from tests.authserver.storage.places import Place, Store, together

@@ -7,7 +7,7 @@ from authserver.housekeeping import Housekeeping
 from authserver.metrics import Metrics
 from authserver.resources import Resource, ResourceMap
 from authserver.storage.consents import Given, remember
-from authserver.storage.database import Database
+from authserver.storage.contract import Database
 from authserver.storage.former_owners import FormerOwners, Owned
 from authserver.storage.leases import Leases
 from authserver.storage.records import Session

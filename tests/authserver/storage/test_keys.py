@@ -2,7 +2,7 @@
 
 import pytest
 
-from authserver.storage.database import Database, StorageUnusable
+from authserver.storage.contract import Database, StorageUnusable
 from authserver.storage.key_use import KeyUse, Progress
 from authserver.storage.sealing import Keyring, SealBroken
 from tests.authserver.storage.places import KEY, NOW, Store, new_refresh_token

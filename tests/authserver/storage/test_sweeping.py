@@ -9,7 +9,7 @@ from authserver.handles import hash_of
 from authserver.housekeeping import Housekeeping
 from authserver.metrics import Metrics
 from authserver.resources import ResourceMap
-from authserver.storage.database import StorageDown
+from authserver.storage.contract import StorageDown
 from authserver.storage.former_owners import FormerOwners
 from authserver.storage.leases import Leases
 from chassis.probes import new_registry

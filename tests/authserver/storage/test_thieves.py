@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from authserver.storage.connections import LeftBehind
-from authserver.storage.database import Database
+from authserver.storage.contract import Database
 from authserver.storage.records import ConnectionKey
 from authserver.storage.sealing import SealBroken
 from chassis.spiffe_id import Workload

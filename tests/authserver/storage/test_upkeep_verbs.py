@@ -1,7 +1,7 @@
 """Leases, sweeping, and what a restored backup must not do."""
 
 from authserver.handles import hash_of
-from authserver.storage.database import Database
+from authserver.storage.contract import Database
 from authserver.storage.leases import Leases
 from authserver.storage.restoring import Disowned, Restoring
 from authserver.storage.sweeping import BATCH, Sweeper

@@ -1,4 +1,4 @@
-"""What every storage engine offers, and opening the one a URL names.
+"""What every storage engine offers.
 
 The verbs beside this module are plain SQL in the subset that SQLite and PostgreSQL share, with
 `?` for values. Between concurrent transactions they rely on two things only: that a statement
@@ -8,8 +8,6 @@ sees its row as it is when the row's turn comes (READ COMMITTED), and on `fetch_
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
-
-from authserver.storage.location import PostgresqlLocation, SqliteLocation, read_location
 
 # Reads the password where it is kept, each time a connection is made.
 Password = Callable[[], str]
@@ -70,19 +68,3 @@ class Database(Protocol):
         ...
 
     async def close(self) -> None: ...
-
-
-async def open_database(url: str, password: Password | None = None) -> Database:
-    """Open and migrate the database at `url`. Raises StorageUnusable in one clear line.
-
-    Only the engine in use is imported: each brings a driver that costs start-up time and memory.
-    """
-    match read_location(url):
-        case SqliteLocation(file):
-            from authserver.storage import sqlite
-
-            return await sqlite.open_file(file)
-        case PostgresqlLocation() as location:
-            from authserver.storage import postgresql
-
-            return await postgresql.connect(location, password)

@@ -1,0 +1,20 @@
+"""Opens the database that a URL names."""
+
+from authserver.storage.contract import Database, Password
+from authserver.storage.location import PostgresqlLocation, SqliteLocation, read_location
+
+
+async def open_database(url: str, password: Password | None = None) -> Database:
+    """Open and migrate the database at `url`. Raises StorageUnusable in one clear line.
+
+    Only the engine in use is imported: each brings a driver that costs start-up time and memory.
+    """
+    match read_location(url):
+        case SqliteLocation(file):
+            from authserver.storage import sqlite
+
+            return await sqlite.open_file(file)
+        case PostgresqlLocation() as location:
+            from authserver.storage import postgresql
+
+            return await postgresql.connect(location, password)

@@ -25,7 +25,7 @@ from authserver.storage.contract import Database, StorageDown, StorageUnusable
 from authserver.storage.engines.open import open_database
 from authserver.storage.key_use import KeyUse
 from authserver.upstream.transport import UpstreamHttp
-from authserver.wiring import Authserver, keyring_of
+from authserver.wiring import Authserver
 from chassis import clock, logs, run
 from chassis.patience import Patience, PatientServer
 from chassis.probes import ops_handler
@@ -87,7 +87,7 @@ async def _serve(config: Path) -> None:
     async with AsyncExitStack() as stack:
         database = await _storage(settings, stack)
         try:
-            await KeyUse(database).check(keyring_of(settings))
+            await KeyUse(database).check(settings.keyring())
         except StorageUnusable as unusable:
             raise run.StartFailed(str(unusable)) from None
         http = await stack.enter_async_context(UpstreamHttp())

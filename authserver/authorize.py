@@ -23,7 +23,8 @@ from authserver.errors import (
     UnsupportedResponseType,
 )
 from authserver.handles import NewHandle, hash_of
-from authserver.legs import TRANSACTION_SECONDS, Upstreams
+from authserver.legs import TRANSACTION_SECONDS
+from authserver.oauth.scopes import granted_scope
 from authserver.onward import Onward, Sent
 from authserver.resources import Resource, ResourceMap
 from authserver.signed_in import Visitors, asked_scope
@@ -31,12 +32,11 @@ from authserver.storage.browser_sessions import SignedIn
 from authserver.storage.consents import Consents
 from authserver.storage.records import AuthorizationRequest, Client, Stage, Transaction
 from authserver.storage.transactions import Transactions
+from authserver.upstream.contract import Upstreams
 from chassis.clock import Clock
 
 _LONGEST_STATE: Final = 4096
 _LONGEST_NONCE: Final = 512
-OFFLINE_ACCESS: Final = "offline_access"
-OPENID: Final = "openid"
 
 
 @dataclass(frozen=True)
@@ -254,14 +254,3 @@ def started(
         user_id=visitor.user_id,
         signed_in_at=visitor.signed_in_at,
     )
-
-
-def granted_scope(asked: str | None, resource: Resource) -> str:
-    """What is granted of what was asked: unknown scopes are dropped, not refused.
-
-    A request without a scope gets all scopes of the resource (RFC 6749 section 3.3).
-    """
-    if asked is None:
-        return " ".join(resource.scopes)
-    grantable = (*resource.scopes, OFFLINE_ACCESS, OPENID)
-    return " ".join(dict.fromkeys(scope for scope in asked.split(" ") if scope in grantable))

@@ -6,11 +6,10 @@ is gone first, so a slow upstream cannot keep it alive here.
 
 import asyncio
 
-from authserver.legs import Upstreams
 from authserver.storage.connections import Connections
 from authserver.storage.records import Connection, Session
 from authserver.storage.sessions import Sessions
-from authserver.upstream.contract import UpstreamFailure
+from authserver.upstream.contract import UpstreamFailure, Upstreams
 from chassis.clock import Clock
 from chassis.logs import Log
 from chassis.spiffe_id import Workload

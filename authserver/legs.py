@@ -1,6 +1,5 @@
 """Sending the user to an upstream: one leg of a sign-in, bound to the browser and single use."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 from urllib.parse import quote
@@ -9,10 +8,8 @@ from authserver import pkce
 from authserver.handles import NewHandle, hash_of
 from authserver.storage.records import Stage, Transaction
 from authserver.storage.transactions import Transactions
-from authserver.upstream.contract import Unavailable, Upstream
+from authserver.upstream.contract import Unavailable, Upstream, Upstreams
 from chassis.clock import Clock
-
-Upstreams = Mapping[str, Upstream]
 
 TRANSACTION_SECONDS: Final = 600
 

@@ -3,12 +3,12 @@
 from typing import Any
 from urllib.parse import urlsplit
 
-from authserver.authorize import OFFLINE_ACCESS
-from authserver.authorize import OPENID as OPENID_SCOPE
 from authserver.clients import AUTH_METHODS
 from authserver.id_tokens import CLAIMS
 from authserver.jose import ALGORITHMS
 from authserver.keys import SigningKeys
+from authserver.oauth.scopes import OFFLINE_ACCESS
+from authserver.oauth.scopes import OPENID as OPENID_SCOPE
 from authserver.pkce import METHOD
 from authserver.resources import ResourceMap
 from authserver.storage.records import GRANT_TYPES

@@ -16,7 +16,6 @@ from typing import Final, TypeVar
 
 from authserver.backoff import Backoff
 from authserver.handles import NewHandle
-from authserver.legs import Upstreams
 from authserver.metrics import Metrics
 from authserver.storage.connections import Connections, LeftBehind
 from authserver.storage.contract import StorageDown
@@ -26,6 +25,7 @@ from authserver.upstream.contract import (
     OutcomeUnknown,
     Unavailable,
     Upstream,
+    Upstreams,
 )
 from chassis.clock import Clock
 from chassis.logs import Log

@@ -24,7 +24,7 @@ from authserver.setting_kinds import (
     on_loopback,
 )
 from authserver.storage.location import PostgresqlLocation, SqliteLocation, read_location
-from authserver.storage.sealing import read_key
+from authserver.storage.sealing import Keyring, read_key
 from authserver.upstream.settings import Upstream
 from chassis.setting_kinds import Model, Scope, TrustDomain, checked_by
 from chassis.spiffe_id import Workload, is_dns_label
@@ -254,3 +254,7 @@ class Settings(Model):
         if issuer.endswith("/") or "?" in issuer:
             raise ValueError("must have no trailing slash and no query: clients compare it exactly")
         return issuer
+
+    def keyring(self) -> Keyring:
+        """The encryption keys, ready to seal with the first and to open with all."""
+        return Keyring([(key.id, key.key()) for key in self.encryption_keys])

@@ -7,13 +7,12 @@ one owner, so a server of another workload still sends its user upstream once.
 from typing import Final
 
 from authserver.handles import hash_of
-from authserver.legs import Upstreams
 from authserver.refreshing import lasts
 from authserver.resources import Resource
 from authserver.storage.browser_sessions import BrowserSessions, SignedIn
 from authserver.storage.connections import Connections
 from authserver.storage.records import Connection
-from authserver.upstream.contract import Upstream
+from authserver.upstream.contract import Upstream, Upstreams
 from chassis.clock import Clock
 
 _LONG_ENOUGH_SECONDS: Final = 300

@@ -6,7 +6,6 @@ from typing import Any, Final
 
 from authserver import pkce
 from authserver.access_tokens import AccessTokens
-from authserver.authorize import OPENID
 from authserver.clients import ClientDirectory
 from authserver.endings import Endings
 from authserver.errors import (
@@ -19,6 +18,7 @@ from authserver.errors import (
 )
 from authserver.handles import NewHandle, hash_of
 from authserver.id_tokens import IdTokens
+from authserver.oauth.scopes import OPENID
 from authserver.resources import ResourceMap
 from authserver.settings import Lifetimes
 from authserver.storage.clients import Clients as RegisteredClients

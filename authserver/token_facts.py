@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from authserver.access_tokens import AccessTokens, VerifiedClaims
-from authserver.authorize import OPENID
 from authserver.clients import ClientDirectory
 from authserver.errors import (
     InsufficientScope,
@@ -17,6 +16,7 @@ from authserver.errors import (
 )
 from authserver.handles import hash_of
 from authserver.jose import BadToken
+from authserver.oauth.scopes import OPENID
 from authserver.storage.records import Session
 from authserver.storage.sessions import Sessions
 from chassis.clock import Clock

@@ -12,7 +12,6 @@ from authserver.settings import Settings
 from authserver.storage.contract import Database
 from authserver.storage.key_use import KeyUse, Progress
 from authserver.storage.restoring import Restoring
-from authserver.wiring import keyring_of
 from chassis.clock import Clock
 
 _REPORT_SECONDS: Final = 2.0
@@ -22,7 +21,7 @@ Say = Callable[[str], None]
 
 async def rewrap(settings: Settings, database: Database, say: Say) -> int:
     """Seal everything anew under the first key, while authservers go on working."""
-    keyring, keys = keyring_of(settings), KeyUse(database)
+    keyring, keys = settings.keyring(), KeyUse(database)
     progress, said = Progress(), time.monotonic()
     async for progress in keys.rewrap(keyring):
         if time.monotonic() - said > _REPORT_SECONDS:
@@ -39,7 +38,7 @@ async def rewrap(settings: Settings, database: Database, say: Say) -> int:
 
 async def forget_key(settings: Settings, database: Database, key_id: str, say: Say) -> int:
     """Give up what is sealed under a lost key; its users sign in again."""
-    if key_id in keyring_of(settings).fingerprints:
+    if key_id in settings.keyring().fingerprints:
         say(f"{key_id} is in encryptionKeys, so it is not lost: nothing was deleted")
         return 1
     say(f"{await KeyUse(database).forget(key_id)} row(s) sealed under {key_id} deleted")

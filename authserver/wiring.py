@@ -42,7 +42,6 @@ from authserver.storage.contract import Database, StorageDown, StorageUnusable
 from authserver.storage.former_owners import FormerOwners
 from authserver.storage.key_use import KeyUse
 from authserver.storage.leases import Leases
-from authserver.storage.sealing import Keyring
 from authserver.storage.sessions import Sessions
 from authserver.storage.sign_ins import SignIns
 from authserver.storage.sweeping import Sweeper
@@ -77,7 +76,7 @@ class Authserver:
         self.registry, self.readiness = new_registry(), Readiness("listening")
         self._metrics = Metrics(self.registry)
 
-        keyring = keyring_of(settings)
+        keyring = settings.keyring()
         self._keys = SigningKeys([key.signing_key() for key in settings.signing_keys])
         self._resources = ResourceMap(entry.entry() for entry in settings.resources)
         self._http = http
@@ -122,7 +121,7 @@ class Authserver:
 
     async def reload(self, settings: Settings) -> None:
         """Put what may change without a restart into force, all of it or nothing."""
-        keyring = keyring_of(settings)
+        keyring = settings.keyring()
         keys = [key.signing_key() for key in settings.signing_keys]
         try:
             await self._key_use.check(keyring)
@@ -283,10 +282,6 @@ class Authserver:
             new_handle,
             most_unused=limits.unused_registrations,
         )
-
-
-def keyring_of(settings: Settings) -> Keyring:
-    return Keyring([(key.id, key.key()) for key in settings.encryption_keys])
 
 
 def _upstream(settings: AnyUpstream, http: UpstreamHttp, clock: Clock) -> Upstream:

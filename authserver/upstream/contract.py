@@ -1,5 +1,6 @@
 """What an upstream can do for a flow, and how its failures are told apart."""
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from authserver.storage.records import Grant, UpstreamTokens
@@ -77,3 +78,7 @@ class Upstream(Protocol):
     async def revoke(self, tokens: UpstreamTokens) -> None:
         """Revoke at the upstream where it can (RFC 7009). Raises UpstreamFailure."""
         ...
+
+
+# The configured upstreams by name; hot reload changes what it holds.
+Upstreams = Mapping[str, Upstream]

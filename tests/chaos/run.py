@@ -20,7 +20,6 @@ from authserver.keys import SigningKeys, load_signing_key
 from authserver.storage.contract import StorageDown
 from authserver.storage.engines.open import open_database
 from authserver.storage.records import Grant, Session, UpstreamTokens
-from authserver.wiring import keyring_of
 from chassis import clock
 from demo.layout import _free_ports
 from demo.pki import CertificateAuthority, write_credential
@@ -120,7 +119,7 @@ class Run:
             self._configure(number, url, public, next(ports))
         settings = load(self._folder / "replica-0.yaml")
         self._database = await open_database(url, settings.storage.password)
-        self._store = Store(self._database, keyring=keyring_of(settings))
+        self._store = Store(self._database, keyring=settings.keyring())
         keys = SigningKeys([load_signing_key(k.file, k.algorithm) for k in settings.signing_keys])
         self._tokens = AccessTokens(settings.issuer, keys, 3600)
         self._issuer = settings.issuer

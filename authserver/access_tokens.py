@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from authserver.jose import BadToken, VerificationKey, sign, verify
 from authserver.keys import SigningKeys
-from authserver.parsing import Malformed, short_text, whole_number
+from authserver.oauth.parsing import Malformed, short_text, whole_number
 from authserver.storage.records import Session
 
 _TYP: Final = "at+jwt"

@@ -10,9 +10,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Final
 
-from authserver import pkce, redirects
 from authserver.clients import ClientDirectory
-from authserver.errors import (
+from authserver.handles import NewHandle, hash_of
+from authserver.legs import TRANSACTION_SECONDS
+from authserver.oauth import pkce
+from authserver.oauth import redirect_uris as redirects
+from authserver.oauth.errors import (
     ConsentRequired,
     InvalidRequest,
     InvalidTarget,
@@ -22,11 +25,9 @@ from authserver.errors import (
     ShownToUser,
     UnsupportedResponseType,
 )
-from authserver.handles import NewHandle, hash_of
-from authserver.legs import TRANSACTION_SECONDS
+from authserver.oauth.resources import Resource, ResourceMap
 from authserver.oauth.scopes import granted_scope
 from authserver.onward import Onward, Sent
-from authserver.resources import Resource, ResourceMap
 from authserver.signed_in import Visitors, asked_scope
 from authserver.storage.browser_sessions import SignedIn
 from authserver.storage.consents import Consents

@@ -7,7 +7,7 @@ can plant or shadow it. Plain http exists on loopback only, where browsers refus
 from aiohttp import web
 
 from authserver.handles import NewHandle
-from authserver.parsing import only_cookie
+from authserver.oauth.parsing import only_cookie
 
 BINDING, SESSION = "tokenward", "tokenward-session"
 BINDING_SECONDS = 3600

@@ -4,15 +4,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from authserver.consent import NOT_YOUR_SIGN_IN
-from authserver.errors import (
+from authserver.handles import hash_of
+from authserver.legs import Legs
+from authserver.oauth.errors import (
     AccessDenied,
     ProtocolError,
     Redirected,
     ShownToUser,
     TemporarilyUnavailable,
 )
-from authserver.handles import hash_of
-from authserver.legs import Legs
 from authserver.onward import Onward, Sent
 from authserver.storage.records import Grant, Stage, Transaction
 from authserver.storage.transactions import Transactions

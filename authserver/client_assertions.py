@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from authserver.jose import BadToken, VerificationKey, unverified_claims, unverified_kid, verify
 from authserver.metadata_documents import BadDocument, check_url
+from authserver.oauth.parsing import Malformed, short_text, whole_number
 from authserver.open_web import OpenWeb
-from authserver.parsing import Malformed, short_text, whole_number
 from authserver.storage.assertions import UsedAssertions
 from authserver.storage.records import Client
 from authserver.upstream.jwks import RemoteKeys, verification_keys

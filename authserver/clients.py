@@ -12,15 +12,15 @@ from urllib.parse import unquote_plus
 
 from authserver.client_assertions import TYPE, ClientAssertions, unverified_client_id
 from authserver.client_settings import StaticClient
-from authserver.errors import (
+from authserver.handles import hash_of
+from authserver.jose import BadToken
+from authserver.metadata_documents import BadDocument, MetadataDocuments
+from authserver.oauth.errors import (
     InvalidClient,
     InvalidRequest,
     ProtocolError,
     TemporarilyUnavailable,
 )
-from authserver.handles import hash_of
-from authserver.jose import BadToken
-from authserver.metadata_documents import BadDocument, MetadataDocuments
 from authserver.storage.clients import Clients as RegisteredClients
 from authserver.storage.records import GRANT_TYPES, Client
 from authserver.upstream.contract import Unavailable

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from authserver.resources import InvalidResource, lookalike
+from authserver.oauth.resources import InvalidResource, lookalike
 from authserver.settings import Settings
 from authserver.upstream import presets
 from chassis.run import BadConfiguration, Fault

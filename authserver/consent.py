@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from authserver.errors import AccessDenied, ProtocolError, Redirected, ShownToUser
 from authserver.handles import hash_of
+from authserver.oauth.errors import AccessDenied, ProtocolError, Redirected, ShownToUser
+from authserver.oauth.resources import ResourceMap
 from authserver.onward import Onward, Sent
-from authserver.resources import ResourceMap
 from authserver.signed_in import Visitors
 from authserver.storage.records import Stage, Transaction
 from authserver.storage.transactions import Transactions

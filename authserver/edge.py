@@ -9,8 +9,10 @@ from urllib.parse import urlsplit
 
 from aiohttp import HttpVersion10, HttpVersion11, web
 
-from authserver import redirects
-from authserver.errors import (
+from authserver.handles import NewHandle
+from authserver.metrics import Metrics
+from authserver.oauth import redirect_uris as redirects
+from authserver.oauth.errors import (
     AccessDenied,
     InvalidRequest,
     ProtocolError,
@@ -18,11 +20,9 @@ from authserver.errors import (
     ShownToUser,
     TemporarilyUnavailable,
 )
-from authserver.handles import NewHandle
-from authserver.metrics import Metrics
+from authserver.oauth.parsing import Malformed
+from authserver.oauth.redirect_uris import answer_url
 from authserver.pages import Outcome, Pages
-from authserver.parsing import Malformed
-from authserver.redirects import answer_url
 from authserver.responses import page, plain_refusal, refused, see_other
 from authserver.storage.contract import StorageDown
 from authserver.storage.sealing import SealBroken

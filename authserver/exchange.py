@@ -13,11 +13,11 @@ from typing import Any, Final
 
 from authserver.access_tokens import AccessTokens, VerifiedClaims
 from authserver.audit import Audit
-from authserver.errors import InvalidGrant, InvalidRequest, InvalidTarget
 from authserver.jose import BadToken
 from authserver.limits import RateLimit
+from authserver.oauth.errors import InvalidGrant, InvalidRequest, InvalidTarget
+from authserver.oauth.resources import Resource, ResourceMap
 from authserver.refreshing import Refreshing, margin
-from authserver.resources import Resource, ResourceMap
 from authserver.storage.connections import Connections, NoSuchSession
 from authserver.storage.records import Connection, ConnectionKey
 from chassis.clock import Clock

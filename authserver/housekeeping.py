@@ -6,7 +6,7 @@ from typing import Final
 
 from authserver.endings import Endings
 from authserver.metrics import Metrics
-from authserver.resources import ResourceMap
+from authserver.oauth.resources import ResourceMap
 from authserver.storage.connections import Connections
 from authserver.storage.contract import StorageDown
 from authserver.storage.former_owners import FormerOwners

@@ -16,7 +16,10 @@ from aiohttp import web
 
 from authserver.admission import Admission
 from authserver.audit import Audit
-from authserver.errors import (
+from authserver.exchange import Asked, Exchange, NotAcceptable, Released
+from authserver.limits import RateLimit
+from authserver.metrics import Metrics
+from authserver.oauth.errors import (
     ForbiddenClient,
     InvalidClient,
     InvalidRequest,
@@ -24,10 +27,7 @@ from authserver.errors import (
     TemporarilyUnavailable,
     UnsupportedGrantType,
 )
-from authserver.exchange import Asked, Exchange, NotAcceptable, Released
-from authserver.limits import RateLimit
-from authserver.metrics import Metrics
-from authserver.parsing import Malformed, form_fields
+from authserver.oauth.parsing import Malformed, form_fields
 from authserver.storage.contract import StorageDown
 from authserver.storage.sealing import SealBroken
 from authserver.svid import Svid, SvidReader, SvidRefused

@@ -17,7 +17,7 @@ from joserfc import jws
 from joserfc.errors import JoseError, SecurityWarning
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 
-from authserver.parsing import Malformed, json_object
+from authserver.oauth.parsing import Malformed, json_object
 
 AnyKey = ECKey | RSAKey | OKPKey
 

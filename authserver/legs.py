@@ -4,8 +4,8 @@ from dataclasses import replace
 from typing import Final
 from urllib.parse import quote
 
-from authserver import pkce
 from authserver.handles import NewHandle, hash_of
+from authserver.oauth import pkce
 from authserver.storage.records import Stage, Transaction
 from authserver.storage.transactions import Transactions
 from authserver.upstream.contract import Unavailable, Upstream, Upstreams

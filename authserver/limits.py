@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from typing import Final
 
-from authserver.errors import RateLimited
+from authserver.oauth.errors import RateLimited
 
 _MOST_KEYS: Final = 20_000
 

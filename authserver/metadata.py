@@ -7,10 +7,10 @@ from authserver.clients import AUTH_METHODS
 from authserver.id_tokens import CLAIMS
 from authserver.jose import ALGORITHMS
 from authserver.keys import SigningKeys
+from authserver.oauth.pkce import METHOD
+from authserver.oauth.resources import ResourceMap
 from authserver.oauth.scopes import OFFLINE_ACCESS
 from authserver.oauth.scopes import OPENID as OPENID_SCOPE
-from authserver.pkce import METHOD
-from authserver.resources import ResourceMap
 from authserver.storage.records import GRANT_TYPES
 
 OAUTH, OPENID = "oauth-authorization-server", "openid-configuration"

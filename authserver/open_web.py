@@ -15,7 +15,7 @@ from typing import Any, Final
 import aiohttp
 from aiohttp.abc import AbstractResolver
 
-from authserver.parsing import Malformed, json_object
+from authserver.oauth.parsing import Malformed, json_object
 from authserver.upstream.contract import Unavailable
 
 Network = IPv4Network | IPv6Network

@@ -17,16 +17,16 @@ from authserver.browser import BINDING, BINDING_SECONDS, SESSION, BrowserCookie
 from authserver.callback import Callback
 from authserver.consent import Consent
 from authserver.edge import Edge, Handler
-from authserver.errors import UnsupportedMediaType
 from authserver.handles import NewHandle
 from authserver.keys import SigningKeys
 from authserver.metrics import Metrics
+from authserver.oauth.errors import UnsupportedMediaType
+from authserver.oauth.parsing import json_object
+from authserver.oauth.resources import ResourceMap
 from authserver.onward import Sent
 from authserver.pages import STYLE_ROUTE, Pages
-from authserver.parsing import json_object
 from authserver.registration import Registration
 from authserver.request_fields import body_of, check_one_authorization, form_of, query_of
-from authserver.resources import ResourceMap
 from authserver.responses import json_answer, page, preflight, see_other
 from authserver.revocation import Revocation
 from authserver.throttling import Throttling

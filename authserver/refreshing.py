@@ -12,7 +12,7 @@ import asyncio
 import hashlib
 from typing import Final
 
-from authserver.errors import InvalidGrant, TemporarilyUnavailable
+from authserver.oauth.errors import InvalidGrant, TemporarilyUnavailable
 from authserver.presenting import Presenting
 from authserver.storage.contract import StorageDown
 from authserver.storage.records import Connection, ConnectionKey, UpstreamTokens

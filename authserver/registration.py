@@ -6,15 +6,15 @@ from typing import Any, Final
 from authlib.oauth2.rfc7591 import ClientMetadataClaims
 from joserfc.errors import JoseError
 
-from authserver import redirects
 from authserver.clients import AUTH_METHODS
-from authserver.errors import (
+from authserver.handles import NewHandle, hash_of
+from authserver.limits import RateLimit
+from authserver.oauth import redirect_uris as redirects
+from authserver.oauth.errors import (
     InvalidClientMetadata,
     InvalidRedirectUri,
     TemporarilyUnavailable,
 )
-from authserver.handles import NewHandle, hash_of
-from authserver.limits import RateLimit
 from authserver.storage.clients import Clients
 from authserver.storage.records import GRANT_TYPES, Client
 from chassis.clock import Clock

@@ -5,8 +5,8 @@ from typing import Final
 
 from aiohttp import web
 
-from authserver.errors import InvalidRequest, UnsupportedMediaType
-from authserver.parsing import form_fields, query_fields
+from authserver.oauth.errors import InvalidRequest, UnsupportedMediaType
+from authserver.oauth.parsing import form_fields, query_fields
 
 _BODY_SECONDS: Final = 15
 _FORM: Final = "application/x-www-form-urlencoded"

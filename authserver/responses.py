@@ -5,7 +5,7 @@ from typing import Any
 
 from aiohttp import web
 
-from authserver.errors import ProtocolError
+from authserver.oauth.errors import ProtocolError
 from authserver.pages import CONTENT_SECURITY_POLICY
 
 

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from authserver.access_tokens import AccessTokens
 from authserver.clients import ClientDirectory
 from authserver.endings import Endings
-from authserver.errors import InvalidRequest
 from authserver.handles import hash_of
 from authserver.jose import BadToken
+from authserver.oauth.errors import InvalidRequest
 from authserver.storage.records import Session
 from authserver.storage.sessions import Sessions
 from chassis.clock import Clock

@@ -15,7 +15,7 @@ from pydantic import (
 from authserver.client_settings import Clients
 from authserver.keys import SigningKey, load_signing_key
 from authserver.listener_settings import Listeners
-from authserver.resources import InvalidResource, Resource, canonical
+from authserver.oauth.resources import InvalidResource, Resource, canonical
 from authserver.setting_kinds import (
     Duration,
     ReadableFile,

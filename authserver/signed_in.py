@@ -7,8 +7,8 @@ one owner, so a server of another workload still sends its user upstream once.
 from typing import Final
 
 from authserver.handles import hash_of
+from authserver.oauth.resources import Resource
 from authserver.refreshing import lasts
-from authserver.resources import Resource
 from authserver.storage.browser_sessions import BrowserSessions, SignedIn
 from authserver.storage.connections import Connections
 from authserver.storage.records import Connection

@@ -4,11 +4,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from authserver import pkce
 from authserver.access_tokens import AccessTokens
 from authserver.clients import ClientDirectory
 from authserver.endings import Endings
-from authserver.errors import (
+from authserver.handles import NewHandle, hash_of
+from authserver.id_tokens import IdTokens
+from authserver.oauth import pkce
+from authserver.oauth.errors import (
     InvalidGrant,
     InvalidRequest,
     InvalidScope,
@@ -16,10 +18,8 @@ from authserver.errors import (
     UnauthorizedClient,
     UnsupportedGrantType,
 )
-from authserver.handles import NewHandle, hash_of
-from authserver.id_tokens import IdTokens
+from authserver.oauth.resources import ResourceMap
 from authserver.oauth.scopes import OPENID
-from authserver.resources import ResourceMap
 from authserver.settings import Lifetimes
 from authserver.storage.clients import Clients as RegisteredClients
 from authserver.storage.records import Client, Code, Session

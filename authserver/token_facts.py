@@ -8,14 +8,9 @@ from typing import Any
 
 from authserver.access_tokens import AccessTokens, VerifiedClaims
 from authserver.clients import ClientDirectory
-from authserver.errors import (
-    InsufficientScope,
-    InvalidClient,
-    InvalidRequest,
-    InvalidToken,
-)
 from authserver.handles import hash_of
 from authserver.jose import BadToken
+from authserver.oauth.errors import InsufficientScope, InvalidClient, InvalidRequest, InvalidToken
 from authserver.oauth.scopes import OPENID
 from authserver.storage.records import Session
 from authserver.storage.sessions import Sessions

@@ -21,6 +21,7 @@ from authserver.legs import Legs
 from authserver.limits import RateLimit
 from authserver.metadata_documents import MetadataDocuments
 from authserver.metrics import Metrics
+from authserver.oauth.resources import ResourceMap
 from authserver.onward import Onward
 from authserver.open_web import OpenWeb
 from authserver.pages import Pages
@@ -28,7 +29,6 @@ from authserver.presenting import Presenting
 from authserver.public import Flows, Public
 from authserver.refreshing import Refreshing
 from authserver.registration import Registration
-from authserver.resources import ResourceMap
 from authserver.revocation import Revocation
 from authserver.settings import Settings
 from authserver.signed_in import Visitors

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from authserver.resources import Resource
+from authserver.oauth.resources import Resource
 
 OFFLINE_ACCESS: Final = "offline_access"
 OPENID: Final = "openid"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from authserver.parsing import Malformed, short_text
+from authserver.oauth.parsing import Malformed, short_text
 from authserver.upstream.contract import Unavailable, UpstreamFailure
 from authserver.upstream.transport import Fetching
 from chassis.clock import Clock

@@ -7,7 +7,7 @@ from authlib.oidc.core import CodeIDToken
 from joserfc.errors import JoseError
 
 from authserver.jose import BadToken, Signed, unverified_kid, verify
-from authserver.parsing import Malformed, short_text, whole_number
+from authserver.oauth.parsing import Malformed, short_text, whole_number
 from authserver.storage.records import Grant, UpstreamTokens
 from authserver.upstream.answers import read_tokens
 from authserver.upstream.client import UpstreamClient, login_url

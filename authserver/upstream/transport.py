@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import aiohttp
 
-from authserver.parsing import Malformed, form_fields, json_object
+from authserver.oauth.parsing import Malformed, form_fields, json_object
 from authserver.upstream.contract import OutcomeUnknown, Unavailable
 
 _LARGEST_ANSWER: Final = 256 * 1024

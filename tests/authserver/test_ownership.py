@@ -14,8 +14,8 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 
 from authserver.configuration import load
+from authserver.oauth.resources import Resource, ResourceMap, lookalike
 from authserver.reloading import Reloading
-from authserver.resources import Resource, ResourceMap, lookalike
 from chassis.spiffe_id import Workload
 from demo.browser import Browser, Page
 from tests.authserver.database_file import count

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from authserver.parsing import (
+from authserver.oauth.parsing import (
     MAX_FIELDS,
     Malformed,
     form_fields,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from authserver import presenting, refreshing
-from authserver.errors import InvalidGrant
+from authserver.oauth.errors import InvalidGrant
 from authserver.refreshing import _ahead
 from authserver.storage.connections import LeftBehind
 from authserver.storage.contract import StorageDown

@@ -2,7 +2,7 @@
 
 import pytest
 
-from authserver.redirects import (
+from authserver.oauth.redirect_uris import (
     InvalidRedirect,
     answer_url,
     check_registrable,

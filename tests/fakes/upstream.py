@@ -16,7 +16,7 @@ from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import ec
 from joserfc.jwk import ECKey
 
-from authserver.pkce import matches
+from authserver.oauth.pkce import matches
 from chassis import clock
 from tests.authserver.tokens import private_pem, signed
 

@@ -5,7 +5,7 @@ import pytest
 from authserver.endings import Endings
 from authserver.housekeeping import Housekeeping
 from authserver.metrics import Metrics
-from authserver.resources import Resource, ResourceMap
+from authserver.oauth.resources import Resource, ResourceMap
 from authserver.storage.consents import Given, remember
 from authserver.storage.contract import Database
 from authserver.storage.former_owners import FormerOwners, Owned

@@ -8,7 +8,7 @@ from authserver.endings import Endings
 from authserver.handles import hash_of
 from authserver.housekeeping import Housekeeping
 from authserver.metrics import Metrics
-from authserver.resources import ResourceMap
+from authserver.oauth.resources import ResourceMap
 from authserver.storage.contract import StorageDown
 from authserver.storage.former_owners import FormerOwners
 from authserver.storage.leases import Leases

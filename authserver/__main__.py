@@ -23,7 +23,7 @@ from authserver.reloading import Reloading
 from authserver.settings import Settings
 from authserver.storage.contract import Database, StorageDown, StorageUnusable
 from authserver.storage.engines.open import open_database
-from authserver.storage.key_use import KeyUse
+from authserver.storage.key_rotation import KeyUse
 from authserver.upstream.transport import UpstreamHttp
 from authserver.wiring import Authserver
 from chassis import clock, logs, run

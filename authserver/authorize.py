@@ -31,8 +31,8 @@ from authserver.onward import Onward, Sent
 from authserver.signed_in import Visitors, asked_scope
 from authserver.storage.browser_sessions import SignedIn
 from authserver.storage.consents import Consents
+from authserver.storage.pending_sign_ins import Transactions
 from authserver.storage.records import AuthorizationRequest, Client, Stage, Transaction
-from authserver.storage.transactions import Transactions
 from authserver.upstream.contract import Upstreams
 from chassis.clock import Clock
 

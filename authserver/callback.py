@@ -14,8 +14,8 @@ from authserver.oauth.errors import (
     TemporarilyUnavailable,
 )
 from authserver.onward import Onward, Sent
+from authserver.storage.pending_sign_ins import Transactions
 from authserver.storage.records import Grant, Stage, Transaction
-from authserver.storage.transactions import Transactions
 from authserver.upstream.contract import Unavailable, UpstreamFailure
 from chassis.clock import Clock
 from chassis.logs import Log

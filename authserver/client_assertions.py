@@ -13,8 +13,8 @@ from authserver.jose import BadToken, VerificationKey, unverified_claims, unveri
 from authserver.metadata_documents import BadDocument, check_url
 from authserver.oauth.parsing import Malformed, short_text, whole_number
 from authserver.open_web import OpenWeb
-from authserver.storage.assertions import UsedAssertions
 from authserver.storage.records import Client
+from authserver.storage.used_assertions import UsedAssertions
 from authserver.upstream.jwks import RemoteKeys, verification_keys
 from chassis.clock import Clock
 

@@ -8,8 +8,8 @@ from authserver.oauth.errors import AccessDenied, ProtocolError, Redirected, Sho
 from authserver.oauth.resources import ResourceMap
 from authserver.onward import Onward, Sent
 from authserver.signed_in import Visitors
+from authserver.storage.pending_sign_ins import Transactions
 from authserver.storage.records import Stage, Transaction
-from authserver.storage.transactions import Transactions
 from chassis.clock import Clock
 
 ALLOW, ALLOW_OTHER, DENY = "allow", "allow_other", "deny"

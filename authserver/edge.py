@@ -25,7 +25,7 @@ from authserver.oauth.redirect_uris import answer_url
 from authserver.pages import Outcome, Pages
 from authserver.responses import page, plain_refusal, refused, see_other
 from authserver.storage.contract import StorageDown
-from authserver.storage.sealing import SealBroken
+from authserver.storage.keyring import SealBroken
 from chassis.logs import Log, current_request_id, request_scope
 
 _log = Log("public")

@@ -9,10 +9,10 @@ from authserver.metrics import Metrics
 from authserver.oauth.resources import ResourceMap
 from authserver.storage.connections import Connections
 from authserver.storage.contract import StorageDown
-from authserver.storage.former_owners import FormerOwners
+from authserver.storage.expiry import BATCH, Sweeper
 from authserver.storage.leases import Leases
+from authserver.storage.orphaned_owners import FormerOwners
 from authserver.storage.sessions import Sessions
-from authserver.storage.sweeping import BATCH, Sweeper
 from chassis.clock import Clock
 from chassis.logs import Log
 

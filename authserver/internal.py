@@ -29,7 +29,7 @@ from authserver.oauth.errors import (
 )
 from authserver.oauth.parsing import Malformed, form_fields
 from authserver.storage.contract import StorageDown
-from authserver.storage.sealing import SealBroken
+from authserver.storage.keyring import SealBroken
 from authserver.svid import Svid, SvidReader, SvidRefused
 from chassis.abreast import abreast
 from chassis.clock import Clock

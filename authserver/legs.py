@@ -6,8 +6,8 @@ from urllib.parse import quote
 
 from authserver.handles import NewHandle, hash_of
 from authserver.oauth import pkce
+from authserver.storage.pending_sign_ins import Transactions
 from authserver.storage.records import Stage, Transaction
-from authserver.storage.transactions import Transactions
 from authserver.upstream.contract import Unavailable, Upstream, Upstreams
 from chassis.clock import Clock
 

@@ -11,9 +11,9 @@ from authserver.oauth.errors import InvalidTarget, TemporarilyUnavailable
 from authserver.oauth.redirect_uris import answer_url
 from authserver.oauth.resources import Resource, ResourceMap
 from authserver.settings import Lifetimes
+from authserver.storage.completed_sign_ins import NewBrowserSession, SignIns
 from authserver.storage.consents import Given
 from authserver.storage.records import Code, Session, Transaction
-from authserver.storage.sign_ins import NewBrowserSession, SignIns
 from authserver.upstream.contract import UpstreamFailure
 from chassis.clock import Clock
 from chassis.logs import Log

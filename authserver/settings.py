@@ -23,8 +23,8 @@ from authserver.setting_kinds import (
     WebUrl,
     on_loopback,
 )
-from authserver.storage.location import PostgresqlLocation, SqliteLocation, read_location
-from authserver.storage.sealing import Keyring, read_key
+from authserver.storage.engines.url import PostgresqlLocation, SqliteLocation, read_location
+from authserver.storage.keyring import Keyring, read_key
 from authserver.upstream.settings import Upstream
 from chassis.setting_kinds import Model, Scope, TrustDomain, checked_by
 from chassis.spiffe_id import Workload, is_dns_label

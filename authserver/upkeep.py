@@ -9,9 +9,9 @@ from collections.abc import Callable
 from typing import Final
 
 from authserver.settings import Settings
+from authserver.storage.backup_restore import Restoring
 from authserver.storage.contract import Database
-from authserver.storage.key_use import KeyUse, Progress
-from authserver.storage.restoring import Restoring
+from authserver.storage.key_rotation import KeyUse, Progress
 from chassis.clock import Clock
 
 _REPORT_SECONDS: Final = 2.0

@@ -33,19 +33,19 @@ from authserver.revocation import Revocation
 from authserver.settings import Settings
 from authserver.signed_in import Visitors
 from authserver.sources import Sources
-from authserver.storage.assertions import UsedAssertions
 from authserver.storage.browser_sessions import BrowserSessions
 from authserver.storage.clients import Clients
+from authserver.storage.completed_sign_ins import SignIns
 from authserver.storage.connections import Connections
 from authserver.storage.consents import Consents
 from authserver.storage.contract import Database, StorageDown, StorageUnusable
-from authserver.storage.former_owners import FormerOwners
-from authserver.storage.key_use import KeyUse
+from authserver.storage.expiry import Sweeper
+from authserver.storage.key_rotation import KeyUse
 from authserver.storage.leases import Leases
+from authserver.storage.orphaned_owners import FormerOwners
+from authserver.storage.pending_sign_ins import Transactions
 from authserver.storage.sessions import Sessions
-from authserver.storage.sign_ins import SignIns
-from authserver.storage.sweeping import Sweeper
-from authserver.storage.transactions import Transactions
+from authserver.storage.used_assertions import UsedAssertions
 from authserver.svid import SvidReader
 from authserver.throttling import Throttling
 from authserver.tls import INTERNAL, own_names

@@ -9,15 +9,15 @@ took it in vain holds the fence, for every later step names the claim.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from authserver.storage.connection_rows import COLUMNS, VALUES, SealedConnections, at
 from authserver.storage.contract import Database, Transactional
+from authserver.storage.keyring import Keyring, key_id_of
 from authserver.storage.records import (
     Connection,
     ConnectionKey,
     Grant,
     UpstreamTokens,
 )
-from authserver.storage.sealed_connections import COLUMNS, VALUES, SealedConnections, at
-from authserver.storage.sealing import Keyring, key_id_of
 from chassis.spiffe_id import Workload
 
 _AT_KEY = "user_id = ? AND owner_namespace = ? AND owner_name = ? AND upstream = ?"

@@ -6,8 +6,8 @@ from typing import Any
 
 from authserver.storage import consents
 from authserver.storage.contract import Database, Row, Transactional
+from authserver.storage.keyring import Keyring, key_id_of
 from authserver.storage.records import Code, Session
-from authserver.storage.sealing import Keyring, key_id_of
 from chassis.spiffe_id import Workload
 
 _COLUMNS = (

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from authserver.storage.contract import Database, Row, Transactional
-from authserver.storage.sealing import Keyring
+from authserver.storage.keyring import Keyring
 from tests.authserver.deployment import NOTES, deployed
 from tests.authserver.test_release import (
     Case,

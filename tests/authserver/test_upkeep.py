@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from authserver.storage.contract import StorageUnusable
-from authserver.storage.key_use import KeyUse
-from authserver.storage.sealing import Keyring, read_key
+from authserver.storage.key_rotation import KeyUse
+from authserver.storage.keyring import Keyring, read_key
 from demo.pki import CertificateAuthority
 from tests.authserver.deployment import configuration_of, write_material
 from tests.authserver.storage.places import NOW, Place, Store

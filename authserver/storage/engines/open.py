@@ -1,7 +1,7 @@
 """Opens the database that a URL names."""
 
 from authserver.storage.contract import Database, Password
-from authserver.storage.location import PostgresqlLocation, SqliteLocation, read_location
+from authserver.storage.engines.url import PostgresqlLocation, SqliteLocation, read_location
 
 
 async def open_database(url: str, password: Password | None = None) -> Database:
@@ -11,10 +11,10 @@ async def open_database(url: str, password: Password | None = None) -> Database:
     """
     match read_location(url):
         case SqliteLocation(file):
-            from authserver.storage import sqlite
+            from authserver.storage.engines import sqlite
 
             return await sqlite.open_file(file)
         case PostgresqlLocation() as location:
-            from authserver.storage import postgresql
+            from authserver.storage.engines import postgresql
 
             return await postgresql.connect(location, password)

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from authserver.handles import hash_of, new_handle
-from authserver.storage import postgresql, sqlite
+from authserver.storage.completed_sign_ins import SignIns
 from authserver.storage.connections import Connections
 from authserver.storage.contract import Database
+from authserver.storage.engines import postgresql, sqlite
 from authserver.storage.engines.open import open_database
+from authserver.storage.keyring import Keyring
 from authserver.storage.records import (
     Code,
     Connection,
@@ -20,9 +22,7 @@ from authserver.storage.records import (
     Session,
     UpstreamTokens,
 )
-from authserver.storage.sealing import Keyring
 from authserver.storage.sessions import NewRefreshToken, Sessions
-from authserver.storage.sign_ins import SignIns
 from chassis.spiffe_id import Workload
 
 NOW = 1_800_000_000

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from authserver.handles import hash_of
+from authserver.storage.completed_sign_ins import SignIns
 from authserver.storage.connections import Connections
 from authserver.storage.contract import Database
 from authserver.storage.engines.open import open_database
+from authserver.storage.expiry import Sweeper
+from authserver.storage.keyring import Keyring
+from authserver.storage.pending_sign_ins import Transactions
 from authserver.storage.records import Code, ConnectionKey, Grant, Session, UpstreamTokens
-from authserver.storage.sealing import Keyring
 from authserver.storage.sessions import NewRefreshToken, Sessions
-from authserver.storage.sign_ins import SignIns
-from authserver.storage.sweeping import Sweeper
-from authserver.storage.transactions import Transactions
 from chassis.spiffe_id import Workload
 
 NOW = 1_800_000_000

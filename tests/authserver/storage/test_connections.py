@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from authserver.storage.connections import LeftBehind, NoSuchSession
+from authserver.storage.keyring import SealBroken
 from authserver.storage.records import Connection, UpstreamTokens
-from authserver.storage.sealing import SealBroken
 from chassis.spiffe_id import Workload
 from tests.authserver.database_file import count, sql
 from tests.authserver.storage.records import NEIGHBOUR, NOW, OWNER, Store, key, stores

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from authserver.storage.contract import StorageDown, StorageUnusable
+from authserver.storage.engines.migrate import migrations
 from authserver.storage.engines.open import open_database
-from authserver.storage.location import read_location
-from authserver.storage.schema import migrations
+from authserver.storage.engines.url import read_location
 from tests.authserver.database_file import count, sql
 from tests.authserver.storage.records import stores
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from authserver.storage.contract import Database, StorageDown, StorageUnusable
+from authserver.storage.engines.migrate import migrate, migrations
 from authserver.storage.engines.open import open_database
-from authserver.storage.location import PostgresqlLocation, SqliteLocation, read_location
-from authserver.storage.schema import migrate, migrations
+from authserver.storage.engines.url import PostgresqlLocation, SqliteLocation, read_location
 from tests.authserver.storage.places import Place, Store, together
 from tests.postgresql import PostgresqlServer, starts_postgresql
 
@@ -123,7 +123,7 @@ async def test_postgresql_comes_back_without_a_restart_of_ours() -> None:
 async def test_a_statement_that_takes_too_long_is_storage_down(
     postgresql: PostgresqlServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from authserver.storage import postgresql as engine
+    from authserver.storage.engines import postgresql as engine
 
     monkeypatch.setitem(engine._SESSION, "statement_timeout", "200ms")
     password = postgresql.password

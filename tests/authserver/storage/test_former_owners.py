@@ -8,10 +8,10 @@ from authserver.metrics import Metrics
 from authserver.oauth.resources import Resource, ResourceMap
 from authserver.storage.consents import Given, remember
 from authserver.storage.contract import Database
-from authserver.storage.former_owners import FormerOwners, Owned
+from authserver.storage.expiry import BATCH, Sweeper
 from authserver.storage.leases import Leases
+from authserver.storage.orphaned_owners import FormerOwners, Owned
 from authserver.storage.records import Session
-from authserver.storage.sweeping import BATCH, Sweeper
 from chassis.probes import new_registry
 from chassis.spiffe_id import Workload
 from tests.authserver.storage.places import NOW, OWNER, RESOURCE, Store, grant

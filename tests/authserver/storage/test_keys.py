@@ -3,8 +3,8 @@
 import pytest
 
 from authserver.storage.contract import Database, StorageUnusable
-from authserver.storage.key_use import KeyUse, Progress
-from authserver.storage.sealing import Keyring, SealBroken
+from authserver.storage.key_rotation import KeyUse, Progress
+from authserver.storage.keyring import Keyring, SealBroken
 from tests.authserver.storage.places import KEY, NOW, Store, new_refresh_token
 
 NEW = ("k2", b"2" * 32)

@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable
 from authserver.handles import hash_of, new_handle
 from authserver.storage.connections import LeftBehind
 from authserver.storage.contract import Database, Row, Transactional
+from authserver.storage.pending_sign_ins import Transactions
 from authserver.storage.records import AuthorizationRequest, ConnectionKey, Stage, Transaction
 from authserver.storage.sessions import Repeated, Reused, Rotated
-from authserver.storage.transactions import Transactions
 from tests.authserver.storage.places import (
     ENVIRONMENT,
     NOW,

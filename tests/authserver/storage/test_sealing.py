@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from authserver.storage.sealing import Keyring, SealBroken, read_key
+from authserver.storage.keyring import Keyring, SealBroken, read_key
 
 ONE, TWO = ("k1", b"\1" * 32), ("k2", b"\2" * 32)
 PLACE = ("connections", "sealed_tokens", "alice", "mcp-servers", "notes", "acme", 3)

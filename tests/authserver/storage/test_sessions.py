@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from authserver.handles import hash_of
-from authserver.storage.sealing import SealBroken
+from authserver.storage.keyring import SealBroken
 from authserver.storage.sessions import Repeated, Reused, Rotated
 from tests.authserver.database_file import count, sql
 from tests.authserver.storage.records import NOW, Store, refresh_token, stores

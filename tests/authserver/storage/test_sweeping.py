@@ -10,8 +10,8 @@ from authserver.housekeeping import Housekeeping
 from authserver.metrics import Metrics
 from authserver.oauth.resources import ResourceMap
 from authserver.storage.contract import StorageDown
-from authserver.storage.former_owners import FormerOwners
 from authserver.storage.leases import Leases
+from authserver.storage.orphaned_owners import FormerOwners
 from chassis.probes import new_registry
 from tests.authserver.database_file import count, sql
 from tests.authserver.storage.records import NOW, Store, stores

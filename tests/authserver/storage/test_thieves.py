@@ -6,8 +6,8 @@ import pytest
 
 from authserver.storage.connections import LeftBehind
 from authserver.storage.contract import Database
+from authserver.storage.keyring import SealBroken
 from authserver.storage.records import ConnectionKey
-from authserver.storage.sealing import SealBroken
 from chassis.spiffe_id import Workload
 from tests.authserver.storage.places import NOW, Store, new_refresh_token, tokens
 

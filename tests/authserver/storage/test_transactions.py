@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from authserver.storage.keyring import SealBroken
 from authserver.storage.records import AuthorizationRequest, Stage, Transaction
-from authserver.storage.sealing import SealBroken
 from tests.authserver.database_file import sql
 from tests.authserver.storage.records import NOW, Store, stores
 

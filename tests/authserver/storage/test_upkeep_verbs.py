@@ -1,10 +1,10 @@
 """Leases, sweeping, and what a restored backup must not do."""
 
 from authserver.handles import hash_of
+from authserver.storage.backup_restore import Disowned, Restoring
 from authserver.storage.contract import Database
+from authserver.storage.expiry import BATCH, Sweeper
 from authserver.storage.leases import Leases
-from authserver.storage.restoring import Disowned, Restoring
-from authserver.storage.sweeping import BATCH, Sweeper
 from tests.authserver.storage.places import NOW, Store, together
 
 

@@ -20,7 +20,7 @@ from typing import Final
 import aiosqlite
 
 from authserver.storage.contract import Row, StorageDown, StorageUnusable
-from authserver.storage.schema import migrate, version
+from authserver.storage.engines.migrate import migrate, version
 
 _BUSY_MILLISECONDS: Final = 5000
 _SWITCHES: Final = 50

@@ -6,8 +6,8 @@ from typing import Any
 import msgspec
 
 from authserver.storage.contract import Row
+from authserver.storage.keyring import Keyring, SealBroken
 from authserver.storage.records import Connection, ConnectionKey, UpstreamTokens
-from authserver.storage.sealing import Keyring, SealBroken
 from chassis.logs import Log
 from chassis.spiffe_id import Workload
 

@@ -8,9 +8,11 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from authserver.storage import sealed_connections, sessions, transactions
+from authserver.storage import connection_rows as sealed_connections
+from authserver.storage import pending_sign_ins as transactions
+from authserver.storage import sessions
 from authserver.storage.contract import Database, Row, StorageUnusable
-from authserver.storage.sealing import Keyring, SealBroken, key_id_of
+from authserver.storage.keyring import Keyring, SealBroken, key_id_of
 
 _BATCH: Final = 100
 _MOST_UNREADABLE: Final = 1000

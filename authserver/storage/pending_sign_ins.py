@@ -3,8 +3,8 @@
 from pydantic import TypeAdapter
 
 from authserver.storage.contract import Database
+from authserver.storage.keyring import Keyring, key_id_of
 from authserver.storage.records import Stage, Transaction
-from authserver.storage.sealing import Keyring, key_id_of
 
 _CODEC = TypeAdapter(Transaction)
 

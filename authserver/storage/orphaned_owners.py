@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Collection
 from typing import Final
 
 from authserver.storage.contract import Database, Row
-from authserver.storage.sweeping import BATCH
+from authserver.storage.expiry import BATCH
 from chassis.spiffe_id import Workload
 
 # A resource and its owner.

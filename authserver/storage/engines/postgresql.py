@@ -16,8 +16,8 @@ from typing import Any, Final
 import asyncpg
 
 from authserver.storage.contract import Password, Row, StorageDown, StorageUnusable
-from authserver.storage.location import PostgresqlLocation
-from authserver.storage.schema import migrate
+from authserver.storage.engines.migrate import migrate
+from authserver.storage.engines.url import PostgresqlLocation
 
 _MOST_CONNECTIONS: Final = 10
 _CONNECT_SECONDS: Final = 5.0

@@ -9,12 +9,18 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, Final
 
-from authserver.jose import BadToken, VerificationKey, unverified_claims, unverified_kid, verify
 from authserver.metadata_documents import BadDocument, check_url
 from authserver.oauth.parsing import Malformed, short_text, whole_number
 from authserver.open_web import OpenWeb
 from authserver.storage.records import Client
 from authserver.storage.used_assertions import UsedAssertions
+from authserver.tokens.jws import (
+    BadToken,
+    VerificationKey,
+    unverified_claims,
+    unverified_kid,
+    verify,
+)
 from authserver.upstream.jwks import RemoteKeys, verification_keys
 from chassis.clock import Clock
 

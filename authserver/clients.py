@@ -13,7 +13,6 @@ from urllib.parse import unquote_plus
 from authserver.client_assertions import TYPE, ClientAssertions, unverified_client_id
 from authserver.client_settings import StaticClient
 from authserver.handles import hash_of
-from authserver.jose import BadToken
 from authserver.metadata_documents import BadDocument, MetadataDocuments
 from authserver.oauth.errors import (
     InvalidClient,
@@ -23,6 +22,7 @@ from authserver.oauth.errors import (
 )
 from authserver.storage.clients import Clients as RegisteredClients
 from authserver.storage.records import GRANT_TYPES, Client
+from authserver.tokens.jws import BadToken
 from authserver.upstream.contract import Unavailable
 
 AUTH_METHODS = ("none", "client_secret_basic", "client_secret_post", "private_key_jwt")

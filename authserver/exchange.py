@@ -11,15 +11,15 @@ import hmac
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from authserver.access_tokens import AccessTokens, VerifiedClaims
 from authserver.audit import Audit
-from authserver.jose import BadToken
 from authserver.limits import RateLimit
 from authserver.oauth.errors import InvalidGrant, InvalidRequest, InvalidTarget
 from authserver.oauth.resources import Resource, ResourceMap
 from authserver.refreshing import Refreshing, margin
 from authserver.storage.connections import Connections, NoSuchSession
 from authserver.storage.records import Connection, ConnectionKey
+from authserver.tokens.access_tokens import AccessTokens, VerifiedClaims
+from authserver.tokens.jws import BadToken
 from chassis.clock import Clock
 from chassis.spiffe_id import Workload
 

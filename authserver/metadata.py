@@ -4,14 +4,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from authserver.clients import AUTH_METHODS
-from authserver.id_tokens import CLAIMS
-from authserver.jose import ALGORITHMS
-from authserver.keys import SigningKeys
 from authserver.oauth.pkce import METHOD
 from authserver.oauth.resources import ResourceMap
 from authserver.oauth.scopes import OFFLINE_ACCESS
 from authserver.oauth.scopes import OPENID as OPENID_SCOPE
 from authserver.storage.records import GRANT_TYPES
+from authserver.tokens.id_tokens import CLAIMS
+from authserver.tokens.jws import ALGORITHMS
+from authserver.tokens.signing_keys import SigningKeys
 
 OAUTH, OPENID = "oauth-authorization-server", "openid-configuration"
 

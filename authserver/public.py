@@ -18,7 +18,6 @@ from authserver.callback import Callback
 from authserver.consent import Consent
 from authserver.edge import Edge, Handler
 from authserver.handles import NewHandle
-from authserver.keys import SigningKeys
 from authserver.metrics import Metrics
 from authserver.oauth.errors import UnsupportedMediaType
 from authserver.oauth.parsing import json_object
@@ -32,6 +31,7 @@ from authserver.revocation import Revocation
 from authserver.throttling import Throttling
 from authserver.token_endpoint import TokenEndpoint
 from authserver.token_facts import TokenFacts
+from authserver.tokens.signing_keys import SigningKeys
 from authserver.upstream.contract import Upstream
 
 LARGEST_BODY: Final = 64 * 1024

@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping
 
-from authserver.access_tokens import AccessTokens
 from authserver.clients import ClientDirectory
 from authserver.endings import Endings
 from authserver.handles import hash_of
-from authserver.jose import BadToken
 from authserver.oauth.errors import InvalidRequest
 from authserver.storage.records import Session
 from authserver.storage.sessions import Sessions
+from authserver.tokens.access_tokens import AccessTokens
+from authserver.tokens.jws import BadToken
 from chassis.clock import Clock
 
 

@@ -13,7 +13,6 @@ from pydantic import (
 )
 
 from authserver.client_settings import Clients
-from authserver.keys import SigningKey, load_signing_key
 from authserver.listener_settings import Listeners
 from authserver.oauth.resources import InvalidResource, Resource, canonical
 from authserver.setting_kinds import (
@@ -25,6 +24,7 @@ from authserver.setting_kinds import (
 )
 from authserver.storage.engines.url import PostgresqlLocation, SqliteLocation, read_location
 from authserver.storage.keyring import Keyring, read_key
+from authserver.tokens.signing_keys import SigningKey, load_signing_key
 from authserver.upstream.settings import Upstream
 from chassis.setting_kinds import Model, Scope, TrustDomain, checked_by
 from chassis.spiffe_id import Workload, is_dns_label

@@ -4,11 +4,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from authserver.access_tokens import AccessTokens
 from authserver.clients import ClientDirectory
 from authserver.endings import Endings
 from authserver.handles import NewHandle, hash_of
-from authserver.id_tokens import IdTokens
 from authserver.oauth import pkce
 from authserver.oauth.errors import (
     InvalidGrant,
@@ -24,6 +22,8 @@ from authserver.settings import Lifetimes
 from authserver.storage.clients import Clients as RegisteredClients
 from authserver.storage.records import Client, Code, Session
 from authserver.storage.sessions import NewRefreshToken, Repeated, Reused, Rotated, Sessions
+from authserver.tokens.access_tokens import AccessTokens
+from authserver.tokens.id_tokens import IdTokens
 from chassis.clock import Clock
 
 # The immediate predecessor of an unused refresh token gets that same token again for so long:

@@ -6,14 +6,14 @@ Both look at the session behind the token, so that an ended one is known at once
 from collections.abc import Mapping
 from typing import Any
 
-from authserver.access_tokens import AccessTokens, VerifiedClaims
 from authserver.clients import ClientDirectory
 from authserver.handles import hash_of
-from authserver.jose import BadToken
 from authserver.oauth.errors import InsufficientScope, InvalidClient, InvalidRequest, InvalidToken
 from authserver.oauth.scopes import OPENID
 from authserver.storage.records import Session
 from authserver.storage.sessions import Sessions
+from authserver.tokens.access_tokens import AccessTokens, VerifiedClaims
+from authserver.tokens.jws import BadToken
 from chassis.clock import Clock
 
 

@@ -2,7 +2,6 @@
 
 from aiohttp import web
 
-from authserver.access_tokens import AccessTokens
 from authserver.admission import Admission
 from authserver.audit import Audit
 from authserver.authorize import Authorize
@@ -14,9 +13,7 @@ from authserver.endings import Endings
 from authserver.exchange import Exchange
 from authserver.handles import new_handle
 from authserver.housekeeping import Housekeeping
-from authserver.id_tokens import IdTokens
 from authserver.internal import Internal
-from authserver.keys import SigningKeys
 from authserver.legs import Legs
 from authserver.limits import RateLimit
 from authserver.metadata_documents import MetadataDocuments
@@ -51,6 +48,9 @@ from authserver.throttling import Throttling
 from authserver.tls import INTERNAL, own_names
 from authserver.token_endpoint import TokenEndpoint
 from authserver.token_facts import TokenFacts
+from authserver.tokens.access_tokens import AccessTokens
+from authserver.tokens.id_tokens import IdTokens
+from authserver.tokens.signing_keys import SigningKeys
 from authserver.upstream.contract import Upstream
 from authserver.upstream.oauth2 import OAuth2
 from authserver.upstream.oidc import Oidc

@@ -6,7 +6,7 @@ from typing import Any, Final, Protocol
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
-from authserver.jose import ALGORITHMS, VerificationKey
+from authserver.tokens.jws import ALGORITHMS, VerificationKey
 from authserver.upstream.contract import Unavailable
 from chassis.clock import Clock
 

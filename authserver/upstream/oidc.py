@@ -6,9 +6,9 @@ from typing import Any, Final
 from authlib.oidc.core import CodeIDToken
 from joserfc.errors import JoseError
 
-from authserver.jose import BadToken, Signed, unverified_kid, verify
 from authserver.oauth.parsing import Malformed, short_text, whole_number
 from authserver.storage.records import Grant, UpstreamTokens
+from authserver.tokens.jws import BadToken, Signed, unverified_kid, verify
 from authserver.upstream.answers import read_tokens
 from authserver.upstream.client import UpstreamClient, login_url
 from authserver.upstream.contract import BadAnswer, GrantDead, UpstreamFailure

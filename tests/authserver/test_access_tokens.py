@@ -9,7 +9,7 @@ import pytest_asyncio
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from authserver.keys import SigningKey, load_signing_key
+from authserver.tokens.signing_keys import SigningKey, load_signing_key
 from tests.authserver.deployment import NOTES, Deployment, deployed
 from tests.authserver.tokens import (
     Key,

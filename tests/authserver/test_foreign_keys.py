@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from joserfc import jws
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 
-from authserver.jose import BadToken, verify
+from authserver.tokens.jws import BadToken, verify
 from authserver.upstream.jwks import verification_keys
 
 PAYLOAD = b'{"sub": "alice"}'

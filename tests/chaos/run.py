@@ -13,13 +13,13 @@ from typing import Any, Final
 import aiohttp
 import yaml
 
-from authserver.access_tokens import AccessTokens
 from authserver.configuration import load
 from authserver.handles import new_handle
-from authserver.keys import SigningKeys, load_signing_key
 from authserver.storage.contract import StorageDown
 from authserver.storage.engines.open import open_database
 from authserver.storage.records import Grant, Session, UpstreamTokens
+from authserver.tokens.access_tokens import AccessTokens
+from authserver.tokens.signing_keys import SigningKeys, load_signing_key
 from chassis import clock
 from demo.layout import _free_ports
 from demo.pki import CertificateAuthority, write_credential

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 
-from authserver.jose import AnyKey, VerificationKey
+from authserver.tokens.jws import AnyKey, VerificationKey
 
 _SMALLEST_RSA: Final = 2048
 # Replicas read a changed configuration at different moments; until all have, the old key signs.

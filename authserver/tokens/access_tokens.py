@@ -6,10 +6,10 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from authserver.jose import BadToken, VerificationKey, sign, verify
-from authserver.keys import SigningKeys
 from authserver.oauth.parsing import Malformed, short_text, whole_number
 from authserver.storage.records import Session
+from authserver.tokens.jws import BadToken, VerificationKey, sign, verify
+from authserver.tokens.signing_keys import SigningKeys
 
 _TYP: Final = "at+jwt"
 _TYPES: Final = frozenset({_TYP})

@@ -5,9 +5,9 @@ import hashlib
 import json
 from typing import Final
 
-from authserver.jose import sign
-from authserver.keys import SigningKeys
 from authserver.storage.records import Session
+from authserver.tokens.jws import sign
+from authserver.tokens.signing_keys import SigningKeys
 
 CLAIMS: Final = ("iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "at_hash")
 _TYP: Final = "JWT"

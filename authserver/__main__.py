@@ -18,9 +18,9 @@ import uvloop
 from aiohttp import web
 
 from authserver import tls, upkeep
-from authserver.configuration import load
-from authserver.reloading import Reloading
-from authserver.settings import Settings
+from authserver.config.loader import load
+from authserver.config.settings import Settings
+from authserver.config.watcher import Reloading
 from authserver.storage.contract import Database, StorageDown, StorageUnusable
 from authserver.storage.engines.open import open_database
 from authserver.storage.key_rotation import KeyUse

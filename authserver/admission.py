@@ -1,6 +1,6 @@
 """Whom the internal listener serves at all, as the configuration says now."""
 
-from authserver.settings import AllowedWorkloads, DeniedCertificates
+from authserver.config.settings import AllowedWorkloads, DeniedCertificates
 
 
 class Admission:

@@ -5,12 +5,12 @@ At the end everything is stored in one step, and the user goes back to the clien
 
 from dataclasses import dataclass, replace
 
+from authserver.config.settings import Lifetimes
 from authserver.handles import NewHandle, hash_of
 from authserver.legs import Legs
 from authserver.oauth.errors import InvalidTarget, TemporarilyUnavailable
 from authserver.oauth.redirect_uris import answer_url
 from authserver.oauth.resources import Resource, ResourceMap
-from authserver.settings import Lifetimes
 from authserver.storage.completed_sign_ins import NewBrowserSession, SignIns
 from authserver.storage.consents import Given
 from authserver.storage.records import Code, Session, Transaction

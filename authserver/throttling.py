@@ -10,9 +10,9 @@ from typing import TypeVar
 from aiohttp import web
 
 from authserver.clients import claimed_client_id
+from authserver.config.settings import Limits
 from authserver.limits import RateLimit
 from authserver.oauth.errors import InvalidClient, RateLimited, ShownToUser
-from authserver.settings import Limits
 from authserver.sources import Sources
 from chassis.clock import Clock
 

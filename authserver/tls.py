@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from authserver import anchors
-from authserver.listener_settings import InternalListener, Tls
-from authserver.settings import Settings
+from authserver.config.listeners import InternalListener, Tls
+from authserver.config.settings import Settings
 from chassis import credential, run
 from chassis.logs import Log
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from authserver.clients import ClientDirectory
+from authserver.config.settings import Lifetimes
 from authserver.endings import Endings
 from authserver.handles import NewHandle, hash_of
 from authserver.oauth import pkce
@@ -18,7 +19,6 @@ from authserver.oauth.errors import (
 )
 from authserver.oauth.resources import ResourceMap
 from authserver.oauth.scopes import OPENID
-from authserver.settings import Lifetimes
 from authserver.storage.clients import Clients as RegisteredClients
 from authserver.storage.records import Client, Code, Session
 from authserver.storage.sessions import NewRefreshToken, Repeated, Reused, Rotated, Sessions

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from authserver.settings import Settings
+from authserver.config.settings import Settings
 from authserver.storage.backup_restore import Restoring
 from authserver.storage.contract import Database
 from authserver.storage.key_rotation import KeyUse, Progress

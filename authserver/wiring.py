@@ -8,6 +8,8 @@ from authserver.authorize import Authorize
 from authserver.callback import Callback
 from authserver.client_assertions import ClientAssertions
 from authserver.clients import ClientDirectory
+from authserver.config.settings import Settings
+from authserver.config.upstreams import AnyUpstream, OidcUpstream
 from authserver.consent import Consent
 from authserver.endings import Endings
 from authserver.exchange import Exchange
@@ -27,7 +29,6 @@ from authserver.public import Flows, Public
 from authserver.refreshing import Refreshing
 from authserver.registration import Registration
 from authserver.revocation import Revocation
-from authserver.settings import Settings
 from authserver.signed_in import Visitors
 from authserver.sources import Sources
 from authserver.storage.browser_sessions import BrowserSessions
@@ -54,7 +55,6 @@ from authserver.tokens.signing_keys import SigningKeys
 from authserver.upstream.contract import Upstream
 from authserver.upstream.oauth2 import OAuth2
 from authserver.upstream.oidc import Oidc
-from authserver.upstream.settings import AnyUpstream, OidcUpstream
 from authserver.upstream.transport import UpstreamHttp
 from chassis.clock import Clock
 from chassis.credential import Certificate

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 import pytest
 from pydantic import BaseModel
 
-import authserver.settings
+import authserver.config.settings
 import webhook.settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -61,7 +61,7 @@ def test_the_readmes_table_names_every_package() -> None:
 
 @pytest.mark.parametrize(
     ("process", "settings"),
-    [("Authserver", authserver.settings.Settings), ("Webhook", webhook.settings.Settings)],
+    [("Authserver", authserver.config.settings.Settings), ("Webhook", webhook.settings.Settings)],
 )
 def test_the_reference_lists_every_member_of_a_configuration(
     process: str, settings: type[BaseModel]

@@ -3,11 +3,11 @@
 from typing import Any
 from urllib.parse import urlsplit
 
+from authserver.config.upstreams import OAuth2Upstream
 from authserver.storage.records import Grant, UpstreamTokens
 from authserver.upstream.answers import read_tokens
 from authserver.upstream.client import UpstreamClient, login_url
 from authserver.upstream.contract import BadAnswer
-from authserver.upstream.settings import OAuth2Upstream
 from authserver.upstream.transport import UpstreamHttp
 from chassis.clock import Clock
 

@@ -6,6 +6,7 @@ from typing import Any, Final
 from authlib.oidc.core import CodeIDToken
 from joserfc.errors import JoseError
 
+from authserver.config.upstreams import OidcUpstream
 from authserver.oauth.parsing import Malformed, short_text, whole_number
 from authserver.storage.records import Grant, UpstreamTokens
 from authserver.tokens.jws import BadToken, Signed, unverified_kid, verify
@@ -14,7 +15,6 @@ from authserver.upstream.client import UpstreamClient, login_url
 from authserver.upstream.contract import BadAnswer, GrantDead, UpstreamFailure
 from authserver.upstream.discovery import Discovery, Provider
 from authserver.upstream.jwks import RemoteKeys
-from authserver.upstream.settings import OidcUpstream
 from authserver.upstream.transport import UpstreamHttp
 from chassis.clock import Clock
 

@@ -23,7 +23,7 @@ from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from authserver.configuration import load
+from authserver.config.loader import load
 from authserver.storage.engines.open import open_database
 from authserver.tls import internal_material
 from authserver.upstream.transport import UpstreamHttp

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from authserver.configuration import load
+from authserver.config.loader import load
 from authserver.storage.engines.open import open_database
 from authserver.upstream.transport import UpstreamHttp
 from authserver.wiring import Authserver

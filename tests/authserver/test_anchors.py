@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519
 
 from authserver import tls
 from authserver.anchors import objection
-from authserver.configuration import load
+from authserver.config.loader import load
 from chassis import run
 from chassis.credential import Certificate, CredentialFault
 from demo.pki import write_credential

@@ -16,7 +16,7 @@ import aiohttp
 import pytest
 import yaml
 
-from authserver.configuration import load
+from authserver.config.loader import load
 from chassis.run import BadConfiguration
 from demo.forms import parse_forms
 from demo.pki import CertificateAuthority

@@ -13,9 +13,9 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
-from authserver.configuration import load
+from authserver.config.loader import load
+from authserver.config.watcher import Reloading
 from authserver.oauth.resources import Resource, ResourceMap, lookalike
-from authserver.reloading import Reloading
 from chassis.spiffe_id import Workload
 from demo.browser import Browser, Page
 from tests.authserver.database_file import count

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from authserver.configuration import load
-from authserver.upstream.presets import PRESETS
+from authserver.config.loader import load
+from authserver.config.provider_presets import PRESETS
 from chassis.run import BadConfiguration
 from demo.pki import CertificateAuthority, write_credential
 from tests.authserver.database_file import count

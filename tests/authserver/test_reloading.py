@@ -10,8 +10,8 @@ import yaml
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from authserver.configuration import load
-from authserver.reloading import Reloading
+from authserver.config.loader import load
+from authserver.config.watcher import Reloading
 from tests.authserver.deployment import NOTES, TASKS, Deployment, Pkce, deployed
 from tests.authserver.replicas import second_replica
 from tests.authserver.tokens import claims_of, header_of

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from aiohttp import web
 
-from authserver.configuration import load
+from authserver.config.loader import load
 from authserver.storage.contract import Database
 from authserver.storage.engines.open import open_database
 from authserver.tls import internal_material

@@ -17,7 +17,7 @@ from typing import Any, Final
 import uvloop
 
 from authserver.__main__ import serve
-from authserver.configuration import load
+from authserver.config.loader import load
 from authserver.storage.contract import Database, Row, Transactional
 from authserver.storage.engines.open import open_database
 from authserver.upstream.transport import UpstreamHttp

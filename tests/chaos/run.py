@@ -13,7 +13,7 @@ from typing import Any, Final
 import aiohttp
 import yaml
 
-from authserver.configuration import load
+from authserver.config.loader import load
 from authserver.handles import new_handle
 from authserver.storage.contract import StorageDown
 from authserver.storage.engines.open import open_database

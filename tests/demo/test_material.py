@@ -3,7 +3,7 @@
 import stat
 from pathlib import Path
 
-from authserver.configuration import load
+from authserver.config.loader import load
 from chassis.spiffe_id import Workload
 from demo.layout import plan
 from demo.material import write_material

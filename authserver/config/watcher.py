@@ -7,8 +7,8 @@ from typing import Final
 
 from pydantic import BaseModel
 
-from authserver.configuration import load
-from authserver.settings import RELOADABLE, Settings
+from authserver.config.loader import load
+from authserver.config.settings import RELOADABLE, Settings
 from chassis.credential import file_state
 from chassis.logs import Log
 from chassis.run import BadConfiguration, Fault

@@ -5,9 +5,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from authserver.config.value_types import Network, ReadableFile, SecretFile, WebUrl
 from authserver.oauth.parsing import Malformed, json_object
 from authserver.oauth.redirect_uris import InvalidRedirect, check_registrable
-from authserver.setting_kinds import Network, ReadableFile, SecretFile, WebUrl
 from chassis.setting_kinds import Model
 
 

@@ -4,7 +4,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from authserver.setting_kinds import LOOPBACK, Network, ReadableFile
+from authserver.config.value_types import LOOPBACK, Network, ReadableFile
 from chassis.setting_kinds import Model, Port
 
 

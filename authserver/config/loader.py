@@ -7,9 +7,9 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from authserver.config import provider_presets as presets
+from authserver.config.settings import Settings
 from authserver.oauth.resources import InvalidResource, lookalike
-from authserver.settings import Settings
-from authserver.upstream import presets
 from chassis.run import BadConfiguration, Fault
 
 

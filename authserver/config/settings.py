@@ -12,20 +12,14 @@ from pydantic import (
     model_validator,
 )
 
-from authserver.client_settings import Clients
-from authserver.listener_settings import Listeners
+from authserver.config.clients import Clients
+from authserver.config.listeners import Listeners
+from authserver.config.upstreams import Upstream
+from authserver.config.value_types import Duration, ReadableFile, UpstreamName, WebUrl, on_loopback
 from authserver.oauth.resources import InvalidResource, Resource, canonical
-from authserver.setting_kinds import (
-    Duration,
-    ReadableFile,
-    UpstreamName,
-    WebUrl,
-    on_loopback,
-)
 from authserver.storage.engines.url import PostgresqlLocation, SqliteLocation, read_location
 from authserver.storage.keyring import Keyring, read_key
 from authserver.tokens.signing_keys import SigningKey, load_signing_key
-from authserver.upstream.settings import Upstream
 from chassis.setting_kinds import Model, Scope, TrustDomain, checked_by
 from chassis.spiffe_id import Workload, is_dns_label
 

@@ -24,7 +24,7 @@ from authserver.config.watcher import Reloading
 from authserver.storage.contract import Database, StorageDown, StorageUnusable
 from authserver.storage.engines.open import open_database
 from authserver.storage.key_rotation import KeyUse
-from authserver.upstream.transport import UpstreamHttp
+from authserver.upstream.http_client import UpstreamHttp
 from authserver.wiring import Authserver
 from chassis import clock, logs, run
 from chassis.patience import Patience, PatientServer

@@ -53,9 +53,9 @@ from authserver.tokens.access_tokens import AccessTokens
 from authserver.tokens.id_tokens import IdTokens
 from authserver.tokens.signing_keys import SigningKeys
 from authserver.upstream.contract import Upstream
+from authserver.upstream.http_client import UpstreamHttp
 from authserver.upstream.oauth2 import OAuth2
 from authserver.upstream.oidc import Oidc
-from authserver.upstream.transport import UpstreamHttp
 from chassis.clock import Clock
 from chassis.credential import Certificate
 from chassis.logs import Log

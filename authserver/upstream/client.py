@@ -5,7 +5,7 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from authserver.storage.records import UpstreamTokens
-from authserver.upstream.transport import Fetching
+from authserver.upstream.http_client import Fetching
 
 
 def login_url(

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from authserver.oauth.parsing import Malformed, short_text
 from authserver.upstream.contract import Unavailable, UpstreamFailure
-from authserver.upstream.transport import Fetching
+from authserver.upstream.http_client import Fetching
 from chassis.clock import Clock
 
 _KEPT_SECONDS: Final = 3600

@@ -5,10 +5,10 @@ from urllib.parse import urlsplit
 
 from authserver.config.upstreams import OAuth2Upstream
 from authserver.storage.records import Grant, UpstreamTokens
-from authserver.upstream.answers import read_tokens
 from authserver.upstream.client import UpstreamClient, login_url
 from authserver.upstream.contract import BadAnswer
-from authserver.upstream.transport import UpstreamHttp
+from authserver.upstream.http_client import UpstreamHttp
+from authserver.upstream.token_response import read_tokens
 from chassis.clock import Clock
 
 

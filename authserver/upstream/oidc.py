@@ -10,12 +10,12 @@ from authserver.config.upstreams import OidcUpstream
 from authserver.oauth.parsing import Malformed, short_text, whole_number
 from authserver.storage.records import Grant, UpstreamTokens
 from authserver.tokens.jws import BadToken, Signed, unverified_kid, verify
-from authserver.upstream.answers import read_tokens
 from authserver.upstream.client import UpstreamClient, login_url
 from authserver.upstream.contract import BadAnswer, GrantDead, UpstreamFailure
 from authserver.upstream.discovery import Discovery, Provider
+from authserver.upstream.http_client import UpstreamHttp
 from authserver.upstream.jwks import RemoteKeys
-from authserver.upstream.transport import UpstreamHttp
+from authserver.upstream.token_response import read_tokens
 from chassis.clock import Clock
 
 _LEEWAY: Final = 60

@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from authserver.config.loader import load
 from authserver.storage.engines.open import open_database
 from authserver.tls import internal_material
-from authserver.upstream.transport import UpstreamHttp
+from authserver.upstream.http_client import UpstreamHttp
 from authserver.wiring import Authserver
 from demo.browser import Browser, Page
 from demo.pki import CertificateAuthority, Issued, write_credential

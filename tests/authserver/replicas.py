@@ -8,7 +8,7 @@ from aiohttp import web
 
 from authserver.config.loader import load
 from authserver.storage.engines.open import open_database
-from authserver.upstream.transport import UpstreamHttp
+from authserver.upstream.http_client import UpstreamHttp
 from authserver.wiring import Authserver
 from tests.authserver.deployment import Answer, Deployment
 

@@ -15,7 +15,7 @@ from authserver.config.loader import load
 from authserver.storage.contract import Database
 from authserver.storage.engines.open import open_database
 from authserver.tls import internal_material
-from authserver.upstream.transport import UpstreamHttp
+from authserver.upstream.http_client import UpstreamHttp
 from authserver.wiring import Authserver
 from chassis.patience import Patience, PatientServer
 from tests.authserver.deployment import Answer, Deployment

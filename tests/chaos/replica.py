@@ -20,7 +20,7 @@ from authserver.__main__ import serve
 from authserver.config.loader import load
 from authserver.storage.contract import Database, Row, Transactional
 from authserver.storage.engines.open import open_database
-from authserver.upstream.transport import UpstreamHttp
+from authserver.upstream.http_client import UpstreamHttp
 from chassis import clock, logs
 
 STEPS: Final = (

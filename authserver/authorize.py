@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Final
 
-from authserver.clients import ClientDirectory
+from authserver.clients.directory import ClientDirectory
 from authserver.handles import NewHandle, hash_of
 from authserver.legs import TRANSACTION_SECONDS
 from authserver.oauth import pkce

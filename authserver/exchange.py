@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from authserver.audit import Audit
+from authserver.connections.refresher import Refreshing, margin
 from authserver.limits import RateLimit
 from authserver.oauth.errors import InvalidGrant, InvalidRequest, InvalidTarget
 from authserver.oauth.resources import Resource, ResourceMap
-from authserver.refreshing import Refreshing, margin
 from authserver.storage.connections import Connections, NoSuchSession
 from authserver.storage.records import Connection, ConnectionKey
 from authserver.tokens.access_tokens import AccessTokens, VerifiedClaims

@@ -4,7 +4,7 @@ import asyncio
 from contextlib import suppress
 from typing import Final
 
-from authserver.endings import Endings
+from authserver.connections.termination import Endings
 from authserver.metrics import Metrics
 from authserver.oauth.resources import ResourceMap
 from authserver.storage.connections import Connections

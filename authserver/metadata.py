@@ -3,7 +3,7 @@
 from typing import Any
 from urllib.parse import urlsplit
 
-from authserver.clients import AUTH_METHODS
+from authserver.clients.directory import AUTH_METHODS
 from authserver.oauth.pkce import METHOD
 from authserver.oauth.resources import ResourceMap
 from authserver.oauth.scopes import OFFLINE_ACCESS

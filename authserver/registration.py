@@ -6,7 +6,7 @@ from typing import Any, Final
 from authlib.oauth2.rfc7591 import ClientMetadataClaims
 from joserfc.errors import JoseError
 
-from authserver.clients import AUTH_METHODS
+from authserver.clients.directory import AUTH_METHODS
 from authserver.handles import NewHandle, hash_of
 from authserver.limits import RateLimit
 from authserver.oauth import redirect_uris as redirects

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from authserver.clients import ClientDirectory
-from authserver.endings import Endings
+from authserver.clients.directory import ClientDirectory
+from authserver.connections.termination import Endings
 from authserver.handles import hash_of
 from authserver.oauth.errors import InvalidRequest
 from authserver.storage.records import Session

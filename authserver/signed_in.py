@@ -6,9 +6,9 @@ one owner, so a server of another workload still sends its user upstream once.
 
 from typing import Final
 
+from authserver.connections.refresher import lasts
 from authserver.handles import hash_of
 from authserver.oauth.resources import Resource
-from authserver.refreshing import lasts
 from authserver.storage.browser_sessions import BrowserSessions, SignedIn
 from authserver.storage.connections import Connections
 from authserver.storage.records import Connection

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from aiohttp import web
 
-from authserver.clients import claimed_client_id
+from authserver.clients.directory import claimed_client_id
 from authserver.config.settings import Limits
 from authserver.limits import RateLimit
 from authserver.oauth.errors import InvalidClient, RateLimited, ShownToUser

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from authserver.clients import ClientDirectory
+from authserver.clients.directory import ClientDirectory
 from authserver.config.settings import Lifetimes
-from authserver.endings import Endings
+from authserver.connections.termination import Endings
 from authserver.handles import NewHandle, hash_of
 from authserver.oauth import pkce
 from authserver.oauth.errors import (

@@ -6,7 +6,7 @@ Both look at the session behind the token, so that an ended one is known at once
 from collections.abc import Mapping
 from typing import Any
 
-from authserver.clients import ClientDirectory
+from authserver.clients.directory import ClientDirectory
 from authserver.handles import hash_of
 from authserver.oauth.errors import InsufficientScope, InvalidClient, InvalidRequest, InvalidToken
 from authserver.oauth.scopes import OPENID

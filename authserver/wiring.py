@@ -6,27 +6,27 @@ from authserver.admission import Admission
 from authserver.audit import Audit
 from authserver.authorize import Authorize
 from authserver.callback import Callback
-from authserver.client_assertions import ClientAssertions
-from authserver.clients import ClientDirectory
+from authserver.clients.assertions import ClientAssertions
+from authserver.clients.directory import ClientDirectory
+from authserver.clients.metadata_documents import MetadataDocuments
+from authserver.clients.safe_fetch import OpenWeb
 from authserver.config.settings import Settings
 from authserver.config.upstreams import AnyUpstream, OidcUpstream
+from authserver.connections.refresh_claims import Presenting
+from authserver.connections.refresher import Refreshing
+from authserver.connections.termination import Endings
 from authserver.consent import Consent
-from authserver.endings import Endings
 from authserver.exchange import Exchange
 from authserver.handles import new_handle
 from authserver.housekeeping import Housekeeping
 from authserver.internal import Internal
 from authserver.legs import Legs
 from authserver.limits import RateLimit
-from authserver.metadata_documents import MetadataDocuments
 from authserver.metrics import Metrics
 from authserver.oauth.resources import ResourceMap
 from authserver.onward import Onward
-from authserver.open_web import OpenWeb
 from authserver.pages import Pages
-from authserver.presenting import Presenting
 from authserver.public import Flows, Public
-from authserver.refreshing import Refreshing
 from authserver.registration import Registration
 from authserver.revocation import Revocation
 from authserver.signed_in import Visitors

@@ -1,6 +1,6 @@
 """The pauses after failures, by themselves."""
 
-from authserver.backoff import Backoff
+from authserver.connections.backoff import Backoff
 
 
 def test_failures_within_patience_cost_nothing_and_then_each_doubles_the_pause() -> None:

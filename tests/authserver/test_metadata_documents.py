@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from authserver.metadata_documents import BadDocument, check_url, lifetime
-from authserver.open_web import OpenWeb
+from authserver.clients.metadata_documents import BadDocument, check_url, lifetime
+from authserver.clients.safe_fetch import OpenWeb
 from authserver.upstream.contract import Unavailable
 from tests.authserver.deployment import CALLBACK, Answer, Deployment, Pkce, deployed
 from tests.fakes.web_site import WebSite, web_site

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from authserver import presenting, refreshing
+from authserver.connections import refresh_claims as presenting
+from authserver.connections import refresher as refreshing
+from authserver.connections.refresher import _ahead
 from authserver.oauth.errors import InvalidGrant
-from authserver.refreshing import _ahead
 from authserver.storage.connections import LeftBehind
 from authserver.storage.contract import StorageDown
 from authserver.storage.records import Connection, ConnectionKey, UpstreamTokens

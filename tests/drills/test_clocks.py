@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from authserver.backoff import Backoff
+from authserver.connections.backoff import Backoff
 from tests.authserver.deployment import deployed
 from tests.authserver.workloads import line
 from tests.drills.answers import is_an_outage

@@ -2,7 +2,7 @@
 
 import pytest
 
-from authserver.endings import Endings
+from authserver.connections.termination import Endings
 from authserver.housekeeping import Housekeeping
 from authserver.metrics import Metrics
 from authserver.oauth.resources import Resource, ResourceMap

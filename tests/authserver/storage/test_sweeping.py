@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from authserver.endings import Endings
+from authserver.connections.termination import Endings
 from authserver.handles import hash_of
 from authserver.housekeeping import Housekeeping
 from authserver.metrics import Metrics

@@ -14,10 +14,10 @@ from ipaddress import ip_address
 from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
 
+from authserver.clients.safe_fetch import Fetched, OpenWeb
 from authserver.limits import RateLimit
 from authserver.oauth import redirect_uris as redirects
 from authserver.oauth.parsing import Malformed, json_object
-from authserver.open_web import Fetched, OpenWeb
 from authserver.storage.records import GRANT_TYPES, Client
 from authserver.upstream.contract import Unavailable
 

@@ -12,8 +12,8 @@ import asyncio
 import hashlib
 from typing import Final
 
+from authserver.connections.refresh_claims import Presenting
 from authserver.oauth.errors import InvalidGrant, TemporarilyUnavailable
-from authserver.presenting import Presenting
 from authserver.storage.contract import StorageDown
 from authserver.storage.records import Connection, ConnectionKey, UpstreamTokens
 from authserver.upstream.contract import GrantDead, UpstreamFailure

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import unquote_plus
 
-from authserver.client_assertions import TYPE, ClientAssertions, unverified_client_id
+from authserver.clients.assertions import TYPE, ClientAssertions, unverified_client_id
+from authserver.clients.metadata_documents import BadDocument, MetadataDocuments
 from authserver.config.clients import StaticClient
 from authserver.handles import hash_of
-from authserver.metadata_documents import BadDocument, MetadataDocuments
 from authserver.oauth.errors import (
     InvalidClient,
     InvalidRequest,

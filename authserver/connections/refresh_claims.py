@@ -14,7 +14,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
-from authserver.backoff import Backoff
+from authserver.connections.backoff import Backoff
 from authserver.handles import NewHandle
 from authserver.metrics import Metrics
 from authserver.storage.connections import Connections, LeftBehind

@@ -9,9 +9,9 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, Final
 
-from authserver.metadata_documents import BadDocument, check_url
+from authserver.clients.metadata_documents import BadDocument, check_url
+from authserver.clients.safe_fetch import OpenWeb
 from authserver.oauth.parsing import Malformed, short_text, whole_number
-from authserver.open_web import OpenWeb
 from authserver.storage.records import Client
 from authserver.storage.used_assertions import UsedAssertions
 from authserver.tokens.jws import (

@@ -6,8 +6,8 @@ from urllib.parse import urlsplit
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from authserver.authorize import Question
 from authserver.oauth import redirect_uris as redirects
+from authserver.sign_in.authorize import Question
 from authserver.upstream.contract import Upstream
 
 STYLE_ROUTE: Final = "/oauth/style.css"

@@ -11,26 +11,26 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from aiohttp import hdrs, web
 
-from authserver import metadata
-from authserver.authorize import Authorize
 from authserver.browser import BINDING, BINDING_SECONDS, SESSION, BrowserCookie
-from authserver.callback import Callback
-from authserver.consent import Consent
 from authserver.edge import Edge, Handler
+from authserver.endpoints import discovery as metadata
+from authserver.endpoints.introspection import TokenFacts
+from authserver.endpoints.registration import Registration
+from authserver.endpoints.revocation import Revocation
+from authserver.endpoints.token_endpoint import TokenEndpoint
 from authserver.handles import NewHandle
 from authserver.metrics import Metrics
 from authserver.oauth.errors import UnsupportedMediaType
 from authserver.oauth.parsing import json_object
 from authserver.oauth.resources import ResourceMap
-from authserver.onward import Sent
 from authserver.pages import STYLE_ROUTE, Pages
-from authserver.registration import Registration
 from authserver.request_fields import body_of, check_one_authorization, form_of, query_of
 from authserver.responses import json_answer, page, preflight, see_other
-from authserver.revocation import Revocation
+from authserver.sign_in.authorize import Authorize
+from authserver.sign_in.callback import Callback
+from authserver.sign_in.consent import Consent
+from authserver.sign_in.next_step import Sent
 from authserver.throttling import Throttling
-from authserver.token_endpoint import TokenEndpoint
-from authserver.token_facts import TokenFacts
 from authserver.tokens.signing_keys import SigningKeys
 from authserver.upstream.contract import Upstream
 

@@ -4,8 +4,6 @@ from aiohttp import web
 
 from authserver.admission import Admission
 from authserver.audit import Audit
-from authserver.authorize import Authorize
-from authserver.callback import Callback
 from authserver.clients.assertions import ClientAssertions
 from authserver.clients.directory import ClientDirectory
 from authserver.clients.metadata_documents import MetadataDocuments
@@ -15,21 +13,25 @@ from authserver.config.upstreams import AnyUpstream, OidcUpstream
 from authserver.connections.refresh_claims import Presenting
 from authserver.connections.refresher import Refreshing
 from authserver.connections.termination import Endings
-from authserver.consent import Consent
+from authserver.endpoints.introspection import TokenFacts
+from authserver.endpoints.registration import Registration
+from authserver.endpoints.revocation import Revocation
+from authserver.endpoints.token_endpoint import TokenEndpoint
 from authserver.exchange import Exchange
 from authserver.handles import new_handle
 from authserver.housekeeping import Housekeeping
 from authserver.internal import Internal
-from authserver.legs import Legs
 from authserver.limits import RateLimit
 from authserver.metrics import Metrics
 from authserver.oauth.resources import ResourceMap
-from authserver.onward import Onward
 from authserver.pages import Pages
 from authserver.public import Flows, Public
-from authserver.registration import Registration
-from authserver.revocation import Revocation
-from authserver.signed_in import Visitors
+from authserver.sign_in.authorize import Authorize
+from authserver.sign_in.browser_session import Visitors
+from authserver.sign_in.callback import Callback
+from authserver.sign_in.consent import Consent
+from authserver.sign_in.next_step import Onward
+from authserver.sign_in.upstream_login import Legs
 from authserver.sources import Sources
 from authserver.storage.browser_sessions import BrowserSessions
 from authserver.storage.clients import Clients
@@ -47,8 +49,6 @@ from authserver.storage.used_assertions import UsedAssertions
 from authserver.svid import SvidReader
 from authserver.throttling import Throttling
 from authserver.tls import INTERNAL, own_names
-from authserver.token_endpoint import TokenEndpoint
-from authserver.token_facts import TokenFacts
 from authserver.tokens.access_tokens import AccessTokens
 from authserver.tokens.id_tokens import IdTokens
 from authserver.tokens.signing_keys import SigningKeys

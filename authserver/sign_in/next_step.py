@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 
 from authserver.config.settings import Lifetimes
 from authserver.handles import NewHandle, hash_of
-from authserver.legs import Legs
 from authserver.oauth.errors import InvalidTarget, TemporarilyUnavailable
 from authserver.oauth.redirect_uris import answer_url
 from authserver.oauth.resources import Resource, ResourceMap
+from authserver.sign_in.upstream_login import Legs
 from authserver.storage.completed_sign_ins import NewBrowserSession, SignIns
 from authserver.storage.consents import Given
 from authserver.storage.records import Code, Session, Transaction

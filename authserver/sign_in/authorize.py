@@ -12,7 +12,6 @@ from typing import Final
 
 from authserver.clients.directory import ClientDirectory
 from authserver.handles import NewHandle, hash_of
-from authserver.legs import TRANSACTION_SECONDS
 from authserver.oauth import pkce
 from authserver.oauth import redirect_uris as redirects
 from authserver.oauth.errors import (
@@ -27,8 +26,9 @@ from authserver.oauth.errors import (
 )
 from authserver.oauth.resources import Resource, ResourceMap
 from authserver.oauth.scopes import granted_scope
-from authserver.onward import Onward, Sent
-from authserver.signed_in import Visitors, asked_scope
+from authserver.sign_in.browser_session import Visitors, asked_scope
+from authserver.sign_in.next_step import Onward, Sent
+from authserver.sign_in.upstream_login import TRANSACTION_SECONDS
 from authserver.storage.browser_sessions import SignedIn
 from authserver.storage.consents import Consents
 from authserver.storage.pending_sign_ins import Transactions

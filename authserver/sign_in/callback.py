@@ -3,9 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from authserver.consent import NOT_YOUR_SIGN_IN
 from authserver.handles import hash_of
-from authserver.legs import Legs
 from authserver.oauth.errors import (
     AccessDenied,
     ProtocolError,
@@ -13,7 +11,9 @@ from authserver.oauth.errors import (
     ShownToUser,
     TemporarilyUnavailable,
 )
-from authserver.onward import Onward, Sent
+from authserver.sign_in.consent import NOT_YOUR_SIGN_IN
+from authserver.sign_in.next_step import Onward, Sent
+from authserver.sign_in.upstream_login import Legs
 from authserver.storage.pending_sign_ins import Transactions
 from authserver.storage.records import Grant, Stage, Transaction
 from authserver.upstream.contract import Unavailable, UpstreamFailure

@@ -6,8 +6,8 @@ from dataclasses import replace
 from authserver.handles import hash_of
 from authserver.oauth.errors import AccessDenied, ProtocolError, Redirected, ShownToUser
 from authserver.oauth.resources import ResourceMap
-from authserver.onward import Onward, Sent
-from authserver.signed_in import Visitors
+from authserver.sign_in.browser_session import Visitors
+from authserver.sign_in.next_step import Onward, Sent
 from authserver.storage.pending_sign_ins import Transactions
 from authserver.storage.records import Stage, Transaction
 from chassis.clock import Clock

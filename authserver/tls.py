@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from authserver import anchors
 from authserver.config.listeners import InternalListener, Tls
 from authserver.config.settings import Settings
+from authserver.internal import client_ca as anchors
 from chassis import credential, run
 from chassis.logs import Log
 

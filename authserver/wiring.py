@@ -2,7 +2,6 @@
 
 from aiohttp import web
 
-from authserver.admission import Admission
 from authserver.audit import Audit
 from authserver.clients.assertions import ClientAssertions
 from authserver.clients.directory import ClientDirectory
@@ -17,10 +16,12 @@ from authserver.endpoints.introspection import TokenFacts
 from authserver.endpoints.registration import Registration
 from authserver.endpoints.revocation import Revocation
 from authserver.endpoints.token_endpoint import TokenEndpoint
-from authserver.exchange import Exchange
 from authserver.handles import new_handle
 from authserver.housekeeping import Housekeeping
-from authserver.internal import Internal
+from authserver.internal.listener import Internal
+from authserver.internal.svid import SvidReader
+from authserver.internal.token_exchange import Exchange
+from authserver.internal.workload_policy import Admission
 from authserver.limits import RateLimit
 from authserver.metrics import Metrics
 from authserver.oauth.resources import ResourceMap
@@ -46,7 +47,6 @@ from authserver.storage.orphaned_owners import FormerOwners
 from authserver.storage.pending_sign_ins import Transactions
 from authserver.storage.sessions import Sessions
 from authserver.storage.used_assertions import UsedAssertions
-from authserver.svid import SvidReader
 from authserver.throttling import Throttling
 from authserver.tls import INTERNAL, own_names
 from authserver.tokens.access_tokens import AccessTokens

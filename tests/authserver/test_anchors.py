@@ -9,8 +9,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519
 
 from authserver import tls
-from authserver.anchors import objection
 from authserver.config.loader import load
+from authserver.internal.client_ca import objection
 from chassis import run
 from chassis.credential import Certificate, CredentialFault
 from demo.pki import write_credential

@@ -11,7 +11,7 @@ import pytest
 from cryptography import x509
 from yarl import URL
 
-from authserver import internal
+from authserver.internal import listener as internal
 from chassis.patience import Patience
 from tests.authserver.deployment import deployed
 from tests.authserver.workloads import (

@@ -12,7 +12,7 @@ import pytest_asyncio
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519
 from cryptography.x509.oid import ExtendedKeyUsageOID as Purpose
 
-from authserver.svid import SvidReader, SvidRefused
+from authserver.internal.svid import SvidReader, SvidRefused
 from tests.authserver.certificates import (
     AUTHORITY,
     SPIFFE_ID,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlencode
 
-from authserver.internal import GRANT_TYPE, ROUTE
+from authserver.internal.listener import GRANT_TYPE, ROUTE
 from demo.layout import HOST, plan
 from tests.bench.figures import Figure, alternate
 from tests.bench.load import Calls, Load, costing, drive, post

@@ -14,9 +14,10 @@ from typing import Any, Final
 import msgspec
 from aiohttp import web
 
-from authserver.admission import Admission
 from authserver.audit import Audit
-from authserver.exchange import Asked, Exchange, NotAcceptable, Released
+from authserver.internal.svid import Svid, SvidReader, SvidRefused
+from authserver.internal.token_exchange import Asked, Exchange, NotAcceptable, Released
+from authserver.internal.workload_policy import Admission
 from authserver.limits import RateLimit
 from authserver.metrics import Metrics
 from authserver.oauth.errors import (
@@ -30,7 +31,6 @@ from authserver.oauth.errors import (
 from authserver.oauth.parsing import Malformed, form_fields
 from authserver.storage.contract import StorageDown
 from authserver.storage.keyring import SealBroken
-from authserver.svid import Svid, SvidReader, SvidRefused
 from chassis.abreast import abreast
 from chassis.clock import Clock
 from chassis.logs import Log, LogLost, request_scope

@@ -25,15 +25,16 @@ from authserver.internal.workload_policy import Admission
 from authserver.limits import RateLimit
 from authserver.metrics import Metrics
 from authserver.oauth.resources import ResourceMap
-from authserver.pages import Pages
-from authserver.public import Flows, Public
+from authserver.public.client_ip import Sources
+from authserver.public.listener import Flows, Public
+from authserver.public.pages import Pages
+from authserver.public.rate_limits import Throttling
 from authserver.sign_in.authorize import Authorize
 from authserver.sign_in.browser_session import Visitors
 from authserver.sign_in.callback import Callback
 from authserver.sign_in.consent import Consent
 from authserver.sign_in.next_step import Onward
 from authserver.sign_in.upstream_login import Legs
-from authserver.sources import Sources
 from authserver.storage.browser_sessions import BrowserSessions
 from authserver.storage.clients import Clients
 from authserver.storage.completed_sign_ins import SignIns
@@ -47,7 +48,6 @@ from authserver.storage.orphaned_owners import FormerOwners
 from authserver.storage.pending_sign_ins import Transactions
 from authserver.storage.sessions import Sessions
 from authserver.storage.used_assertions import UsedAssertions
-from authserver.throttling import Throttling
 from authserver.tls import INTERNAL, own_names
 from authserver.tokens.access_tokens import AccessTokens
 from authserver.tokens.id_tokens import IdTokens

@@ -14,7 +14,7 @@ from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDict
 
-from authserver.sources import Sources
+from authserver.public.client_ip import Sources
 from chassis.patience import Patience, PatientRunner
 from chassis.probes import ops_handler
 from tests.authserver.deployment import Deployment, Pkce, deployed
@@ -115,7 +115,7 @@ async def test_a_patient_connection_serves_request_after_request(tmp_path: Path)
 async def test_a_stalled_body_ends_and_others_are_served(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("authserver.request_fields._BODY_SECONDS", HEAD_SECONDS)
+    monkeypatch.setattr("authserver.public.request_body._BODY_SECONDS", HEAD_SECONDS)
     head = (
         b"POST /oauth/token HTTP/1.1\r\nHost: a\r\n"
         b"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 1000\r\n\r\ngrant"

@@ -6,7 +6,7 @@ from typing import Any
 from aiohttp import web
 
 from authserver.oauth.errors import ProtocolError
-from authserver.pages import CONTENT_SECURITY_POLICY
+from authserver.public.pages import CONTENT_SECURITY_POLICY
 
 
 async def preflight(request: web.Request) -> web.Response:

@@ -11,8 +11,6 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from aiohttp import hdrs, web
 
-from authserver.browser import BINDING, BINDING_SECONDS, SESSION, BrowserCookie
-from authserver.edge import Edge, Handler
 from authserver.endpoints import discovery as metadata
 from authserver.endpoints.introspection import TokenFacts
 from authserver.endpoints.registration import Registration
@@ -23,14 +21,16 @@ from authserver.metrics import Metrics
 from authserver.oauth.errors import UnsupportedMediaType
 from authserver.oauth.parsing import json_object
 from authserver.oauth.resources import ResourceMap
-from authserver.pages import STYLE_ROUTE, Pages
-from authserver.request_fields import body_of, check_one_authorization, form_of, query_of
-from authserver.responses import json_answer, page, preflight, see_other
+from authserver.public.cookies import BINDING, BINDING_SECONDS, SESSION, BrowserCookie
+from authserver.public.middleware import Edge, Handler
+from authserver.public.pages import STYLE_ROUTE, Pages
+from authserver.public.rate_limits import Throttling
+from authserver.public.request_body import body_of, check_one_authorization, form_of, query_of
+from authserver.public.responses import json_answer, page, preflight, see_other
 from authserver.sign_in.authorize import Authorize
 from authserver.sign_in.callback import Callback
 from authserver.sign_in.consent import Consent
 from authserver.sign_in.next_step import Sent
-from authserver.throttling import Throttling
 from authserver.tokens.signing_keys import SigningKeys
 from authserver.upstream.contract import Upstream
 

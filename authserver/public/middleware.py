@@ -22,8 +22,8 @@ from authserver.oauth.errors import (
 )
 from authserver.oauth.parsing import Malformed
 from authserver.oauth.redirect_uris import answer_url
-from authserver.pages import Outcome, Pages
-from authserver.responses import page, plain_refusal, refused, see_other
+from authserver.public.pages import Outcome, Pages
+from authserver.public.responses import page, plain_refusal, refused, see_other
 from authserver.storage.contract import StorageDown
 from authserver.storage.keyring import SealBroken
 from chassis.logs import Log, current_request_id, request_scope

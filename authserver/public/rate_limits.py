@@ -13,7 +13,7 @@ from authserver.clients.directory import claimed_client_id
 from authserver.config.settings import Limits
 from authserver.limits import RateLimit
 from authserver.oauth.errors import InvalidClient, RateLimited, ShownToUser
-from authserver.sources import Sources
+from authserver.public.client_ip import Sources
 from chassis.clock import Clock
 
 _T = TypeVar("_T")

@@ -27,10 +27,10 @@ class Pages:
 
     def __init__(self, issuer: str, style: bytes) -> None:
         self._environment = Environment(
-            loader=PackageLoader("authserver"), autoescape=True, undefined=StrictUndefined
+            loader=PackageLoader("authserver.public"), autoescape=True, undefined=StrictUndefined
         )
         self._environment.globals["base"] = issuer
-        ours = resources.files("authserver") / "templates" / "style.css"
+        ours = resources.files("authserver.public") / "templates" / "style.css"
         self.style = ours.read_bytes() + style
 
     def consent(self, question: Question, upstreams: list[Upstream]) -> str:

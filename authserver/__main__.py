@@ -17,7 +17,9 @@ from typing import Final
 import uvloop
 from aiohttp import web
 
-from authserver import tls, upkeep
+from authserver import listener_tls as tls
+from authserver.admin import keys as upkeep
+from authserver.app import Authserver
 from authserver.config.loader import load
 from authserver.config.settings import Settings
 from authserver.config.watcher import Reloading
@@ -25,7 +27,6 @@ from authserver.storage.contract import Database, StorageDown, StorageUnusable
 from authserver.storage.engines.open import open_database
 from authserver.storage.key_rotation import KeyUse
 from authserver.upstream.http_client import UpstreamHttp
-from authserver.wiring import Authserver
 from chassis import clock, logs, run
 from chassis.patience import Patience, PatientServer
 from chassis.probes import ops_handler

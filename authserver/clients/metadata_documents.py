@@ -15,9 +15,9 @@ from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
 
 from authserver.clients.safe_fetch import Fetched, OpenWeb
-from authserver.limits import RateLimit
 from authserver.oauth import redirect_uris as redirects
 from authserver.oauth.parsing import Malformed, json_object
+from authserver.rate_limit import RateLimit
 from authserver.storage.records import GRANT_TYPES, Client
 from authserver.upstream.contract import Unavailable
 

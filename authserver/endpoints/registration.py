@@ -8,13 +8,13 @@ from joserfc.errors import JoseError
 
 from authserver.clients.directory import AUTH_METHODS
 from authserver.handles import NewHandle, hash_of
-from authserver.limits import RateLimit
 from authserver.oauth import redirect_uris as redirects
 from authserver.oauth.errors import (
     InvalidClientMetadata,
     InvalidRedirectUri,
     TemporarilyUnavailable,
 )
+from authserver.rate_limit import RateLimit
 from authserver.storage.clients import Clients
 from authserver.storage.records import GRANT_TYPES, Client
 from chassis.clock import Clock

@@ -18,7 +18,6 @@ from authserver.audit import Audit
 from authserver.internal.svid import Svid, SvidReader, SvidRefused
 from authserver.internal.token_exchange import Asked, Exchange, NotAcceptable, Released
 from authserver.internal.workload_policy import Admission
-from authserver.limits import RateLimit
 from authserver.metrics import Metrics
 from authserver.oauth.errors import (
     ForbiddenClient,
@@ -29,6 +28,7 @@ from authserver.oauth.errors import (
     UnsupportedGrantType,
 )
 from authserver.oauth.parsing import Malformed, form_fields
+from authserver.rate_limit import RateLimit
 from authserver.storage.contract import StorageDown
 from authserver.storage.keyring import SealBroken
 from chassis.abreast import abreast

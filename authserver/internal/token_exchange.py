@@ -13,9 +13,9 @@ from typing import Any, Final
 
 from authserver.audit import Audit
 from authserver.connections.refresher import Refreshing, margin
-from authserver.limits import RateLimit
 from authserver.oauth.errors import InvalidGrant, InvalidRequest, InvalidTarget
 from authserver.oauth.resources import Resource, ResourceMap
+from authserver.rate_limit import RateLimit
 from authserver.storage.connections import Connections, NoSuchSession
 from authserver.storage.records import Connection, ConnectionKey
 from authserver.tokens.access_tokens import AccessTokens, VerifiedClaims

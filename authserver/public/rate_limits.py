@@ -11,9 +11,9 @@ from aiohttp import web
 
 from authserver.clients.directory import claimed_client_id
 from authserver.config.settings import Limits
-from authserver.limits import RateLimit
 from authserver.oauth.errors import InvalidClient, RateLimited, ShownToUser
 from authserver.public.client_ip import Sources
+from authserver.rate_limit import RateLimit
 from chassis.clock import Clock
 
 _T = TypeVar("_T")

@@ -23,11 +23,11 @@ from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from authserver.app import Authserver
 from authserver.config.loader import load
+from authserver.listener_tls import internal_material
 from authserver.storage.engines.open import open_database
-from authserver.tls import internal_material
 from authserver.upstream.http_client import UpstreamHttp
-from authserver.wiring import Authserver
 from demo.browser import Browser, Page
 from demo.pki import CertificateAuthority, Issued, write_credential
 from demo.upstream import USERS, FakeUpstream

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from authserver.app import Authserver
 from authserver.config.loader import load
 from authserver.storage.engines.open import open_database
 from authserver.upstream.http_client import UpstreamHttp
-from authserver.wiring import Authserver
 from tests.authserver.deployment import Answer, Deployment
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519
 
-from authserver import tls
+from authserver import listener_tls as tls
 from authserver.config.loader import load
 from authserver.internal.client_ca import objection
 from chassis import run

@@ -11,12 +11,12 @@ import pytest
 import yaml
 from aiohttp import web
 
+from authserver.app import Authserver
 from authserver.config.loader import load
+from authserver.listener_tls import internal_material
 from authserver.storage.contract import Database
 from authserver.storage.engines.open import open_database
-from authserver.tls import internal_material
 from authserver.upstream.http_client import UpstreamHttp
-from authserver.wiring import Authserver
 from chassis.patience import Patience, PatientServer
 from tests.authserver.deployment import Answer, Deployment
 from tests.authserver.tokens import changed, claims_of, header_of, private_key, signed

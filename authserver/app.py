@@ -22,13 +22,14 @@ from authserver.internal.listener import Internal
 from authserver.internal.svid import SvidReader
 from authserver.internal.token_exchange import Exchange
 from authserver.internal.workload_policy import Admission
-from authserver.limits import RateLimit
+from authserver.listener_tls import INTERNAL, own_names
 from authserver.metrics import Metrics
 from authserver.oauth.resources import ResourceMap
 from authserver.public.client_ip import Sources
 from authserver.public.listener import Flows, Public
 from authserver.public.pages import Pages
 from authserver.public.rate_limits import Throttling
+from authserver.rate_limit import RateLimit
 from authserver.sign_in.authorize import Authorize
 from authserver.sign_in.browser_session import Visitors
 from authserver.sign_in.callback import Callback
@@ -48,7 +49,6 @@ from authserver.storage.orphaned_owners import FormerOwners
 from authserver.storage.pending_sign_ins import Transactions
 from authserver.storage.sessions import Sessions
 from authserver.storage.used_assertions import UsedAssertions
-from authserver.tls import INTERNAL, own_names
 from authserver.tokens.access_tokens import AccessTokens
 from authserver.tokens.id_tokens import IdTokens
 from authserver.tokens.signing_keys import SigningKeys

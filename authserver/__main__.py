@@ -27,8 +27,9 @@ from authserver.storage.contract import Database, StorageDown, StorageUnusable
 from authserver.storage.engines.open import open_database
 from authserver.storage.key_rotation import KeyUse
 from authserver.upstream.http_client import UpstreamHttp
-from chassis import clock, logs, run
-from chassis.patience import Patience, PatientServer
+from chassis import clock, logs
+from chassis import process as run
+from chassis.connection_limits import Patience, PatientServer
 from chassis.probes import ops_handler
 
 _log = logs.Log("main")

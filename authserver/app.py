@@ -57,11 +57,11 @@ from authserver.upstream.http_client import UpstreamHttp
 from authserver.upstream.oauth2 import OAuth2
 from authserver.upstream.oidc import Oidc
 from chassis.clock import Clock
-from chassis.credential import Certificate
+from chassis.connection_limits import Patience
 from chassis.logs import Log
-from chassis.patience import Patience
 from chassis.probes import Readiness, new_registry
-from chassis.run import BadConfiguration, Fault
+from chassis.process import BadConfiguration, Fault
+from chassis.tls.contexts import Certificate
 
 _log = Log("wiring")
 

@@ -10,8 +10,9 @@ from typing import Final
 from authserver.config.listeners import InternalListener, Tls
 from authserver.config.settings import Settings
 from authserver.internal import client_ca as anchors
-from chassis import credential, run
+from chassis import process as run
 from chassis.logs import Log
+from chassis.tls import contexts as credential
 
 _log = Log("tls")
 

@@ -3,7 +3,7 @@
 
 import os
 
-from sidecar.surroundings import on_node_network, shed
+from sidecar.hardening import on_node_network, shed
 
 if __name__ == "__main__":
     shed(os.environ)
@@ -19,18 +19,19 @@ from typing import Final
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from chassis import clock, logs, run
+from chassis import clock, logs
+from chassis import process as run
 from chassis.clock import Clock
 from chassis.probes import Readiness, new_registry, ops_handler
-from sidecar.app import LocalApi
 from sidecar.broker import Broker
-from sidecar.deadlines import DRAIN_SECONDS, STANDARD, Deadlines
+from sidecar.client_credential import CREDENTIAL, OwnCredential
 from sidecar.exchange_client import ExchangeClient
+from sidecar.local_api import LocalApi
 from sidecar.local_server import LocalServer
 from sidecar.metrics import Metrics
-from sidecar.own_credential import CREDENTIAL, OwnCredential
 from sidecar.protected_resource import ProtectedResource
 from sidecar.settings import Settings, read_settings
+from sidecar.timeouts import DRAIN_SECONDS, STANDARD, Deadlines
 
 HOUSEKEEPING_SECONDS: Final = 2.0
 

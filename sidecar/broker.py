@@ -5,11 +5,11 @@ from collections.abc import Awaitable, Callable
 from hashlib import sha256
 from typing import Final, NamedTuple
 
-from sidecar.asking import Ask
-from sidecar.bounded_memory import BoundedMemory
-from sidecar.lease import Lease, Token
+from sidecar.cached_token import Lease, Token
+from sidecar.errors import DENIALS, TEMPORARILY_UNAVAILABLE, Refusal
 from sidecar.metrics import Metrics
-from sidecar.refusals import DENIALS, TEMPORARILY_UNAVAILABLE, Refusal
+from sidecar.token_request import Ask
+from sidecar.ttl_cache import BoundedMemory
 
 MAX_LEASES: Final = 10_000
 MAX_LEASE_BYTES: Final = 16 * 1024 * 1024

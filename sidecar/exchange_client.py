@@ -8,13 +8,13 @@ from urllib.parse import urlencode
 import aiohttp
 
 from chassis.logs import Log
-from sidecar.asking import Ask
+from sidecar.cached_token import Token
+from sidecar.client_credential import OwnCredential
 from sidecar.connection_pool import ConnectionPool
-from sidecar.exchange_answer import read_answer
-from sidecar.lease import Token
+from sidecar.errors import DENIALS, TEMPORARILY_UNAVAILABLE, Refusal
+from sidecar.exchange_response import read_answer
 from sidecar.metrics import Metrics
-from sidecar.own_credential import OwnCredential
-from sidecar.refusals import DENIALS, TEMPORARILY_UNAVAILABLE, Refusal
+from sidecar.token_request import Ask
 
 _log = Log("exchange")
 

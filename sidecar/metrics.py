@@ -10,7 +10,7 @@ from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, M
 from prometheus_client.registry import Collector
 
 from chassis.probes import DURATION_BUCKETS
-from sidecar.refusals import RESULTS
+from sidecar.errors import RESULTS
 
 CACHE_RESULTS: Final = ("hit", "miss", "coalesced", "negative")
 

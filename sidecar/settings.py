@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar, cast
 from urllib.parse import urlsplit
 
 from chassis.logs import LEVELS
-from chassis.run import BadConfiguration, Fault
+from chassis.process import BadConfiguration, Fault
 from chassis.spiffe_id import InvalidSpiffeId, parse_workload
 
 CACHE_TTL_CEILING: Final = 60

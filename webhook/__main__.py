@@ -12,10 +12,13 @@ import uvloop
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from chassis import clock, credential, logs, probes, run
-from webhook import app, self_test
-from webhook.offline import inject
-from webhook.reloading import Configuration
+from chassis import clock, logs, probes
+from chassis import process as run
+from chassis.tls import contexts as credential
+from webhook import listener as app
+from webhook import readiness_check as self_test
+from webhook.config_watcher import Configuration
+from webhook.inject_command import inject
 from webhook.settings import WebhookListener
 
 _DRAIN_SECONDS = 15.0

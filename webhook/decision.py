@@ -13,11 +13,11 @@ import msgspec
 from chassis.spiffe_id import is_dns_label
 from webhook import annotations as contract
 from webhook.annotations import Wishes
-from webhook.hazards import clashes, containers, hazards
+from webhook.pod_safety import clashes, containers, hazards
+from webhook.pod_view import Container, Metadata, Pod
 from webhook.reasons import Reason, Refusal, quoted, warning
-from webhook.resources import settle
 from webhook.settings import Settings
-from webhook.shape import Container, Metadata, Pod
+from webhook.sidecar_resources import settle
 from webhook.sidecar_spec import CONTAINER, URL_VARIABLE, Sidecar, build
 
 # Kept out by the manifests too; injecting here could keep a cluster from starting.

@@ -16,7 +16,7 @@ import msgspec
 from jsonpointer import escape
 
 from webhook.annotations import Wishes
-from webhook.shape import Container, Metadata, Pod, Volume
+from webhook.pod_view import Container, Metadata, Pod, Volume
 from webhook.sidecar_spec import CONTAINER, URL_VARIABLE, Sidecar
 
 _NO_METADATA: Final = Metadata()

@@ -14,10 +14,10 @@ from typing import Annotated, Any, Final, Literal, Self
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from chassis.run import BadConfiguration, Fault
-from chassis.setting_kinds import Model, Port, Scope, TrustDomain, checked_by
+from chassis.config_types import Model, Port, Scope, TrustDomain, checked_by
+from chassis.process import BadConfiguration, Fault
 from webhook.quantity import Quantity
-from webhook.setting_kinds import Amount, Certificates, Host, Https, Image, Name
+from webhook.value_types import Amount, Certificates, Host, Https, Image, Name
 
 _QUALIFIED_NAME: Final = re.compile(r"[a-z0-9.-]{1,253}/[A-Za-z0-9._-]{1,63}", re.ASCII)
 _DRIVER: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,61}[A-Za-z0-9])?", re.ASCII)

@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 from authserver.config.value_types import Network, ReadableFile, SecretFile, WebUrl
 from authserver.oauth.parsing import Malformed, json_object
 from authserver.oauth.redirect_uris import InvalidRedirect, check_registrable
-from chassis.setting_kinds import Model
+from chassis.config_types import Model
 
 
 class Switch(Model):

@@ -5,7 +5,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from authserver.config.value_types import LOOPBACK, Network, ReadableFile
-from chassis.setting_kinds import Model, Port
+from chassis.config_types import Model, Port
 
 
 class Tls(Model):

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from authserver.config import provider_presets as presets
 from authserver.config.settings import Settings
 from authserver.oauth.resources import InvalidResource, lookalike
-from chassis.run import BadConfiguration, Fault
+from chassis.process import BadConfiguration, Fault
 
 
 def load(file: Path) -> Settings:

@@ -20,7 +20,7 @@ from authserver.oauth.resources import InvalidResource, Resource, canonical
 from authserver.storage.engines.url import PostgresqlLocation, SqliteLocation, read_location
 from authserver.storage.keyring import Keyring, read_key
 from authserver.tokens.signing_keys import SigningKey, load_signing_key
-from chassis.setting_kinds import Model, Scope, TrustDomain, checked_by
+from chassis.config_types import Model, Scope, TrustDomain, checked_by
 from chassis.spiffe_id import Workload, is_dns_label
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Final, Literal
 from pydantic import Field, field_validator
 
 from authserver.config.value_types import Duration, ReadableFile, SecretFile, UpstreamName, WebUrl
-from chassis.setting_kinds import Model, Scope
+from chassis.config_types import Model, Scope
 
 _RESERVED_PARAMETERS: Final = frozenset(
     {

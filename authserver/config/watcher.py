@@ -9,9 +9,9 @@ from pydantic import BaseModel
 
 from authserver.config.loader import load
 from authserver.config.settings import RELOADABLE, Settings
-from chassis.credential import file_state
 from chassis.logs import Log
-from chassis.run import BadConfiguration, Fault
+from chassis.process import BadConfiguration, Fault
+from chassis.tls.contexts import file_state
 
 _log = Log("reloading")
 

@@ -31,8 +31,8 @@ from authserver.oauth.parsing import Malformed, form_fields
 from authserver.rate_limit import RateLimit
 from authserver.storage.contract import StorageDown
 from authserver.storage.keyring import SealBroken
-from chassis.abreast import abreast
 from chassis.clock import Clock
+from chassis.event_loop import abreast
 from chassis.logs import Log, LogLost, request_scope
 
 _log = Log("internal")

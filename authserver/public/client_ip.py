@@ -5,7 +5,7 @@ from ipaddress import ip_network
 
 from aiohttp import web
 
-from chassis.addresses import Address, read_address, source_of
+from chassis.rate_limit_key import Address, read_address, source_of
 
 
 class Sources:

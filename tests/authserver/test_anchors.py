@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519
 from authserver import listener_tls as tls
 from authserver.config.loader import load
 from authserver.internal.client_ca import objection
-from chassis import run
-from chassis.credential import Certificate, CredentialFault
+from chassis import process as run
+from chassis.tls.contexts import Certificate, CredentialFault
 from demo.pki import write_credential
 from tests.authserver.certificates import (
     AUTHORITY,

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from authserver.config.loader import load
-from chassis.run import BadConfiguration
+from chassis.process import BadConfiguration
 from demo.forms import parse_forms
 from demo.pki import CertificateAuthority
 from tests.authserver.certificates import AUTHORITY, rsa_key, self_signed

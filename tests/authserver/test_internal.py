@@ -12,7 +12,7 @@ from cryptography import x509
 from yarl import URL
 
 from authserver.internal import listener as internal
-from chassis.patience import Patience
+from chassis.connection_limits import Patience
 from tests.authserver.deployment import deployed
 from tests.authserver.workloads import (
     DENIED,

@@ -15,7 +15,7 @@ from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDict
 
 from authserver.public.client_ip import Sources
-from chassis.patience import Patience, PatientRunner
+from chassis.connection_limits import Patience, PatientRunner
 from chassis.probes import ops_handler
 from tests.authserver.deployment import Deployment, Pkce, deployed
 

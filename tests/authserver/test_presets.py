@@ -13,7 +13,7 @@ import yaml
 
 from authserver.config.loader import load
 from authserver.config.provider_presets import PRESETS
-from chassis.run import BadConfiguration
+from chassis.process import BadConfiguration
 from demo.pki import CertificateAuthority, write_credential
 from tests.authserver.database_file import count
 from tests.authserver.deployment import Answer, Deployment, Pkce, configuration_of, deployed

@@ -17,7 +17,7 @@ from authserver.listener_tls import internal_material
 from authserver.storage.contract import Database
 from authserver.storage.engines.open import open_database
 from authserver.upstream.http_client import UpstreamHttp
-from chassis.patience import Patience, PatientServer
+from chassis.connection_limits import Patience, PatientServer
 from tests.authserver.deployment import Answer, Deployment
 from tests.authserver.tokens import changed, claims_of, header_of, private_key, signed
 

@@ -28,11 +28,12 @@ import yaml
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from chassis import credential, logs
+from chassis import logs
 from chassis.probes import Readiness
+from chassis.tls import contexts as credential
 from tests.webhook.certificates import Authority
 from tests.webhook.pods import raw_settings, recorded, settings
-from webhook import app
+from webhook import listener as app
 
 SECONDS = 0.3
 ROUNDS = 15

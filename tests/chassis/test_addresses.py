@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from chassis.addresses import read_address, source_of
-from chassis.patience import Patience, PatientServer
+from chassis.connection_limits import Patience, PatientServer
+from chassis.rate_limit_key import read_address, source_of
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from cryptography.x509.oid import ExtendedKeyUsageOID as Purpose
 
-from chassis.credential import (
+from chassis.tls.contexts import (
     Certificate,
     CredentialFault,
     KeyPair,

@@ -14,8 +14,8 @@ import pytest
 import uvloop
 from aiohttp import ClientError, ClientSession, web
 
-from chassis import run
-from chassis.credential import KeyPair, client_context, mutual_server_context, server_context
+from chassis import process as run
+from chassis.tls.contexts import KeyPair, client_context, mutual_server_context, server_context
 from demo.pki import CertificateAuthority, write_credential
 from tests.authserver.certificates import AUTHORITY, Pair, Shape, dns, rsa_key, self_signed
 

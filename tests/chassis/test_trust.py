@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from chassis import trust
 from chassis.clock import wall
+from chassis.tls import ca_bundle as trust
 from tests.authserver.certificates import AUTHORITY, Pair, Shape, authority, self_signed
 
 

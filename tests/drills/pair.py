@@ -16,8 +16,8 @@ import aiohttp
 
 from demo.pki import write_credential
 from sidecar.__main__ import Sidecar, assemble
-from sidecar.deadlines import STANDARD, Deadlines
 from sidecar.settings import read_settings
+from sidecar.timeouts import STANDARD, Deadlines
 from tests.authserver.deployment import Deployment, deployed
 from tests.authserver.workloads import NOTES_SERVER, UNLIMITED, forged
 from tests.drills.way import Way

@@ -3,7 +3,7 @@
 import asyncio
 from pathlib import Path
 
-from sidecar.deadlines import Deadlines
+from sidecar.timeouts import Deadlines
 from tests.drills.answers import is_an_outage
 from tests.drills.pair import Pair, pair
 from tests.sidecar.rig import Reply

@@ -15,7 +15,7 @@ from typing import Any
 
 from aiohttp import web
 
-from chassis.credential import KeyPair, mutual_server_context
+from chassis.tls.contexts import KeyPair, mutual_server_context
 
 ACCESS_TOKEN = "upstream-token"
 

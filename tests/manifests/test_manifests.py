@@ -14,8 +14,8 @@ from tests.manifests.policies import Request
 from tests.manifests.rendering import RENDERED, VERSIONS, faults
 from tests.webhook.pods import CA, pod
 from webhook.annotations import PUBLIC, WRITTEN_BY_US
-from webhook.app import PATHS
 from webhook.decision import SYSTEM_NAMESPACES
+from webhook.listener import PATHS
 from webhook.settings import check
 
 INSTALLED = [name for name in RENDERED if name != "example"]

@@ -11,11 +11,11 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from chassis.credential import KeyPair
+from chassis.tls.contexts import KeyPair
 from demo.pki import CertificateAuthority, Issued, write_credential
 from sidecar.__main__ import Sidecar, assemble
-from sidecar.deadlines import STANDARD, Deadlines
 from sidecar.settings import read_settings
+from sidecar.timeouts import STANDARD, Deadlines
 from tests.fakes.authserver import FakeAuthserver
 
 SPIFFE_ID = "spiffe://example.org/ns/mcp-servers/mcpserver/github"

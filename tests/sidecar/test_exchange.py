@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from demo.pki import CertificateAuthority, Issued
-from sidecar.deadlines import Deadlines
+from sidecar.timeouts import Deadlines
 from tests.fakes.authserver import (
     Received,
     asks_for_an_upstream,

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from sidecar.deadlines import Deadlines
 from sidecar.local_server import LocalServer
+from sidecar.timeouts import Deadlines
 from tests.fakes.authserver import held_until
 from tests.sidecar.rig import JWT, Authorities, FakeClock, Rig, listening, rig
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from sidecar.lease import fingerprint
+from sidecar.cached_token import fingerprint
 from tests.fakes.authserver import refuse, release
 from tests.sidecar.rig import JWT, Rig
 

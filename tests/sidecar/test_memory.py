@@ -8,13 +8,13 @@ import pytest
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from sidecar.asking import Ask
-from sidecar.bounded_memory import BoundedMemory
 from sidecar.broker import MAX_LEASES, Broker
-from sidecar.deadlines import Deadlines
-from sidecar.lease import Lease, Token
+from sidecar.cached_token import Lease, Token
+from sidecar.errors import TEMPORARILY_UNAVAILABLE, Refusal
 from sidecar.metrics import Metrics
-from sidecar.refusals import TEMPORARILY_UNAVAILABLE, Refusal
+from sidecar.timeouts import Deadlines
+from sidecar.token_request import Ask
+from sidecar.ttl_cache import BoundedMemory
 from tests.fakes.authserver import Received, held_until, refuse, release
 from tests.sidecar.rig import JWT, OTHER_JWT, Authorities, FakeClock, Rig, rig
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from chassis.run import BadConfiguration
+from chassis.process import BadConfiguration
 from sidecar.settings import Settings, read_settings
 from tests.sidecar.rig import SPIFFE_ID, environment
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from chassis.run import StartFailed, serve
+from chassis.process import StartFailed, serve
 from sidecar.__main__ import assemble, local_listener
+from sidecar.hardening import on_node_network, shed
 from sidecar.settings import read_settings
-from sidecar.surroundings import on_node_network, shed
 from tests.sidecar.rig import environment
 
 HEADER = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid\n"
@@ -81,7 +81,7 @@ async def test_the_local_api_does_not_start_where_others_can_reach_it(
 
     from aiohttp import web
 
-    from chassis.run import Listener
+    from chassis.process import Listener
 
     sidecar = assemble(read_settings(environment(tmp_path, "https://authserver.example")))
     listener = local_listener(sidecar, 0)

@@ -6,10 +6,10 @@ from typing import Any
 
 import jsonpatch
 
-from webhook import shape
-from webhook.injection import Verdict, judge
-from webhook.setting_kinds import CaBundle
+from webhook import pod_view as shape
+from webhook.evaluate import Verdict, judge
 from webhook.settings import Settings, check
+from webhook.value_types import CaBundle
 
 NAMESPACE = "mcp-servers"
 IMAGE = f"registry.example.com/tokenward/sidecar@sha256:{'a' * 64}"

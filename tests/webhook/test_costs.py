@@ -16,8 +16,11 @@ from prometheus_client import CollectorRegistry
 
 from chassis.probes import Readiness
 from tests.webhook.pods import NAMESPACE, SIDECAR, injected, pod, recorded, settings, verdict
-from webhook import annotations, app, hazards, review
-from webhook.injection import Verdict, judge
+from webhook import admission_review as review
+from webhook import annotations
+from webhook import listener as app
+from webhook import pod_safety as hazards
+from webhook.evaluate import Verdict, judge
 from webhook.reasons import EXPLAINED, MAX_DENIAL, Reason, Refusal, denial
 
 _MANY = 1_000

@@ -13,8 +13,8 @@ from tests.webhook.pods import (
     sidecar_of,
     verdict,
 )
-from webhook import shape
-from webhook.injection import judge
+from webhook import pod_view as shape
+from webhook.evaluate import judge
 from webhook.reasons import Reason
 
 

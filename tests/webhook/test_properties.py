@@ -13,8 +13,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from tests.webhook.pods import SIDECAR, injected, pod, recorded_pod, settings, sidecar_of, verdict
-from webhook import annotations, patch, shape, sidecar_spec
-from webhook.injection import judge
+from webhook import annotations, patch, sidecar_spec
+from webhook import pod_view as shape
+from webhook.evaluate import judge
 from webhook.reasons import Reason
 
 _SUPPORTED = [

@@ -17,11 +17,11 @@ import pytest
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from chassis import credential
 from chassis.probes import Readiness
+from chassis.tls import contexts as credential
 from tests.webhook.certificates import Authority
 from tests.webhook.pods import SIDECAR, pod, recorded, settings
-from webhook import app
+from webhook import listener as app
 from webhook.__main__ import _serving_certificate
 from webhook.settings import Settings, WebhookListener
 

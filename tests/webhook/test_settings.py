@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import yaml
 
-from chassis.run import BadConfiguration
+from chassis.process import BadConfiguration
 from tests.webhook.certificates import Authority
 from tests.webhook.pods import IMAGE, raw_settings
-from webhook import self_test
-from webhook.reloading import Configuration
+from webhook import readiness_check as self_test
+from webhook.config_watcher import Configuration
 from webhook.settings import Settings, check, load
 
 
@@ -204,5 +204,5 @@ def test_every_kind_of_configuration_passes_the_self_test(changes: dict[str, Any
 
 
 def test_the_self_test_finds_a_patch_that_does_not_hold(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("webhook.injection.patch", lambda *_: b"")
+    monkeypatch.setattr("webhook.evaluate.patch", lambda *_: b"")
     assert "self-test" in (self_test.fault(check(raw_settings(), Path())) or "")

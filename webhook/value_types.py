@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer, ValidationInfo
 
-from chassis.setting_kinds import checked_by
+from chassis.config_types import checked_by
 from chassis.spiffe_id import is_dns_label
 from webhook.quantity import Quantity
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from chassis.logs import Log
-from chassis.run import BadConfiguration, Fault
+from chassis.process import BadConfiguration, Fault
 from webhook.settings import Settings, load
 
 _log = Log("configuration")

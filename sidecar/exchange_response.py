@@ -6,9 +6,8 @@ Nothing of the answer is trusted beyond contract: it is remembered, and handed t
 import json
 from typing import Any, Final
 
-from sidecar.asking import is_access_token, is_upstream_name, members_once
-from sidecar.lease import Token
-from sidecar.refusals import (
+from sidecar.cached_token import Token
+from sidecar.errors import (
     INVALID_TOKEN,
     RATE_LIMITED,
     REAUTHENTICATION_REQUIRED,
@@ -17,6 +16,7 @@ from sidecar.refusals import (
     UPSTREAM_NOT_NAMED,
     Refusal,
 )
+from sidecar.token_request import is_access_token, is_upstream_name, members_once
 
 ACCESS_TOKEN_TYPE: Final = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105
 

@@ -10,11 +10,11 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from webhook import intact
+from webhook import existing_sidecar as intact
 from webhook.annotations import INJECTED_LABEL, OPS_PORT, PORT, WRITTEN_BY_US, Wishes
+from webhook.pod_view import Container, Mount, Pod, Port, Projection, Spec, Volume
 from webhook.reasons import EXPLAINED, Reason, Refusal, quoted
 from webhook.settings import CsiIdentity, PodCertificateIdentity, Profile, Settings
-from webhook.shape import Container, Mount, Pod, Port, Projection, Spec, Volume
 from webhook.sidecar_spec import CONTAINER, MOUNTS, VOLUMES, Sidecar, secret_name
 
 _WITH_PTRACE: Final = frozenset({"SYS_PTRACE", "CAP_SYS_PTRACE", "ALL", "CAP_ALL"})

@@ -6,8 +6,8 @@ from typing import Any, Final
 import msgspec
 
 from chassis.spiffe_id import is_dns_label
-from webhook import shape
-from webhook.injection import Verdict
+from webhook import pod_view as shape
+from webhook.evaluate import Verdict
 from webhook.reasons import Reason
 
 

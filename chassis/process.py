@@ -21,8 +21,8 @@ from typing import Final, NoReturn
 
 from aiohttp import web
 
+from chassis.connection_limits import Patience, PatientRunner
 from chassis.logs import Log
-from chassis.patience import Patience, PatientRunner
 from chassis.probes import Readiness
 
 _log = Log("run")

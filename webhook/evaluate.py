@@ -8,9 +8,9 @@ import msgspec
 
 from webhook.decision import Deny, Inject, Skip, decide
 from webhook.patch import patch
+from webhook.pod_view import Pod
 from webhook.reasons import Reason, denial
 from webhook.settings import Settings
-from webhook.shape import Pod
 
 Word = Literal["injected", "skipped", "denied"]
 

@@ -12,8 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from chassis import trust
-from chassis.credential import (
+from chassis.logs import Log
+from chassis.probes import Readiness
+from chassis.tls import ca_bundle as trust
+from chassis.tls.contexts import (
     Certificate,
     CredentialFault,
     KeyPair,
@@ -22,8 +24,6 @@ from chassis.credential import (
     client_context,
     prove,
 )
-from chassis.logs import Log
-from chassis.probes import Readiness
 from sidecar.metrics import Metrics
 
 _log = Log("own_credential")

@@ -8,9 +8,9 @@ from typing import Any, Final
 
 import jsonpatch
 
-from webhook import shape
+from webhook import pod_view as shape
 from webhook.annotations import INJECT
-from webhook.injection import judge
+from webhook.evaluate import judge
 from webhook.reasons import Reason
 from webhook.settings import Settings
 from webhook.sidecar_spec import CONTAINER

@@ -16,11 +16,12 @@ import msgspec
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from chassis.abreast import abreast
+from chassis.event_loop import abreast
 from chassis.logs import Log
 from chassis.probes import DURATION_BUCKETS, Readiness
-from webhook import review, shape
-from webhook.injection import Verdict, judge
+from webhook import admission_review as review
+from webhook import pod_view as shape
+from webhook.evaluate import Verdict, judge
 from webhook.reasons import Reason
 from webhook.settings import Settings
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
-from sidecar.lease import fingerprint
-from sidecar.refusals import INVALID_REQUEST, INVALID_TOKEN, NO_TOKEN, Refusal
+from sidecar.cached_token import fingerprint
+from sidecar.errors import INVALID_REQUEST, INVALID_TOKEN, NO_TOKEN, Refusal
 
 MAX_JWT_BYTES: Final = 8 * 1024
 MAX_BODY_BYTES: Final = 16 * 1024

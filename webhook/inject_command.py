@@ -15,13 +15,13 @@ from typing import Any, Final
 import jsonpatch
 import yaml
 
-from chassis.run import EXIT_BAD_CONFIGURATION, BadConfiguration
-from webhook import shape
+from chassis.process import EXIT_BAD_CONFIGURATION, BadConfiguration
+from webhook import pod_view as shape
 from webhook.annotations import INJECT
-from webhook.injection import Verdict, judge
+from webhook.evaluate import Verdict, judge
 from webhook.reasons import Reason, quoted
-from webhook.setting_kinds import CaBundle
 from webhook.settings import Settings, check, load
+from webhook.value_types import CaBundle
 
 EXIT_DENIED: Final = 1
 EXIT_BAD_USAGE: Final = 2

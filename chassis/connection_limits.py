@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from aiohttp import web
 
-from chassis.addresses import read_address, source_of
+from chassis.rate_limit_key import read_address, source_of
 
 
 @dataclass(frozen=True)

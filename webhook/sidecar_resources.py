@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from webhook.annotations import PREFIX
+from webhook.pod_view import Container, Spec
 from webhook.quantity import InvalidQuantity, Quantity
 from webhook.reasons import Reason, Refusal
 from webhook.settings import Amounts, Profile, texts
-from webhook.shape import Container, Spec
 
 _KINDS: Final = ("cpu", "memory")
 

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from chassis import trust
 from chassis.clock import wall
 from chassis.logs import Log
-from chassis.trust import Judge
+from chassis.tls import ca_bundle as trust
+from chassis.tls.ca_bundle import Judge
 
 _log = Log("credential")
 

@@ -9,7 +9,7 @@ from typing import Final
 from aiohttp import hdrs
 from multidict import CIMultiDictProxy, istr
 
-from sidecar.refusals import FORBIDDEN_CALLER, Refusal
+from sidecar.errors import FORBIDDEN_CALLER, Refusal
 
 _X_TOKENWARD: Final = istr("X-Tokenward")
 _FORBIDDEN_NAMES: Final = frozenset({"forwarded", "via", "origin", "referer"})

@@ -10,14 +10,10 @@ from multidict import CIMultiDict
 
 from chassis.clock import Clock
 from chassis.logs import Log, request_scope
-from sidecar.asking import MAX_BODY_BYTES, Ask, has_jwt_shape, read_ask, read_bearer
 from sidecar.broker import Broker
-from sidecar.guard import refuse_caller, refuse_token_call
-from sidecar.lease import Lease
-from sidecar.metrics import Metrics
-from sidecar.protected_resource import ProtectedResource
-from sidecar.ready_response import HEADERS, ReadyResponses
-from sidecar.refusals import (
+from sidecar.cached_token import Lease
+from sidecar.caller_checks import refuse_caller, refuse_token_call
+from sidecar.errors import (
     FORBIDDEN_CALLER,
     INVALID_REQUEST,
     INVALID_TOKEN,
@@ -26,6 +22,10 @@ from sidecar.refusals import (
     TEMPORARILY_UNAVAILABLE,
     Refusal,
 )
+from sidecar.metrics import Metrics
+from sidecar.prebuilt_response import HEADERS, ReadyResponses
+from sidecar.protected_resource import ProtectedResource
+from sidecar.token_request import MAX_BODY_BYTES, Ask, has_jwt_shape, read_ask, read_bearer
 
 _log = Log("local_api")
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from chassis import logs
-from tests.authserver.deployment import Deployment, deployed
-from tests.authserver.workloads import DENIED, NOTES_SERVER, TASKS_SERVER, line, verdict
+from tests.support.deployment import Deployment, deployed
+from tests.support.workloads import DENIED, NOTES_SERVER, TASKS_SERVER, line, verdict
 
 
 class Sink(io.StringIO):

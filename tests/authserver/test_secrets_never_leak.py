@@ -13,9 +13,9 @@ import pytest
 from prometheus_client import generate_latest
 
 from chassis import logs
-from tests.authserver.database_file import sql
-from tests.authserver.deployment import CALLBACK, Answer, Deployment, Pkce, deployed
-from tests.authserver.sign_in import ask, consent, finish, query_of, return_from_upstream
+from tests.support.database_file import sql
+from tests.support.deployment import CALLBACK, Answer, Deployment, Pkce, deployed
+from tests.support.sign_in_steps import ask, consent, finish, query_of, return_from_upstream
 
 STATE = "client-state-canary"
 

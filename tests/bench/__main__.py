@@ -9,17 +9,8 @@ from collections.abc import Callable, Coroutine
 import uvloop
 
 from demo.processes import cancel_on_signals
-from tests.bench import (
-    crowd,
-    denials,
-    footprint,
-    memory,
-    release,
-    replicas,
-    storage,
-    tokens,
-    webhook,
-)
+from tests.bench import denials, footprint, memory, release, replicas, storage, tokens, webhook
+from tests.bench import many_sidecars as crowd
 from tests.bench.figures import Figure, table
 from tests.bench.world import pin
 

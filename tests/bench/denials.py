@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Final
 
 from demo.layout import HOST
-from tests.authserver.tokens import claims_of
 from tests.bench.figures import Figure
 from tests.bench.minting import Minter
 from tests.bench.open_loop import answer, opened
 from tests.bench.release import exchange_call
 from tests.bench.world import World, running, sign_in
+from tests.support.forged_tokens import claims_of
 
 RUNS: Final = 2000
 _UNKNOWN: Final = "an unknown session"

@@ -3,7 +3,7 @@
 import secrets
 from pathlib import Path
 
-from tests.authserver.tokens import changed, claims_of, header_of, private_key, signed
+from tests.support.forged_tokens import changed, claims_of, header_of, private_key, signed
 
 
 class Minter:

@@ -16,7 +16,7 @@ from tests.bench.figures import Figure, table
 from tests.bench.load import drive
 from tests.bench.release import bare_mtls, exchange_call
 from tests.bench.world import World, lift_limits, sign_in
-from tests.postgresql import PostgresqlServer
+from tests.support.postgresql import PostgresqlServer
 
 _CONNECTIONS: Final = 16
 _ROUNDS: Final = 5

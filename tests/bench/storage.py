@@ -13,14 +13,8 @@ import uvloop
 from authserver.storage.connections import LeftBehind
 from authserver.storage.contract import Database
 from authserver.storage.records import ConnectionKey
-from tests.authserver.storage.places import (
-    NOW,
-    Place,
-    Store,
-    new_refresh_token,
-    tokens,
-)
-from tests.postgresql import PostgresqlServer
+from tests.support.postgresql import PostgresqlServer
+from tests.support.storage_fixtures import NOW, Place, Store, new_refresh_token, tokens
 
 _TIMES: Final = 200
 _TASKS: Final = 16

@@ -18,12 +18,12 @@ import aiohttp
 
 from demo.browser import Browser
 from demo.layout import HOST
-from tests.authserver.deployment import CALLBACK, Pkce, walk
 from tests.bench.figures import ROUNDS, SECONDS, Figure
 from tests.bench.load import Load, drive, post
 from tests.bench.release import bare_server
 from tests.bench.world import World, running
-from tests.postgresql import PostgresqlServer
+from tests.support.deployment import CALLBACK, Pkce, walk
+from tests.support.postgresql import PostgresqlServer
 
 _CONNECTIONS: Final = 8
 _ANSWER: Final = b'{"access_token":"' + b"x" * 500 + b'","token_type":"Bearer","expires_in":900}'

@@ -31,7 +31,7 @@ from prometheus_client import CollectorRegistry
 from chassis import logs
 from chassis.probes import Readiness
 from chassis.tls import contexts as credential
-from tests.webhook.certificates import Authority
+from tests.support.server_certificates import Authority
 from tests.webhook.pods import raw_settings, recorded, settings
 from webhook import listener as app
 

@@ -19,7 +19,7 @@ from demo.layout import CLIENT_ID, HOST, Layout, Server, plan
 from demo.material import write_material
 from demo.processes import Processes
 from demo.stack import sidecar_environment
-from tests.authserver.deployment import CALLBACK, Pkce, walk
+from tests.support.deployment import CALLBACK, Pkce, walk
 
 _UPSTREAM_TOKEN_SECONDS: Final = 3600
 

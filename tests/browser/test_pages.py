@@ -8,9 +8,9 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 from playwright.async_api import BrowserContext, ConsoleMessage, Page
 
-from tests.authserver.deployment import Deployment, Pkce, deployed
 from tests.browser.chromium import browser
 from tests.fakes.web_site import web_site
+from tests.support.deployment import Deployment, Pkce, deployed
 
 ARTEFACTS = Path(__file__).resolve().parent.parent.parent / "artefacts"
 SCHEME = "cursor://anysphere.cursor-mcp/oauth/callback"

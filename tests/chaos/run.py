@@ -24,11 +24,11 @@ from chassis import clock
 from demo.layout import _free_ports
 from demo.pki import CertificateAuthority, write_credential
 from demo.upstream import USERS, FakeUpstream
-from tests.authserver.deployment import NOTES, configuration_of, write_material
-from tests.authserver.storage.places import OWNER, Store
 from tests.chaos.replica import STEPS
 from tests.chaos.surroundings import Child, Gate, Moods
-from tests.postgresql import PostgresqlServer
+from tests.support.deployment import NOTES, configuration_of, write_material
+from tests.support.postgresql import PostgresqlServer
+from tests.support.storage_fixtures import OWNER, Store
 
 LIFETIME: Final = 6
 # Of 6 s: 1.8 s of margin and renewal ahead, 1 s of truncation, 1 s of moved clocks, 0.2 s of noise.

@@ -15,7 +15,7 @@ from aiohttp import web
 
 from demo.upstream import FakeUpstream
 from demo.upstream.app import Interference
-from tests.authserver.storage.places import ROOT
+from tests.support.storage_fixtures import ROOT
 
 
 class Gate:

@@ -17,7 +17,7 @@ from aiohttp import ClientError, ClientSession, web
 from chassis import process as run
 from chassis.tls.contexts import KeyPair, client_context, mutual_server_context, server_context
 from demo.pki import CertificateAuthority, write_credential
-from tests.authserver.certificates import AUTHORITY, Pair, Shape, dns, rsa_key, self_signed
+from tests.support.svid_certificates import AUTHORITY, Pair, Shape, dns, rsa_key, self_signed
 
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 CLIENT_HELLO_BEGINS = b"\x16\x03\x01\x02\x00\x01"

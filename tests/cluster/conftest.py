@@ -10,7 +10,7 @@ from tests.cluster.cluster import Cluster, Object, Refused, eventually, narrowed
 from tests.cluster.pods import named
 from tests.cluster.servers import address_towards_the_api_server, webhook_on_this_host
 from tests.manifests.rendering import render
-from tests.webhook.certificates import Authority
+from tests.support.server_certificates import Authority
 
 _CLUSTER_WIDE = (
     "mutatingwebhookconfiguration", "validatingadmissionpolicybinding", "validatingadmissionpolicy",

@@ -23,7 +23,7 @@ import yaml
 
 from tests.cluster.cluster import Object, eventually
 from tests.manifests.rendering import kubectl
-from tests.webhook.certificates import Authority
+from tests.support.server_certificates import Authority
 from tests.webhook.pods import raw_settings
 
 _ROOT = Path(__file__).parents[2]

@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.cluster.cluster import Cluster, Object, eventually, pointed_at
 from tests.cluster.pods import named
 from tests.cluster.servers import Service, served, webhook_on_this_host
-from tests.webhook.certificates import Authority
+from tests.support.server_certificates import Authority
 
 _CALLERS = 4
 _REPLACEMENTS = 3

@@ -18,7 +18,7 @@ from joserfc.jwk import ECKey
 
 from authserver.oauth.pkce import matches
 from chassis import clock
-from tests.authserver.tokens import private_pem, signed
+from tests.support.forged_tokens import private_pem, signed
 
 Answer = Callable[[web.Request, dict[str, Any]], Awaitable[web.StreamResponse]]
 

@@ -16,9 +16,9 @@ from demo.material import write_material
 from demo.processes import Processes
 from demo.stack import start
 from demo.upstream import USERS
-from tests.authserver.deployment import log_in
 from tests.interop.client import REDIRECT_URI
 from tests.interop.environments import python_of
+from tests.support.deployment import log_in
 
 CLIENT = Path(__file__).resolve().parent / "client.py"
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sidecar.rig import Authorities, Rig, rig
+from tests.sidecar.harness import Authorities, Rig, rig
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from demo.pki import CertificateAuthority, Issued, write_credential
 from tests.fakes.authserver import held_until
-from tests.sidecar.rig import SPIFFE_ID, Authorities, Rig, restart, rig, serial_of
+from tests.sidecar.harness import SPIFFE_ID, Authorities, Rig, restart, rig, serial_of
 
 
 def ready(r: Rig) -> bool:

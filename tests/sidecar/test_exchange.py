@@ -18,7 +18,7 @@ from tests.fakes.authserver import (
     refuse,
     release,
 )
-from tests.sidecar.rig import SPIFFE_ID, Authorities, Rig, restart, rig
+from tests.sidecar.harness import SPIFFE_ID, Authorities, Rig, restart, rig
 
 
 async def test_the_authserver_sees_this_workloads_certificate(r: Rig) -> None:

@@ -12,7 +12,7 @@ from aiohttp import web
 from sidecar.local_server import LocalServer
 from sidecar.timeouts import Deadlines
 from tests.fakes.authserver import held_until
-from tests.sidecar.rig import JWT, Authorities, FakeClock, Rig, listening, rig
+from tests.sidecar.harness import JWT, Authorities, FakeClock, Rig, listening, rig
 
 
 def head(r: Rig, more: str) -> bytes:

@@ -7,7 +7,7 @@ import pytest
 
 from sidecar.cached_token import fingerprint
 from tests.fakes.authserver import refuse, release
-from tests.sidecar.rig import JWT, Rig
+from tests.sidecar.harness import JWT, Rig
 
 CHALLENGE = (
     'Bearer error="invalid_token", error_description="The access token is not accepted.", '

@@ -16,7 +16,7 @@ from sidecar.timeouts import Deadlines
 from sidecar.token_request import Ask
 from sidecar.ttl_cache import BoundedMemory
 from tests.fakes.authserver import Received, held_until, refuse, release
-from tests.sidecar.rig import JWT, OTHER_JWT, Authorities, FakeClock, Rig, rig
+from tests.sidecar.harness import JWT, OTHER_JWT, Authorities, FakeClock, Rig, rig
 
 
 def cache(r: Rig, result: str) -> float:

@@ -16,7 +16,7 @@ import pytest
 
 from demo.pki import write_credential
 from tests.fakes.authserver import FakeAuthserver, held_until
-from tests.sidecar.rig import CALL, JWT, SPIFFE_ID, Authorities, environment, fake_authserver
+from tests.sidecar.harness import CALL, JWT, SPIFFE_ID, Authorities, environment, fake_authserver
 
 FORBIDDEN_MODULES = {
     "authlib",

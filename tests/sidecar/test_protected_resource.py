@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from sidecar.protected_resource import ProtectedResource
-from tests.sidecar.rig import Authorities, Rig, rig
+from tests.sidecar.harness import Authorities, Rig, rig
 
 ROOT = "/.well-known/oauth-protected-resource"
 NO_CALL = {"Authorization": None, "X-Tokenward": None, "Content-Type": None}

@@ -8,7 +8,7 @@ import pytest
 from cryptography.hazmat.primitives import hashes
 
 from demo.pki import CertificateAuthority, write_credential
-from tests.sidecar.rig import SPIFFE_ID, Authorities, Rig, rig, serial_of
+from tests.sidecar.harness import SPIFFE_ID, Authorities, Rig, rig, serial_of
 
 _BACKDATED = timedelta(minutes=1)
 

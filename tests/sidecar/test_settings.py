@@ -6,7 +6,7 @@ import pytest
 
 from chassis.process import BadConfiguration
 from sidecar.settings import Settings, read_settings
-from tests.sidecar.rig import SPIFFE_ID, environment
+from tests.sidecar.harness import SPIFFE_ID, environment
 
 
 def faults(variables: dict[str, str]) -> dict[str, str]:

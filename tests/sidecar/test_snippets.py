@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.authserver import ACCESS_TOKEN, answering, refuse
-from tests.sidecar.rig import JWT, Rig
+from tests.sidecar.harness import JWT, Rig
 
 _PAGE = Path(__file__).resolve().parents[2] / "docs/how-to/get-a-token.md"
 

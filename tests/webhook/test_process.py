@@ -15,7 +15,7 @@ import aiohttp
 import pytest
 import yaml
 
-from tests.webhook.certificates import Authority
+from tests.support.server_certificates import Authority
 from tests.webhook.pods import raw_settings, recorded
 
 _ROOT = Path(__file__).parents[2]

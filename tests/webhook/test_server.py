@@ -19,7 +19,7 @@ from prometheus_client import CollectorRegistry
 
 from chassis.probes import Readiness
 from chassis.tls import contexts as credential
-from tests.webhook.certificates import Authority
+from tests.support.server_certificates import Authority
 from tests.webhook.pods import SIDECAR, pod, recorded, settings
 from webhook import listener as app
 from webhook.__main__ import _serving_certificate

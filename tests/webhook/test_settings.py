@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from chassis.process import BadConfiguration
-from tests.webhook.certificates import Authority
+from tests.support.server_certificates import Authority
 from tests.webhook.pods import IMAGE, raw_settings
 from webhook import readiness_check as self_test
 from webhook.config_watcher import Configuration

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from authserver.storage.contract import Database
-from tests.authserver.storage.places import Place
-from tests.postgresql import PostgresqlServer, starts_postgresql
+from tests.support.postgresql import PostgresqlServer, starts_postgresql
+from tests.support.storage_fixtures import Place
 
 
 @pytest.fixture(scope="session")

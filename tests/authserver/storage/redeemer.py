@@ -7,7 +7,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-from tests.authserver.storage.places import NOW, Place, Store, new_refresh_token, together
+from tests.support.storage_fixtures import NOW, Place, Store, new_refresh_token, together
 
 
 async def main(url: str, password_file: str, code_hash: str) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from authserver.storage.connections import LeftBehind
 from authserver.storage.contract import Database
-from tests.authserver.storage.places import NOW, Store, tokens
+from tests.support.storage_fixtures import NOW, Store, tokens
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from authserver.storage.connections import LeftBehind, NoSuchSession
 from authserver.storage.keyring import SealBroken
 from authserver.storage.records import Connection, UpstreamTokens
 from chassis.spiffe_id import Workload
-from tests.authserver.database_file import count, sql
-from tests.authserver.storage.records import NEIGHBOUR, NOW, OWNER, Store, key, stores
+from tests.support.database_file import count, sql
+from tests.support.storage_files import NEIGHBOUR, NOW, OWNER, Store, key, stores
 
 ELSEWHERE = Workload("elsewhere", OWNER.name)
 NEXT = UpstreamTokens("access 2", "refresh 2", None, NOW + 100, NOW + 200)

@@ -12,8 +12,8 @@ from authserver.storage.contract import StorageDown, StorageUnusable
 from authserver.storage.engines.migrate import migrations
 from authserver.storage.engines.open import open_database
 from authserver.storage.engines.url import read_location
-from tests.authserver.database_file import count, sql
-from tests.authserver.storage.records import stores
+from tests.support.database_file import count, sql
+from tests.support.storage_files import stores
 
 
 def url(folder: Path) -> str:

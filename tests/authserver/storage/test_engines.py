@@ -11,8 +11,8 @@ from authserver.storage.contract import Database, StorageDown, StorageUnusable
 from authserver.storage.engines.migrate import migrate, migrations
 from authserver.storage.engines.open import open_database
 from authserver.storage.engines.url import PostgresqlLocation, SqliteLocation, read_location
-from tests.authserver.storage.places import Place, Store, together
-from tests.postgresql import PostgresqlServer, starts_postgresql
+from tests.support.postgresql import PostgresqlServer, starts_postgresql
+from tests.support.storage_fixtures import Place, Store, together
 
 NEWEST = migrations()[-1][0]
 

@@ -5,7 +5,7 @@ import pytest
 from authserver.storage.contract import Database, StorageUnusable
 from authserver.storage.key_rotation import KeyUse, Progress
 from authserver.storage.keyring import Keyring, SealBroken
-from tests.authserver.storage.places import KEY, NOW, Store, new_refresh_token
+from tests.support.storage_fixtures import KEY, NOW, Store, new_refresh_token
 
 NEW = ("k2", b"2" * 32)
 

@@ -10,7 +10,7 @@ from authserver.storage.contract import Database, Row, Transactional
 from authserver.storage.pending_sign_ins import Transactions
 from authserver.storage.records import AuthorizationRequest, ConnectionKey, Stage, Transaction
 from authserver.storage.sessions import Repeated, Reused, Rotated
-from tests.authserver.storage.places import (
+from tests.support.storage_fixtures import (
     ENVIRONMENT,
     NOW,
     OWNER,

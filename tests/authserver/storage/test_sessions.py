@@ -8,8 +8,8 @@ import pytest
 from authserver.handles import hash_of
 from authserver.storage.keyring import SealBroken
 from authserver.storage.sessions import Repeated, Reused, Rotated
-from tests.authserver.database_file import count, sql
-from tests.authserver.storage.records import NOW, Store, refresh_token, stores
+from tests.support.database_file import count, sql
+from tests.support.storage_files import NOW, Store, refresh_token, stores
 
 GRACE = 30
 

@@ -9,7 +9,7 @@ from authserver.storage.contract import Database
 from authserver.storage.keyring import SealBroken
 from authserver.storage.records import ConnectionKey
 from chassis.spiffe_id import Workload
-from tests.authserver.storage.places import NOW, Store, new_refresh_token, tokens
+from tests.support.storage_fixtures import NOW, Store, new_refresh_token, tokens
 
 
 async def _sealed(database: Database, user_id: str) -> bytes:

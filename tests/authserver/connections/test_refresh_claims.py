@@ -1,0 +1,319 @@
+"""Promise 2 and 3 where time, outages and an upstream's promises come in."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from authserver.connections import refresh_claims as presenting
+from authserver.connections import refresher as refreshing
+from authserver.connections.refresher import _ahead
+from authserver.oauth.errors import InvalidGrant
+from authserver.storage.connections import LeftBehind
+from authserver.storage.contract import StorageDown
+from authserver.storage.records import Connection, ConnectionKey, UpstreamTokens
+from chassis.spiffe_id import Workload
+from tests.authserver.connections.test_refresher import (
+    EXPIRED,
+    MUST_SIGN_IN,
+    STALE,
+    UNAVAILABLE,
+    Rig,
+    left_behind,
+    rig,
+)
+from tests.fakes.upstream import Held, hanging_up, saying
+from tests.support.forged_tokens import claims_of
+from tests.support.workloads import verdict
+
+
+async def settled(rigged: Rig) -> None:
+    await rigged.world.server.settle()
+
+
+async def connection_of(rigged: Rig) -> Connection:
+    key = ConnectionKey(
+        claims_of(rigged.user.access_token)["sub"], Workload("mcp-servers", "notes"), "acme"
+    )
+    connection = await rigged.world.server._connections.get(key)
+    assert connection is not None
+    return connection
+
+
+# Renewing ahead.
+
+
+async def test_a_token_is_renewed_ahead_of_its_end_while_nobody_waits(tmp_path: Path) -> None:
+    async with rig(tmp_path) as rigged:
+        moment = int(100 - _ahead(await connection_of(rigged)))
+        assert 70 <= moment < 80
+        rigged.world.clock.advance(moment)
+        assert await rigged.token() == "access-1"
+        await settled(rigged)
+        assert rigged.upstream.presented == []
+        rigged.world.clock.advance(1)
+        assert (await rigged.exchange()).status == 200
+        await settled(rigged)
+        assert await rigged.token() == "access-2"
+        assert rigged.upstream.presented == ["refresh-1"]
+
+
+def test_tokens_of_one_moment_are_not_all_renewed_in_one_moment() -> None:
+    tokens = UpstreamTokens("a", "r", None, obtained_at=0, expires_at=1000)
+    ahead = {
+        _ahead(Connection(ConnectionKey(f"u{n}", Workload("ns", "s"), "acme"), 1, "i", "s", tokens))
+        for n in range(50)
+    }
+    assert len(ahead) == 50
+    assert 60 <= min(ahead) < 70
+    assert 80 < max(ahead) <= 90
+
+
+async def test_nobody_sets_out_to_renew_what_cannot_be_renewed(tmp_path: Path) -> None:
+    async with rig(tmp_path) as rigged:
+        connections, found = rigged.world.server._connections, await connection_of(rigged)
+        assert await connections.claim(found, "c", 0, LeftBehind())
+        assert await connections.swap(found, "c", replace(found.tokens, refresh_token=None))
+        await nothing_is_renewed(rigged)
+
+
+async def test_nobody_claims_a_connection_that_is_dead(tmp_path: Path) -> None:
+    async with rig(tmp_path) as rigged:
+        await rigged.sql("UPDATE connections SET dead = 1")
+        await nothing_is_renewed(rigged)
+
+
+async def nothing_is_renewed(rigged: Rig) -> None:
+    claims = overheard(rigged, "claim")
+    ahead = _ahead(await connection_of(rigged))
+    rigged.world.clock.advance(100 - (20 + ahead) / 2)  # when another would be renewed ahead
+    assert await rigged.token() == "access-1"
+    await settled(rigged)
+    rigged.world.clock.advance(EXPIRED)
+    assert verdict(await rigged.exchange()) == MUST_SIGN_IN
+    await settled(rigged)
+    assert not claims.calls
+
+
+# What upstreams promise, and their troubles.
+
+
+async def test_a_grace_for_reuse_lets_a_refresh_that_broke_off_be_tried_again(
+    tmp_path: Path,
+) -> None:
+    async with rig(tmp_path) as rigged:
+        _promise_grace(rigged, 300)
+        rigged.world.clock.advance(EXPIRED)
+        rigged.upstream.then(hanging_up)
+        assert verdict(await rigged.exchange()) == UNAVAILABLE
+        assert await rigged.token() == "access-3"
+        assert rigged.upstream.presented == ["refresh-1", "refresh-1"]
+
+
+async def test_after_the_grace_a_refresh_that_broke_off_is_given_up(tmp_path: Path) -> None:
+    async with rig(tmp_path) as rigged:
+        _promise_grace(rigged, 300)
+        rigged.world.clock.advance(EXPIRED)
+        rigged.upstream.then(hanging_up)
+        assert verdict(await rigged.exchange()) == UNAVAILABLE
+        rigged.world.clock.advance(300)
+        assert verdict(await rigged.exchange()) == MUST_SIGN_IN
+        assert rigged.upstream.presented == ["refresh-1"]
+
+
+async def test_a_failure_in_the_grace_does_not_let_it_begin_again(tmp_path: Path) -> None:
+    """The failed attempt changed nothing, but the one before it may have."""
+    async with rig(tmp_path) as rigged:
+        _promise_grace(rigged, 300)
+        rigged.world.clock.advance(EXPIRED)
+        rigged.upstream.then(hanging_up, saying(500, {}))
+        for _ in range(2):  # within one second
+            assert verdict(await rigged.exchange()) == UNAVAILABLE
+        rigged.world.clock.advance(300)
+        assert verdict(await rigged.exchange()) == MUST_SIGN_IN
+        assert rigged.upstream.presented == ["refresh-1"] * 2
+
+
+async def test_a_gateway_that_waited_in_vain_is_an_unknown_outcome(tmp_path: Path) -> None:
+    async with rig(tmp_path) as rigged:
+        rigged.world.clock.advance(EXPIRED)
+        rigged.upstream.then(saying(504, {}))
+        rigged.world.clock.advance(0)
+        await rigged.exchange()
+        assert verdict(await rigged.exchange()) == MUST_SIGN_IN
+        assert rigged.upstream.presented == ["refresh-1"]
+
+
+async def test_an_upstream_in_trouble_is_left_alone_for_longer_and_longer(tmp_path: Path) -> None:
+    async with rig(tmp_path) as rigged:
+        rigged.world.clock.advance(EXPIRED)
+        rigged.upstream.then(*[saying(503, {})] * 50)
+        for _ in range(20):
+            assert verdict(await rigged.exchange()) == UNAVAILABLE
+        assert len(rigged.upstream.presented) == 2
+        for _ in range(60):
+            rigged.world.clock.advance(1)
+            assert verdict(await rigged.exchange()) == UNAVAILABLE
+        assert 5 <= len(rigged.upstream.presented) <= 12
+
+
+# Storage in trouble.
+
+
+class Overheard:
+    """A verb of storage that tells how often it was called, and whose answers may get lost."""
+
+    def __init__(self, verb: Callable[..., Awaitable[Any]]) -> None:
+        self._verb, self._called = verb, asyncio.Condition()
+        self.calls, self.loses_answers = 0, False
+
+    async def __call__(self, *arguments: object) -> Any:
+        try:
+            answer = await self._verb(*arguments)
+        finally:
+            async with self._called:
+                self.calls += 1
+                self._called.notify_all()
+        if self.loses_answers:
+            raise StorageDown("the connection broke")
+        return answer
+
+    async def until_called(self, times: int) -> None:
+        async with self._called:
+            await self._called.wait_for(lambda: self.calls >= times)
+
+
+def overheard(rigged: Rig, verb: str) -> Overheard:
+    connections = rigged.world.server._connections
+    heard = Overheard(getattr(connections, verb))
+    setattr(connections, verb, heard)
+    return heard
+
+
+async def test_a_claim_whose_answer_was_lost_costs_no_connection(tmp_path: Path) -> None:
+    """Nobody has presented anything under it, and only this process knows."""
+    async with rig(tmp_path) as rigged:
+        claims = overheard(rigged, "claim")
+        claims.loses_answers = True
+        rigged.world.clock.advance(EXPIRED)
+        assert verdict(await rigged.exchange()) == UNAVAILABLE
+        claims.loses_answers = False
+        await settled(rigged)
+        assert await rigged.sql("SELECT refresh_claim FROM connections") == [(None,)]
+        assert await rigged.token() == "access-2"
+        assert rigged.upstream.presented == ["refresh-1"]
+
+
+async def test_while_it_is_in_doubt_whether_a_claim_was_taken_no_other_is(tmp_path: Path) -> None:
+    async with rig(tmp_path) as rigged:
+        claims, returns = overheard(rigged, "claim"), overheard(rigged, "unclaim")
+        claims.loses_answers = returns.loses_answers = True
+        rigged.world.clock.advance(EXPIRED)
+        for _ in range(3):
+            assert verdict(await rigged.exchange()) == UNAVAILABLE
+        assert claims.calls == 1
+        claims.loses_answers = returns.loses_answers = False
+        await settled(rigged)
+        assert await rigged.token() == "access-2"
+
+
+async def test_a_result_outlasts_an_outage_of_the_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(presenting, "_STORE_PAUSES", (0, 0))
+    monkeypatch.setattr(presenting, "_LONGEST_STORE_PAUSE", 0)
+    async with rig(tmp_path) as rigged:
+        swaps = overheard(rigged, "swap")
+        rigged.world.clock.advance(EXPIRED)
+        async with rigged.refusing("sealed_tokens"):
+            call = asyncio.create_task(rigged.exchange())
+            await swaps.until_called(20)
+        assert (await call).status == 200
+        assert rigged.upstream.presented == ["refresh-1"]
+
+
+# Whoever waits for another's claim.
+
+
+async def test_what_another_gave_up_is_waited_for_no_longer(tmp_path: Path) -> None:
+    async with rig(tmp_path) as rigged:
+        found = await connection_of(rigged)
+        await rigged.sql("UPDATE connections SET dead = 1")  # after this caller has read it
+        rigged.world.clock.advance(EXPIRED)
+        with pytest.raises(InvalidGrant):
+            await rigged.world.server._refreshing.renewed(found, min_ttl=0, rejected=False)
+
+
+async def test_a_claim_that_can_be_taken_over_in_a_moment_is_not_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(presenting, "_WATCH_SECONDS", -1)
+    async with rig(tmp_path, rotates=False) as rigged:
+        claims = overheard(rigged, "claim")
+        rigged.world.clock.advance(EXPIRED)
+        await left_behind(rigged, 60)
+        rigged.world.clock.advance(0.5)
+        call = asyncio.create_task(rigged.exchange())
+        await claims.until_called(2)
+        rigged.world.clock.advance(1)
+        assert (await call).json()["access_token"] == "access-2"
+
+
+@pytest.mark.parametrize("passed", [STALE, EXPIRED])
+async def test_whoever_waited_long_enough_gets_what_there_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, passed: int
+) -> None:
+    monkeypatch.setattr(refreshing, "_WAIT_SECONDS", 0)
+    async with rig(tmp_path) as rigged:
+        held = Held()
+        rigged.upstream.then(held)
+        rigged.world.clock.advance(passed)
+        answer = await rigged.exchange()
+        if passed == STALE:
+            assert answer.json()["access_token"] == "access-1"
+        else:
+            assert verdict(answer) == UNAVAILABLE
+        held.let_go()
+        await settled(rigged)
+        assert await rigged.token() == "access-2"
+        assert rigged.upstream.presented == ["refresh-1"]
+
+
+async def test_a_flight_that_takes_too_long_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(presenting, "FLIGHT_SECONDS", 0.1)
+    async with rig(tmp_path, answer_within=3600) as rigged:
+        held = Held()
+        rigged.upstream.then(held)
+        rigged.world.clock.advance(EXPIRED)
+        assert verdict(await rigged.exchange()) == MUST_SIGN_IN
+        held.let_go()
+
+
+def _promise_grace(rigged: Rig, seconds: int) -> None:
+    for upstream in rigged.world.server._upstreams.values():
+        upstream.reuse_grace_seconds = seconds  # type: ignore[misc]
+
+
+async def test_a_connection_made_anew_has_no_failures_behind_it(tmp_path: Path) -> None:
+    """Its generations begin again at 1, and with them its name in the memory of failures."""
+    async with rig(tmp_path) as rigged:
+        rigged.world.clock.advance(EXPIRED)
+        for _ in range(3):
+            rigged.upstream.then(saying(503, {}))
+            assert verdict(await rigged.exchange()) == UNAVAILABLE
+            rigged.world.clock.advance(60)
+        await rigged.token()
+        await rigged.revoke(rigged.user)
+        await settled(rigged)
+        rigged.user = await rigged.world.signed_in()
+        rigged.world.clock.advance(EXPIRED)
+        tried = len(rigged.upstream.presented)
+        for _ in range(2):
+            rigged.upstream.then(saying(503, {}))
+            assert verdict(await rigged.exchange()) == UNAVAILABLE
+        assert len(rigged.upstream.presented) == tried + 2

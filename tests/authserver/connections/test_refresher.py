@@ -1,0 +1,553 @@
+"""Promise 2: a refresh token is never presented twice; no failure costs a token that is good."""
+
+import asyncio
+import base64
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.fakes.upstream import Answer as Refreshed
+from tests.fakes.upstream import (
+    Held,
+    HostileUpstream,
+    changing,
+    hanging_up,
+    saying,
+)
+from tests.support.database_file import sql
+from tests.support.deployment import TASKS, Answer, Deployment, SignedIn, deployed
+from tests.support.workloads import (
+    DENIED,
+    NOTES_SERVER,
+    TASKS_SERVER,
+    UNLIMITED,
+    line,
+    replica,
+    verdict,
+)
+
+MUST_SIGN_IN = (400, {"error": "invalid_grant"})
+UNAVAILABLE = (503, {"error": "temporarily_unavailable"})
+FRESH, STALE, EXPIRED = 0, 90, 100  # seconds after the sign-in; tokens live for 100
+
+
+@dataclass
+class Rig:
+    """A user signed in at a hostile upstream, and an authserver that cancels who goes away."""
+
+    world: Deployment
+    upstream: HostileUpstream
+    user: SignedIn
+
+    async def exchange(self, **changes: str | None) -> Answer:
+        return await self.world.exchange(NOTES_SERVER, self.user.access_token, **changes)
+
+    async def token(self, **changes: str | None) -> str:
+        answer = await self.exchange(**changes)
+        assert answer.status == 200, answer.text
+        return str(answer.json()["access_token"])
+
+    async def revoke(self, user: SignedIn) -> None:
+        fields = {"token": user.access_token, "client_id": user.client_id}
+        assert (await self.world.call("POST", "/oauth/revoke", data=fields)).status == 200
+
+    async def sql(self, statement: str, *arguments: object) -> list[Any]:
+        return await sql(self.world.folder, statement, *arguments)
+
+    @asynccontextmanager
+    async def refusing(self, updates_of: str) -> AsyncIterator[None]:
+        """Storage that fails whenever this column of a connection is written."""
+        await self.sql(
+            f"CREATE TRIGGER broken BEFORE UPDATE OF {updates_of} ON connections"
+            " BEGIN SELECT RAISE(ABORT, 'broken'); END"
+        )
+        try:
+            yield
+        finally:
+            await self.sql("DROP TRIGGER broken")
+
+
+@asynccontextmanager
+async def rig(
+    folder: Path,
+    *,
+    rotates: bool = True,
+    lifetime: int | None = 100,
+    answer_within: float | None = None,
+) -> AsyncIterator[Rig]:
+    async with HostileUpstream(lifetime=lifetime).serve() as upstream:
+        entry = upstream.configuration[0] | {"rotatesRefreshTokens": rotates}
+        async with (
+            deployed(folder, upstreams=[entry], limits=UNLIMITED) as world,
+            replica(world, answer_within=answer_within) as patient,
+        ):
+            yield Rig(patient, upstream, await world.signed_in())
+
+
+def sha256(token: str) -> str:
+    digest = hashlib.sha256(token.encode()).digest()
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+
+
+# When.
+
+
+@pytest.mark.parametrize(
+    ("passed", "min_ttl", "refreshes"),
+    [
+        (FRESH, "0", 0),
+        (69, "0", 0),
+        # From 70 to 80 it may be renewed while nobody waits: see test_presenting.
+        (80, "0", 1),
+        (50, "49", 0),
+        (50, "50", 1),
+        (EXPIRED, "0", 1),
+        (5, "600", 0),  # it was just obtained: another would last no longer
+        (10, "600", 1),
+    ],
+)
+async def test_a_token_is_refreshed_when_too_little_of_its_life_is_left(
+    tmp_path: Path, passed: int, min_ttl: str, refreshes: int
+) -> None:
+    async with rig(tmp_path) as rigged:
+        rigged.world.clock.advance(passed)
+        for _ in range(3):
+            answer = await rigged.exchange(min_ttl=min_ttl)
+            assert answer.json()["access_token"] == f"access-{1 + refreshes}"
+        assert rigged.upstream.presented == ["refresh-1"][:refreshes]
+
+
+async def test_a_token_without_an_end_is_kept(tmp_path: Path) -> None:
+    async with rig(tmp_path, lifetime=None) as rigged:
+        rigged.world.clock.advance(800)
+        answer = (await rigged.exchange(min_ttl="600")).json()
+        assert "expires_in" not in answer
+        assert answer["cache_ttl"] == 60
+        assert not rigged.upstream.presented
+
+
+async def test_every_refresh_presents_the_token_the_last_one_brought(tmp_path: Path) -> None:
+    async with rig(tmp_path) as rigged:
+        for turn in range(1, 5):
+            rigged.world.clock.advance(EXPIRED)
+            assert await rigged.token() == f"access-{turn + 1}"
+        assert rigged.upstream.presented == [f"refresh-{turn}" for turn in range(1, 5)]
+
+
+# Once.
+
+
+async def test_many_callers_at_two_instances_cause_one_refresh(tmp_path: Path) -> None:
+    async with rig(tmp_path) as rigged, replica(rigged.world) as other:
+        held = Held()
+        rigged.upstream.then(held)
+        rigged.world.clock.advance(EXPIRED)
+        tls = rigged.world.tls(rigged.world.svid(NOTES_SERVER))
+        calls = [
+            asyncio.create_task(world.exchange_with(tls, rigged.user.access_token))
+            for _ in range(30)
+            for world in (rigged.world, other)
+        ]
+        await rigged.upstream.until_presented(1)
+        asyncio.get_running_loop().call_later(0.3, held.let_go)
+        answers = await asyncio.gather(*calls)
+        assert {answer.status for answer in answers} == {200}
+        assert {answer.json()["access_token"] for answer in answers} == {"access-2"}
+        assert rigged.upstream.presented == ["refresh-1"]
+
+
+async def test_a_caller_that_goes_away_takes_no_refresh_along(tmp_path: Path) -> None:
+    async with rig(tmp_path) as rigged:
+        held = Held()
+        rigged.upstream.then(held)
+        rigged.world.clock.advance(EXPIRED)
+        caller = asyncio.create_task(rigged.exchange())
+        await rigged.upstream.until_presented(1)
+        waiting = asyncio.create_task(rigged.exchange())
+        caller.cancel()
+        await asyncio.gather(caller, return_exceptions=True)
+        asyncio.get_running_loop().call_later(0.1, held.let_go)
+        assert (await waiting).json()["access_token"] == "access-2"
+        assert await rigged.token() == "access-2"
+        assert rigged.upstream.presented == ["refresh-1"]
+
+
+# What upstreams answer: with a token that is still good, and with one that is not.
+
+ENDED = saying(400, {"error": "invalid_grant"})
+ANSWERS: list[tuple[str, Refreshed, Any, Any]] = [
+    # (name, answer, verdict of a rotating upstream, verdict of one that does not rotate)
+    ("invalid_grant", ENDED, MUST_SIGN_IN, MUST_SIGN_IN),
+    ("GitHub's 200", saying(200, {"error": "bad_refresh_token"}), MUST_SIGN_IN, MUST_SIGN_IN),
+    ("500", saying(500, {}), UNAVAILABLE, UNAVAILABLE),
+    ("503 in HTML", saying(503, "<h1>down</h1>"), UNAVAILABLE, UNAVAILABLE),
+    ("429", saying(429, {"error": "slow_down"}), UNAVAILABLE, UNAVAILABLE),
+    ("wrong client", saying(401, {"error": "invalid_client"}), UNAVAILABLE, UNAVAILABLE),
+    ("HTML", saying(200, "<h1>hello</h1>"), MUST_SIGN_IN, UNAVAILABLE),
+    ("half an object", saying(200, '{"access_token": "x'), MUST_SIGN_IN, UNAVAILABLE),
+    ("a list", saying(200, [1]), MUST_SIGN_IN, UNAVAILABLE),
+    ("10 MB", changing(padding="x" * 10_000_000), MUST_SIGN_IN, UNAVAILABLE),
+    ("nothing", hanging_up, MUST_SIGN_IN, UNAVAILABLE),
+    ("no access token", changing(access_token=None), MUST_SIGN_IN, UNAVAILABLE),
+    ("an odd access token", changing(access_token="a\r\nb"), MUST_SIGN_IN, UNAVAILABLE),
+    ("a list as token", changing(access_token=["a"]), MUST_SIGN_IN, UNAVAILABLE),
+    ("a bound token", changing(token_type="DPoP"), MUST_SIGN_IN, UNAVAILABLE),
+    ("no type", changing(token_type=None), MUST_SIGN_IN, UNAVAILABLE),
+    ("a life below zero", changing(expires_in=-1), MUST_SIGN_IN, UNAVAILABLE),
+    ("no life at all", changing(expires_in=0), MUST_SIGN_IN, UNAVAILABLE),
+    ("an endless life", changing(expires_in=10**18), MUST_SIGN_IN, UNAVAILABLE),
+    ("a broken life", changing(expires_in=3600.5), MUST_SIGN_IN, UNAVAILABLE),
+    ("a life in words", changing(expires_in="3600x"), MUST_SIGN_IN, UNAVAILABLE),
+    ("a true life", changing(expires_in=True), MUST_SIGN_IN, UNAVAILABLE),
+]
+
+
+@pytest.mark.parametrize("rotates", [True, False], ids=["rotates", "does not"])
+@pytest.mark.parametrize(
+    ("answer", "rotating", "steady"), [row[1:] for row in ANSWERS], ids=[row[0] for row in ANSWERS]
+)
+async def test_what_a_failed_refresh_costs(
+    tmp_path: Path, answer: Refreshed, rotating: Any, steady: Any, rotates: bool
+) -> None:
+    """A token whose fate is unknown is not presented again; one surely not taken, and one of an
+    upstream that does not rotate, is.
+    """
+    expected = rotating if rotates else steady
+    async with rig(tmp_path, rotates=rotates) as rigged:
+        rigged.world.clock.advance(EXPIRED)
+        rigged.upstream.then(answer)
+        assert verdict(await rigged.exchange()) == expected
+        again = await rigged.exchange()
+        if expected == UNAVAILABLE:
+            assert again.status == 200
+            assert rigged.upstream.presented == ["refresh-1"] * 2
+        else:
+            assert verdict(again) == MUST_SIGN_IN
+            assert rigged.upstream.presented == ["refresh-1"]
+
+
+@pytest.mark.parametrize("answer", [row[1] for row in ANSWERS], ids=[row[0] for row in ANSWERS])
+async def test_a_token_that_is_still_good_outlives_every_failure(
+    tmp_path: Path, answer: Refreshed
+) -> None:
+    async with rig(tmp_path) as rigged:
+        rigged.world.clock.advance(STALE)
+        rigged.upstream.then(answer, answer)
+        for _ in range(2):
+            released = (await rigged.exchange()).json()
+            assert released["access_token"] == "access-1"
+            assert (released["expires_in"], released["cache_ttl"]) == (10, 0)
+
+
+async def test_a_failure_is_told_to_whoever_needs_longer_than_the_token_lasts(
+    tmp_path: Path,
+) -> None:
+    async with rig(tmp_path) as rigged:
+        rigged.world.clock.advance(STALE)
+        rigged.upstream.then(saying(500, {}), saying(500, {}))
+        assert verdict(await rigged.exchange(min_ttl="20")) == UNAVAILABLE
+        assert await rigged.token(min_ttl="5") == "access-1"
+
+
+@pytest.mark.parametrize(
+    ("passed", "expected"), [(EXPIRED, MUST_SIGN_IN), (STALE, None)], ids=["expired", "still good"]
+)
+async def test_an_upstream_that_never_answers_is_given_up(
+    tmp_path: Path, passed: int, expected: Any
+) -> None:
+    async with rig(tmp_path, answer_within=0.3) as rigged:
+        rigged.world.clock.advance(passed)
+        held = Held()
+        rigged.upstream.then(held)
+        answer = await rigged.exchange()
+        held.let_go()
+        if expected is None:
+            assert answer.json()["access_token"] == "access-1"
+        else:
+            assert verdict(answer) == expected
+        await rigged.exchange()
+        assert rigged.upstream.presented == ["refresh-1"]
+
+
+@pytest.mark.parametrize("status", [302, 307, 308])
+async def test_a_redirect_takes_no_secret_to_another_host(tmp_path: Path, status: int) -> None:
+    async with rig(tmp_path) as rigged, HostileUpstream().serve() as elsewhere:
+        rigged.world.clock.advance(EXPIRED)
+        rigged.upstream.then(saying(status, {}, Location=f"{elsewhere.issuer}/token"))
+        assert verdict(await rigged.exchange()) == UNAVAILABLE
+        assert not elsewhere.presented
+
+
+async def test_a_refresh_token_is_kept_where_no_new_one_comes(tmp_path: Path) -> None:
+    async with rig(tmp_path) as rigged:
+        rigged.upstream.then(changing(refresh_token=None))
+        for turn in (2, 3):
+            rigged.world.clock.advance(EXPIRED)
+            assert await rigged.token() == f"access-{turn}"
+        assert rigged.upstream.presented == ["refresh-1", "refresh-1"]
+
+
+async def test_a_grant_that_became_another_users_is_dropped(tmp_path: Path) -> None:
+    async with rig(tmp_path) as rigged:
+        rigged.world.clock.advance(EXPIRED)
+        rigged.upstream.then(changing(id_token=rigged.upstream.id_token("user-2")))
+        for _ in range(2):
+            assert verdict(await rigged.exchange()) == MUST_SIGN_IN
+        assert rigged.upstream.presented == ["refresh-1"]
+
+
+@pytest.mark.parametrize("id_token", ["x", "a.b.c", 7])
+async def test_an_id_token_that_proves_nothing_costs_nothing(
+    tmp_path: Path, id_token: object
+) -> None:
+    async with rig(tmp_path) as rigged:
+        rigged.world.clock.advance(EXPIRED)
+        rigged.upstream.then(changing(id_token=id_token))
+        assert await rigged.token() == "access-2"
+
+
+async def test_an_upstream_that_cannot_be_found_is_not_taken_for_one_that_may_have_acted(
+    tmp_path: Path,
+) -> None:
+    """However many wait for its metadata at once: none of their tokens has been presented."""
+    async with rig(tmp_path) as rigged:
+        tasks = (await rigged.world.signed_in(resource=TASKS)).access_token
+        rigged.upstream.discovery_open.clear()
+        rigged.world.clock.advance(EXPIRED)
+        calls = [
+            asyncio.create_task(rigged.exchange()),
+            asyncio.create_task(rigged.world.exchange(TASKS_SERVER, tasks)),
+        ]
+        assert [verdict(await call) for call in calls] == [UNAVAILABLE] * 2
+        rigged.upstream.discovery_open.set()
+        rigged.world.clock.advance(10)
+        assert (await rigged.exchange()).status == 200
+        assert (await rigged.world.exchange(TASKS_SERVER, tasks)).status == 200
+
+
+async def test_keys_that_cannot_be_fetched_cost_no_renewed_grant(tmp_path: Path) -> None:
+    async with rig(tmp_path) as rigged:
+        rigged.upstream.jwks_open.clear()
+        rigged.world.clock.advance(EXPIRED)
+        assert await rigged.token() == "access-2"
+        rigged.upstream.jwks_open.set()
+
+
+# Crashes.
+
+
+async def left_behind(rigged: Rig, seconds: int) -> None:
+    """A claim of a process that is gone, so many seconds old."""
+    then = int(rigged.world.clock()) - seconds
+    await rigged.sql(
+        "UPDATE connections SET refresh_claim = 'gone', refresh_claimed_at = ?,"
+        " first_claimed_at = ?",
+        then,
+        then,
+    )
+
+
+async def test_after_a_crash_a_rotating_upstream_never_sees_the_token_again(tmp_path: Path) -> None:
+    async with rig(tmp_path) as rigged:
+        rigged.world.clock.advance(EXPIRED)
+        await left_behind(rigged, 61)
+        for _ in range(2):
+            assert verdict(await rigged.exchange()) == MUST_SIGN_IN
+        assert not rigged.upstream.presented
+
+
+async def test_after_a_crash_an_upstream_that_does_not_rotate_is_asked_again(
+    tmp_path: Path,
+) -> None:
+    async with rig(tmp_path, rotates=False) as rigged:
+        rigged.world.clock.advance(EXPIRED)
+        await left_behind(rigged, 61)
+        assert await rigged.token() == "access-2"
+        assert rigged.upstream.presented == ["refresh-1"]
+
+
+async def test_after_a_crash_a_token_that_is_still_good_is_released(tmp_path: Path) -> None:
+    async with rig(tmp_path) as rigged:
+        rigged.world.clock.advance(STALE)
+        await left_behind(rigged, 61)
+        assert await rigged.token() == "access-1"
+        assert not rigged.upstream.presented
+
+
+@pytest.mark.parametrize("rotates", [True, False])
+async def test_a_claim_that_may_be_alive_is_waited_for(tmp_path: Path, rotates: bool) -> None:
+    async with rig(tmp_path, rotates=rotates) as rigged:
+        rigged.world.clock.advance(EXPIRED)
+        await left_behind(rigged, 59)
+        call = asyncio.create_task(rigged.exchange())
+        done, _ = await asyncio.wait({call}, timeout=0.3)
+        assert not done
+        assert not rigged.upstream.presented
+        rigged.world.clock.advance(2)
+        assert verdict(await call)[0] == (400 if rotates else 200)
+
+
+async def test_a_result_that_comes_after_it_was_given_up_is_kept(tmp_path: Path) -> None:
+    async with rig(tmp_path) as rigged:
+        held = Held()
+        rigged.upstream.then(held)
+        rigged.world.clock.advance(EXPIRED)
+        call = asyncio.create_task(rigged.exchange())
+        await rigged.upstream.until_presented(1)
+        # As another instance that waited too long.
+        await rigged.sql("UPDATE connections SET dead = 1")
+        held.let_go()
+        assert (await call).json()["access_token"] == "access-2"
+        rigged.world.clock.advance(EXPIRED)
+        assert await rigged.token() == "access-3"
+
+
+# Storage.
+
+
+async def test_nothing_is_presented_that_could_not_be_recorded_first(tmp_path: Path) -> None:
+    async with rig(tmp_path) as rigged:
+        async with rigged.refusing("refresh_claim"):
+            rigged.world.clock.advance(STALE)
+            assert await rigged.token() == "access-1"
+            rigged.world.clock.advance(EXPIRED - STALE)
+            assert verdict(await rigged.exchange()) == UNAVAILABLE
+        await rigged.world.server.settle()
+        assert not rigged.upstream.presented
+        assert await rigged.token() == "access-2"
+
+
+async def test_a_result_is_stored_as_soon_as_storage_works_again(tmp_path: Path) -> None:
+    async with rig(tmp_path) as rigged:
+        async with rigged.refusing("sealed_tokens"):
+            rigged.world.clock.advance(EXPIRED)
+            call = asyncio.create_task(rigged.exchange())
+            await rigged.upstream.until_presented(1)
+            done, _ = await asyncio.wait({call}, timeout=0.15)
+            assert not done
+        assert (await call).json()["access_token"] == "access-2"
+        assert await rigged.token() == "access-2"
+        assert rigged.upstream.presented == ["refresh-1"]
+
+
+# Endings.
+
+
+@pytest.mark.parametrize("passed", [STALE, EXPIRED])
+@pytest.mark.parametrize("answer", [None, ENDED, saying(500, {})])
+async def test_a_session_revoked_while_its_token_is_refreshed_gets_nothing(
+    tmp_path: Path, passed: int, answer: Refreshed | None
+) -> None:
+    async with rig(tmp_path) as rigged:
+        held = Held(answer)
+        rigged.upstream.then(held)
+        rigged.world.clock.advance(passed)
+        call = asyncio.create_task(rigged.exchange())
+        await rigged.upstream.until_presented(1)
+        await rigged.revoke(rigged.user)
+        held.let_go()
+        assert (await call).status in (400, 503)
+        assert await rigged.sql("SELECT * FROM connections") == []
+        assert verdict(await rigged.exchange()) == DENIED
+
+
+@pytest.mark.parametrize("passed", [STALE, EXPIRED])
+@pytest.mark.parametrize("answer", [None, saying(500, {})])
+async def test_another_session_of_the_user_keeps_what_a_revoked_one_waited_for(
+    tmp_path: Path, passed: int, answer: Refreshed | None
+) -> None:
+    async with rig(tmp_path) as rigged:
+        other = await rigged.world.signed_in()
+        held = Held(answer)
+        rigged.upstream.then(held)
+        rigged.world.clock.advance(passed)
+        call = asyncio.create_task(rigged.exchange())
+        await rigged.upstream.until_presented(1)
+        await rigged.revoke(rigged.user)
+        held.let_go()
+        answered = await call
+        assert answered.status in (400, 503)
+        assert "access_token" not in answered.json()
+        kept = await rigged.world.exchange(NOTES_SERVER, other.access_token)
+        assert kept.status == 200
+
+
+async def test_a_sign_in_during_a_refresh_is_what_counts(tmp_path: Path) -> None:
+    async with rig(tmp_path) as rigged:
+        held = Held()
+        rigged.upstream.then(held)
+        rigged.world.clock.advance(EXPIRED)
+        call = asyncio.create_task(rigged.exchange())
+        await rigged.upstream.until_presented(1)
+        await rigged.world.signed_in()  # access-3: the held answer made the second one
+        held.let_go()
+        assert (await call).json()["access_token"] == "access-3"
+        rigged.world.clock.advance(EXPIRED)
+        assert await rigged.token() == "access-4"
+        assert rigged.upstream.presented == ["refresh-1", "refresh-3"]
+
+
+# Tokens an API has refused.
+
+
+async def test_a_rejected_token_is_replaced_once_however_many_report_it(tmp_path: Path) -> None:
+    async with rig(tmp_path) as rigged, replica(rigged.world) as other:
+        held = Held()
+        rigged.upstream.then(held)
+        tls = rigged.world.tls(rigged.world.svid(NOTES_SERVER))
+        rejected = sha256("access-1")
+        calls = [
+            asyncio.create_task(
+                world.exchange_with(tls, rigged.user.access_token, rejected_token_sha256=rejected)
+            )
+            for _ in range(10)
+            for world in (rigged.world, other)
+        ]
+        await rigged.upstream.until_presented(1)
+        asyncio.get_running_loop().call_later(0.3, held.let_go)
+        answers = await asyncio.gather(*calls)
+        assert {answer.json().get("access_token") for answer in answers} == {"access-2"}
+        assert await rigged.token(rejected_token_sha256=rejected) == "access-2"
+        assert rigged.upstream.presented == ["refresh-1"]
+
+
+async def test_a_token_nobody_holds_is_not_replaced(tmp_path: Path) -> None:
+    async with rig(tmp_path) as rigged:
+        assert await rigged.token(rejected_token_sha256=sha256("another")) == "access-1"
+        assert not rigged.upstream.presented
+
+
+async def test_a_rejected_token_is_not_released_again_when_it_cannot_be_replaced(
+    tmp_path: Path,
+) -> None:
+    async with rig(tmp_path) as rigged:
+        rigged.upstream.then(saying(500, {}))
+        answer = await rigged.exchange(rejected_token_sha256=sha256("access-1"))
+        assert verdict(answer) == UNAVAILABLE
+
+
+async def test_rejections_are_limited_for_each_session(tmp_path: Path) -> None:
+    async with rig(tmp_path) as rigged, line(rigged.world) as sidecar:
+        rejected = sha256("access-1")
+        rigged.upstream.then(saying(500, {}))
+        statuses = []
+        for seconds in (0, 0, 9, 2):
+            rigged.world.clock.advance(seconds)
+            answer = await sidecar.exchange(
+                rigged.user.access_token, rejected_token_sha256=rejected
+            )
+            statuses.append(answer.status)
+        assert statuses == [503, 429, 429, 200]
+        assert rigged.upstream.presented == ["refresh-1"] * 2
+
+
+async def test_a_hash_that_is_none_is_refused_to_the_owner_too(tmp_path: Path) -> None:
+    async with rig(tmp_path) as rigged:
+        for rejected in ("\u00e9" * 43, "x" * 44, sha256("access-1") + "="):
+            answer = await rigged.exchange(rejected_token_sha256=rejected)
+            assert verdict(answer) == DENIED

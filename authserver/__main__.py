@@ -17,8 +17,8 @@ from typing import Final
 import uvloop
 from aiohttp import web
 
-from authserver import listener_tls as tls
-from authserver.admin import keys as upkeep
+from authserver import listener_tls
+from authserver.admin import keys
 from authserver.app import Authserver
 from authserver.config.loader import load
 from authserver.config.settings import Settings
@@ -27,8 +27,7 @@ from authserver.storage.contract import Database, StorageDown, StorageUnusable
 from authserver.storage.engines.open import open_database
 from authserver.storage.key_rotation import KeyUse
 from authserver.upstream.http_client import UpstreamHttp
-from chassis import clock, logs
-from chassis import process as run
+from chassis import clock, logs, process
 from chassis.connection_limits import Patience, PatientServer
 from chassis.probes import ops_handler
 
@@ -59,18 +58,18 @@ def main() -> None:
     if arguments.check:
         sys.exit(_check(arguments.config))
     if arguments.command != "serve":
-        run.main(lambda: _upkeep(arguments.command, arguments.config, arguments.key_id))
-    run.main(lambda: _serve(arguments.config), loop=uvloop.new_event_loop)
+        process.main(lambda: _upkeep(arguments.command, arguments.config, arguments.key_id))
+    process.main(lambda: _serve(arguments.config), loop=uvloop.new_event_loop)
 
 
 def _check(config: Path) -> int:
     """Print every fault on a line of its own, for a person; the exit code."""
     try:
         _load(config)
-    except run.BadConfiguration as bad:
+    except process.BadConfiguration as bad:
         for fault in bad.faults:
             print(fault, file=sys.stderr)  # noqa: T201 - the command's output
-        return run.EXIT_BAD_CONFIGURATION
+        return process.EXIT_BAD_CONFIGURATION
     print(f"{config}: no faults")  # noqa: T201 - the command's output
     return 0
 
@@ -78,8 +77,8 @@ def _check(config: Path) -> int:
 def _load(config: Path) -> Settings:
     """The settings, whose certificates and CAs are known to work. Raises BadConfiguration."""
     settings = load(config)
-    if found := tls.faults(settings):
-        raise run.BadConfiguration(found)
+    if found := listener_tls.faults(settings):
+        raise process.BadConfiguration(found)
     return settings
 
 
@@ -91,7 +90,7 @@ async def _serve(config: Path) -> None:
         try:
             await KeyUse(database).check(settings.keyring())
         except StorageUnusable as unusable:
-            raise run.StartFailed(str(unusable)) from None
+            raise process.StartFailed(str(unusable)) from None
         http = await stack.enter_async_context(UpstreamHttp())
         await serve(config, settings, database, http, clock.wall)
 
@@ -102,11 +101,11 @@ async def serve(
     """Run an authserver on what was opened for it, until a signal; `config` is watched."""
     async with AsyncExitStack() as stack:
         server = Authserver(settings, database, http, now)
-        contexts = await tls.followed(stack, settings, server.credential_reloaded)
+        contexts = await listener_tls.followed(stack, settings, server.credential_reloaded)
         stack.push_async_callback(server.settle)
-        await stack.enter_async_context(run.background(server.housekeeping.run()))
+        await stack.enter_async_context(process.background(server.housekeeping.run()))
         reloading = Reloading(config, settings, server.reload, server.reloaded)
-        await stack.enter_async_context(run.background(reloading.watch()))
+        await stack.enter_async_context(process.background(reloading.watch()))
         await _listen(settings, server, contexts)
 
 
@@ -118,14 +117,14 @@ async def _upkeep(command: str, config: Path, key_id: str | None) -> None:
         try:
             match command:
                 case "rewrap":
-                    code = await upkeep.rewrap(settings, database, _say)
+                    code = await keys.rewrap(settings, database, _say)
                 case "forget-key":
                     assert key_id is not None
-                    code = await upkeep.forget_key(settings, database, key_id, _say)
+                    code = await keys.forget_key(settings, database, key_id, _say)
                 case _:
-                    code = await upkeep.restored(database, clock.wall, _say)
+                    code = await keys.restored(database, clock.wall, _say)
         except StorageDown as down:
-            raise run.StartFailed(f"storage: {down}; run the command again to go on") from None
+            raise process.StartFailed(f"storage: {down}; run the command again to go on") from None
     sys.exit(code)
 
 
@@ -138,7 +137,7 @@ async def _storage(settings: Settings, stack: AsyncExitStack) -> Database:
     try:
         database = await open_database(settings.storage.url, settings.storage.password)
     except StorageUnusable as unusable:
-        raise run.StartFailed(str(unusable)) from None
+        raise process.StartFailed(str(unusable)) from None
     stack.push_async_callback(database.close)
     return database
 
@@ -152,25 +151,25 @@ async def _listen(
         settings.listeners.ops,
     )
     probes = web.Server(ops_handler(server.readiness, server.registry))
-    await run.serve(
+    await process.serve(
         [
-            run.Listener(
+            process.Listener(
                 "public",
                 public.host,
                 public.port,
                 server.public(),
-                contexts.get(tls.PUBLIC),
+                contexts.get(listener_tls.PUBLIC),
                 patience=server.patience(),
             ),
-            run.Listener(
+            process.Listener(
                 "internal",
                 internal.host,
                 internal.port,
                 PatientServer(server.internal(), patience=_OF_SIDECARS),
-                contexts[tls.INTERNAL],
+                contexts[listener_tls.INTERNAL],
             ),
         ],
-        ops=run.Listener("ops", ops.host, ops.port, probes),
+        ops=process.Listener("ops", ops.host, ops.port, probes),
         readiness=server.readiness,
         drain_seconds=_DRAIN_SECONDS,
     )

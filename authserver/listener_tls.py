@@ -9,8 +9,8 @@ from typing import Final
 
 from authserver.config.listeners import InternalListener, Tls
 from authserver.config.settings import Settings
-from authserver.internal import client_ca as anchors
-from chassis import process as run
+from authserver.internal import client_ca
+from chassis import process
 from chassis.logs import Log
 from chassis.tls import contexts as credential
 
@@ -32,14 +32,14 @@ class Material:
     files: Sequence[Path]
 
 
-def faults(settings: Settings) -> list[run.Fault]:
+def faults(settings: Settings) -> list[process.Fault]:
     """Every listener's certificate, key or CA bundle that cannot be used."""
     found = []
     for material in _materials(settings):
         try:
             material.build()
         except credential.CredentialFault as fault:
-            found.append(run.Fault(material.place, str(fault)))
+            found.append(process.Fault(material.place, str(fault)))
     return found
 
 
@@ -50,7 +50,7 @@ async def followed(
     contexts: dict[str, ssl.SSLContext] = {}
     for material in _materials(settings):
         following = reloading(material, on_reload)
-        await stack.enter_async_context(run.background(following.watch()))
+        await stack.enter_async_context(process.background(following.watch()))
         contexts[material.place] = following.context
     return contexts
 
@@ -64,7 +64,7 @@ def reloading(material: Material, on_reload: OnReload) -> credential.Reloading:
     try:
         made = credential.Reloading(material.place, material.build, material.files, on_reload=heard)
     except credential.CredentialFault as fault:  # changed since it was checked
-        raise run.BadConfiguration([run.Fault(material.place, str(fault))]) from None
+        raise process.BadConfiguration([process.Fault(material.place, str(fault))]) from None
     return made
 
 
@@ -80,7 +80,7 @@ def internal_material(listener: InternalListener) -> Material:
 
     def build() -> tuple[ssl.SSLContext, credential.Certificate]:
         context = credential.mutual_server_context(
-            pair, listener.client_ca_file, _report_refused, anchors.objection
+            pair, listener.client_ca_file, _report_refused, client_ca.objection
         )
         return context, credential.prove(pair, as_client=False)
 
@@ -93,7 +93,7 @@ def own_names(listener: InternalListener) -> Sequence[str]:
     try:
         return credential.prove(pair, as_client=False).dns_names
     except credential.CredentialFault as fault:
-        raise run.BadConfiguration([run.Fault(INTERNAL, str(fault))]) from None
+        raise process.BadConfiguration([process.Fault(INTERNAL, str(fault))]) from None
 
 
 def _public_material(tls: Tls) -> Material:

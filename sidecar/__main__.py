@@ -19,8 +19,7 @@ from typing import Final
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from chassis import clock, logs
-from chassis import process as run
+from chassis import clock, logs, process
 from chassis.clock import Clock
 from chassis.probes import Readiness, new_registry, ops_handler
 from sidecar.broker import Broker
@@ -117,15 +116,17 @@ async def main() -> None:
     settings = read_settings(os.environ)
     logs.configure("sidecar", settings.log_level)
     if on_node_network(os.environ):
-        raise run.StartFailed("this pod uses its node's network: others would reach our loopback")
+        raise process.StartFailed(
+            "this pod uses its node's network: others would reach our loopback"
+        )
     sidecar = assemble(settings)
     # What lives as long as the process need not be looked at by every garbage collection.
     gc.freeze()
     house = asyncio.create_task(_keep_house(sidecar))
     try:
-        await run.serve(
+        await process.serve(
             [local_listener(sidecar, settings.port)],
-            ops=run.Listener("ops", "::", settings.ops_port, _ops(sidecar)),
+            ops=process.Listener("ops", "::", settings.ops_port, _ops(sidecar)),
             readiness=sidecar.readiness,
             drain_seconds=DRAIN_SECONDS,
         )
@@ -134,8 +135,8 @@ async def main() -> None:
         await sidecar.close()
 
 
-def local_listener(sidecar: Sidecar, port: int) -> run.Listener:
-    return run.Listener("local", "127.0.0.1", port, sidecar.local, loopback_only=True)
+def local_listener(sidecar: Sidecar, port: int) -> process.Listener:
+    return process.Listener("local", "127.0.0.1", port, sidecar.local, loopback_only=True)
 
 
 def _ops(sidecar: Sidecar) -> web.Server:
@@ -153,4 +154,4 @@ async def _keep_house(sidecar: Sidecar) -> None:
 
 
 if __name__ == "__main__":
-    run.main(main)
+    process.main(main)

@@ -14,7 +14,7 @@ from typing import Final
 
 from chassis.logs import Log
 from chassis.probes import Readiness
-from chassis.tls import ca_bundle as trust
+from chassis.tls import ca_bundle
 from chassis.tls.contexts import (
     Certificate,
     CredentialFault,
@@ -109,7 +109,7 @@ class OwnCredential:
 
     def _say_whom_we_trust(self, context: ssl.SSLContext) -> None:
         """Whoever swaps the bundle is seen in the log."""
-        found = trust.fingerprints(context)
+        found = ca_bundle.fingerprints(context)
         if found != self._trusts:
             self._trusts = found
             _log.info("authserver_ca_trusted", file=str(self._trusted), sha256=found)

@@ -12,11 +12,10 @@ import uvloop
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from chassis import clock, logs, probes
-from chassis import process as run
-from chassis.tls import contexts as credential
+from chassis import clock, logs, probes, process
+from chassis.tls import contexts
 from webhook import listener as app
-from webhook import readiness_check as self_test
+from webhook import readiness_check
 from webhook.config_watcher import Configuration
 from webhook.inject_command import inject
 from webhook.settings import WebhookListener
@@ -29,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if parsed.command == "inject":
         sys.exit(inject(parsed))
     logs.configure("webhook")
-    run.main(partial(serve, Path(parsed.config)), loop=uvloop.new_event_loop)
+    process.main(partial(serve, Path(parsed.config)), loop=uvloop.new_event_loop)
 
 
 def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -55,7 +54,9 @@ async def serve(config: Path) -> None:
     """Serve admission reviews until a signal."""
     registry = probes.new_registry()
     metrics = app.Metrics(registry)
-    configuration = Configuration(config, fault=self_test.fault, on_reload=partial(_count, metrics))
+    configuration = Configuration(
+        config, fault=readiness_check.fault, on_reload=partial(_count, metrics)
+    )
     settings = configuration.settings
     logs.configure("webhook", settings.log_level)
     readiness = probes.Readiness("certificate", "listening")
@@ -66,9 +67,9 @@ async def serve(config: Path) -> None:
             tasks.create_task(_watch_certificate(serving, readiness, metrics)),
         ]
         listener = settings.listeners.webhook
-        await run.serve(
+        await process.serve(
             [
-                run.Listener(
+                process.Listener(
                     "webhook",
                     listener.host,
                     listener.port,
@@ -85,20 +86,20 @@ async def serve(config: Path) -> None:
             watcher.cancel()
 
 
-def _serving_certificate(listener: WebhookListener) -> credential.Reloading:
-    pair = credential.KeyPair(listener.cert_file, listener.key_file)
+def _serving_certificate(listener: WebhookListener) -> contexts.Reloading:
+    pair = contexts.KeyPair(listener.cert_file, listener.key_file)
 
-    def build() -> tuple[ssl.SSLContext, credential.Certificate]:
-        return credential.server_context(pair), credential.prove(pair, as_client=False)
+    def build() -> tuple[ssl.SSLContext, contexts.Certificate]:
+        return contexts.server_context(pair), contexts.prove(pair, as_client=False)
 
     try:
-        return credential.Reloading("serving", build, (pair.certificate, pair.key))
-    except credential.CredentialFault as fault:
-        raise run.StartFailed(f"serving certificate: {fault}") from None
+        return contexts.Reloading("serving", build, (pair.certificate, pair.key))
+    except contexts.CredentialFault as fault:
+        raise process.StartFailed(f"serving certificate: {fault}") from None
 
 
 async def _watch_certificate(
-    serving: credential.Reloading, readiness: probes.Readiness, metrics: app.Metrics
+    serving: contexts.Reloading, readiness: probes.Readiness, metrics: app.Metrics
 ) -> None:
     """Take over renewed certificates; ready only while the one in use is valid."""
     while True:
@@ -108,13 +109,13 @@ async def _watch_certificate(
             readiness.gain("certificate")
         else:
             readiness.lose("certificate")
-        await asyncio.sleep(credential.POLL_SECONDS)
+        await asyncio.sleep(contexts.POLL_SECONDS)
 
 
 def _ops(
     host: str, port: int, readiness: probes.Readiness, registry: CollectorRegistry
-) -> run.Listener:
-    return run.Listener("ops", host, port, web.Server(probes.ops_handler(readiness, registry)))
+) -> process.Listener:
+    return process.Listener("ops", host, port, web.Server(probes.ops_handler(readiness, registry)))
 
 
 def _count(metrics: app.Metrics, reloaded: bool) -> None:

@@ -6,7 +6,7 @@ from typing import Any, Final
 import msgspec
 
 from chassis.spiffe_id import is_dns_label
-from webhook import pod_view as shape
+from webhook import pod_view
 from webhook.evaluate import Verdict
 from webhook.reasons import Reason
 
@@ -38,7 +38,7 @@ class Request(msgspec.Struct):
 
 
 class _PodRequest(Request):
-    object: shape.Readable | None = None
+    object: pod_view.Readable | None = None
 
 
 class _Review(msgspec.Struct):
@@ -113,14 +113,14 @@ def creates_a_pod(request: Request) -> bool:
     return request.kind == _POD and request.operation == "CREATE" and not request.sub_resource
 
 
-def pod(request: Request, body: bytes) -> shape.Pod:
+def pod(request: Request, body: bytes) -> pod_view.Pod:
     """The pod of a review, read with the review itself where it could be. Raises Malformed."""
     found = request.object
-    if not isinstance(found, shape.Readable):
-        return shape.read(found)
+    if not isinstance(found, pod_view.Readable):
+        return pod_view.read(found)
     # Once only: a pod may have any number of volumes that look like ours, each compared with it.
     whole = cache(lambda: _tolerant.decode(body).request.object)
-    return shape.Pod(found.metadata, found.spec, whole)
+    return pod_view.Pod(found.metadata, found.spec, whole)
 
 
 def answer(uid: str, verdict: Verdict) -> bytes:

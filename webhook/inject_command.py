@@ -16,7 +16,7 @@ import jsonpatch
 import yaml
 
 from chassis.process import EXIT_BAD_CONFIGURATION, BadConfiguration
-from webhook import pod_view as shape
+from webhook import pod_view
 from webhook.annotations import INJECT
 from webhook.evaluate import Verdict, judge
 from webhook.reasons import Reason, quoted
@@ -144,8 +144,8 @@ def _judged(raw: Any, namespace: str, opted_in: frozenset[str], settings: Settin
     name = f"{kind} {namespace}/{metadata.get('name') or metadata.get('generateName') or ''}"
     path = _TEMPLATES[kind]
     try:
-        pod = shape.read(_as_created(_within(raw, path), kind, metadata))
-    except shape.Malformed as malformed:
+        pod = pod_view.read(_as_created(_within(raw, path), kind, metadata))
+    except pod_view.Malformed as malformed:
         verdict = Verdict("denied", Reason.MALFORMED, refusals=(str(malformed),))
         return _Judged(raw, name, verdict, raw)
     verdict = judge(pod, namespace, settings, namespace_opted_in=namespace in opted_in)

@@ -19,8 +19,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from chassis.event_loop import abreast
 from chassis.logs import Log
 from chassis.probes import DURATION_BUCKETS, Readiness
-from webhook import admission_review as review
-from webhook import pod_view as shape
+from webhook import admission_review, pod_view
 from webhook.evaluate import Verdict, judge
 from webhook.reasons import Reason
 from webhook.settings import Settings
@@ -189,19 +188,19 @@ def _decided(
     body: bytes, settings: Callable[[], Settings], opted_in: bool, metrics: Metrics
 ) -> _Decided:
     try:
-        request = review.parse(body)
-    except review.NoReview as no_review:
+        request = admission_review.parse(body)
+    except admission_review.NoReview as no_review:
         raise _Refused(400, str(no_review)) from None
     name = request.name
     try:
-        if review.creates_a_pod(request):
-            pod = review.pod(request, body)
+        if admission_review.creates_a_pod(request):
+            pod = admission_review.pod(request, body)
             if not name and pod.metadata is not None:
                 name = pod.metadata.generateName or ""
             verdict = judge(pod, request.namespace, settings(), namespace_opted_in=opted_in)
         else:
             verdict = Verdict("skipped", Reason.NOT_A_POD_CREATION)
-    except shape.Malformed as malformed:
+    except pod_view.Malformed as malformed:
         verdict = Verdict("denied", Reason.MALFORMED, message=f"tokenward: {malformed}"[:1024])
     except Exception as error:  # noqa: BLE001 - the edge: a pod must get an answer
         _log.failure("failed", error, uid=request.uid)
@@ -230,4 +229,4 @@ def _answered(decided: _Decided, metrics: Metrics) -> bytes:
         user=decided.user,
         dry_run=decided.dry_run,
     )
-    return review.answer(decided.uid, verdict)
+    return admission_review.answer(decided.uid, verdict)

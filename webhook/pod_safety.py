@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from webhook import existing_sidecar as intact
+from webhook import existing_sidecar
 from webhook.annotations import INJECTED_LABEL, OPS_PORT, PORT, WRITTEN_BY_US, Wishes
 from webhook.pod_view import Container, Mount, Pod, Port, Projection, Spec, Volume
 from webhook.reasons import EXPLAINED, Reason, Refusal, quoted
@@ -154,13 +154,15 @@ def _container_taken(pod: Pod, present: Sequence[int], sidecar: Sidecar) -> Iter
 
 def _differences(pod: Pod, at: int, sidecar: Sidecar) -> list[str]:
     found: dict[str, Any] = pod.whole()["spec"]["initContainers"][at]
-    return intact.container_differences(found, sidecar.container)
+    return existing_sidecar.container_differences(found, sidecar.container)
 
 
 def _is_ours(pod: Pod, at: int, sidecar: Sidecar) -> bool:
     found = pod.whole()["spec"]["volumes"][at]
     return any(
-        intact.holds(found, volume) for volume in sidecar.volumes if volume["name"] == found["name"]
+        existing_sidecar.holds(found, volume)
+        for volume in sidecar.volumes
+        if volume["name"] == found["name"]
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
 
 from authserver.clients.safe_fetch import Fetched, OpenWeb
-from authserver.oauth import redirect_uris as redirects
+from authserver.oauth import redirect_uris
 from authserver.oauth.parsing import Malformed, json_object
 from authserver.rate_limit import RateLimit
 from authserver.storage.records import GRANT_TYPES, Client
@@ -198,7 +198,7 @@ def _redirect_uris(document: Mapping[str, Any]) -> tuple[str, ...]:
     uris = document.get("redirect_uris")
     if not isinstance(uris, list) or not 0 < len(uris) <= _MOST_REDIRECTS:
         raise BadDocument("redirect_uris")
-    kept = tuple(uri for uri in uris if isinstance(uri, str) and redirects.is_registrable(uri))
+    kept = tuple(uri for uri in uris if isinstance(uri, str) and redirect_uris.is_registrable(uri))
     if not kept:
         raise BadDocument("redirect_uris")
     return kept

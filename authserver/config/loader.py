@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from authserver.config import provider_presets as presets
+from authserver.config import provider_presets
 from authserver.config.settings import Settings
 from authserver.oauth.resources import InvalidResource, lookalike
 from chassis.process import BadConfiguration, Fault
@@ -48,7 +48,7 @@ def _expanded(raw: dict[str, Any]) -> dict[str, Any]:
     upstreams = raw.get("upstreams")
     if not isinstance(upstreams, list):
         return raw
-    filled = [presets.expanded(one) if isinstance(one, dict) else one for one in upstreams]
+    filled = [provider_presets.expanded(one) if isinstance(one, dict) else one for one in upstreams]
     return raw | {"upstreams": filled}
 
 
@@ -101,8 +101,8 @@ def _faults_between(raw: dict[str, Any]) -> Iterator[Fault]:
     }
     for index, upstream in upstreams:
         preset = upstream.get("preset")
-        if isinstance(preset, str) and preset not in presets.PRESETS:
-            known = ", ".join(presets.PRESETS)
+        if isinstance(preset, str) and preset not in provider_presets.PRESETS:
+            known = ", ".join(provider_presets.PRESETS)
             yield Fault(f"upstreams[{index}].preset", f"is none of those we know: {known}")
     yield from _twice("upstreams", upstreams, "name")
     yield from _twice("encryptionKeys", _section(raw, "encryptionKeys"), "id")

@@ -8,7 +8,7 @@ from joserfc.errors import JoseError
 
 from authserver.clients.directory import AUTH_METHODS
 from authserver.handles import NewHandle, hash_of
-from authserver.oauth import redirect_uris as redirects
+from authserver.oauth import redirect_uris
 from authserver.oauth.errors import (
     InvalidClientMetadata,
     InvalidRedirectUri,
@@ -97,8 +97,8 @@ def _redirect_uris(metadata: Mapping[str, Any]) -> tuple[str, ...]:
         if not isinstance(uri, str):
             raise InvalidRedirectUri("redirect_uris", "a redirect URI is not a text")
         try:
-            redirects.check_registrable(uri)
-        except redirects.InvalidRedirect as refused:
+            redirect_uris.check_registrable(uri)
+        except redirect_uris.InvalidRedirect as refused:
             raise InvalidRedirectUri("redirect_uri", str(refused)) from None
     return tuple(uris)
 

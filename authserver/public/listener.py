@@ -11,7 +11,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from aiohttp import hdrs, web
 
-from authserver.endpoints import discovery as metadata
+from authserver.endpoints import discovery
 from authserver.endpoints.introspection import TokenFacts
 from authserver.endpoints.registration import Registration
 from authserver.endpoints.revocation import Revocation
@@ -80,8 +80,8 @@ class Public:
 
     def application(self) -> web.Application:
         app = web.Application(middlewares=[self._edge.middleware], client_max_size=LARGEST_BODY)
-        for name in (metadata.OAUTH, metadata.OPENID):
-            for path in metadata.well_known_paths(self._issuer, name):
+        for name in (discovery.OAUTH, discovery.OPENID):
+            for path in discovery.well_known_paths(self._issuer, name):
                 self._add_open(app, hdrs.METH_GET, path, self._metadata)
         prefix = self._prefix
         self._add_open(app, hdrs.METH_GET, f"{prefix}/.well-known/jwks.json", self._jwks)
@@ -110,7 +110,7 @@ class Public:
 
     async def _metadata(self, request: web.Request) -> web.Response:
         registration = self._flows.registration is not None
-        found = metadata.document(
+        found = discovery.document(
             self._issuer,
             self._resources,
             self._keys,

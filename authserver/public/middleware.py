@@ -11,7 +11,7 @@ from aiohttp import HttpVersion10, HttpVersion11, web
 
 from authserver.handles import NewHandle
 from authserver.metrics import Metrics
-from authserver.oauth import redirect_uris as redirects
+from authserver.oauth import redirect_uris
 from authserver.oauth.errors import (
     AccessDenied,
     InvalidRequest,
@@ -111,7 +111,7 @@ class Edge:
         """On to `url`. A browser that hands over to an application stays where it is, so it
         stays on a page that says how things stand.
         """
-        if redirects.is_private_use(url):
+        if redirect_uris.is_private_use(url):
             return page(self._pages.handed_over(url, outcome))
         return see_other(url)
 

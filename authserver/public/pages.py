@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from authserver.oauth import redirect_uris as redirects
+from authserver.oauth import redirect_uris
 from authserver.sign_in.authorize import Question
 from authserver.upstream.contract import Upstream
 
@@ -37,9 +37,9 @@ class Pages:
         """The question: which client, which server, which upstream accounts and scopes."""
         return self._environment.get_template("consent.html").render(
             client_name=question.client.name,
-            target=redirects.shown_target(question.redirect_uri),
+            target=redirect_uris.shown_target(question.redirect_uri),
             publisher=_publisher(question.client.client_id),
-            local=redirects.is_local_application(question.redirect_uri),
+            local=redirect_uris.is_local_application(question.redirect_uri),
             resource=question.resource.url,
             workload=str(question.resource.owner),
             scope=question.scope,
@@ -51,7 +51,7 @@ class Pages:
     def handed_over(self, url: str, outcome: Outcome) -> str:
         """How a sign-in ended, and the way back to an application with a scheme of its own."""
         return self._environment.get_template("handed_over.html").render(
-            url=url, outcome=outcome, application=redirects.shown_target(url)
+            url=url, outcome=outcome, application=redirect_uris.shown_target(url)
         )
 
     def error(self, message: str, request_id: str) -> str:

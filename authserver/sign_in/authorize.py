@@ -12,8 +12,7 @@ from typing import Final
 
 from authserver.clients.directory import ClientDirectory
 from authserver.handles import NewHandle, hash_of
-from authserver.oauth import pkce
-from authserver.oauth import redirect_uris as redirects
+from authserver.oauth import pkce, redirect_uris
 from authserver.oauth.errors import (
     ConsentRequired,
     InvalidRequest,
@@ -150,7 +149,7 @@ class Authorize:
         Empty for an application on the user's device: whatever runs there could use its name
         (RFC 8252 section 8.6), so it is always asked about.
         """
-        if redirects.is_local_application(request.redirect_uri):
+        if redirect_uris.is_local_application(request.redirect_uri):
             return ""
         described = asdict(replace(client, secret_hash=None))
         reached = {
@@ -200,12 +199,12 @@ _NO_RESOURCE: Final = "resource must name one MCP server known here"
 
 
 def _is_local(redirect_uri: str) -> bool:
-    return redirects.is_local_application(redirect_uri)
+    return redirect_uris.is_local_application(redirect_uri)
 
 
 def _redirect_uri(fields: Mapping[str, str], client: Client) -> str:
     redirect_uri = fields.get("redirect_uri", "")
-    if not redirects.matches(redirect_uri, client.redirect_uris):
+    if not redirect_uris.matches(redirect_uri, client.redirect_uris):
         raise ShownToUser("unregistered_redirect_uri", _BAD_REDIRECT)
     return redirect_uri
 

@@ -8,9 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from authserver.storage import connection_rows as sealed_connections
-from authserver.storage import pending_sign_ins as transactions
-from authserver.storage import sessions
+from authserver.storage import connection_rows, pending_sign_ins, sessions
 from authserver.storage.contract import Database, Row, StorageUnusable
 from authserver.storage.keyring import Keyring, SealBroken, key_id_of
 
@@ -34,7 +32,7 @@ _SEALED: Final = (
         "connections",
         "sealed_tokens",
         ("user_id", "owner_namespace", "owner_name", "upstream", "generation"),
-        lambda row: sealed_connections.place(
+        lambda row: connection_rows.place(
             row["user_id"],
             row["owner_namespace"],
             row["owner_name"],
@@ -54,7 +52,7 @@ _SEALED: Final = (
         "transactions",
         "sealed_transaction",
         ("handle_hash", "stage"),
-        lambda row: transactions.place(row["handle_hash"], row["stage"]),
+        lambda row: pending_sign_ins.place(row["handle_hash"], row["stage"]),
         "DELETE FROM transactions",
     ),
 )

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from chassis.clock import wall
 from chassis.logs import Log
-from chassis.tls import ca_bundle as trust
+from chassis.tls import ca_bundle
 from chassis.tls.ca_bundle import Judge
 
 _log = Log("credential")
@@ -91,7 +91,7 @@ def client_context(pair: KeyPair, trusted: Path) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.check_hostname = True
-    _trust(context, trusted, trust.no_objection)
+    _trust(context, trusted, ca_bundle.no_objection)
     _load(context, pair)
     return context
 
@@ -100,7 +100,7 @@ def mutual_server_context(
     pair: KeyPair,
     trusted: Path,
     on_refused: Callable[[ssl.SSLError], None],
-    judge: Judge = trust.no_objection,
+    judge: Judge = ca_bundle.no_objection,
 ) -> ssl.SSLContext:
     """TLS 1.3 for clients that hold a certificate of one of the CAs in `trusted`; nobody else.
 
@@ -116,7 +116,7 @@ def mutual_server_context(
         def do_handshake(self) -> None:
             try:
                 super().do_handshake()
-                trust.refuse_long_chain(self)
+                ca_bundle.refuse_long_chain(self)
             except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
                 raise
             except ssl.SSLError as refused:
@@ -154,8 +154,8 @@ def _load(context: ssl.SSLContext, pair: KeyPair) -> None:
 
 def _trust(context: ssl.SSLContext, trusted: Path, judge: Judge) -> None:
     try:
-        trust.only(context, _read(trusted), judge, wall)
-    except trust.UnfitAnchors as unfit:
+        ca_bundle.only(context, _read(trusted), judge, wall)
+    except ca_bundle.UnfitAnchors as unfit:
         raise CredentialFault(f"{trusted}: {unfit}") from None
 
 

@@ -9,8 +9,17 @@ from collections.abc import Callable, Coroutine
 import uvloop
 
 from demo.processes import cancel_on_signals
-from tests.bench import denials, footprint, memory, release, replicas, storage, tokens, webhook
-from tests.bench import many_sidecars as crowd
+from tests.bench import (
+    denials,
+    footprint,
+    many_sidecars,
+    memory,
+    release,
+    replicas,
+    storage,
+    tokens,
+    webhook,
+)
 from tests.bench.figures import Figure, table
 from tests.bench.world import pin
 
@@ -19,7 +28,7 @@ MEASUREMENTS: dict[str, Callable[[], Coroutine[None, None, list[Figure]]]] = {
     "replicas": replicas.measure,  # before anything is pinned
     "release": release.measure,
     "tokens": tokens.measure,
-    "crowd": crowd.measure,
+    "crowd": many_sidecars.measure,
     "denials": denials.measure,
     "memory": memory.measure,
 }

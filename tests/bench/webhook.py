@@ -30,7 +30,7 @@ from prometheus_client import CollectorRegistry
 
 from chassis import logs
 from chassis.probes import Readiness
-from chassis.tls import contexts as credential
+from chassis.tls import contexts
 from tests.support.server_certificates import Authority
 from tests.webhook.pods import raw_settings, recorded, settings
 from webhook import listener as app
@@ -103,8 +103,8 @@ async def _serve(which: str, folder: Path) -> None:
     )
     runner = web.ServerRunner(server)
     await runner.setup()
-    pair = credential.KeyPair(folder / "tls.crt", folder / "tls.key")
-    tls = credential.server_context(pair)
+    pair = contexts.KeyPair(folder / "tls.crt", folder / "tls.key")
+    tls = contexts.server_context(pair)
     await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
     print(runner.addresses[0][1], flush=True)
     await asyncio.Event().wait()

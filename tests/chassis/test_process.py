@@ -15,7 +15,7 @@ import pytest
 PROGRAM = """
 import asyncio, sys
 from aiohttp import web
-from chassis import logs, run
+from chassis import logs, process as run
 from chassis.probes import Readiness, new_registry, ops_handler
 
 async def slow(request):
@@ -149,7 +149,7 @@ async def printed_by(program: str) -> bytes:
 
 async def test_no_other_process_of_the_user_may_read_a_processs_memory() -> None:
     program = (
-        "import ctypes, resource\nfrom chassis import run\nrun.forbid_dumps()\n"
+        "import ctypes, resource\nfrom chassis import process as run\nrun.forbid_dumps()\n"
         "print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0), resource.getrlimit(resource.RLIMIT_CORE))"
     )
     assert await printed_by(program) == b"0 (0, 0)\n"
@@ -157,7 +157,7 @@ async def test_no_other_process_of_the_user_may_read_a_processs_memory() -> None
 
 async def test_a_process_may_have_as_many_connections_as_the_system_lets_it() -> None:
     program = (
-        "import resource\nfrom chassis import run\n"
+        "import resource\nfrom chassis import process as run\n"
         "resource.setrlimit(resource.RLIMIT_NOFILE, (64, 128))\n"
         "async def process(): print(resource.getrlimit(resource.RLIMIT_NOFILE))\n"
         "run.main(process)"

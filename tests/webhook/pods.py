@@ -6,7 +6,7 @@ from typing import Any
 
 import jsonpatch
 
-from webhook import pod_view as shape
+from webhook import pod_view
 from webhook.evaluate import Verdict, judge
 from webhook.settings import Settings, check
 from webhook.value_types import CaBundle
@@ -72,7 +72,7 @@ def verdict(
     pod: dict[str, Any], under: Settings | None = None, *, namespace_opted_in: bool = False
 ) -> Verdict:
     under = under or settings()
-    return judge(shape.read(pod), NAMESPACE, under, namespace_opted_in=namespace_opted_in)
+    return judge(pod_view.read(pod), NAMESPACE, under, namespace_opted_in=namespace_opted_in)
 
 
 def patched(pod: dict[str, Any], told: Verdict) -> dict[str, Any]:

@@ -16,10 +16,7 @@ from prometheus_client import CollectorRegistry
 
 from chassis.probes import Readiness
 from tests.webhook.pods import NAMESPACE, SIDECAR, injected, pod, recorded, settings, verdict
-from webhook import admission_review as review
-from webhook import annotations
-from webhook import listener as app
-from webhook import pod_safety as hazards
+from webhook import admission_review, annotations, listener, pod_safety
 from webhook.evaluate import Verdict, judge
 from webhook.reasons import EXPLAINED, MAX_DENIAL, Reason, Refusal, denial
 
@@ -94,7 +91,7 @@ def test_the_pods_containers_are_listed_once_however_many_names_are_unknown(
         ordered += len(items)
         return sorted(items)
 
-    monkeypatch.setattr(hazards, "sorted", counting, raising=False)
+    monkeypatch.setattr(pod_safety, "sorted", counting, raising=False)
     named = ",".join(f"unknown-{at}" for at in range(_MANY))
     told = verdict(pod({"containers": named}, containers=[{"name": f"a{n}"} for n in range(_MANY)]))
     assert len(told.refusals) == _MANY
@@ -118,21 +115,21 @@ def _posted(made: dict[str, Any]) -> bytes:
 
 
 def _judged(body: bytes) -> Verdict:
-    found = review.pod(review.parse(body), body)
+    found = admission_review.pod(admission_review.parse(body), body)
     return judge(found, NAMESPACE, settings(), namespace_opted_in=False)
 
 
 def test_a_review_is_read_whole_once_however_many_volumes_look_like_ours(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    decoder, decoded = review._tolerant, []
+    decoder, decoded = admission_review._tolerant, []
 
     class Counting:
         def decode(self, body: bytes) -> Any:
             decoded.append(len(body))
             return decoder.decode(body)
 
-    monkeypatch.setattr(review, "_tolerant", Counting())
+    monkeypatch.setattr(admission_review, "_tolerant", Counting())
     made = injected(pod())
     assert [c["name"] for c in made["spec"]["initContainers"]] == [SIDECAR]
     made["spec"]["volumes"] += [{"name": "tokenward-credential", "emptyDir": {}}] * _MANY
@@ -164,9 +161,9 @@ async def test_a_review_that_came_in_pieces_is_let_go_before_its_answer(
 ) -> None:
     bodies: list[bytes] = []
     keepers: list[web.BaseRequest] = []
-    parse = review.parse
+    parse = admission_review.parse
 
-    def parsing(body: bytes) -> review.Request:
+    def parsing(body: bytes) -> admission_review.Request:
         bodies.append(body)
         return parse(body)
 
@@ -176,10 +173,10 @@ async def test_a_review_that_came_in_pieces_is_let_go_before_its_answer(
             one for one in gc.get_referrers(bodies[-1]) if isinstance(one, web.BaseRequest)
         )
 
-    monkeypatch.setattr(review, "parse", parsing)
-    monkeypatch.setattr(app, "_abreast", between)
+    monkeypatch.setattr(admission_review, "parse", parsing)
+    monkeypatch.setattr(listener, "_abreast", between)
     readiness, under = Readiness(), settings()
-    server = app.server(lambda: under, readiness, app.Metrics(CollectorRegistry()))
+    server = listener.server(lambda: under, readiness, listener.Metrics(CollectorRegistry()))
     made = pod()
     made["metadata"]["annotations"]["padding"] = "x" * 300_000
     headers = {"Content-Type": "application/json"}

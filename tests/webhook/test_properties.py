@@ -13,8 +13,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from tests.webhook.pods import SIDECAR, injected, pod, recorded_pod, settings, sidecar_of, verdict
-from webhook import annotations, patch, sidecar_spec
-from webhook import pod_view as shape
+from webhook import annotations, patch, pod_view, sidecar_spec
 from webhook.evaluate import judge
 from webhook.reasons import Reason
 
@@ -155,10 +154,10 @@ def test_what_was_decided_before_changes_no_answer(made: list[dict[str, Any]], n
     alone = []
     for found, namespace, under in cases:
         _forget()
-        alone.append(judge(shape.read(found), namespace, under, namespace_opted_in=False))
+        alone.append(judge(pod_view.read(found), namespace, under, namespace_opted_in=False))
     for _ in range(2):
         for (found, namespace, under), expected in zip(cases, alone, strict=True):
-            told = judge(shape.read(found), namespace, under, namespace_opted_in=False)
+            told = judge(pod_view.read(found), namespace, under, namespace_opted_in=False)
             assert told == expected
             assert not told.patch or f"//{under.trust_domain}/ns/{namespace}/" in str(told.patch)
 
@@ -176,7 +175,7 @@ def test_annotations_too_long_to_be_remembered_are_read_all_the_same() -> None:
 @given(_json)
 def test_whatever_is_no_pod_is_said_to_be_none_and_breaks_nothing(anything: Any) -> None:
     for candidate in (anything, {"spec": anything}, {"metadata": anything, "spec": {}}):
-        with contextlib.suppress(shape.Malformed):
+        with contextlib.suppress(pod_view.Malformed):
             verdict(candidate, namespace_opted_in=True)
 
 
@@ -185,7 +184,7 @@ def test_whatever_is_no_pod_is_said_to_be_none_and_breaks_nothing(anything: Any)
 def test_a_pod_of_the_wrong_shape_never_raises(spec: Any) -> None:
     made = pod()
     made["spec"] = spec
-    with contextlib.suppress(shape.Malformed):
+    with contextlib.suppress(pod_view.Malformed):
         verdict(made)
 
 

@@ -18,10 +18,10 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from chassis.probes import Readiness
-from chassis.tls import contexts as credential
+from chassis.tls import contexts
 from tests.support.server_certificates import Authority
 from tests.webhook.pods import SIDECAR, pod, recorded, settings
-from webhook import listener as app
+from webhook import listener
 from webhook.__main__ import _serving_certificate
 from webhook.settings import Settings, WebhookListener
 
@@ -35,7 +35,7 @@ class Running:
     session: aiohttp.ClientSession
     registry: CollectorRegistry
     readiness: Readiness
-    serving: credential.Reloading
+    serving: contexts.Reloading
     under: list[Settings]
 
     async def review(self, review: Any, path: str = "/mutate?timeout=5s") -> dict[str, Any]:
@@ -64,7 +64,7 @@ async def _running(folder: Path) -> AsyncIterator[Running]:
     readiness.gain("listening")
     files = {"certFile": folder / "tls.crt", "keyFile": folder / "tls.key"}
     serving = _serving_certificate(WebhookListener.model_validate(files))
-    server = app.server(lambda: under[0], readiness, app.Metrics(registry))
+    server = listener.server(lambda: under[0], readiness, listener.Metrics(registry))
     runner = web.ServerRunner(server)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=serving.context).start()
@@ -247,11 +247,11 @@ def _padded(size: int) -> bytes:
 
 
 async def test_a_review_of_several_mebibytes_is_served(running: Running) -> None:
-    assert await running.status(_padded(app.MAX_BODY - 100_000)) == 200
+    assert await running.status(_padded(listener.MAX_BODY - 100_000)) == 200
 
 
 async def test_a_review_over_the_limit_is_refused_by_its_length(running: Running) -> None:
-    assert await running.status(_padded(app.MAX_BODY)) == 413
+    assert await running.status(_padded(listener.MAX_BODY)) == 413
 
 
 async def test_a_review_of_unknown_length_is_refused(running: Running) -> None:
@@ -289,7 +289,7 @@ async def test_a_body_that_stalls_is_given_up_at_the_callers_deadline(running: R
 
 async def test_a_body_announced_too_large_is_refused_before_it_comes(running: Running) -> None:
     head = "POST /mutate?timeout=9s HTTP/1.1"
-    assert b" 413 " in await _first_line(running, head, f"Content-Length: {app.MAX_BODY + 1}")
+    assert b" 413 " in await _first_line(running, head, f"Content-Length: {listener.MAX_BODY + 1}")
 
 
 @pytest.mark.parametrize(
@@ -300,7 +300,7 @@ async def test_a_body_announced_too_large_is_refused_before_it_comes(running: Ru
     ],
 )  # fmt: skip
 def test_the_timeout_is_read_as_go_writes_it(text: str, seconds: float) -> None:
-    assert app._timeout(text) == seconds
+    assert listener._timeout(text) == seconds
 
 
 async def test_a_thousand_pods_at_once_are_all_answered(running: Running) -> None:

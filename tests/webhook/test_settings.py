@@ -9,7 +9,7 @@ import yaml
 from chassis.process import BadConfiguration
 from tests.support.server_certificates import Authority
 from tests.webhook.pods import IMAGE, raw_settings
-from webhook import readiness_check as self_test
+from webhook import readiness_check
 from webhook.config_watcher import Configuration
 from webhook.settings import Settings, check, load
 
@@ -200,9 +200,9 @@ def test_settings_that_fail_the_self_test_never_take_over(tmp_path: Path) -> Non
     ],
 )
 def test_every_kind_of_configuration_passes_the_self_test(changes: dict[str, Any]) -> None:
-    assert self_test.fault(check(raw_settings(**changes), Path())) is None
+    assert readiness_check.fault(check(raw_settings(**changes), Path())) is None
 
 
 def test_the_self_test_finds_a_patch_that_does_not_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("webhook.evaluate.patch", lambda *_: b"")
-    assert "self-test" in (self_test.fault(check(raw_settings(), Path())) or "")
+    assert "self-test" in (readiness_check.fault(check(raw_settings(), Path())) or "")

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from authserver.connections import refresh_claims as presenting
-from authserver.connections import refresher as refreshing
+from authserver.connections import refresh_claims, refresher
 from authserver.connections.refresher import _ahead
 from authserver.oauth.errors import InvalidGrant
 from authserver.storage.connections import LeftBehind
@@ -223,8 +222,8 @@ async def test_while_it_is_in_doubt_whether_a_claim_was_taken_no_other_is(tmp_pa
 async def test_a_result_outlasts_an_outage_of_the_database(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(presenting, "_STORE_PAUSES", (0, 0))
-    monkeypatch.setattr(presenting, "_LONGEST_STORE_PAUSE", 0)
+    monkeypatch.setattr(refresh_claims, "_STORE_PAUSES", (0, 0))
+    monkeypatch.setattr(refresh_claims, "_LONGEST_STORE_PAUSE", 0)
     async with rig(tmp_path) as rigged:
         swaps = overheard(rigged, "swap")
         rigged.world.clock.advance(EXPIRED)
@@ -250,7 +249,7 @@ async def test_what_another_gave_up_is_waited_for_no_longer(tmp_path: Path) -> N
 async def test_a_claim_that_can_be_taken_over_in_a_moment_is_not_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(presenting, "_WATCH_SECONDS", -1)
+    monkeypatch.setattr(refresh_claims, "_WATCH_SECONDS", -1)
     async with rig(tmp_path, rotates=False) as rigged:
         claims = overheard(rigged, "claim")
         rigged.world.clock.advance(EXPIRED)
@@ -266,7 +265,7 @@ async def test_a_claim_that_can_be_taken_over_in_a_moment_is_not_given_up(
 async def test_whoever_waited_long_enough_gets_what_there_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, passed: int
 ) -> None:
-    monkeypatch.setattr(refreshing, "_WAIT_SECONDS", 0)
+    monkeypatch.setattr(refresher, "_WAIT_SECONDS", 0)
     async with rig(tmp_path) as rigged:
         held = Held()
         rigged.upstream.then(held)
@@ -285,7 +284,7 @@ async def test_whoever_waited_long_enough_gets_what_there_is(
 async def test_a_flight_that_takes_too_long_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(presenting, "FLIGHT_SECONDS", 0.1)
+    monkeypatch.setattr(refresh_claims, "FLIGHT_SECONDS", 0.1)
     async with rig(tmp_path, answer_within=3600) as rigged:
         held = Held()
         rigged.upstream.then(held)

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519
 
-from authserver import listener_tls as tls
+from authserver import listener_tls
 from authserver.config.loader import load
 from authserver.internal.client_ca import objection
-from chassis import process as run
+from chassis import process
 from chassis.tls.contexts import Certificate, CredentialFault
 from demo.pki import write_credential
 from tests.support.deployment import deployed
@@ -91,13 +91,13 @@ async def test_the_listener_takes_no_bundle_with_an_unfit_authority_in_it(
 ) -> None:
     async with deployed(tmp_path) as world:
         settings = load(tmp_path / "authserver.yaml")
-        material = tls.internal_material(settings.listeners.internal)
+        material = listener_tls.internal_material(settings.listeners.internal)
         bundle = (tmp_path / "workloads.pem").read_bytes()
         roots = b"" if problem != "broken hash" else RSA_ROOT.pem()
         (tmp_path / "workloads.pem").write_bytes(bundle + roots + make().pem())
         with pytest.raises(CredentialFault, match=r"workloads\.pem"):
             material.build()
-        (fault,) = tls.faults(settings)
+        (fault,) = listener_tls.faults(settings)
         assert fault.path == "listeners.internal"
         # Who is served already is served on.
         jwt = (await world.signed_in()).access_token
@@ -119,7 +119,9 @@ async def test_a_spoilt_bundle_keeps_the_last_good_one_and_is_said_and_counted(
             name = "tokenward_credential_reloads_total"
             return world.server.registry.get_sample_value(name, {"result": result})
 
-        reloading = tls.reloading(tls.internal_material(settings.listeners.internal), hear)
+        reloading = listener_tls.reloading(
+            listener_tls.internal_material(settings.listeners.internal), hear
+        )
         current = reloading.context.current
         good = (tmp_path / "workloads.pem").read_bytes()
         (tmp_path / "workloads.pem").write_bytes(good + root(new_key=rsa_key(1024)).pem())
@@ -138,11 +140,11 @@ async def test_a_bundle_that_is_spoilt_after_it_was_checked_is_a_fault_all_the_s
 ) -> None:
     async with deployed(tmp_path):
         settings = load(tmp_path / "authserver.yaml")
-        assert tls.faults(settings) == []
+        assert listener_tls.faults(settings) == []
         (tmp_path / "workloads.pem").write_bytes(b"")
-        with pytest.raises(run.BadConfiguration):
+        with pytest.raises(process.BadConfiguration):
             async with AsyncExitStack() as stack:
-                await tls.followed(stack, settings, lambda *_: None)
+                await listener_tls.followed(stack, settings, lambda *_: None)
 
 
 async def test_a_certificate_that_names_us_is_refused_by_the_name_we_have_now(
@@ -154,8 +156,9 @@ async def test_a_certificate_that_names_us_is_refused_by_the_name_we_have_now(
         jwt = (await world.signed_in()).access_token
         workloads = Pair(world.workload_ca.certificate, world.workload_ca.key)
         caller = workloads.issue(Shape(names=(uri(SPIFFE_ID), dns("Tokenward.example"))))
-        reloading = tls.reloading(
-            tls.internal_material(settings.listeners.internal), world.server.credential_reloaded
+        reloading = listener_tls.reloading(
+            listener_tls.internal_material(settings.listeners.internal),
+            world.server.credential_reloaded,
         )
         async with line(world, world.tls(caller.issued())) as sidecar:
             assert (await sidecar.exchange(jwt)).status == 200
@@ -175,8 +178,9 @@ async def test_a_certificate_that_never_took_over_gives_us_no_name(tmp_path: Pat
         jwt = (await world.signed_in()).access_token
         workloads = Pair(world.workload_ca.certificate, world.workload_ca.key)
         caller = workloads.issue(Shape(names=(uri(SPIFFE_ID), dns("localhost"))))
-        reloading = tls.reloading(
-            tls.internal_material(settings.listeners.internal), world.server.credential_reloaded
+        reloading = listener_tls.reloading(
+            listener_tls.internal_material(settings.listeners.internal),
+            world.server.credential_reloaded,
         )
         renamed = world.server_ca.issue_server(dns=("elsewhere",))
         (tmp_path / "tls.crt").write_bytes(renamed.chain)  # its key is not there yet

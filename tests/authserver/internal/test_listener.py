@@ -11,7 +11,7 @@ import pytest
 from cryptography import x509
 from yarl import URL
 
-from authserver.internal import listener as internal
+from authserver.internal import listener
 from chassis.connection_limits import Patience
 from tests.support.deployment import deployed
 from tests.support.workloads import (
@@ -208,8 +208,8 @@ async def test_a_caller_that_goes_away_in_its_request_is_no_failure_of_ours(
 async def test_a_body_that_never_ends_is_given_up_and_others_are_served(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert internal._BODY_SECONDS == 10
-    monkeypatch.setattr(internal, "_BODY_SECONDS", 0.1)
+    assert listener._BODY_SECONDS == 10
+    monkeypatch.setattr(listener, "_BODY_SECONDS", 0.1)
     async with deployed(tmp_path) as world:
         jwt = (await world.signed_in()).access_token
         head = f"POST {ROUTE} HTTP/1.1\r\nHost: x\r\nContent-Type: {FORM}\r\n"

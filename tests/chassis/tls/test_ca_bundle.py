@@ -9,16 +9,16 @@ from types import SimpleNamespace
 import pytest
 
 from chassis.clock import wall
-from chassis.tls import ca_bundle as trust
+from chassis.tls import ca_bundle
 from tests.support.svid_certificates import AUTHORITY, Pair, Shape, authority, self_signed
 
 
 def context_of(
-    *anchors: Pair, judge: trust.Judge = lambda _: None, now: Callable[[], float] = wall
+    *anchors: Pair, judge: ca_bundle.Judge = lambda _: None, now: Callable[[], float] = wall
 ) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     bundle = b"".join(anchor.pem() for anchor in anchors)
-    trust.only(context, bundle.decode(), judge, now)
+    ca_bundle.only(context, bundle.decode(), judge, now)
     return context
 
 
@@ -41,22 +41,22 @@ def test_an_anchor_that_is_not_fit_is_refused_with_the_whole_bundle(
     anchors: tuple[Pair, ...], problem: str
 ) -> None:
     """C19, C23 and C24."""
-    with pytest.raises(trust.UnfitAnchors, match=problem):
+    with pytest.raises(ca_bundle.UnfitAnchors, match=problem):
         context_of(*anchors)
 
 
 def test_roots_and_an_intermediate_below_one_of_them_are_fit() -> None:
-    assert len(trust.fingerprints(context_of(ROOT, NEXT, MIDDLE))) == 3
+    assert len(ca_bundle.fingerprints(context_of(ROOT, NEXT, MIDDLE))) == 3
 
 
 def test_an_anchor_is_judged_at_the_moment_it_is_loaded() -> None:
     ends = ROOT.certificate.not_valid_after_utc.timestamp()
     context_of(ROOT, now=lambda: ends - 1)
-    with pytest.raises(trust.UnfitAnchors, match="expired"):
+    with pytest.raises(ca_bundle.UnfitAnchors, match="expired"):
         context_of(ROOT, now=lambda: ends)
     begins = ROOT.certificate.not_valid_before_utc.timestamp()
     context_of(ROOT, now=lambda: begins)
-    with pytest.raises(trust.UnfitAnchors, match="not yet"):
+    with pytest.raises(ca_bundle.UnfitAnchors, match="not yet"):
         context_of(ROOT, now=lambda: begins - 1)
 
 
@@ -67,9 +67,9 @@ def test_an_objection_of_the_judge_names_the_authority() -> None:
         judged.append(der)
         return "is of another house" if der == NEXT.der() else None
 
-    with pytest.raises(trust.UnfitAnchors, match="of another house") as unfit:
+    with pytest.raises(ca_bundle.UnfitAnchors, match="of another house") as unfit:
         context_of(ROOT, NEXT, judge=judge)
-    assert trust.fingerprint(NEXT.der()) in str(unfit.value)
+    assert ca_bundle.fingerprint(NEXT.der()) in str(unfit.value)
     assert NEXT.der() in judged
 
 
@@ -86,7 +86,7 @@ def test_a_partial_chain_stays_off_where_it_was_on() -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     context.set_ciphers("DEFAULT:@SECLEVEL=1")
-    trust.only(context, ROOT.pem().decode(), lambda _: None, wall)
+    ca_bundle.only(context, ROOT.pem().decode(), lambda _: None, wall)
     assert not context.verify_flags & ssl.VERIFY_X509_PARTIAL_CHAIN
     assert context.security_level == 2
 
@@ -94,7 +94,7 @@ def test_a_partial_chain_stays_off_where_it_was_on() -> None:
 def test_a_fingerprint_is_openssls() -> None:
     from cryptography.hazmat.primitives import hashes
 
-    assert trust.fingerprint(ROOT.der()) == ROOT.certificate.fingerprint(hashes.SHA256()).hex()
+    assert ca_bundle.fingerprint(ROOT.der()) == ROOT.certificate.fingerprint(hashes.SHA256()).hex()
     assert datetime.now(UTC) < ROOT.certificate.not_valid_after_utc
 
 
@@ -113,13 +113,13 @@ def test_a_chain_that_is_too_long_or_unknown_is_refused(
     """C21, on every Python: the listener's own test shows one of them."""
     tls = tunnel(None if length is None else [b""] * length, public=public)
     if fits:
-        trust.refuse_long_chain(tls)  # type: ignore[arg-type]
+        ca_bundle.refuse_long_chain(tls)  # type: ignore[arg-type]
     else:
         with pytest.raises(ssl.SSLCertVerificationError, match="unknown or too long"):
-            trust.refuse_long_chain(tls)  # type: ignore[arg-type]
+            ca_bundle.refuse_long_chain(tls)  # type: ignore[arg-type]
 
 
 def test_where_the_chain_cannot_be_read_nobody_is_let_in() -> None:
     for tls in (SimpleNamespace(), SimpleNamespace(_sslobj=SimpleNamespace())):
         with pytest.raises(ssl.SSLCertVerificationError):
-            trust.refuse_long_chain(tls)  # type: ignore[arg-type]
+            ca_bundle.refuse_long_chain(tls)  # type: ignore[arg-type]

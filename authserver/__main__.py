@@ -28,14 +28,14 @@ from authserver.storage.engines.open import open_database
 from authserver.storage.key_rotation import KeyUse
 from authserver.upstream.http_client import UpstreamHttp
 from chassis import clock, logs, process
-from chassis.connection_limits import Patience, PatientServer
+from chassis.connection_limits import ConnectionLimits, LimitedServer
 from chassis.probes import ops_handler
 
 _log = logs.Log("main")
 
 _DRAIN_SECONDS: Final = 20.0
 # Sidecars have shown a certificate; they may be many, and none may sit on half a request.
-_OF_SIDECARS: Final = Patience(most_per_source=None, most=50_000)
+_OF_SIDECARS: Final = ConnectionLimits(max_per_source=None, max_total=50_000)
 
 
 def main() -> None:
@@ -66,7 +66,7 @@ def _check(config: Path) -> int:
     """Print every fault on a line of its own, for a person; the exit code."""
     try:
         _load(config)
-    except process.BadConfiguration as bad:
+    except process.ConfigurationError as bad:
         for fault in bad.faults:
             print(fault, file=sys.stderr)  # noqa: T201 - the command's output
         return process.EXIT_BAD_CONFIGURATION
@@ -75,10 +75,10 @@ def _check(config: Path) -> int:
 
 
 def _load(config: Path) -> Settings:
-    """The settings, whose certificates and CAs are known to work. Raises BadConfiguration."""
+    """The settings, whose certificates and CAs are known to work. Raises ConfigurationError."""
     settings = load(config)
     if found := listener_tls.faults(settings):
-        raise process.BadConfiguration(found)
+        raise process.ConfigurationError(found)
     return settings
 
 
@@ -159,13 +159,13 @@ async def _listen(
                 public.port,
                 server.public(),
                 contexts.get(listener_tls.PUBLIC),
-                patience=server.patience(),
+                connection_limits=server.connection_limits(),
             ),
             process.Listener(
                 "internal",
                 internal.host,
                 internal.port,
-                PatientServer(server.internal(), patience=_OF_SIDECARS),
+                LimitedServer(server.internal(), connection_limits=_OF_SIDECARS),
                 contexts[listener_tls.INTERNAL],
             ),
         ],

@@ -57,10 +57,10 @@ from authserver.upstream.http_client import UpstreamHttp
 from authserver.upstream.oauth2 import OAuth2
 from authserver.upstream.oidc import Oidc
 from chassis.clock import Clock
-from chassis.connection_limits import Patience
+from chassis.connection_limits import ConnectionLimits
 from chassis.logs import Log
 from chassis.probes import Readiness, new_registry
-from chassis.process import BadConfiguration, Fault
+from chassis.process import ConfigProblem, ConfigurationError
 from chassis.tls.contexts import Certificate
 
 _log = Log("wiring")
@@ -87,7 +87,7 @@ class Authserver:
         self._keyring, self._key_use = keyring, KeyUse(database)
         self._svids = SvidReader(
             settings.trust_domain,
-            longest_life=settings.lifetimes.workload_certificate,
+            max_lifetime=settings.lifetimes.workload_certificate,
             own_names=own_names(settings.listeners.internal),
         )
 
@@ -126,9 +126,9 @@ class Authserver:
         try:
             await self._key_use.check(keyring)
         except StorageUnusable as unusable:
-            raise BadConfiguration([Fault("encryptionKeys", str(unusable))]) from None
+            raise ConfigurationError([ConfigProblem("encryptionKeys", str(unusable))]) from None
         except StorageDown:
-            raise BadConfiguration([Fault("encryptionKeys", "storage is down")]) from None
+            raise ConfigurationError([ConfigProblem("encryptionKeys", "storage is down")]) from None
         self._keyring.replace(keyring)
         if not self._keys.replace(keys, self._clock()):
             _log.warning("signing_key_never_announced")
@@ -176,13 +176,13 @@ class Authserver:
         sources = Sources(listener.trusted_proxies, behind_proxy=listener.behind_tls_proxy)
         return Throttling(sources, self._settings.limits, self._clock)
 
-    def patience(self) -> Patience:
+    def connection_limits(self) -> ConnectionLimits:
         """How the public listener treats connections; behind a proxy all have one source."""
         limits, listener = self._settings.limits, self._settings.listeners.public
         proxied = listener.behind_tls_proxy or bool(listener.trusted_proxies)
-        return Patience(
-            most_per_source=None if proxied else limits.connections_per_source,
-            most=limits.connections,
+        return ConnectionLimits(
+            max_per_source=None if proxied else limits.connections_per_source,
+            max_total=limits.connections,
         )
 
     def internal(self) -> Internal:
@@ -280,7 +280,7 @@ class Authserver:
             RateLimit("registrations", limits.registrations_per_minute, 60),
             self._clock,
             new_handle,
-            most_unused=limits.unused_registrations,
+            max_unused=limits.unused_registrations,
         )
 
 

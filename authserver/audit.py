@@ -10,28 +10,28 @@ import logging
 from functools import lru_cache
 from typing import Final
 
-from chassis.logs import Log, LogLost
+from chassis.logs import Log, LogWriteFailed
 
 _log = Log("audit")
 
-_MOST_KNOWN: Final = 10_000
+_MAX_KNOWN: Final = 10_000
 
 
 class Audit:
     def __init__(self, log_secret: bytes) -> None:
         self._log_secret = log_secret
         # The same session comes back every minute or so, from each of its sidecars.
-        self.hashed = lru_cache(_MOST_KNOWN)(self._hashed)
+        self.hashed = lru_cache(_MAX_KNOWN)(self._hashed)
 
     def _hashed(self, identifier: str) -> str:
         """A keyed hash of an identifier: 96 bits of HMAC-SHA-256 in hexadecimal."""
         return hmac.digest(self._log_secret, identifier.encode(), "sha256")[:12].hex()
 
     def release(self, **facts: object) -> None:
-        """Raises LogLost where the event could not be written: then nothing may be released."""
-        _log.must(logging.INFO, "audit", decision="release", **facts)
+        """Raises LogWriteFailed if the event was not written: then release nothing."""
+        _log.write_or_raise(logging.INFO, "audit", decision="release", **facts)
 
     def denial(self, reason: str, **facts: object) -> None:
         """A denial stands whether or not it could be written."""
-        with contextlib.suppress(LogLost):
-            _log.must(logging.WARNING, "audit", decision="deny", reason=reason, **facts)
+        with contextlib.suppress(LogWriteFailed):
+            _log.write_or_raise(logging.WARNING, "audit", decision="deny", reason=reason, **facts)

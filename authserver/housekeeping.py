@@ -27,7 +27,7 @@ _LEASE: Final = "housekeeping"
 _ORPHANED_SECONDS: Final = 7 * 86400
 # Between two batches the flows have the database to themselves.
 _PAUSE_SECONDS: Final = 0.05
-_MOST_BATCHES: Final = 200
+_MAX_BATCHES: Final = 200
 
 
 class Housekeeping:
@@ -74,7 +74,7 @@ class Housekeeping:
 
     async def sweep(self) -> None:
         """Delete what is over, batch by batch; connections nobody holds any more go with it."""
-        for _ in range(_MOST_BATCHES):
+        for _ in range(_MAX_BATCHES):
             if not await self._swept_a_full_batch():
                 break
             await asyncio.sleep(_PAUSE_SECONDS)

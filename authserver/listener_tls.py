@@ -32,14 +32,14 @@ class Material:
     files: Sequence[Path]
 
 
-def faults(settings: Settings) -> list[process.Fault]:
+def faults(settings: Settings) -> list[process.ConfigProblem]:
     """Every listener's certificate, key or CA bundle that cannot be used."""
     found = []
     for material in _materials(settings):
         try:
             material.build()
         except credential.CredentialFault as fault:
-            found.append(process.Fault(material.place, str(fault)))
+            found.append(process.ConfigProblem(material.place, str(fault)))
     return found
 
 
@@ -55,16 +55,20 @@ async def followed(
     return contexts
 
 
-def reloading(material: Material, on_reload: OnReload) -> credential.Reloading:
-    """A context that follows its files when polled. Raises BadConfiguration."""
+def reloading(material: Material, on_reload: OnReload) -> credential.ContextReloader:
+    """A context that follows its files when polled. Raises ConfigurationError."""
 
     def heard(taken: bool) -> None:
         on_reload(material.place, made.certificate if taken else None)
 
     try:
-        made = credential.Reloading(material.place, material.build, material.files, on_reload=heard)
+        made = credential.ContextReloader(
+            material.place, material.build, material.files, on_reload=heard
+        )
     except credential.CredentialFault as fault:  # changed since it was checked
-        raise process.BadConfiguration([process.Fault(material.place, str(fault))]) from None
+        raise process.ConfigurationError(
+            [process.ConfigProblem(material.place, str(fault))]
+        ) from None
     return made
 
 
@@ -82,25 +86,25 @@ def internal_material(listener: InternalListener) -> Material:
         context = credential.mutual_server_context(
             pair, listener.client_ca_file, _report_refused, client_ca.objection
         )
-        return context, credential.prove(pair, as_client=False)
+        return context, credential.verify_key_pair(pair, as_client=False)
 
     return Material(INTERNAL, build, (pair.certificate, pair.key, listener.client_ca_file))
 
 
 def own_names(listener: InternalListener) -> Sequence[str]:
-    """The DNS names by which sidecars know us. Raises BadConfiguration."""
+    """The DNS names by which sidecars know us. Raises ConfigurationError."""
     pair = credential.KeyPair(listener.cert_file, listener.key_file)
     try:
-        return credential.prove(pair, as_client=False).dns_names
+        return credential.verify_key_pair(pair, as_client=False).dns_names
     except credential.CredentialFault as fault:
-        raise process.BadConfiguration([process.Fault(INTERNAL, str(fault))]) from None
+        raise process.ConfigurationError([process.ConfigProblem(INTERNAL, str(fault))]) from None
 
 
 def _public_material(tls: Tls) -> Material:
     pair = credential.KeyPair(tls.cert_file, tls.key_file)
 
     def build() -> tuple[ssl.SSLContext, credential.Certificate]:
-        return credential.server_context(pair), credential.prove(pair, as_client=False)
+        return credential.server_context(pair), credential.verify_key_pair(pair, as_client=False)
 
     return Material(PUBLIC, build, (pair.certificate, pair.key))
 

@@ -5,7 +5,7 @@ from typing import Final
 
 from authserver.oauth.errors import RateLimited
 
-_MOST_KEYS: Final = 20_000
+_MAX_KEYS: Final = 20_000
 
 
 class RateLimit:
@@ -44,5 +44,5 @@ class RateLimit:
     def _remember(self, key: str, left: float, now: float) -> None:
         self._buckets[key] = (left, now)
         self._buckets.move_to_end(key)
-        if len(self._buckets) > _MOST_KEYS:
+        if len(self._buckets) > _MAX_KEYS:
             self._buckets.popitem(last=False)

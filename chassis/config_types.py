@@ -25,7 +25,7 @@ class Model(BaseModel):
     )
 
 
-def checked_by(pattern: re.Pattern[str], what: str) -> AfterValidator:
+def matches_pattern(pattern: re.Pattern[str], what: str) -> AfterValidator:
     def check(text: str) -> str:
         if pattern.fullmatch(text) is None:
             raise ValueError(f"must be {what}")
@@ -41,5 +41,5 @@ def _trust_domain(text: str) -> str:
 
 
 Port = Annotated[int, Field(ge=0, le=65535)]
-Scope = Annotated[str, checked_by(_SCOPE, "a scope token (RFC 6749 section 3.3)")]
+Scope = Annotated[str, matches_pattern(_SCOPE, "a scope token (RFC 6749 section 3.3)")]
 TrustDomain = Annotated[str, AfterValidator(_trust_domain)]

@@ -12,34 +12,34 @@ from typing import Any, cast
 
 from aiohttp import web
 
-from chassis.rate_limit_key import read_address, source_of
+from chassis.rate_limit_key import rate_limit_key, read_address
 
 
 @dataclass(frozen=True)
-class Patience:
-    """`most_per_source` is None where all connections come from one proxy."""
+class ConnectionLimits:
+    """Limits of one listener. `max_per_source` is None where all connections come from one proxy."""
 
     head_seconds: float = 10.0
-    most_per_source: int | None = 100
-    most: int = 4000
+    max_per_source: int | None = 100
+    max_total: int = 4000
 
 
-class PatientHandler(web.RequestHandler):
+class LimitedHandler(web.RequestHandler):
     """One connection. What it needs of aiohttp's insides is whether a head was parsed."""
 
-    __slots__ = ("_deadline", "_own_loop", "_patient", "_source")
+    __slots__ = ("_deadline", "_own_loop", "_server", "_source")
 
-    def __init__(self, manager: "PatientServer", **options: Any) -> None:
+    def __init__(self, manager: "LimitedServer", **options: Any) -> None:
         super().__init__(manager, **options)
-        self._patient, self._own_loop = manager, options["loop"]
+        self._server, self._own_loop = manager, options["loop"]
         self._deadline: asyncio.TimerHandle | None = None
         self._source: str | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         peer = transport.get_extra_info("peername")
-        self._source = source_of(read_address(peer[0] if peer else ""))
-        if not self._patient.admit(self._source):
+        self._source = rate_limit_key(read_address(peer[0] if peer else ""))
+        if not self._server.admit(self._source):
             self._source = None
             cast(asyncio.Transport, transport).abort()
             return
@@ -48,7 +48,7 @@ class PatientHandler(web.RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         self._forget_deadline()
         if self._source is not None:
-            self._patient.dismiss(self._source)
+            self._server.release(self._source)
             self._source = None
         super().connection_lost(exc)
 
@@ -61,7 +61,9 @@ class PatientHandler(web.RequestHandler):
             self._await_head()
 
     def _await_head(self) -> None:
-        self._deadline = self._own_loop.call_later(self._patient.patience.head_seconds, self._late)
+        self._deadline = self._own_loop.call_later(
+            self._server.connection_limits.head_seconds, self._late
+        )
 
     def _late(self) -> None:
         self._deadline = None
@@ -73,29 +75,31 @@ class PatientHandler(web.RequestHandler):
             self._deadline = None
 
 
-class PatientServer(web.Server):
+class LimitedServer(web.Server):
     """Makes the connections of one listener and knows how many there are."""
 
-    def __init__(self, handler: Any, *, patience: Patience, **options: Any) -> None:
+    def __init__(
+        self, handler: Any, *, connection_limits: ConnectionLimits, **options: Any
+    ) -> None:
         super().__init__(handler, **options)
-        self.patience = patience
+        self.connection_limits = connection_limits
         self._options = {name: value for name, value in options.items() if name not in _OF_SERVER}
         self._sources: Counter[str] = Counter()
 
-    def __call__(self) -> PatientHandler:
-        return PatientHandler(self, loop=asyncio.get_running_loop(), **self._options)
+    def __call__(self) -> LimitedHandler:
+        return LimitedHandler(self, loop=asyncio.get_running_loop(), **self._options)
 
     def admit(self, source: str) -> bool:
         """Count a new connection, unless there are too many."""
-        limit = self.patience.most_per_source
-        if self._sources.total() >= self.patience.most:
+        limit = self.connection_limits.max_per_source
+        if self._sources.total() >= self.connection_limits.max_total:
             return False
         if limit is not None and self._sources[source] >= limit:
             return False
         self._sources[source] += 1
         return True
 
-    def dismiss(self, source: str) -> None:
+    def release(self, source: str) -> None:
         self._sources[source] -= 1
         if not self._sources[source]:
             del self._sources[source]
@@ -104,12 +108,14 @@ class PatientServer(web.Server):
 _OF_SERVER = ("request_factory", "handler_cancellation")
 
 
-class PatientRunner(web.AppRunner):
+class LimitedRunner(web.AppRunner):
     """Runs an application like `web.AppRunner`, on connections with these limits."""
 
-    def __init__(self, app: web.Application, patience: Patience, **options: Any) -> None:
+    def __init__(
+        self, app: web.Application, connection_limits: ConnectionLimits, **options: Any
+    ) -> None:
         super().__init__(app, **options)
-        self._patience = patience
+        self._patience = connection_limits
         self._connection_options = {
             name: value
             for name, value in options.items()
@@ -118,9 +124,9 @@ class PatientRunner(web.AppRunner):
 
     async def _make_server(self) -> web.Server:
         plain = await super()._make_server()
-        return PatientServer(
+        return LimitedServer(
             plain.request_handler,
             request_factory=plain.request_factory,
-            patience=self._patience,
+            connection_limits=self._patience,
             **self._connection_options,
         )

@@ -3,7 +3,7 @@
 import asyncio
 
 
-async def abreast() -> None:
+async def yield_to_ready() -> None:
     """Wait for the other requests that are ready to get as far, which takes one turn of the loop.
 
     So all of them take one step before any takes the next, and the step's code stays in the

@@ -55,7 +55,7 @@ def current_request_id() -> str | None:
     return _request_id.get()
 
 
-class LogLost(Exception):
+class LogWriteFailed(Exception):
     """A line that had to be written could not be."""
 
 
@@ -83,8 +83,8 @@ class Log:
         """Log an unexpected exception: its type and where it passed, without its words."""
         self._write(logging.ERROR, event, fields | _describe(error))
 
-    def must(self, level: int, event: str, /, **fields: object) -> None:
-        """Write at any level the process is set to. Raises LogLost where the line did not go out.
+    def write_or_raise(self, level: int, event: str, /, **fields: object) -> None:
+        """Write one line at `level`. Raises LogWriteFailed if the line was not written.
 
         Every other line that cannot be written is dropped, as logging does it.
         """
@@ -94,7 +94,7 @@ class Log:
             try:
                 lines.put(line)
             except _UNWRITABLE as error:
-                raise LogLost from error
+                raise LogWriteFailed from error
         else:
             extra = {"fields": fields, "must": True}
             record = logger.makeRecord(logger.name, level, "", 0, event, (), None, extra=extra)
@@ -134,7 +134,7 @@ class _JsonLines(logging.StreamHandler[TextIO]):
 
     def handleError(self, record: logging.LogRecord) -> None:
         if getattr(record, "must", False):
-            raise LogLost from sys.exc_info()[1]
+            raise LogWriteFailed from sys.exc_info()[1]
         super().handleError(record)
 
     def format(self, record: logging.LogRecord) -> str:

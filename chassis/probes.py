@@ -36,13 +36,13 @@ class Readiness:
     def missing(self) -> tuple[str, ...]:
         return tuple(sorted(self._missing))
 
-    def gain(self, condition: str) -> None:
+    def satisfy(self, condition: str) -> None:
         if condition in self._missing:
             self._missing.discard(condition)
             if self.ready:
                 _log.info("ready")
 
-    def lose(self, condition: str) -> None:
+    def clear(self, condition: str) -> None:
         if condition not in self._missing:
             self._missing.add(condition)
             _log.warning("not_ready", missing=self.missing)

@@ -21,7 +21,7 @@ from typing import Final, NoReturn
 
 from aiohttp import web
 
-from chassis.connection_limits import Patience, PatientRunner
+from chassis.connection_limits import ConnectionLimits, LimitedRunner
 from chassis.logs import Log
 from chassis.probes import Readiness
 
@@ -38,7 +38,7 @@ class StartFailed(Exception):
 
 
 @dataclass(frozen=True, order=True)
-class Fault:
+class ConfigProblem:
     """One fault of a configuration: where it stands and what is wrong there."""
 
     path: str
@@ -48,10 +48,10 @@ class Fault:
         return f"{self.path}: {self.problem}"
 
 
-class BadConfiguration(Exception):
+class ConfigurationError(Exception):
     """Every fault of a configuration at once."""
 
-    def __init__(self, faults: Sequence[Fault]) -> None:
+    def __init__(self, faults: Sequence[ConfigProblem]) -> None:
         super().__init__(f"{len(faults)} fault(s) in the configuration")
         self.faults = tuple(faults)
 
@@ -74,7 +74,7 @@ class Listener:
     tls: ssl.SSLContext | None = None
     keepalive_seconds: float = 75.0
     loopback_only: bool = False
-    patience: Patience | None = None
+    connection_limits: ConnectionLimits | None = None
     handshake_seconds: float = 10.0
 
 
@@ -89,7 +89,7 @@ def main(
     try:
         with asyncio.Runner(loop_factory=loop) as runner:
             runner.run(_guarded(process))
-    except BadConfiguration as bad:
+    except ConfigurationError as bad:
         for fault in bad.faults:
             _log.error("bad_configuration", path=fault.path, problem=fault.problem)
         sys.exit(EXIT_BAD_CONFIGURATION)
@@ -163,9 +163,9 @@ async def serve(
         for listener in listeners:
             runners.append(await _bind(listener, drain_seconds))
             bound.push_async_callback(runners[-1].cleanup)
-        readiness.gain("listening")
+        readiness.satisfy("listening")
         await stop.wait()
-        readiness.lose("listening")
+        readiness.clear("listening")
         await asyncio.sleep(linger_seconds)
         _log.info("draining", seconds=drain_seconds)
         await asyncio.gather(*(runner.cleanup() for runner in runners))
@@ -248,9 +248,9 @@ def _on_loopback(runner: web.BaseRunner) -> bool:
 def _runner(listener: Listener, drain_seconds: float) -> web.BaseRunner:
     # The default access log prints query strings, and with them codes and states: none here.
     if isinstance(listener.serves, web.Application):
-        return PatientRunner(
+        return LimitedRunner(
             listener.serves,
-            listener.patience or Patience(most_per_source=None),
+            listener.connection_limits or ConnectionLimits(max_per_source=None),
             access_log=None,
             handle_signals=False,
             shutdown_timeout=drain_seconds,

@@ -16,7 +16,7 @@ def read_address(text: str) -> Address | None:
     return address
 
 
-def source_of(address: Address | None) -> str:
+def rate_limit_key(address: Address | None) -> str:
     """Whom to count a caller as: with IPv6 the network of 64 bits, which one household has."""
     if isinstance(address, IPv6Address):
         return str(ip_network((address, 64), strict=False))

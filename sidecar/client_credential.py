@@ -17,12 +17,12 @@ from chassis.probes import Readiness
 from chassis.tls import ca_bundle
 from chassis.tls.contexts import (
     Certificate,
+    ContextReloader,
     CredentialFault,
     KeyPair,
-    Reloading,
-    TooSoon,
+    RenewalDeferred,
     client_context,
-    prove,
+    verify_key_pair,
 )
 from sidecar.metrics import Metrics
 
@@ -49,7 +49,7 @@ class OwnCredential:
     ) -> None:
         self._directory, self._trusted, self._spiffe_id = directory, trusted, spiffe_id
         self._readiness, self._metrics, self._wall = readiness, metrics, wall
-        self._reloading: Reloading | None = None
+        self._reloading: ContextReloader | None = None
         self._complaint = ""
         self._trusts: list[str] = []
         self.poll()
@@ -74,11 +74,11 @@ class OwnCredential:
             self._judge(self._reloading.certificate)
             self._say_whom_we_trust(self._reloading.context.current)
 
-    def _first(self) -> Reloading | None:
+    def _first(self) -> ContextReloader | None:
         files = [*(self._directory / name for name in _FILES), self._trusted]
         reloaded = self._metrics.credential_reloaded
         try:
-            reloading = Reloading("client", self._build, files, on_reload=reloaded)
+            reloading = ContextReloader("client", self._build, files, on_reload=reloaded)
         except CredentialFault as fault:
             self._complain(str(fault))
             return None
@@ -89,13 +89,13 @@ class OwnCredential:
 
     def _build(self) -> tuple[ssl.SSLContext, Certificate]:
         pair = KeyPair.in_directory(self._directory)
-        certificate = prove(pair, as_client=True)
+        certificate = verify_key_pair(pair, as_client=True)
         if certificate.uris != (self._spiffe_id,):
             named = ", ".join(certificate.uris) or "nobody"
             raise CredentialFault(f"{pair.certificate}: names {named}, not this workload alone")
         context = client_context(pair, self._trusted)
         if self._reloading is not None and self._is_unripe(certificate):
-            raise TooSoon
+            raise RenewalDeferred
         return context, certificate
 
     def _is_unripe(self, renewed: Certificate) -> bool:
@@ -118,11 +118,11 @@ class OwnCredential:
         """An expired certificate is still tried, our clock may be wrong; but it is said."""
         self._metrics.credential_expires(certificate.not_after)
         if self._wall() >= certificate.not_after:
-            self._readiness.lose(CREDENTIAL)
+            self._readiness.clear(CREDENTIAL)
             self._complain("the certificate has expired and was not replaced")
         else:
             self._complaint = ""
-            self._readiness.gain(CREDENTIAL)
+            self._readiness.satisfy(CREDENTIAL)
 
     def _complain(self, problem: str) -> None:
         if problem != self._complaint:

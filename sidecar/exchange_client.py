@@ -25,7 +25,7 @@ JWT_TYPE: Final = "urn:ietf:params:oauth:token-type:jwt"
 MAX_ANSWER_BYTES: Final = 64 * 1024
 
 _PAUSES: Final = (0.1, 0.3)  # before the second and the third attempt, at most
-_LONGEST_PAUSE: Final = 1.0
+_MAX_PAUSE_SECONDS: Final = 1.0
 _RETRIED: Final = frozenset({"unreachable", "disconnected", "unavailable"})
 _REPEAT_SECONDS: Final = 30.0
 
@@ -106,7 +106,11 @@ class ExchangeClient:
                 self._budget.earn()
                 return outcome
             wait = max(pause * self._jitter(), float(outcome.retry_after or 0))
-            if outcome.reason not in _RETRIED or wait > _LONGEST_PAUSE or not self._budget.spend():
+            if (
+                outcome.reason not in _RETRIED
+                or wait > _MAX_PAUSE_SECONDS
+                or not self._budget.spend()
+            ):
                 return outcome
             await asyncio.sleep(wait)
         return await self._attempt(form, asked)

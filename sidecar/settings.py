@@ -8,7 +8,7 @@ from typing import Any, Final, TypeVar, cast
 from urllib.parse import urlsplit
 
 from chassis.logs import LEVELS
-from chassis.process import BadConfiguration, Fault
+from chassis.process import ConfigProblem, ConfigurationError
 from chassis.spiffe_id import InvalidSpiffeId, parse_workload
 
 CACHE_TTL_CEILING: Final = 60
@@ -40,7 +40,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     """Read the TOKENWARD_ variables; an empty one counts as absent, one we do not know is ignored.
 
     Kubernetes adds variables named after services, so a stray TOKENWARD_ one is no mistake.
-    Raises BadConfiguration with every fault.
+    Raises ConfigurationError with every fault.
     """
     variables = _Variables(environment)
     settings = Settings(
@@ -69,7 +69,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
 class _Variables:
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment = environment
-        self._faults: list[Fault] = []
+        self._faults: list[ConfigProblem] = []
 
     def has(self, name: str) -> bool:
         return bool(self._environment.get(f"TOKENWARD_{name}"))
@@ -90,11 +90,11 @@ class _Variables:
             return default
 
     def fault(self, name: str, problem: str) -> None:
-        self._faults.append(Fault(f"TOKENWARD_{name}", problem))
+        self._faults.append(ConfigProblem(f"TOKENWARD_{name}", problem))
 
     def complain(self) -> None:
         if self._faults:
-            raise BadConfiguration(sorted(self._faults))
+            raise ConfigurationError(sorted(self._faults))
 
 
 def _whole_number(least: int, most: int) -> Callable[[str], int]:

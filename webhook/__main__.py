@@ -86,29 +86,29 @@ async def serve(config: Path) -> None:
             watcher.cancel()
 
 
-def _serving_certificate(listener: WebhookListener) -> contexts.Reloading:
+def _serving_certificate(listener: WebhookListener) -> contexts.ContextReloader:
     pair = contexts.KeyPair(listener.cert_file, listener.key_file)
 
     def build() -> tuple[ssl.SSLContext, contexts.Certificate]:
-        return contexts.server_context(pair), contexts.prove(pair, as_client=False)
+        return contexts.server_context(pair), contexts.verify_key_pair(pair, as_client=False)
 
     try:
-        return contexts.Reloading("serving", build, (pair.certificate, pair.key))
+        return contexts.ContextReloader("serving", build, (pair.certificate, pair.key))
     except contexts.CredentialFault as fault:
         raise process.StartFailed(f"serving certificate: {fault}") from None
 
 
 async def _watch_certificate(
-    serving: contexts.Reloading, readiness: probes.Readiness, metrics: app.Metrics
+    serving: contexts.ContextReloader, readiness: probes.Readiness, metrics: app.Metrics
 ) -> None:
     """Take over renewed certificates; ready only while the one in use is valid."""
     while True:
         serving.poll()
         metrics.certificate_expiry.set(serving.certificate.not_after)
         if clock.wall() < serving.certificate.not_after:
-            readiness.gain("certificate")
+            readiness.satisfy("certificate")
         else:
-            readiness.lose("certificate")
+            readiness.clear("certificate")
         await asyncio.sleep(contexts.POLL_SECONDS)
 
 

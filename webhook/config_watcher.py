@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from chassis.logs import Log
-from chassis.process import BadConfiguration, Fault
+from chassis.process import ConfigProblem, ConfigurationError
 from webhook.settings import Settings, load
 
 _log = Log("configuration")
@@ -20,7 +20,7 @@ POLL_SECONDS: Final = 2.0
 
 
 class Configuration:
-    """The settings of `file`, as they last were without a fault. Raises BadConfiguration.
+    """The settings of `file`, as they last were without a fault. Raises ConfigurationError.
 
     `fault` says what else speaks against settings that are well-formed.
     """
@@ -39,7 +39,7 @@ class Configuration:
     def _load(self) -> Settings:
         settings = load(self._file)
         if (problem := self._fault(settings)) is not None:
-            raise BadConfiguration([Fault("the file", problem)])
+            raise ConfigurationError([ConfigProblem("the file", problem)])
         return settings
 
     def current(self) -> Settings:
@@ -53,7 +53,7 @@ class Configuration:
         self._seen = state
         try:
             self.settings = self._load()
-        except BadConfiguration as bad:
+        except ConfigurationError as bad:
             for fault in bad.faults:
                 _log.warning("configuration_kept", path=fault.path, problem=fault.problem)
             self._on_reload(False)

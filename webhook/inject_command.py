@@ -15,7 +15,7 @@ from typing import Any, Final
 import jsonpatch
 import yaml
 
-from chassis.process import EXIT_BAD_CONFIGURATION, BadConfiguration
+from chassis.process import EXIT_BAD_CONFIGURATION, ConfigurationError
 from webhook import pod_view
 from webhook.annotations import INJECT
 from webhook.evaluate import Verdict, judge
@@ -58,7 +58,7 @@ def inject(arguments: argparse.Namespace) -> int:
     try:
         documents = list(_documents(_text(arguments.file)))
         settings = _settings(arguments.config)
-    except BadConfiguration as bad:
+    except ConfigurationError as bad:
         for fault in bad.faults:
             print(f"error: {fault}", file=sys.stderr)  # noqa: T201 - a terminal is listening
         return EXIT_BAD_CONFIGURATION

@@ -16,7 +16,7 @@ import msgspec
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from chassis.event_loop import abreast
+from chassis.event_loop import yield_to_ready
 from chassis.logs import Log
 from chassis.probes import DURATION_BUCKETS, Readiness
 from webhook import admission_review, pod_view
@@ -162,7 +162,7 @@ async def _received(request: web.BaseRequest, large: asyncio.Semaphore) -> tuple
 async def _abreast(size: int) -> None:
     """Large reviews pass on at once, so that no more of them are held than are read at a time."""
     if size <= _LARGE_BODY:
-        await abreast()
+        await yield_to_ready()
 
 
 @lru_cache(maxsize=32)

@@ -14,8 +14,8 @@ from typing import Annotated, Any, Final, Literal, Self
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from chassis.config_types import Model, Port, Scope, TrustDomain, checked_by
-from chassis.process import BadConfiguration, Fault
+from chassis.config_types import Model, Port, Scope, TrustDomain, matches_pattern
+from chassis.process import ConfigProblem, ConfigurationError
 from webhook.quantity import Quantity
 from webhook.value_types import Amount, Certificates, Host, Https, Image, Name
 
@@ -99,7 +99,7 @@ class PodCertificateIdentity(Model):
     """The kubelet has a signer certify a key it makes for this one pod."""
 
     source: Literal["podCertificate"]
-    signer_name: Annotated[str, checked_by(_QUALIFIED_NAME, "domain/name of a signer")] = (
+    signer_name: Annotated[str, matches_pattern(_QUALIFIED_NAME, "domain/name of a signer")] = (
         "tokenward.dev/workload"
     )
     max_expiration_seconds: Annotated[int, Field(ge=3600, le=7862400)] = 86400
@@ -112,7 +112,7 @@ class CsiIdentity(Model):
     """
 
     source: Literal["csi"]
-    driver: Annotated[str, checked_by(_DRIVER, "the name of a CSI driver")]
+    driver: Annotated[str, matches_pattern(_DRIVER, "the name of a CSI driver")]
     attributes: dict[str, str] = Field(default_factory=dict)
 
 
@@ -184,7 +184,7 @@ class Settings(Model):
 
 
 def load(file: Path) -> Settings:
-    """Read and check the configuration in `file`. Raises BadConfiguration with every fault."""
+    """Read and check the configuration in `file`. Raises ConfigurationError with every fault."""
     raw = _read(file)
     return check(raw, file.resolve().parent)
 
@@ -194,7 +194,7 @@ def check(raw: dict[str, Any], folder: Path) -> Settings:
     try:
         return Settings.model_validate(raw, context={"folder": folder})
     except ValidationError as invalid:
-        raise BadConfiguration(sorted(set(_faults_within(invalid)))) from None
+        raise ConfigurationError(sorted(set(_faults_within(invalid)))) from None
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -202,17 +202,17 @@ def _read(file: Path) -> dict[str, Any]:
         raw = yaml.safe_load(file.read_text("utf-8"))
     except OSError as error:
         problem = (error.strerror or "unreadable").lower()
-        raise BadConfiguration([Fault(str(file), problem)]) from None
+        raise ConfigurationError([ConfigProblem(str(file), problem)]) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}" if mark else "it"
-        raise BadConfiguration([Fault(str(file), f"{where} is not YAML")]) from None
+        raise ConfigurationError([ConfigProblem(str(file), f"{where} is not YAML")]) from None
     if not isinstance(raw, dict):
-        raise BadConfiguration([Fault(str(file), "is not a YAML mapping")])
+        raise ConfigurationError([ConfigProblem(str(file), "is not a YAML mapping")])
     return raw
 
 
-def _faults_within(invalid: ValidationError) -> Iterator[Fault]:
+def _faults_within(invalid: ValidationError) -> Iterator[ConfigProblem]:
     for error in invalid.errors(include_input=False, include_url=False, include_context=False):
         # A discriminated union puts its tag into the location; it is not a member of the file.
         place = [
@@ -223,7 +223,7 @@ def _faults_within(invalid: ValidationError) -> Iterator[Fault]:
         problem = error["msg"].removeprefix("Value error, ")
         if error["type"] == "extra_forbidden":
             problem = "is not a member we know"
-        yield Fault(_path(place), problem)
+        yield ConfigProblem(_path(place), problem)
 
 
 _SOURCES: Final = ("secret", "podCertificate", "csi")

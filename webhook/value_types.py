@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, PlainSerializer, ValidationInfo
 
-from chassis.config_types import checked_by
+from chassis.config_types import matches_pattern
 from chassis.spiffe_id import is_dns_label
 from webhook.quantity import Quantity
 
@@ -96,6 +96,6 @@ Https = Annotated[str, AfterValidator(_https)]
 Host = Annotated[str, AfterValidator(_host)]
 Amount = Annotated[Quantity, BeforeValidator(_quantity), PlainSerializer(str)]
 Image = Annotated[
-    str, checked_by(_IMAGE, "an image pinned by digest: registry/name@sha256:<64 hex digits>")
+    str, matches_pattern(_IMAGE, "an image pinned by digest: registry/name@sha256:<64 hex digits>")
 ]
 Certificates = Annotated[CaBundle, BeforeValidator(_ca_bundle)]

@@ -26,9 +26,9 @@ from chassis.clock import Clock
 
 TYPE: Final = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _TYPES: Final = frozenset({"jwt", "client-authentication+jwt", None})
-_LONGEST_LIFE: Final = 300
+_MAX_LIFE_SECONDS: Final = 300
 _LEEWAY: Final = 5
-_MOST_KEY_SETS: Final = 256
+_MAX_KEY_SETS: Final = 256
 
 
 class ClientAssertions:
@@ -64,7 +64,7 @@ class ClientAssertions:
             raise BadToken("expired")
         if starts > now + _LEEWAY:
             raise BadToken("not_yet_valid")
-        if expires_at > now + _LONGEST_LIFE + _LEEWAY:
+        if expires_at > now + _MAX_LIFE_SECONDS + _LEEWAY:
             raise BadToken("lifetime_too_long")
         return short_text(claims, "jti"), expires_at
 
@@ -87,7 +87,7 @@ class ClientAssertions:
         found = self._remote.get(place)
         if found is None:
             found = self._remote[place] = RemoteKeys(self._web, self._clock)
-            if len(self._remote) > _MOST_KEY_SETS:
+            if len(self._remote) > _MAX_KEY_SETS:
                 self._remote.popitem(last=False)
         self._remote.move_to_end(place)
         return found

@@ -21,13 +21,13 @@ from authserver.rate_limit import RateLimit
 from authserver.storage.records import GRANT_TYPES, Client
 from authserver.upstream.contract import Unavailable
 
-LARGEST: Final = 5 * 1024
-_LONGEST_URL: Final = 1024
-_LONGEST_NAME: Final = 128
-_MOST_REDIRECTS: Final = 50
-_MOST_KEPT: Final = 1000
+MAX_BYTES: Final = 5 * 1024
+_MAX_URL_LENGTH: Final = 1024
+_MAX_NAME_LENGTH: Final = 128
+_MAX_REDIRECTS: Final = 50
+_MAX_KEPT: Final = 1000
 _DEFAULT_SECONDS: Final = 300
-_LONGEST_SECONDS: Final = 86400
+_MAX_SECONDS: Final = 86400
 _METHODS: Final = ("none", "private_key_jwt")
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 _CLUSTER_SUFFIXES: Final = (
@@ -96,12 +96,12 @@ class MetadataDocuments:
             flight.exception()  # whoever waits gets it; nobody may be left
 
     async def _fetch(self, client_id: str, now: float) -> Client:
-        fetched = await self._web.fetch(client_id, largest=LARGEST)
+        fetched = await self._web.fetch(client_id, max_bytes=MAX_BYTES)
         client = read_document(client_id, fetched)
         seconds = lifetime(fetched.headers)
-        self._kept[client_id] = _Kept(client, now + seconds, now + _LONGEST_SECONDS)
+        self._kept[client_id] = _Kept(client, now + seconds, now + _MAX_SECONDS)
         self._kept.move_to_end(client_id)
-        if len(self._kept) > _MOST_KEPT:
+        if len(self._kept) > _MAX_KEPT:
             self._kept.popitem(last=False)
         return client
 
@@ -112,7 +112,7 @@ def check_url(text: str, *, loopback: bool) -> SplitResult:
     https with a host of the public DNS, port 443, a path without dot segments; nothing that
     could be read in two ways.
     """
-    if len(text) > _LONGEST_URL or not text.isascii() or not text.isprintable():
+    if len(text) > _MAX_URL_LENGTH or not text.isascii() or not text.isprintable():
         raise BadDocument("url_not_plain")
     if any(sign in text for sign in " \\#@"):
         raise BadDocument("url_with_fragment_or_user")
@@ -158,7 +158,7 @@ def lifetime(headers: Mapping[str, str]) -> int:
         return _DEFAULT_SECONDS
     age = headers.get("Age", "0")
     spent = int(age) if age.isascii() and age.isdigit() and len(age) < 10 else 0
-    return max(0, min(int(match[1]) - spent, _LONGEST_SECONDS))
+    return max(0, min(int(match[1]) - spent, _MAX_SECONDS))
 
 
 def read_document(client_id: str, fetched: Fetched) -> Client:
@@ -190,13 +190,13 @@ def _name(document: Mapping[str, Any]) -> str:
     name = document.get("client_name")
     if not isinstance(name, str) or not name.strip():
         raise BadDocument("client_name")
-    return "".join(part for part in name if part.isprintable())[:_LONGEST_NAME].strip()
+    return "".join(part for part in name if part.isprintable())[:_MAX_NAME_LENGTH].strip()
 
 
 def _redirect_uris(document: Mapping[str, Any]) -> tuple[str, ...]:
     """Those of the document's URIs that we can serve; one foreign scheme costs not all of them."""
     uris = document.get("redirect_uris")
-    if not isinstance(uris, list) or not 0 < len(uris) <= _MOST_REDIRECTS:
+    if not isinstance(uris, list) or not 0 < len(uris) <= _MAX_REDIRECTS:
         raise BadDocument("redirect_uris")
     kept = tuple(uri for uri in uris if isinstance(uri, str) and redirect_uris.is_registrable(uri))
     if not kept:

@@ -21,7 +21,7 @@ from authserver.upstream.contract import Unavailable
 Network = IPv4Network | IPv6Network
 
 _SECONDS: Final = 3.0
-_LARGEST_JSON: Final = 64 * 1024
+_MAX_JSON_BYTES: Final = 64 * 1024
 _JSON: Final = "application/json"
 
 # Ways to write an IPv4 address in IPv6, each of which another party may unwrap: never needed.
@@ -63,7 +63,7 @@ class OpenWeb:
         self._loopback, self._resolver = loopback, resolver
         self._denied: tuple[Network, ...] = tuple(ip_network(text) for text in denied)
 
-    async def fetch(self, url: str, *, largest: int) -> Fetched:
+    async def fetch(self, url: str, *, max_bytes: int) -> Fetched:
         """GET `url` once. Raises Unavailable for anything but a 200 of at most `largest` bytes."""
         connector = aiohttp.TCPConnector(
             force_close=True, socket_factory=self._socket, resolver=self._resolver
@@ -80,13 +80,13 @@ class OpenWeb:
                 ) as session,
                 session.get(url, allow_redirects=False) as answer,
             ):
-                return await _read(answer, largest)
+                return await _read(answer, max_bytes)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
             raise Unavailable("not_fetched") from None
 
     async def get(self, url: str) -> tuple[int, dict[str, Any]]:
         """Status and JSON object, as `RemoteKeys` asks for them. Raises Unavailable."""
-        fetched = await self.fetch(url, largest=_LARGEST_JSON)
+        fetched = await self.fetch(url, max_bytes=_MAX_JSON_BYTES)
         try:
             return 200, json_object(fetched.body)
         except Malformed:
@@ -111,14 +111,14 @@ class OpenWeb:
         )
 
 
-async def _read(answer: aiohttp.ClientResponse, largest: int) -> Fetched:
+async def _read(answer: aiohttp.ClientResponse, max_bytes: int) -> Fetched:
     if answer.status != 200:
         raise Unavailable("not_200")
     if answer.headers.get("Content-Encoding", "identity") != "identity":
         raise Unavailable("encoded")
     body = b""
-    async for part in answer.content.iter_chunked(largest + 1):
+    async for part in answer.content.iter_chunked(max_bytes + 1):
         body += part
-        if len(body) > largest:
+        if len(body) > max_bytes:
             raise Unavailable("too_large")
     return Fetched(answer.content_type, answer.headers, body)

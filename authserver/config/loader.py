@@ -10,11 +10,11 @@ from pydantic import ValidationError
 from authserver.config import provider_presets
 from authserver.config.settings import Settings
 from authserver.oauth.resources import InvalidResource, lookalike
-from chassis.process import BadConfiguration, Fault
+from chassis.process import ConfigProblem, ConfigurationError
 
 
 def load(file: Path) -> Settings:
-    """Read and check the configuration in `file`. Raises BadConfiguration with every fault."""
+    """Read and check the configuration in `file`. Raises ConfigurationError with every fault."""
     raw = _expanded(_read(file))
     faults = list(_faults_between(raw))
     try:
@@ -22,7 +22,7 @@ def load(file: Path) -> Settings:
     except ValidationError as invalid:
         faults.extend(_faults_within(invalid))
     if faults:
-        raise BadConfiguration(sorted(set(faults)))
+        raise ConfigurationError(sorted(set(faults)))
     return settings
 
 
@@ -30,16 +30,16 @@ def _read(file: Path) -> dict[str, Any]:
     try:
         raw = yaml.load(file.read_text("utf-8"), _Loader)  # noqa: S506 - a SafeLoader
     except OSError as error:
-        raise BadConfiguration(
-            [Fault(str(file), (error.strerror or "unreadable").lower())]
+        raise ConfigurationError(
+            [ConfigProblem(str(file), (error.strerror or "unreadable").lower())]
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}" if mark else "it"
         problem = str(error) if isinstance(error, _Twice) else "is not YAML"
-        raise BadConfiguration([Fault(str(file), f"{where} {problem}")]) from None
+        raise ConfigurationError([ConfigProblem(str(file), f"{where} {problem}")]) from None
     if not isinstance(raw, dict):
-        raise BadConfiguration([Fault(str(file), "is not a YAML mapping")])
+        raise ConfigurationError([ConfigProblem(str(file), "is not a YAML mapping")])
     return raw
 
 
@@ -69,7 +69,7 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _faults_within(invalid: ValidationError) -> Iterator[Fault]:
+def _faults_within(invalid: ValidationError) -> Iterator[ConfigProblem]:
     errors = invalid.errors(include_input=False, include_url=False, include_context=False)
     places = [error["loc"] for error in errors]
     for error in errors:
@@ -85,7 +85,7 @@ def _faults_within(invalid: ValidationError) -> Iterator[Fault]:
             problem = "is not a member we know"
         if error["type"] == "union_tag_not_found":
             problem = "type must be oidc or oauth2, or come from a preset"
-        yield Fault(_path(place), problem)
+        yield ConfigProblem(_path(place), problem)
 
 
 def _path(place: list[int | str]) -> str:
@@ -93,7 +93,7 @@ def _path(place: list[int | str]) -> str:
     return written.removeprefix(".") or "the file"
 
 
-def _faults_between(raw: dict[str, Any]) -> Iterator[Fault]:
+def _faults_between(raw: dict[str, Any]) -> Iterator[ConfigProblem]:
     """Faults between sections, looked for even where a section has faults of its own."""
     upstreams = _section(raw, "upstreams")
     named = {
@@ -103,7 +103,7 @@ def _faults_between(raw: dict[str, Any]) -> Iterator[Fault]:
         preset = upstream.get("preset")
         if isinstance(preset, str) and preset not in provider_presets.PRESETS:
             known = ", ".join(provider_presets.PRESETS)
-            yield Fault(f"upstreams[{index}].preset", f"is none of those we know: {known}")
+            yield ConfigProblem(f"upstreams[{index}].preset", f"is none of those we know: {known}")
     yield from _twice("upstreams", upstreams, "name")
     yield from _twice("encryptionKeys", _section(raw, "encryptionKeys"), "id")
     clients = raw.get("clients")
@@ -116,11 +116,11 @@ def _faults_between(raw: dict[str, Any]) -> Iterator[Fault]:
 
 def _resource_faults(
     index: int, resource: dict[str, Any], named: dict[str, Any], seen: dict[str, int]
-) -> Iterator[Fault]:
+) -> Iterator[ConfigProblem]:
     try:
         spelling = lookalike(str(resource.get("resource")))
         if seen.setdefault(spelling, index) != index:
-            yield Fault(
+            yield ConfigProblem(
                 f"resources[{index}].resource",
                 f"the same resource as resources[{seen[spelling]}]; it has exactly one owner",
             )
@@ -133,9 +133,9 @@ def _resource_faults(
             continue  # reported where the member itself is checked
         if name not in named:
             known = ", ".join(sorted(named)) or "none"
-            yield Fault(place, f"no upstream has this name (there are: {known})")
+            yield ConfigProblem(place, f"no upstream has this name (there are: {known})")
         elif position == 0 and not _names_its_user(named[name]):
-            yield Fault(
+            yield ConfigProblem(
                 place,
                 "the first upstream names the user: it needs userinfoEndpoint and subjectField",
             )
@@ -154,10 +154,12 @@ def _section(raw: dict[str, Any], name: str) -> list[tuple[int, dict[str, Any]]]
     return [(index, entry) for index, entry in entries if isinstance(entry, dict)]
 
 
-def _twice(section: str, entries: list[tuple[int, dict[str, Any]]], member: str) -> Iterator[Fault]:
+def _twice(
+    section: str, entries: list[tuple[int, dict[str, Any]]], member: str
+) -> Iterator[ConfigProblem]:
     seen: set[object] = set()
     for index, entry in entries:
         value = entry.get(member)
         if isinstance(value, str) and value in seen:
-            yield Fault(f"{section}[{index}].{member}", "stands here twice")
+            yield ConfigProblem(f"{section}[{index}].{member}", "stands here twice")
         seen.add(value if isinstance(value, str) else None)

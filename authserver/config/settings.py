@@ -20,7 +20,7 @@ from authserver.oauth.resources import InvalidResource, Resource, canonical
 from authserver.storage.engines.url import PostgresqlLocation, SqliteLocation, read_location
 from authserver.storage.keyring import Keyring, read_key
 from authserver.tokens.signing_keys import SigningKey, load_signing_key
-from chassis.config_types import Model, Scope, TrustDomain, checked_by
+from chassis.config_types import Model, Scope, TrustDomain, matches_pattern
 from chassis.spiffe_id import Workload, is_dns_label
 
 
@@ -58,7 +58,7 @@ class StorageSettings(Model):
 
 class EncryptionKey(Model):
     id: Annotated[
-        str, checked_by(re.compile(r"[A-Za-z0-9._-]{1,64}"), "1 to 64 of A-Z a-z 0-9 . _ -")
+        str, matches_pattern(re.compile(r"[A-Za-z0-9._-]{1,64}"), "1 to 64 of A-Z a-z 0-9 . _ -")
     ]
     file: ReadableFile
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, ValidationInfo
 
-from chassis.config_types import checked_by
+from chassis.config_types import matches_pattern
 
 _DURATION: Final = re.compile(r"([1-9][0-9]{0,8})(s|m|h|d)", re.ASCII)
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -79,5 +79,5 @@ SecretFile = Annotated[ReadableFile, AfterValidator(_holds_text)]
 Network = Annotated[str, AfterValidator(_network)]
 WebUrl = Annotated[str, AfterValidator(_web_url)]
 UpstreamName = Annotated[
-    str, checked_by(_UPSTREAM_NAME, "lower-case letters, digits and hyphens, at most 32")
+    str, matches_pattern(_UPSTREAM_NAME, "lower-case letters, digits and hyphens, at most 32")
 ]

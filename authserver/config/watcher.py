@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from authserver.config.loader import load
 from authserver.config.settings import RELOADABLE, Settings
 from chassis.logs import Log
-from chassis.process import BadConfiguration, Fault
+from chassis.process import ConfigProblem, ConfigurationError
 from chassis.tls.contexts import file_state
 
 _log = Log("reloading")
@@ -21,7 +21,7 @@ State = tuple[tuple[object, ...], ...]
 
 
 class Reloading:
-    """`apply` puts new settings into force whole, or raises BadConfiguration and changes nothing.
+    """`apply` puts new settings into force whole, or raises ConfigurationError and changes nothing.
 
     `on_reload` hears whether a change was taken.
     """
@@ -36,7 +36,7 @@ class Reloading:
         self._config, self._settings = config, settings
         self._apply, self._on_reload = apply, on_reload
         self._seen = self._state(settings)
-        self._complaint: tuple[Fault, ...] = ()
+        self._complaint: tuple[ConfigProblem, ...] = ()
 
     async def poll(self) -> bool:
         """Whether new settings took over. What is refused is tried again with every poll."""
@@ -46,7 +46,7 @@ class Reloading:
             settings = load(self._config)
             state = self._state(settings)
             await self._apply(settings)
-        except BadConfiguration as bad:
+        except ConfigurationError as bad:
             self._complain(bad.faults)
             return False
         except (OSError, ValueError):
@@ -62,7 +62,7 @@ class Reloading:
             await asyncio.sleep(interval)
             await self.poll()
 
-    def _complain(self, faults: tuple[Fault, ...]) -> None:
+    def _complain(self, faults: tuple[ConfigProblem, ...]) -> None:
         if faults == self._complaint:  # said once, not with every poll
             return
         self._complaint = faults

@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Final
 
-_MOST_KEYS: Final = 20_000
+_MAX_KEYS: Final = 20_000
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,12 @@ class Backoff:
     def __init__(
         self,
         *,
-        patience: int,
+        connection_limits: int,
         first: float,
         longest: float,
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
-        self._patience, self._first, self._longest = patience, first, longest
+        self._patience, self._first, self._longest = connection_limits, first, longest
         self._uniform = uniform
         self._troubles: OrderedDict[Hashable, _Trouble] = OrderedDict()
 
@@ -63,5 +63,5 @@ class Backoff:
     def _remember(self, key: Hashable, trouble: _Trouble) -> None:
         self._troubles[key] = trouble
         self._troubles.move_to_end(key)
-        if len(self._troubles) > _MOST_KEYS:
+        if len(self._troubles) > _MAX_KEYS:
             self._troubles.popitem(last=False)

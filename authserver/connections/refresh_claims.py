@@ -45,7 +45,7 @@ _GRACE_MARGIN_SECONDS: Final = 5
 _WATCH_SECONDS: Final = 2.0
 _POLL_SECONDS: Final = 0.1
 _STORE_PAUSES: Final = (0.05, 0.1, 0.2, 0.4)
-_LONGEST_STORE_PAUSE: Final = 0.8
+_MAX_STORE_PAUSE_SECONDS: Final = 0.8
 _HURRIED_STORES: Final = 15
 
 
@@ -60,8 +60,8 @@ class Presenting:
     ) -> None:
         self._connections, self._upstreams, self._metrics = connections, upstreams, metrics
         self._clock, self._new_handle = clock, new_handle
-        self._breaker = Backoff(patience=5, first=1, longest=30)
-        self._each = Backoff(patience=2, first=1, longest=60)
+        self._breaker = Backoff(connection_limits=5, first=1, longest=30)
+        self._each = Backoff(connection_limits=2, first=1, longest=60)
         self._doubtful: dict[tuple[ConnectionKey, int], asyncio.Task[None]] = {}
         self._hurried = False
 
@@ -210,7 +210,7 @@ class Presenting:
                 hurried += self._hurried
                 if hurried > _HURRIED_STORES:
                     raise
-            await asyncio.sleep(next(pauses, _LONGEST_STORE_PAUSE))
+            await asyncio.sleep(next(pauses, _MAX_STORE_PAUSE_SECONDS))
 
 
 def _left_behind(upstream: Upstream, now: int) -> LeftBehind:

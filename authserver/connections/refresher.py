@@ -27,7 +27,7 @@ _MARGIN_SECONDS: Final = 60
 # A token this young is as fresh as its upstream makes them, whatever `min_ttl` asks for.
 _YOUNG_SECONDS: Final = 10
 # How much earlier than stale a token may be renewed, as a part of its margin.
-_MOST_AHEAD: Final = 0.5
+_MAX_AHEAD: Final = 0.5
 
 
 def margin(tokens: UpstreamTokens) -> float:
@@ -59,7 +59,7 @@ class Refreshing:
         if not lasts(tokens, now, needs):
             return False
         if (
-            not lasts(tokens, now, stale_at * (1 + _MOST_AHEAD))
+            not lasts(tokens, now, stale_at * (1 + _MAX_AHEAD))
             and _refreshable(found)
             and not lasts(tokens, now, _ahead(found))
         ):
@@ -127,4 +127,4 @@ def _ahead(found: Connection) -> float:
     """
     seed = f"{found.key.user_id} {found.key.upstream} {found.generation}".encode()
     spread = hashlib.blake2s(seed, digest_size=2).digest()
-    return margin(found.tokens) * (1 + int.from_bytes(spread, "big") / 0x10000 * _MOST_AHEAD)
+    return margin(found.tokens) * (1 + int.from_bytes(spread, "big") / 0x10000 * _MAX_AHEAD)

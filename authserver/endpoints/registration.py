@@ -19,8 +19,8 @@ from authserver.storage.clients import Clients
 from authserver.storage.records import GRANT_TYPES, Client
 from chassis.clock import Clock
 
-_MOST_REDIRECTS: Final = 10
-_LONGEST_NAME: Final = 128
+_MAX_REDIRECTS: Final = 10
+_MAX_NAME_LENGTH: Final = 128
 UNUSED_SECONDS: Final = 86400
 SECRET_METHODS: Final = ("client_secret_basic", "client_secret_post")
 
@@ -36,10 +36,10 @@ class Registration:
         clock: Clock,
         new_handle: NewHandle,
         *,
-        most_unused: int,
+        max_unused: int,
     ) -> None:
         self._clients, self._per_source, self._overall = clients, per_source, overall
-        self._clock, self._new_handle, self._most_unused = clock, new_handle, most_unused
+        self._clock, self._new_handle, self._most_unused = clock, new_handle, max_unused
 
     async def register(self, metadata: Mapping[str, Any], source: str | None) -> dict[str, Any]:
         """Store a client; the 201 body (section 3.2.1). Raises ProtocolError.
@@ -91,7 +91,7 @@ def _check_form(metadata: Mapping[str, Any]) -> None:
 
 def _redirect_uris(metadata: Mapping[str, Any]) -> tuple[str, ...]:
     uris = metadata.get("redirect_uris")
-    if not isinstance(uris, list) or not 0 < len(uris) <= _MOST_REDIRECTS:
+    if not isinstance(uris, list) or not 0 < len(uris) <= _MAX_REDIRECTS:
         raise InvalidRedirectUri("redirect_uris", "redirect_uris must hold 1 to 10 URIs")
     for uri in uris:
         if not isinstance(uri, str):
@@ -129,7 +129,7 @@ def _name(metadata: Mapping[str, Any]) -> str:
     name = metadata.get("client_name", "")
     if not isinstance(name, str):
         raise InvalidClientMetadata("client_name", "client_name must be a text")
-    return "".join(part for part in name if part.isprintable())[:_LONGEST_NAME].strip()
+    return "".join(part for part in name if part.isprintable())[:_MAX_NAME_LENGTH].strip()
 
 
 def _registered(client: Client, secret: str | None, now: int) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from authserver.internal.svid import UNREADABLE
 
-_SMALLEST_RSA = 2048
+_MIN_RSA_BITS = 2048
 _CURVES = ("secp256r1", "secp384r1", "secp521r1")
 
 
@@ -39,7 +39,7 @@ def objection(der: bytes) -> str | None:
 def _strong(key: object) -> bool:
     match key:
         case rsa.RSAPublicKey():
-            return key.key_size >= _SMALLEST_RSA
+            return key.key_size >= _MIN_RSA_BITS
         case ec.EllipticCurvePublicKey():
             return key.curve.name in _CURVES
     return isinstance(key, ed25519.Ed25519PublicKey)

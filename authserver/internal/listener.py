@@ -32,8 +32,8 @@ from authserver.rate_limit import RateLimit
 from authserver.storage.contract import StorageDown
 from authserver.storage.keyring import SealBroken
 from chassis.clock import Clock
-from chassis.event_loop import abreast
-from chassis.logs import Log, LogLost, request_scope
+from chassis.event_loop import yield_to_ready
+from chassis.logs import Log, LogWriteFailed, request_scope
 
 _log = Log("internal")
 
@@ -48,10 +48,10 @@ _FIELDS: Final = frozenset(
         "rejected_token_sha256", "requested_token_type",
     }
 )  # fmt: skip
-_LARGEST_BODY: Final = 16 * 1024
+_MAX_BODY_BYTES: Final = 16 * 1024
 _BODY_SECONDS: Final = 10
-_LONGEST_CONNECTION: Final = 600
-_LONGEST_MIN_TTL: Final = 600
+_MAX_CONNECTION_SECONDS: Final = 600
+_MAX_MIN_TTL_SECONDS: Final = 600
 _SHA256: Final = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
 _SVID: Final = "tokenward_svid"
 _SINCE: Final = "tokenward_since"
@@ -97,14 +97,14 @@ class Internal:
             answer.force_close()
         self._metrics.requests_of(route, answer.status).inc()
         self._metrics.request_seconds_of(route).observe(time.perf_counter() - started)
-        await abreast()
+        await yield_to_ready()
         return answer
 
     async def _answer(self, request: web.BaseRequest) -> web.Response:
         facts: dict[str, Any] = {}
         try:
             released = await self._release(request, facts)
-            await abreast()
+            await yield_to_ready()
             # The record stands before the token leaves.
             self._audit.release(refreshed=released.refreshed, **facts)
         except ProtocolError as refusal:
@@ -114,7 +114,7 @@ class Internal:
             return self._refused(TemporarilyUnavailable("seal_broken"), facts)
         except StorageDown:
             return self._refused(TemporarilyUnavailable("storage_down"), facts)
-        except LogLost:
+        except LogWriteFailed:
             return self._refused(TemporarilyUnavailable("audit_lost"), facts)
         except Exception as error:  # noqa: BLE001 - the edge: whatever it was, nothing is released
             _log.failure("request_failed", error)
@@ -183,7 +183,7 @@ class Internal:
         """
         now = self._clock()
         since: float = peer.setdefault(_SINCE, now)
-        return not 0 <= now - since <= _LONGEST_CONNECTION
+        return not 0 <= now - since <= _MAX_CONNECTION_SECONDS
 
 
 def _peer(request: web.BaseRequest) -> dict[str, Any]:
@@ -225,7 +225,7 @@ async def _body_of(request: web.BaseRequest) -> bytes:
 
 
 def _small(body: bytes) -> bytes:
-    if len(body) > _LARGEST_BODY:
+    if len(body) > _MAX_BODY_BYTES:
         raise InvalidRequest("body_too_large")
     return body
 
@@ -258,7 +258,7 @@ def _asked(fields: dict[str, str]) -> Asked:
 def _min_ttl(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 3):
         raise InvalidRequest("min_ttl")
-    if int(text) > _LONGEST_MIN_TTL:
+    if int(text) > _MAX_MIN_TTL_SECONDS:
         raise InvalidRequest("min_ttl")
     return int(text)
 

@@ -18,7 +18,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from chassis.spiffe_id import InvalidSpiffeId, Workload, parse_workload
 
-_SMALLEST_RSA: Final = 2048
+_MIN_RSA_BITS: Final = 2048
 _CURVES: Final = ("secp256r1", "secp384r1")
 
 UNREADABLE: Final = (
@@ -56,9 +56,9 @@ class Svid:
 class SvidReader:
     """Reads leaves; the same connection's leaf is parsed once."""
 
-    def __init__(self, trust_domain: str, *, longest_life: int, own_names: Iterable[str]) -> None:
+    def __init__(self, trust_domain: str, *, max_lifetime: int, own_names: Iterable[str]) -> None:
         self._trust_domain = trust_domain
-        self._longest_life = timedelta(seconds=longest_life)
+        self._longest_life = timedelta(seconds=max_lifetime)
         self.call_us(own_names)
 
     def call_us(self, names: Iterable[str]) -> None:
@@ -138,7 +138,7 @@ def _check_usage(extensions: x509.Extensions) -> None:
 
 def _check_key(key: object) -> None:
     match key:
-        case rsa.RSAPublicKey() if key.key_size >= _SMALLEST_RSA:
+        case rsa.RSAPublicKey() if key.key_size >= _MIN_RSA_BITS:
             return
         case ec.EllipticCurvePublicKey() if key.curve.name in _CURVES:
             return

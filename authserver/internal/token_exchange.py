@@ -23,7 +23,7 @@ from authserver.tokens.jws import BadToken
 from chassis.clock import Clock
 from chassis.spiffe_id import Workload
 
-_LONGEST_CACHE: Final = 60
+_MAX_CACHE_SECONDS: Final = 60
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class Exchange:
         self, connection: Connection, claims: VerifiedClaims, *, refreshed: bool
     ) -> Released:
         now, tokens = self._clock(), connection.tokens
-        limits = [_LONGEST_CACHE, claims.expires_at - now]
+        limits = [_MAX_CACHE_SECONDS, claims.expires_at - now]
         expires_in = None
         if tokens.expires_at is not None:
             expires_in = max(1, int(tokens.expires_at - now))

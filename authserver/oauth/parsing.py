@@ -13,7 +13,7 @@ from urllib.parse import unquote_to_bytes
 
 MAX_FIELDS: Final = 100
 # What Python's own parser puts up with differs from version to version.
-DEEPEST: Final = 64
+MAX_DEPTH: Final = 64
 
 _PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
@@ -23,14 +23,14 @@ class Malformed(ValueError):
 
 
 def json_object(text: bytes | str) -> dict[str, Any]:
-    """A JSON object without duplicate members, NaN or infinities, at most `DEEPEST` levels deep."""
+    """A JSON object without duplicate members, NaN or infinities, at most MAX_DEPTH deep."""
     try:
         found = json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
     except (ValueError, RecursionError):
         raise Malformed("not a JSON object that we accept") from None
     if not isinstance(found, dict):
         raise Malformed("not a JSON object")
-    if _openings(text) > DEEPEST and _depth(found) > DEEPEST:
+    if _openings(text) > MAX_DEPTH and _depth(found) > MAX_DEPTH:
         raise Malformed("nested too deep")
     return found
 

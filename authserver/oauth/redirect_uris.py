@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Final
 from urllib.parse import quote, urlencode
 
-LONGEST: Final = 2048
+MAX_LENGTH: Final = 2048
 
 _HTTPS: Final = re.compile(
     r"https://[a-z0-9.-]+(?::[0-9]{1,5})?(?:[/?].*)?", re.ASCII | re.IGNORECASE
@@ -36,7 +36,7 @@ class InvalidRedirect(ValueError):
 
 def check_registrable(uri: str) -> None:
     """Accept https, http on a literal loopback host, private-use schemes; else InvalidRedirect."""
-    if len(uri) > LONGEST:
+    if len(uri) > MAX_LENGTH:
         raise InvalidRedirect("a redirect URI is longer than 2048 characters")
     if _PLAIN.fullmatch(uri) is None or "\\" in uri:
         raise InvalidRedirect("a redirect URI has characters that a URI cannot have")

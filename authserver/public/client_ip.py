@@ -5,7 +5,7 @@ from ipaddress import ip_network
 
 from aiohttp import web
 
-from chassis.rate_limit_key import Address, read_address, source_of
+from chassis.rate_limit_key import Address, rate_limit_key, read_address
 
 
 class Sources:
@@ -22,7 +22,7 @@ class Sources:
         nearest = read_address(request.remote or "")
         if nearest is not None and self._is_proxy(nearest):
             nearest = self._forwarded(request.headers.getall("X-Forwarded-For", [])) or nearest
-        return source_of(nearest)
+        return rate_limit_key(nearest)
 
     def _forwarded(self, headers: Sequence[str]) -> Address | None:
         """The last address that no proxy of ours has; what stands before it may be made up."""

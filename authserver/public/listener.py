@@ -34,7 +34,7 @@ from authserver.sign_in.next_step import Sent
 from authserver.tokens.signing_keys import SigningKeys
 from authserver.upstream.contract import Upstream
 
-LARGEST_BODY: Final = 64 * 1024
+MAX_BODY_BYTES: Final = 64 * 1024
 _CACHED: Final = "public, max-age=300"
 
 
@@ -79,7 +79,7 @@ class Public:
         self._prefix = urlsplit(issuer).path
 
     def application(self) -> web.Application:
-        app = web.Application(middlewares=[self._edge.middleware], client_max_size=LARGEST_BODY)
+        app = web.Application(middlewares=[self._edge.middleware], client_max_size=MAX_BODY_BYTES)
         for name in (discovery.OAUTH, discovery.OPENID):
             for path in discovery.well_known_paths(self._issuer, name):
                 self._add_open(app, hdrs.METH_GET, path, self._metadata)

@@ -35,8 +35,8 @@ from authserver.storage.records import AuthorizationRequest, Client, Stage, Tran
 from authserver.upstream.contract import Upstreams
 from chassis.clock import Clock
 
-_LONGEST_STATE: Final = 4096
-_LONGEST_NONCE: Final = 512
+_MAX_STATE_LENGTH: Final = 4096
+_MAX_NONCE_LENGTH: Final = 512
 
 
 @dataclass(frozen=True)
@@ -222,10 +222,10 @@ def _request(
     if fields.get("code_challenge_method") != pkce.METHOD or not pkce.is_challenge(challenge):
         raise InvalidRequest("pkce", "PKCE with code_challenge_method S256 is required")
     state = fields.get("state")
-    if state is not None and len(state) > _LONGEST_STATE:
+    if state is not None and len(state) > _MAX_STATE_LENGTH:
         raise InvalidRequest("state_too_long", "state is longer than 4096 characters")
     nonce = fields.get("nonce")
-    if nonce is not None and len(nonce) > _LONGEST_NONCE:
+    if nonce is not None and len(nonce) > _MAX_NONCE_LENGTH:
         raise InvalidRequest("nonce_too_long", "nonce is longer than 512 characters")
     return AuthorizationRequest(
         client.client_id,

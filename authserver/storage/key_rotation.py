@@ -13,7 +13,7 @@ from authserver.storage.contract import Database, Row, StorageUnusable
 from authserver.storage.keyring import Keyring, SealBroken, key_id_of
 
 _BATCH: Final = 100
-_MOST_UNREADABLE: Final = 1000
+_MAX_UNREADABLE: Final = 1000
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class KeyUse:
     ) -> AsyncIterator[tuple[int, int]]:
         broken: set[tuple[object, ...]] = set()
         columns = ", ".join((*sealed.key, sealed.column))
-        while len(broken) < _MOST_UNREADABLE:
+        while len(broken) < _MAX_UNREADABLE:
             rows = await self._database.fetch_all(
                 f"SELECT {columns} FROM {sealed.table} WHERE sealed_under = ?"
                 f" LIMIT {_BATCH + len(broken)}",

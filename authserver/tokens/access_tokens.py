@@ -14,8 +14,8 @@ from authserver.tokens.signing_keys import SigningKeys
 _TYP: Final = "at+jwt"
 _TYPES: Final = frozenset({_TYP})
 _LEEWAY: Final = 5
-_LONGEST_LIFE: Final = 24 * 3600
-_MOST_KNOWN: Final = 10_000
+_MAX_LIFE_SECONDS: Final = 24 * 3600
+_MAX_KNOWN: Final = 10_000
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class AccessTokens:
         if known is None or self._keys.find(known.kid) is not known.key:
             known = self._verified(unverified_jwt)
             self._known[digest] = known
-            if len(self._known) > _MOST_KNOWN:
+            if len(self._known) > _MAX_KNOWN:
                 self._known.popitem(last=False)
         _check_times(known.claims, now)
         if not self._keys.vouches(known.kid, known.claims.issued_at):
@@ -116,5 +116,5 @@ def _check_times(claims: VerifiedClaims, now: float) -> None:
         raise BadToken("expired")
     if max(claims.issued_at, claims.not_before) > now + _LEEWAY:
         raise BadToken("not_yet_valid")
-    if not 0 < claims.expires_at - claims.issued_at <= _LONGEST_LIFE:
+    if not 0 < claims.expires_at - claims.issued_at <= _MAX_LIFE_SECONDS:
         raise BadToken("lifetime_too_long")

@@ -15,7 +15,7 @@ from joserfc.jwk import ECKey, OKPKey, RSAKey
 
 from authserver.tokens.jws import AnyKey, VerificationKey
 
-_SMALLEST_RSA: Final = 2048
+_MIN_RSA_BITS: Final = 2048
 # Replicas read a changed configuration at different moments; until all have, the old key signs.
 _CHANGEOVER_SECONDS: Final = 300
 
@@ -45,7 +45,7 @@ def load_signing_key(file: Path, algorithm: str) -> SigningKey:
     match algorithm, private:
         case "ES256", ec.EllipticCurvePrivateKey() if private.curve.name == "secp256r1":
             key = ECKey.import_key(file.read_bytes())
-        case "RS256", rsa.RSAPrivateKey() if private.key_size >= _SMALLEST_RSA:
+        case "RS256", rsa.RSAPrivateKey() if private.key_size >= _MIN_RSA_BITS:
             key = RSAKey.import_key(file.read_bytes())
         case "EdDSA", ed25519.Ed25519PrivateKey():
             key = OKPKey.import_key(file.read_bytes())

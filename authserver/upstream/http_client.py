@@ -17,7 +17,7 @@ import aiohttp
 from authserver.oauth.parsing import Malformed, form_fields, json_object
 from authserver.upstream.contract import OutcomeUnknown, Unavailable
 
-_LARGEST_ANSWER: Final = 256 * 1024
+_MAX_ANSWER_BYTES: Final = 256 * 1024
 # With what may go before and after it, a refresh stays within its flight of 15 seconds.
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=9, sock_connect=5)
 
@@ -97,11 +97,11 @@ class Fetching:
 
 async def _read(answer: aiohttp.ClientResponse) -> dict[str, Any]:
     """The answer's JSON object; empty where a failure has another body."""
-    body = await answer.content.read(_LARGEST_ANSWER + 1)
-    while len(body) <= _LARGEST_ANSWER and (more := await answer.content.read(_LARGEST_ANSWER)):
+    body = await answer.content.read(_MAX_ANSWER_BYTES + 1)
+    while len(body) <= _MAX_ANSWER_BYTES and (more := await answer.content.read(_MAX_ANSWER_BYTES)):
         body += more
     try:
-        if len(body) > _LARGEST_ANSWER:
+        if len(body) > _MAX_ANSWER_BYTES:
             raise Malformed("too large")
         if answer.content_type == "application/x-www-form-urlencoded":
             return dict(form_fields(body))  # GitHub, unless it heeds our Accept

@@ -18,7 +18,7 @@ class Fetches(Protocol):
 
 
 _FETCH_SECONDS: Final = 30
-_MOST_KEYS: Final = 20
+_MAX_KEYS: Final = 20
 
 
 class RemoteKeys:
@@ -41,7 +41,7 @@ class RemoteKeys:
             self._next_fetch = self._clock() + _FETCH_SECONDS
             status, found = await self._http.get(jwks_uri)
             keys = found.get("keys")
-            if status != 200 or not isinstance(keys, list) or len(keys) > _MOST_KEYS:
+            if status != 200 or not isinstance(keys, list) or len(keys) > _MAX_KEYS:
                 raise Unavailable("jwks_unusable")
             self._keys = verification_keys(keys)
 

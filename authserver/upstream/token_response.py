@@ -5,8 +5,8 @@ from typing import Any, Final
 from authserver.storage.records import UpstreamTokens
 from authserver.upstream.contract import GrantDead, OutcomeUnknown, Unavailable
 
-_LONGEST_TOKEN: Final = 16 * 1024
-_LONGEST_LIFE: Final = 10 * 365 * 86400
+_MAX_TOKEN_LENGTH: Final = 16 * 1024
+_MAX_LIFE_SECONDS: Final = 10 * 365 * 86400
 # What providers say when a grant is over; GitHub and Slack have words of their own.
 _DEAD: Final = frozenset(
     {"invalid_grant", "bad_refresh_token", "invalid_refresh_token", "token_revoked"}
@@ -49,7 +49,7 @@ def read_tokens(
 
 
 def _token(value: object) -> str | None:
-    if not isinstance(value, str) or not 0 < len(value) <= _LONGEST_TOKEN:
+    if not isinstance(value, str) or not 0 < len(value) <= _MAX_TOKEN_LENGTH:
         return None
     return value if value.isascii() and value.isprintable() and " " not in value else None
 
@@ -71,6 +71,6 @@ def _lifetime(value: object) -> int | None:
         value = int(value)
     if value is None:
         return None
-    if type(value) is not int or not 0 < value <= _LONGEST_LIFE:
+    if type(value) is not int or not 0 < value <= _MAX_LIFE_SECONDS:
         raise OutcomeUnknown("unusable_answer")
     return value

@@ -12,25 +12,25 @@ from typing import Any, Final
 from chassis.clock import Clock
 
 # Leaf, two intermediates and the root: a depth of 3 as OpenSSL counts.
-LONGEST_CHAIN: Final = 4
+MAX_CHAIN_LENGTH: Final = 4
 
-Judge = Callable[[bytes], str | None]
+CaCheck = Callable[[bytes], str | None]
 """Says what is wrong with an authority's certificate (DER), or None."""
 
 
-def no_objection(_: bytes) -> str | None:
+def accept_any(_: bytes) -> str | None:
     return None
 
 
-class UnfitAnchors(Exception):
+class InvalidCaBundle(Exception):
     """A CA bundle must not be trusted as it is; the text says why."""
 
 
-def only(context: ssl.SSLContext, bundle: str, judge: Judge, now: Clock) -> None:
+def trust_only(context: ssl.SSLContext, bundle: str, judge: CaCheck, now: Clock) -> None:
     """Let `context` trust the authorities in a PEM bundle, and refuse peers by OpenSSL's rules.
 
     Strict form (RFC 5280), keys and signatures of at least 112 bits of security, and a path that
-    ends in a root: an intermediate in the bundle is no anchor of its own. Raises UnfitAnchors.
+    ends in a root: an intermediate in the bundle is no anchor of its own. Raises InvalidCaBundle.
     """
     context.verify_mode = ssl.CERT_REQUIRED
     context.verify_flags |= ssl.VERIFY_X509_STRICT
@@ -39,17 +39,17 @@ def only(context: ssl.SSLContext, bundle: str, judge: Judge, now: Clock) -> None
     try:
         context.load_verify_locations(cadata=bundle)
     except ssl.SSLError as error:
-        raise UnfitAnchors(error.reason or "no PEM certificate") from None
+        raise InvalidCaBundle(error.reason or "no PEM certificate") from None
     counted = context.cert_store_stats()
     if counted["x509"] != counted["x509_ca"]:
         # A leaf among the anchors would be trusted as itself, whatever its CA says.
-        raise UnfitAnchors("must hold CA certificates and nothing else")
+        raise InvalidCaBundle("must hold CA certificates and nothing else")
     roots = {str(anchor["subject"]) for anchor in context.get_ca_certs()}
     both = zip(context.get_ca_certs(), context.get_ca_certs(binary_form=True), strict=True)
     for anchor, der in both:
         problem = _problem(anchor, roots, now()) or judge(der)
         if problem is not None:
-            raise UnfitAnchors(f"authority {fingerprint(der)} {problem}")
+            raise InvalidCaBundle(f"authority {fingerprint(der)} {problem}")
 
 
 def _problem(anchor: dict[str, Any], roots: set[str], now: float) -> str | None:
@@ -82,7 +82,7 @@ def refuse_long_chain(tls: ssl.SSLObject) -> None:
         getattr(tls, "_sslobj", None), "get_verified_chain", None
     )
     chain = read() if read is not None else None
-    if not chain or len(chain) > LONGEST_CHAIN:
+    if not chain or len(chain) > MAX_CHAIN_LENGTH:
         refused = ssl.SSLCertVerificationError("the certificate chain is unknown or too long")
         refused.reason = "CERTIFICATE_VERIFY_FAILED"
         refused.verify_message = "certificate chain unknown or too long"

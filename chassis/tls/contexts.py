@@ -17,7 +17,7 @@ from typing import Any, Final
 from chassis.clock import wall
 from chassis.logs import Log
 from chassis.tls import ca_bundle
-from chassis.tls.ca_bundle import Judge
+from chassis.tls.ca_bundle import CaCheck
 
 _log = Log("credential")
 
@@ -32,7 +32,7 @@ class CredentialFault(Exception):
     """A certificate, key or CA file cannot be used; the text names the file and what is wrong."""
 
 
-class TooSoon(Exception):
+class RenewalDeferred(Exception):
     """A credential works, and the one in use goes on for a little longer."""
 
 
@@ -91,7 +91,7 @@ def client_context(pair: KeyPair, trusted: Path) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.check_hostname = True
-    _trust(context, trusted, ca_bundle.no_objection)
+    _trust(context, trusted, ca_bundle.accept_any)
     _load(context, pair)
     return context
 
@@ -100,7 +100,7 @@ def mutual_server_context(
     pair: KeyPair,
     trusted: Path,
     on_refused: Callable[[ssl.SSLError], None],
-    judge: Judge = ca_bundle.no_objection,
+    judge: CaCheck = ca_bundle.accept_any,
 ) -> ssl.SSLContext:
     """TLS 1.3 for clients that hold a certificate of one of the CAs in `trusted`; nobody else.
 
@@ -152,10 +152,10 @@ def _load(context: ssl.SSLContext, pair: KeyPair) -> None:
         raise CredentialFault(f"{names}: {error.reason or 'no PEM certificate and key'}") from None
 
 
-def _trust(context: ssl.SSLContext, trusted: Path, judge: Judge) -> None:
+def _trust(context: ssl.SSLContext, trusted: Path, judge: CaCheck) -> None:
     try:
-        ca_bundle.only(context, _read(trusted), judge, wall)
-    except ca_bundle.UnfitAnchors as unfit:
+        ca_bundle.trust_only(context, _read(trusted), judge, wall)
+    except ca_bundle.InvalidCaBundle as unfit:
         raise CredentialFault(f"{trusted}: {unfit}") from None
 
 
@@ -173,7 +173,7 @@ def _read(file: Path) -> str:
     return text
 
 
-def prove(pair: KeyPair, *, as_client: bool) -> Certificate:
+def verify_key_pair(pair: KeyPair, *, as_client: bool) -> Certificate:
     """Hold a TLS handshake with ourselves over this pair; say what its certificate carries.
 
     Proves, with OpenSSL and not with our own parsing, that the key fits, that the certificate is
@@ -183,9 +183,9 @@ def prove(pair: KeyPair, *, as_client: bool) -> Certificate:
     if leaf is None:
         raise CredentialFault(f"{pair.certificate}: no certificate in it")
     prover, verifier = (
-        (_bare(ssl.PROTOCOL_TLS_CLIENT), _bare(ssl.PROTOCOL_TLS_SERVER))
+        (_bare_context(ssl.PROTOCOL_TLS_CLIENT), _bare_context(ssl.PROTOCOL_TLS_SERVER))
         if as_client
-        else (_bare(ssl.PROTOCOL_TLS_SERVER), _bare(ssl.PROTOCOL_TLS_CLIENT))
+        else (_bare_context(ssl.PROTOCOL_TLS_SERVER), _bare_context(ssl.PROTOCOL_TLS_CLIENT))
     )
     for context in (prover, verifier):
         _load(context, pair)
@@ -208,7 +208,7 @@ def prove(pair: KeyPair, *, as_client: bool) -> Certificate:
     )
 
 
-def _bare(protocol: Any) -> ssl.SSLContext:
+def _bare_context(protocol: Any) -> ssl.SSLContext:
     context = ssl.SSLContext(protocol)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     if protocol == ssl.PROTOCOL_TLS_CLIENT:
@@ -234,12 +234,12 @@ def _shake_hands(
     return verifying.getpeercert() or {}
 
 
-class Reloading:
+class ContextReloader:
     """A context and the files it was made of; `poll` swaps in a new one when they changed.
 
-    `build` makes a proven context and says what its certificate carries, or raises
-    CredentialFault, or TooSoon unless it is the first; `files` are looked at for changes and may
-    be links.
+    `build` makes a verified context and returns what its certificate carries. It raises
+    CredentialFault, or RenewalDeferred unless it is the first call. `files` are polled for changes
+    and may be links.
     """
 
     def __init__(
@@ -264,7 +264,7 @@ class Reloading:
             return False
         try:
             current, certificate = self._build()
-        except TooSoon:
+        except RenewalDeferred:
             return False
         except CredentialFault as fault:
             if self._complaint != str(fault):  # once, not with every poll

@@ -23,7 +23,7 @@ from tests.bench.load import drive, post
 from tests.bench.world import pin, until_listening
 
 JWTS: Final = 100_000
-MOST_TOKENS: Final = 10_000  # that a sidecar may hold
+MAX_TOKENS: Final = 10_000  # that a sidecar may hold
 _CONNECTIONS: Final = 16
 _SECONDS: Final = 240.0
 _RELEASE: Final = (
@@ -106,13 +106,13 @@ async def measure() -> list[Figure]:
             pin([sidecar.pid], core=0)
             await sidecar.meet(jwts(0, 100))
             begun = sidecar.megabytes()
-            await sidecar.meet(jwts(100, MOST_TOKENS - 100))
+            await sidecar.meet(jwts(100, MAX_TOKENS - 100))
             full = sidecar.megabytes()
-            await sidecar.meet(jwts(MOST_TOKENS, JWTS - MOST_TOKENS))
+            await sidecar.meet(jwts(MAX_TOKENS, JWTS - MAX_TOKENS))
             return [
-                Figure(f"sidecar, RSS after {MOST_TOKENS:,} JWTs, beside 100", "MB", full, begun),
+                Figure(f"sidecar, RSS after {MAX_TOKENS:,} JWTs, beside 100", "MB", full, begun),
                 Figure(
-                    f"sidecar, RSS after {JWTS:,} JWTs, beside {MOST_TOKENS:,}",
+                    f"sidecar, RSS after {JWTS:,} JWTs, beside {MAX_TOKENS:,}",
                     "MB",
                     sidecar.megabytes(),
                     full,
@@ -121,6 +121,6 @@ async def measure() -> list[Figure]:
                     f"sidecar, tokens held after {JWTS:,} JWTs, beside the bound",
                     "tokens",
                     await sidecar.entries(),
-                    MOST_TOKENS,
+                    MAX_TOKENS,
                 ),
             ]

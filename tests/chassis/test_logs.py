@@ -154,7 +154,7 @@ def test_what_is_below_the_level_is_not_written(lines: Lines, level: str) -> Non
 
 @pytest.mark.parametrize("level", logs.LEVELS)
 def test_what_must_be_written_is_written_at_every_level(lines: Lines, level: str) -> None:
-    (line,) = lines(lambda: log.must(logging.INFO, "done", count=1), level)
+    (line,) = lines(lambda: log.write_or_raise(logging.INFO, "done", count=1), level)
     assert (line["level"], line["event"], line["source"], line["count"]) == (
         "info", "done", "here", 1,
     )  # fmt: skip
@@ -175,8 +175,8 @@ def test_only_what_must_be_written_is_missed(
         logging.getLogger().handlers += others
         monkeypatch.setattr(logging, "raiseExceptions", False)
         log.error("happened")
-        with pytest.raises(logs.LogLost):
-            log.must(logging.INFO, "done")
+        with pytest.raises(logs.LogWriteFailed):
+            log.write_or_raise(logging.INFO, "done")
         handler.stream = io.StringIO()
 
     lines(act)

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from chassis.connection_limits import Patience, PatientServer
-from chassis.rate_limit_key import read_address, source_of
+from chassis.connection_limits import ConnectionLimits, LimitedServer
+from chassis.rate_limit_key import rate_limit_key, read_address
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ from chassis.rate_limit_key import read_address, source_of
     ],
 )
 def test_a_source_is_an_address_or_a_network_of_a_household(text: str, source: str) -> None:
-    assert source_of(read_address(text)) == source
+    assert rate_limit_key(read_address(text)) == source
 
 
 class Line(asyncio.Transport):
@@ -48,7 +48,7 @@ async def test_a_household_has_the_connections_of_one_source() -> None:
     async def handler(request: web.BaseRequest) -> web.Response:
         raise AssertionError(request)
 
-    server = PatientServer(handler, patience=Patience(most_per_source=2))
+    server = LimitedServer(handler, connection_limits=ConnectionLimits(max_per_source=2))
     lines, handlers = [], []
     for address in ("2001:db8::1", "2001:db8::2", "2001:db8::3", "2001:db8:0:1::1", "192.0.2.1"):
         lines.append(Line(address))

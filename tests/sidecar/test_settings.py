@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from chassis.process import BadConfiguration
+from chassis.process import ConfigurationError
 from sidecar.settings import Settings, read_settings
 from tests.sidecar.harness import SPIFFE_ID, environment
 
 
 def faults(variables: dict[str, str]) -> dict[str, str]:
-    with pytest.raises(BadConfiguration) as bad:
+    with pytest.raises(ConfigurationError) as bad:
         read_settings(variables)
     return {fault.path: fault.problem for fault in bad.value.faults}
 

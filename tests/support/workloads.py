@@ -17,7 +17,7 @@ from authserver.listener_tls import internal_material
 from authserver.storage.contract import Database
 from authserver.storage.engines.open import open_database
 from authserver.upstream.http_client import UpstreamHttp
-from chassis.connection_limits import Patience, PatientServer
+from chassis.connection_limits import ConnectionLimits, LimitedServer
 from tests.support.deployment import Answer, Deployment
 from tests.support.forged_tokens import changed, claims_of, header_of, private_key, signed
 
@@ -25,7 +25,7 @@ NOTES_SERVER, TASKS_SERVER = "mcp-servers/notes", "mcp-servers/tasks"
 ROUTE = "/internal/token-exchange"
 FORM = "application/x-www-form-urlencoded"
 UNLIMITED = {"releasesPerWorkloadPerSecond": 100_000, "failedTokensPerWorkloadPerMinute": 100_000}
-STANDARD_PATIENCE = Patience()
+STANDARD_PATIENCE = ConnectionLimits()
 DENIED = (400, {"error": "invalid_request"})
 
 
@@ -116,7 +116,7 @@ async def replica(
     smuggled: bytes = b"",
     *,
     answer_within: float | None = None,
-    patience: Patience = STANDARD_PATIENCE,
+    connection_limits: ConnectionLimits = STANDARD_PATIENCE,
     through: Callable[[Database], Database] = lambda database: database,
 ) -> AsyncIterator[Deployment]:
     """A second authserver over the same database file, seen by sidecars only.
@@ -138,7 +138,9 @@ async def replica(
         server = Authserver(settings, through(database), http, world.clock)
         stack.push_async_callback(server.settle)
         runner = web.ServerRunner(
-            PatientServer(server.internal(), patience=patience, handler_cancellation=True)
+            LimitedServer(
+                server.internal(), connection_limits=connection_limits, handler_cancellation=True
+            )
         )
         await runner.setup()
         stack.push_async_callback(runner.cleanup)

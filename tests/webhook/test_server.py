@@ -35,7 +35,7 @@ class Running:
     session: aiohttp.ClientSession
     registry: CollectorRegistry
     readiness: Readiness
-    serving: contexts.Reloading
+    serving: contexts.ContextReloader
     under: list[Settings]
 
     async def review(self, review: Any, path: str = "/mutate?timeout=5s") -> dict[str, Any]:
@@ -61,7 +61,7 @@ async def _running(folder: Path) -> AsyncIterator[Running]:
     authority = Authority()
     authority.issue(folder)
     registry, readiness, under = CollectorRegistry(), Readiness("listening"), [settings()]
-    readiness.gain("listening")
+    readiness.satisfy("listening")
     files = {"certFile": folder / "tls.crt", "keyFile": folder / "tls.key"}
     serving = _serving_certificate(WebhookListener.model_validate(files))
     server = listener.server(lambda: under[0], readiness, listener.Metrics(registry))
@@ -353,7 +353,7 @@ async def test_connections_are_ended_with_the_answer_while_draining(running: Run
     body = recorded("pod-create-bare")
     async with running.session.post(running.url + "/mutate", json=body) as answer:
         assert answer.headers.get("Connection") != "close"
-    running.readiness.lose("listening")
+    running.readiness.clear("listening")
     async with running.session.post(running.url + "/mutate", json=body) as answer:
         assert answer.status == 200
         assert answer.headers["Connection"] == "close"

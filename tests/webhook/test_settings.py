@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from chassis.process import BadConfiguration
+from chassis.process import ConfigurationError
 from tests.support.server_certificates import Authority
 from tests.webhook.pods import IMAGE, raw_settings
 from webhook import readiness_check
@@ -15,7 +15,7 @@ from webhook.settings import Settings, check, load
 
 
 def _faults(**changes: Any) -> dict[str, str]:
-    with pytest.raises(BadConfiguration) as bad:
+    with pytest.raises(ConfigurationError) as bad:
         check(raw_settings(**changes), Path())
     return {fault.path: fault.problem for fault in bad.value.faults}
 
@@ -87,7 +87,7 @@ def test_a_default_request_above_the_default_limit_is_refused() -> None:
 def _ca_fault(folder: Path, content: bytes) -> str:
     (folder / "ca.pem").write_bytes(content)
     section = {"url": "https://a.svc:8443", "caFile": "ca.pem"}
-    with pytest.raises(BadConfiguration) as bad:
+    with pytest.raises(ConfigurationError) as bad:
         check(raw_settings(authserver=section), folder)
     (fault,) = bad.value.faults
     assert fault.path == "authserver.caFile"
@@ -136,7 +136,7 @@ def test_a_file_is_read_with_paths_relative_to_it(tmp_path: Path) -> None:
 def test_a_file_that_is_no_mapping_is_one_fault(tmp_path: Path, content: str) -> None:
     file = tmp_path / "webhook.yaml"
     file.write_text(content, "utf-8")
-    with pytest.raises(BadConfiguration):
+    with pytest.raises(ConfigurationError):
         load(file)
 
 
@@ -185,7 +185,7 @@ def test_settings_that_fail_the_self_test_never_take_over(tmp_path: Path) -> Non
     _write(tmp_path, issuer="https://second.example.com")
     assert not configuration.poll()
     assert configuration.current().issuer == "https://auth.example.com"
-    with pytest.raises(BadConfiguration):
+    with pytest.raises(ConfigurationError):
         Configuration(tmp_path / "webhook.yaml", fault=fault)
 
 

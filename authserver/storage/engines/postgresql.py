@@ -19,7 +19,7 @@ from authserver.storage.contract import Password, Row, StorageDown, StorageUnusa
 from authserver.storage.engines.migrate import migrate
 from authserver.storage.engines.url import PostgresqlLocation
 
-_MOST_CONNECTIONS: Final = 10
+_MAX_CONNECTIONS: Final = 10
 _CONNECT_SECONDS: Final = 5.0
 # The server gives a statement up first; the client's limit is for a server that says nothing.
 _STATEMENT_SECONDS: Final = 10
@@ -126,7 +126,7 @@ async def connect(location: PostgresqlLocation, password: Password | None) -> Po
             passfile=os.devnull,
             ssl=_tls(location),
             min_size=0,  # made when first needed; asyncpg would retry and log on its own
-            max_size=_MOST_CONNECTIONS,
+            max_size=_MAX_CONNECTIONS,
             connection_class=_Connection,
             timeout=_CONNECT_SECONDS,
             command_timeout=_ANSWER_SECONDS,

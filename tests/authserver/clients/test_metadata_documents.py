@@ -367,8 +367,10 @@ async def test_a_name_that_leads_to_a_private_address_is_not_connected_to() -> N
             f"http://127.0.0.1:{site.port}{PATH}",  # a literal, which no resolver sees
         ):
             with pytest.raises(Unavailable):
-                await OpenWeb(resolver=_Changing()).fetch(url, largest=100)
-            assert (await OpenWeb(loopback=True, resolver=_Changing()).fetch(url, largest=100)).body
+                await OpenWeb(resolver=_Changing()).fetch(url, max_bytes=100)
+            assert (
+                await OpenWeb(loopback=True, resolver=_Changing()).fetch(url, max_bytes=100)
+            ).body
         assert len(site.visits) == 2
 
 
@@ -377,5 +379,5 @@ async def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.Monke
         site.put(PATH, b"{}")
         monkeypatch.setenv("HTTP_PROXY", proxy.url)
         monkeypatch.setenv("http_proxy", proxy.url)
-        await OpenWeb(loopback=True).fetch(f"{site.url}{PATH}", largest=100)
+        await OpenWeb(loopback=True).fetch(f"{site.url}{PATH}", max_bytes=100)
         assert (proxy.visits, site.visits) == ([], [PATH])

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from authserver.config.loader import load
-from chassis.process import BadConfiguration
+from chassis.process import ConfigurationError
 from demo.forms import parse_forms
 from demo.pki import CertificateAuthority
 from tests.support.deployment import CALLBACK, NOTES, Pkce, configuration_of, write_material
@@ -61,7 +61,7 @@ def written(folder: Path, changes: dict[str, Any]) -> Path:
 
 
 def faults_of(file: Path) -> dict[str, str]:
-    with pytest.raises(BadConfiguration) as bad:
+    with pytest.raises(ConfigurationError) as bad:
         load(file)
     assert len({fault.path for fault in bad.value.faults}) == len(bad.value.faults)
     return {fault.path: fault.problem for fault in bad.value.faults}

@@ -13,7 +13,7 @@ import yaml
 
 from authserver.config.loader import load
 from authserver.config.provider_presets import PRESETS
-from chassis.process import BadConfiguration
+from chassis.process import ConfigurationError
 from demo.pki import CertificateAuthority, write_credential
 from tests.fakes.web_site import WebSite, web_site
 from tests.support.database_file import count
@@ -269,7 +269,7 @@ def test_a_bad_upstream_is_named_with_its_fault(
     material(tmp_path, authority, authority)
     file = tmp_path / "authserver.yaml"
     file.write_text(_yaml(tmp_path, [{"name": "acme", "clientId": "x"} | upstream]))
-    with pytest.raises(BadConfiguration) as bad:
+    with pytest.raises(ConfigurationError) as bad:
         load(file)
     said = [str(fault) for fault in bad.value.faults]
     assert any(line.startswith(place) and problem in line for line in said), said

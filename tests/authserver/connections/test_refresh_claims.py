@@ -223,7 +223,7 @@ async def test_a_result_outlasts_an_outage_of_the_database(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(refresh_claims, "_STORE_PAUSES", (0, 0))
-    monkeypatch.setattr(refresh_claims, "_LONGEST_STORE_PAUSE", 0)
+    monkeypatch.setattr(refresh_claims, "_MAX_STORE_PAUSE_SECONDS", 0)
     async with rig(tmp_path) as rigged:
         swaps = overheard(rigged, "swap")
         rigged.world.clock.advance(EXPIRED)

@@ -142,7 +142,7 @@ async def test_a_bundle_that_is_spoilt_after_it_was_checked_is_a_fault_all_the_s
         settings = load(tmp_path / "authserver.yaml")
         assert listener_tls.faults(settings) == []
         (tmp_path / "workloads.pem").write_bytes(b"")
-        with pytest.raises(process.BadConfiguration):
+        with pytest.raises(process.ConfigurationError):
             async with AsyncExitStack() as stack:
                 await listener_tls.followed(stack, settings, lambda *_: None)
 

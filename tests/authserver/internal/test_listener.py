@@ -12,7 +12,7 @@ from cryptography import x509
 from yarl import URL
 
 from authserver.internal import listener
-from chassis.connection_limits import Patience
+from chassis.connection_limits import ConnectionLimits
 from tests.support.deployment import deployed
 from tests.support.workloads import (
     DENIED,
@@ -235,7 +235,7 @@ async def test_a_head_that_never_ends_is_given_up_and_an_idle_sidecar_is_not(
     """A workload has shown a certificate, and may misbehave all the same."""
     async with (
         deployed(tmp_path) as world,
-        replica(world, patience=Patience(head_seconds=0.1)) as impatient,
+        replica(world, connection_limits=ConnectionLimits(head_seconds=0.1)) as impatient,
         line(impatient) as idle,
     ):
         jwt = (await world.signed_in()).access_token

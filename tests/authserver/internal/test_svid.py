@@ -131,8 +131,8 @@ async def test_no_string_but_a_workloads_id_is_one_in_a_certificate(
         assert decided in ({OTHER, UNREADABLE} if isinstance(text, str) else {HANDSHAKE}), text
 
 
-def reader(longest_life: int = 86400) -> SvidReader:
-    return SvidReader("example.org", longest_life=longest_life, own_names=frozenset({"localhost"}))
+def reader(max_lifetime: int = 86400) -> SvidReader:
+    return SvidReader("example.org", max_lifetime=max_lifetime, own_names=frozenset({"localhost"}))
 
 
 # What OpenSSL would refuse too, read by us alone: one check may fail without the other noticing.

@@ -15,7 +15,7 @@ from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDict
 
 from authserver.public.client_ip import Sources
-from chassis.connection_limits import Patience, PatientRunner
+from chassis.connection_limits import ConnectionLimits, LimitedRunner
 from chassis.probes import ops_handler
 from tests.support.deployment import Deployment, Pkce, deployed
 
@@ -24,10 +24,12 @@ HEALTHY = "/.well-known/jwks.json"
 
 
 @asynccontextmanager
-async def patient(folder: Path, patience: Patience) -> AsyncIterator[tuple[Deployment, int, str]]:
+async def limited(
+    folder: Path, connection_limits: ConnectionLimits
+) -> AsyncIterator[tuple[Deployment, int, str]]:
     """A deployment, the port of a listener with limits on its connections, and its /healthz."""
     async with deployed(folder) as world, AsyncExitStack() as stack:
-        public = PatientRunner(world.server.public(), patience, access_log=None)
+        public = LimitedRunner(world.server.public(), connection_limits, access_log=None)
         ops = web.ServerRunner(web.Server(ops_handler(world.server.readiness, _registry(world))))
         ports = []
         for runner in (public, ops):
@@ -72,8 +74,8 @@ STALLS = {
 
 @pytest.mark.parametrize("stall", STALLS.values(), ids=STALLS)
 async def test_stalled_heads_are_closed_and_others_are_served(tmp_path: Path, stall: bytes) -> None:
-    patience = Patience(head_seconds=HEAD_SECONDS, most_per_source=None)
-    async with patient(tmp_path, patience) as (world, port, health):
+    connection_limits = ConnectionLimits(head_seconds=HEAD_SECONDS, max_per_source=None)
+    async with limited(tmp_path, connection_limits) as (world, port, health):
         stalled = [await opened(port, stall) for _ in range(200)]
         await answers(world, port, health)
         ends = await asyncio.gather(*(closed(reader) for reader, _ in stalled))
@@ -83,8 +85,8 @@ async def test_stalled_heads_are_closed_and_others_are_served(tmp_path: Path, st
 
 
 async def test_a_head_that_drips_has_one_deadline_for_all_of_it(tmp_path: Path) -> None:
-    patience = Patience(head_seconds=HEAD_SECONDS, most_per_source=None)
-    async with patient(tmp_path, patience) as (_, port, _):
+    connection_limits = ConnectionLimits(head_seconds=HEAD_SECONDS, max_per_source=None)
+    async with limited(tmp_path, connection_limits) as (_, port, _):
         reader, writer = await opened(port, b"GET / HTTP/1.1\r\n")
         loop = asyncio.get_running_loop()
         begun = loop.time()
@@ -97,9 +99,9 @@ async def test_a_head_that_drips_has_one_deadline_for_all_of_it(tmp_path: Path) 
 
 
 async def test_a_patient_connection_serves_request_after_request(tmp_path: Path) -> None:
-    patience = Patience(head_seconds=HEAD_SECONDS, most_per_source=None)
+    connection_limits = ConnectionLimits(head_seconds=HEAD_SECONDS, max_per_source=None)
     request = f"GET {HEALTHY} HTTP/1.1\r\nHost: a\r\n\r\n".encode()
-    async with patient(tmp_path, patience) as (_, port, _):
+    async with limited(tmp_path, connection_limits) as (_, port, _):
         reader, writer = await opened(port, b"")
         for _ in range(3):
             writer.write(request)
@@ -120,7 +122,7 @@ async def test_a_stalled_body_ends_and_others_are_served(
         b"POST /oauth/token HTTP/1.1\r\nHost: a\r\n"
         b"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 1000\r\n\r\ngrant"
     )
-    async with patient(tmp_path, Patience(most_per_source=None)) as (world, port, health):
+    async with limited(tmp_path, ConnectionLimits(max_per_source=None)) as (world, port, health):
         stalled = [await opened(port, head) for _ in range(100)]
         await answers(world, port, health)
         for reader, writer in stalled:
@@ -130,8 +132,8 @@ async def test_a_stalled_body_ends_and_others_are_served(
 
 
 async def test_a_source_has_only_so_many_connections(tmp_path: Path) -> None:
-    patience = Patience(most_per_source=5)
-    async with patient(tmp_path, patience) as (world, port, health):
+    connection_limits = ConnectionLimits(max_per_source=5)
+    async with limited(tmp_path, connection_limits) as (world, port, health):
         kept = [await opened(port, b"") for _ in range(5)]
         reader, writer = await opened(port, b"")
         assert await closed(reader) == b""
@@ -159,7 +161,11 @@ async def test_a_source_has_only_so_many_connections(tmp_path: Path) -> None:
 
 
 async def test_all_connections_together_have_a_limit(tmp_path: Path) -> None:
-    async with patient(tmp_path, Patience(most_per_source=None, most=3)) as (world, port, health):
+    async with limited(tmp_path, ConnectionLimits(max_per_source=None, max_total=3)) as (
+        world,
+        port,
+        health,
+    ):
         kept = [await opened(port, b"") for _ in range(3)]
         reader, writer = await opened(port, b"")
         assert await closed(reader) == b""

@@ -14,11 +14,11 @@ from tests.support.svid_certificates import AUTHORITY, Pair, Shape, authority, s
 
 
 def context_of(
-    *anchors: Pair, judge: ca_bundle.Judge = lambda _: None, now: Callable[[], float] = wall
+    *anchors: Pair, judge: ca_bundle.CaCheck = lambda _: None, now: Callable[[], float] = wall
 ) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     bundle = b"".join(anchor.pem() for anchor in anchors)
-    ca_bundle.only(context, bundle.decode(), judge, now)
+    ca_bundle.trust_only(context, bundle.decode(), judge, now)
     return context
 
 
@@ -41,7 +41,7 @@ def test_an_anchor_that_is_not_fit_is_refused_with_the_whole_bundle(
     anchors: tuple[Pair, ...], problem: str
 ) -> None:
     """C19, C23 and C24."""
-    with pytest.raises(ca_bundle.UnfitAnchors, match=problem):
+    with pytest.raises(ca_bundle.InvalidCaBundle, match=problem):
         context_of(*anchors)
 
 
@@ -52,11 +52,11 @@ def test_roots_and_an_intermediate_below_one_of_them_are_fit() -> None:
 def test_an_anchor_is_judged_at_the_moment_it_is_loaded() -> None:
     ends = ROOT.certificate.not_valid_after_utc.timestamp()
     context_of(ROOT, now=lambda: ends - 1)
-    with pytest.raises(ca_bundle.UnfitAnchors, match="expired"):
+    with pytest.raises(ca_bundle.InvalidCaBundle, match="expired"):
         context_of(ROOT, now=lambda: ends)
     begins = ROOT.certificate.not_valid_before_utc.timestamp()
     context_of(ROOT, now=lambda: begins)
-    with pytest.raises(ca_bundle.UnfitAnchors, match="not yet"):
+    with pytest.raises(ca_bundle.InvalidCaBundle, match="not yet"):
         context_of(ROOT, now=lambda: begins - 1)
 
 
@@ -67,7 +67,7 @@ def test_an_objection_of_the_judge_names_the_authority() -> None:
         judged.append(der)
         return "is of another house" if der == NEXT.der() else None
 
-    with pytest.raises(ca_bundle.UnfitAnchors, match="of another house") as unfit:
+    with pytest.raises(ca_bundle.InvalidCaBundle, match="of another house") as unfit:
         context_of(ROOT, NEXT, judge=judge)
     assert ca_bundle.fingerprint(NEXT.der()) in str(unfit.value)
     assert NEXT.der() in judged
@@ -86,7 +86,7 @@ def test_a_partial_chain_stays_off_where_it_was_on() -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     context.set_ciphers("DEFAULT:@SECLEVEL=1")
-    ca_bundle.only(context, ROOT.pem().decode(), lambda _: None, wall)
+    ca_bundle.trust_only(context, ROOT.pem().decode(), lambda _: None, wall)
     assert not context.verify_flags & ssl.VERIFY_X509_PARTIAL_CHAIN
     assert context.security_level == 2
 

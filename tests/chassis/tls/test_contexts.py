@@ -13,13 +13,13 @@ from cryptography.x509.oid import ExtendedKeyUsageOID as Purpose
 
 from chassis.tls.contexts import (
     Certificate,
+    ContextReloader,
     CredentialFault,
     KeyPair,
-    Reloading,
     client_context,
     mutual_server_context,
-    prove,
     server_context,
+    verify_key_pair,
 )
 from demo.pki import CertificateAuthority, Issued, write_credential
 from tests.support.svid_certificates import AUTHORITY, Shape, dns, self_signed, uri
@@ -37,7 +37,7 @@ class Server:
     """A mutual-TLS server that says which serial it saw, and keeps its connections."""
 
     folder: Path
-    reloading: Reloading
+    reloading: ContextReloader
     port: int = 0
     refused: list[str] = field(default_factory=list)
 
@@ -75,9 +75,9 @@ async def mutual_server(folder: Path) -> AsyncIterator[Server]:
 
     def build() -> tuple[ssl.SSLContext, Certificate]:
         context = mutual_server_context(pair, trusted, lambda why: refused.append(str(why.reason)))
-        return context, prove(pair, as_client=False)
+        return context, verify_key_pair(pair, as_client=False)
 
-    reloading = Reloading("server", build, (pair.certificate, pair.key, trusted))
+    reloading = ContextReloader("server", build, (pair.certificate, pair.key, trusted))
 
     async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while said := await reader.readline():
@@ -136,20 +136,20 @@ def test_a_credential_that_does_not_work_is_named_with_its_fault(
 ) -> None:
     pair = pair_in(tmp_path, *files())
     with pytest.raises(CredentialFault, match=problem) as fault:
-        prove(pair, as_client=True)
+        verify_key_pair(pair, as_client=True)
     assert str(tmp_path) in str(fault.value)
     assert "-----" not in str(fault.value)
 
 
 def test_a_certificate_for_clients_is_none_for_a_server(tmp_path: Path) -> None:
     pair = pair_in(tmp_path, *shaped(purposes=(Purpose.CLIENT_AUTH,)))
-    assert prove(pair, as_client=True).uris == (SPIFFE_ID,)
+    assert verify_key_pair(pair, as_client=True).uris == (SPIFFE_ID,)
     with pytest.raises(CredentialFault, match="purpose"):
-        prove(pair, as_client=False)
+        verify_key_pair(pair, as_client=False)
 
 
 def test_a_proven_certificate_says_what_it_carries(tmp_path: Path) -> None:
-    proven = prove(pair_in(tmp_path, ONE.chain, ONE.key_pem), as_client=True)
+    proven = verify_key_pair(pair_in(tmp_path, ONE.chain, ONE.key_pem), as_client=True)
     assert proven.uris == (SPIFFE_ID,)
     assert proven.not_after - proven.not_before == 4 * 3600 + 60
 
@@ -158,7 +158,7 @@ def test_a_proven_certificate_says_what_it_carries(tmp_path: Path) -> None:
 def test_one_file_may_hold_both_in_either_order(tmp_path: Path, first: str) -> None:
     parts = [ONE.chain, ONE.key_pem] if first == "certificate" else [ONE.key_pem, ONE.chain]
     (tmp_path / "credential-bundle.pem").write_bytes(b"".join(parts))
-    assert prove(KeyPair.in_directory(tmp_path), as_client=True).uris == (SPIFFE_ID,)
+    assert verify_key_pair(KeyPair.in_directory(tmp_path), as_client=True).uris == (SPIFFE_ID,)
 
 
 def test_a_mounted_folder_is_read_through_one_version_of_it(tmp_path: Path) -> None:
@@ -202,7 +202,7 @@ def test_only_a_bundle_of_authorities_is_trusted(tmp_path: Path, bundle: bytes) 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(CredentialFault, match=r"tls\.crt: no such file"):
-        prove(KeyPair.in_directory(tmp_path), as_client=True)
+        verify_key_pair(KeyPair.in_directory(tmp_path), as_client=True)
     (tmp_path / "tls.crt").write_bytes(ONE.chain)
     with pytest.raises(CredentialFault, match=r"tls\.key: no such file"):
         server_context(KeyPair.in_directory(tmp_path))
@@ -309,10 +309,12 @@ async def test_a_client_context_follows_its_files_too(tmp_path: Path) -> None:
         pair = KeyPair.in_directory(folder)
 
         def build() -> tuple[ssl.SSLContext, Certificate]:
-            return client_context(pair, folder / "trusted.pem"), prove(pair, as_client=True)
+            return client_context(pair, folder / "trusted.pem"), verify_key_pair(
+                pair, as_client=True
+            )
 
         reloads: list[bool] = []
-        reloading = Reloading(
+        reloading = ContextReloader(
             "client", build, (pair.certificate, pair.key), on_reload=reloads.append
         )
         write_credential(folder, EXPIRED)

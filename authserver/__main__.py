@@ -22,10 +22,10 @@ from authserver.admin import keys
 from authserver.app import Authserver
 from authserver.config.loader import load
 from authserver.config.settings import Settings
-from authserver.config.watcher import Reloading
-from authserver.storage.contract import Database, StorageDown, StorageUnusable
+from authserver.config.watcher import ConfigWatcher
+from authserver.storage.contract import Database, StorageOpenError, StorageUnavailable
 from authserver.storage.engines.open import open_database
-from authserver.storage.key_rotation import KeyUse
+from authserver.storage.key_rotation import KeyRotation
 from authserver.upstream.http_client import UpstreamHttp
 from chassis import clock, logs, process
 from chassis.connection_limits import ConnectionLimits, LimitedServer
@@ -88,8 +88,8 @@ async def _serve(config: Path) -> None:
     async with AsyncExitStack() as stack:
         database = await _storage(settings, stack)
         try:
-            await KeyUse(database).check(settings.keyring())
-        except StorageUnusable as unusable:
+            await KeyRotation(database).check(settings.keyring())
+        except StorageOpenError as unusable:
             raise process.StartFailed(str(unusable)) from None
         http = await stack.enter_async_context(UpstreamHttp())
         await serve(config, settings, database, http, clock.wall)
@@ -102,9 +102,9 @@ async def serve(
     async with AsyncExitStack() as stack:
         server = Authserver(settings, database, http, now)
         contexts = await listener_tls.followed(stack, settings, server.credential_reloaded)
-        stack.push_async_callback(server.settle)
+        stack.push_async_callback(server.drain)
         await stack.enter_async_context(process.background(server.housekeeping.run()))
-        reloading = Reloading(config, settings, server.reload, server.reloaded)
+        reloading = ConfigWatcher(config, settings, server.reload, server.reloaded)
         await stack.enter_async_context(process.background(reloading.watch()))
         await _listen(settings, server, contexts)
 
@@ -123,7 +123,7 @@ async def _upkeep(command: str, config: Path, key_id: str | None) -> None:
                     code = await keys.forget_key(settings, database, key_id, _say)
                 case _:
                     code = await keys.restored(database, clock.wall, _say)
-        except StorageDown as down:
+        except StorageUnavailable as down:
             raise process.StartFailed(f"storage: {down}; run the command again to go on") from None
     sys.exit(code)
 
@@ -136,7 +136,7 @@ async def _storage(settings: Settings, stack: AsyncExitStack) -> Database:
     """The opened database, closed with `stack`."""
     try:
         database = await open_database(settings.storage.url, settings.storage.password)
-    except StorageUnusable as unusable:
+    except StorageOpenError as unusable:
         raise process.StartFailed(str(unusable)) from None
     stack.push_async_callback(database.close)
     return database

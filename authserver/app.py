@@ -6,12 +6,12 @@ from authserver.audit import Audit
 from authserver.clients.assertions import ClientAssertions
 from authserver.clients.directory import ClientDirectory
 from authserver.clients.metadata_documents import MetadataDocuments
-from authserver.clients.safe_fetch import OpenWeb
+from authserver.clients.safe_fetch import SafeFetcher
 from authserver.config.settings import Settings
 from authserver.config.upstreams import AnyUpstream, OidcUpstream
-from authserver.connections.refresh_claims import Presenting
-from authserver.connections.refresher import Refreshing
-from authserver.connections.termination import Endings
+from authserver.connections.refresh_claims import ClaimedRefresh
+from authserver.connections.refresher import TokenRefresher
+from authserver.connections.termination import SessionTermination
 from authserver.endpoints.introspection import TokenFacts
 from authserver.endpoints.registration import Registration
 from authserver.endpoints.revocation import Revocation
@@ -21,7 +21,7 @@ from authserver.housekeeping import Housekeeping
 from authserver.internal.listener import Internal
 from authserver.internal.svid import SvidReader
 from authserver.internal.token_exchange import Exchange
-from authserver.internal.workload_policy import Admission
+from authserver.internal.workload_policy import WorkloadPolicy
 from authserver.listener_tls import INTERNAL, own_names
 from authserver.metrics import Metrics
 from authserver.oauth.resources import ResourceMap
@@ -31,22 +31,22 @@ from authserver.public.pages import Pages
 from authserver.public.rate_limits import Throttling
 from authserver.rate_limit import RateLimit
 from authserver.sign_in.authorize import Authorize
-from authserver.sign_in.browser_session import Visitors
+from authserver.sign_in.browser_session import BrowserLogin
 from authserver.sign_in.callback import Callback
 from authserver.sign_in.consent import Consent
-from authserver.sign_in.next_step import Onward
-from authserver.sign_in.upstream_login import Legs
+from authserver.sign_in.next_step import NextStep
+from authserver.sign_in.upstream_login import UpstreamLogin
 from authserver.storage.browser_sessions import BrowserSessions
 from authserver.storage.clients import Clients
 from authserver.storage.completed_sign_ins import SignIns
 from authserver.storage.connections import Connections
 from authserver.storage.consents import Consents
-from authserver.storage.contract import Database, StorageDown, StorageUnusable
-from authserver.storage.expiry import Sweeper
-from authserver.storage.key_rotation import KeyUse
+from authserver.storage.contract import Database, StorageOpenError, StorageUnavailable
+from authserver.storage.expiry import Expiry
+from authserver.storage.key_rotation import KeyRotation
 from authserver.storage.leases import Leases
 from authserver.storage.orphaned_owners import FormerOwners
-from authserver.storage.pending_sign_ins import Transactions
+from authserver.storage.pending_sign_ins import PendingSignIns
 from authserver.storage.sessions import Sessions
 from authserver.storage.used_assertions import UsedAssertions
 from authserver.tokens.access_tokens import AccessTokens
@@ -83,8 +83,10 @@ class Authserver:
         self._upstreams: dict[str, Upstream] = {}
         self._built: dict[str, tuple[AnyUpstream, str | None]] = {}
         self._put_upstreams(settings)
-        self._admission = Admission(settings.allowed_workloads, settings.denied_certificates)
-        self._keyring, self._key_use = keyring, KeyUse(database)
+        self._workload_policy = WorkloadPolicy(
+            settings.allowed_workloads, settings.denied_certificates
+        )
+        self._keyring, self._key_rotation = keyring, KeyRotation(database)
         self._svids = SvidReader(
             settings.trust_domain,
             max_lifetime=settings.lifetimes.workload_certificate,
@@ -92,7 +94,7 @@ class Authserver:
         )
 
         self._registered = Clients(database)
-        self._transactions = Transactions(database, keyring)
+        self._pending_sign_ins = PendingSignIns(database, keyring)
         self._sessions = Sessions(database, keyring)
         self._connections = Connections(database, keyring)
         self._consents, self._browsers = Consents(database), BrowserSessions(database)
@@ -101,19 +103,21 @@ class Authserver:
         self._audit = Audit(keyring.log_secret)
         self._clients = self._directory(database)
         self._tokens = AccessTokens(settings.issuer, self._keys, settings.lifetimes.access_token)
-        self._endings = Endings(self._sessions, self._connections, self._upstreams, clock)
-        presenting = Presenting(
+        self._termination = SessionTermination(
+            self._sessions, self._connections, self._upstreams, clock
+        )
+        claimed_refresh = ClaimedRefresh(
             self._connections, self._upstreams, self._metrics, clock, new_handle
         )
-        self._refreshing = Refreshing(presenting, clock)
+        self._refresher = TokenRefresher(claimed_refresh, clock)
         self.housekeeping = Housekeeping(
             Leases(database),
-            Sweeper(database),
+            Expiry(database),
             FormerOwners(database),
             self._resources,
             self._sessions,
             self._connections,
-            self._endings,
+            self._termination,
             self._metrics,
             clock,
             replica=new_handle(),
@@ -124,17 +128,17 @@ class Authserver:
         keyring = settings.keyring()
         keys = [key.signing_key() for key in settings.signing_keys]
         try:
-            await self._key_use.check(keyring)
-        except StorageUnusable as unusable:
+            await self._key_rotation.check(keyring)
+        except StorageOpenError as unusable:
             raise ConfigurationError([ConfigProblem("encryptionKeys", str(unusable))]) from None
-        except StorageDown:
+        except StorageUnavailable:
             raise ConfigurationError([ConfigProblem("encryptionKeys", "storage is down")]) from None
         self._keyring.replace(keyring)
         if not self._keys.replace(keys, self._clock()):
             _log.warning("signing_key_never_announced")
         self._resources.replace(entry.entry() for entry in settings.resources)
         self._put_upstreams(settings)
-        self._admission.replace(settings.allowed_workloads, settings.denied_certificates)
+        self._workload_policy.replace(settings.allowed_workloads, settings.denied_certificates)
 
     def _put_upstreams(self, settings: Settings) -> None:
         """Put these upstreams in force; an unchanged one goes on with what it has learnt."""
@@ -153,7 +157,7 @@ class Authserver:
         """A listener's changed files took over with this certificate, or were refused."""
         self._metrics.credential_reloads.labels("ok" if certificate else "failed").inc()
         if certificate is not None and place == INTERNAL:
-            self._svids.call_us(certificate.dns_names)
+            self._svids.set_own_names(certificate.dns_names)
 
     def public(self) -> web.Application:
         """The internet-facing listener's application."""
@@ -194,13 +198,13 @@ class Authserver:
                 self._tokens,
                 self._resources,
                 self._connections,
-                self._refreshing,
+                self._refresher,
                 RateLimit("rejected_tokens", 1, 10),
                 self._audit,
                 self._clock,
             ),
             self._svids,
-            self._admission,
+            self._workload_policy,
             RateLimit("releases", releases, 1, burst=2 * releases),
             RateLimit("failed_tokens", limits.failed_tokens_per_workload_per_minute, 60),
             self._audit,
@@ -208,37 +212,41 @@ class Authserver:
             self._clock,
         )
 
-    async def settle(self) -> None:
+    async def drain(self) -> None:
         """Let refreshes and revocations under way come to their durable end."""
-        await self._refreshing.settle()
-        await self._endings.settle()
-        await self.housekeeping.settle()
+        await self._refresher.drain()
+        await self._termination.drain()
+        await self.housekeeping.drain()
 
     def _flows(self) -> Flows:
         settings, clock = self._settings, self._clock
         issuer, lifetimes = settings.issuer, settings.lifetimes
-        legs = Legs(issuer, self._upstreams, self._transactions, clock, new_handle)
-        visitors = Visitors(self._browsers, self._connections, self._upstreams, clock)
-        onward = Onward(issuer, legs, self._resources, self._sign_ins, lifetimes, clock, new_handle)
+        upstream_login = UpstreamLogin(
+            issuer, self._upstreams, self._pending_sign_ins, clock, new_handle
+        )
+        visitors = BrowserLogin(self._browsers, self._connections, self._upstreams, clock)
+        next_step = NextStep(
+            issuer, upstream_login, self._resources, self._sign_ins, lifetimes, clock, new_handle
+        )
         return Flows(
             Authorize(
                 self._clients,
                 self._resources,
                 self._upstreams,
-                self._transactions,
+                self._pending_sign_ins,
                 visitors,
                 self._consents,
-                onward,
+                next_step,
                 clock,
                 new_handle,
             ),
-            Consent(self._transactions, visitors, self._resources, onward, clock),
-            Callback(legs, self._transactions, onward, clock),
+            Consent(self._pending_sign_ins, visitors, self._resources, next_step, clock),
+            Callback(upstream_login, self._pending_sign_ins, next_step, clock),
             TokenEndpoint(
                 self._clients,
                 self._registered,
                 self._sessions,
-                self._endings,
+                self._termination,
                 self._tokens,
                 IdTokens(issuer, self._keys),
                 self._resources,
@@ -247,14 +255,14 @@ class Authserver:
                 new_handle,
             ),
             self._registration(),
-            Revocation(self._clients, self._sessions, self._endings, self._tokens, clock),
+            Revocation(self._clients, self._sessions, self._termination, self._tokens, clock),
             TokenFacts(issuer, self._clients, self._sessions, self._tokens, clock),
         )
 
     def _directory(self, database: Database) -> ClientDirectory:
         settings, limits = self._settings, self._settings.limits
         loopback, documents = settings.on_loopback, settings.clients.metadata_documents
-        web = OpenWeb(loopback=loopback, denied=documents.denied_networks)
+        web = SafeFetcher(loopback=loopback, denied=documents.denied_networks)
         found = MetadataDocuments(
             web,
             loopback=loopback,

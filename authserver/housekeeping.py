@@ -4,12 +4,12 @@ import asyncio
 from contextlib import suppress
 from typing import Final
 
-from authserver.connections.termination import Endings
+from authserver.connections.termination import SessionTermination
 from authserver.metrics import Metrics
 from authserver.oauth.resources import ResourceMap
 from authserver.storage.connections import Connections
-from authserver.storage.contract import StorageDown
-from authserver.storage.expiry import BATCH, Sweeper
+from authserver.storage.contract import StorageUnavailable
+from authserver.storage.expiry import BATCH, Expiry
 from authserver.storage.leases import Leases
 from authserver.storage.orphaned_owners import FormerOwners
 from authserver.storage.sessions import Sessions
@@ -34,12 +34,12 @@ class Housekeeping:
     def __init__(
         self,
         leases: Leases,
-        sweeper: Sweeper,
+        sweeper: Expiry,
         former_owners: FormerOwners,
         resources: ResourceMap,
         sessions: Sessions,
         connections: Connections,
-        endings: Endings,
+        termination: SessionTermination,
         metrics: Metrics,
         clock: Clock,
         replica: str,
@@ -47,14 +47,14 @@ class Housekeeping:
         self._leases, self._replica = leases, replica
         self._sweeper, self._sessions, self._connections = sweeper, sessions, connections
         self._former_owners, self._resources = former_owners, resources
-        self._endings, self._metrics, self._clock = endings, metrics, clock
+        self._termination, self._metrics, self._clock = termination, metrics, clock
 
     async def run(self) -> None:
         """Until cancelled. Storage that is down is no reason to stop."""
         while True:
             try:
                 await self.round()
-            except StorageDown:
+            except StorageUnavailable:
                 _log.warning("storage_down")
             await asyncio.sleep(_EVERY_SECONDS)
 
@@ -67,9 +67,9 @@ class Housekeeping:
         else:
             self._measure_nothing()
 
-    async def settle(self) -> None:
+    async def drain(self) -> None:
         """Leave the lease to another replica at once; for the end of the process."""
-        with suppress(StorageDown):
+        with suppress(StorageUnavailable):
             await self._leases.give_up(_LEASE, self._replica)
 
     async def sweep(self) -> None:
@@ -123,6 +123,6 @@ class Housekeeping:
         over = await self._sweeper.over_sessions(now)
         # They go first: a session that is left is swept again, a connection without one never.
         for user_id, owner in set(over.values()):
-            await self._endings.purge_unheld(user_id, owner, now)
+            await self._termination.purge_unused(user_id, owner, now)
         await self._sweeper.drop_sessions(over, now)
         return max(removed, len(over)) >= BATCH

@@ -84,7 +84,7 @@ def internal_material(listener: InternalListener) -> Material:
 
     def build() -> tuple[ssl.SSLContext, credential.Certificate]:
         context = credential.mutual_server_context(
-            pair, listener.client_ca_file, _report_refused, client_ca.objection
+            pair, listener.client_ca_file, _report_refused, client_ca.problem_of
         )
         return context, credential.verify_key_pair(pair, as_client=False)
 

@@ -17,7 +17,7 @@ from chassis.rate_limit_key import rate_limit_key, read_address
 
 @dataclass(frozen=True)
 class ConnectionLimits:
-    """Limits of one listener. `max_per_source` is None where all connections come from one proxy."""
+    """`max_per_source` is None if all connections come from one proxy."""
 
     head_seconds: float = 10.0
     max_per_source: int | None = 100

@@ -11,7 +11,7 @@ from typing import Final
 from authserver.config.settings import Settings
 from authserver.storage.backup_restore import Restoring
 from authserver.storage.contract import Database
-from authserver.storage.key_rotation import KeyUse, Progress
+from authserver.storage.key_rotation import KeyRotation, Progress
 from chassis.clock import Clock
 
 _REPORT_SECONDS: Final = 2.0
@@ -21,7 +21,7 @@ Say = Callable[[str], None]
 
 async def rewrap(settings: Settings, database: Database, say: Say) -> int:
     """Seal everything anew under the first key, while authservers go on working."""
-    keyring, keys = settings.keyring(), KeyUse(database)
+    keyring, keys = settings.keyring(), KeyRotation(database)
     progress, said = Progress(), time.monotonic()
     async for progress in keys.rewrap(keyring):
         if time.monotonic() - said > _REPORT_SECONDS:
@@ -41,13 +41,13 @@ async def forget_key(settings: Settings, database: Database, key_id: str, say: S
     if key_id in settings.keyring().fingerprints:
         say(f"{key_id} is in encryptionKeys, so it is not lost: nothing was deleted")
         return 1
-    say(f"{await KeyUse(database).forget(key_id)} row(s) sealed under {key_id} deleted")
+    say(f"{await KeyRotation(database).forget(key_id)} row(s) sealed under {key_id} deleted")
     return 0
 
 
 async def restored(database: Database, clock: Clock, say: Say) -> int:
     """After a restore: nothing of the backup acts as if time had stood still."""
-    disowned = await Restoring(database).disown(int(clock()))
+    disowned = await Restoring(database).invalidate(int(clock()))
     say(
         f"{disowned.sessions} session(s) ended, {disowned.connections} connection(s) wait for a"
         " new sign-in; registered clients and users are kept"

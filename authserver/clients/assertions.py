@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from authserver.clients.metadata_documents import BadDocument, check_url
-from authserver.clients.safe_fetch import OpenWeb
+from authserver.clients.safe_fetch import SafeFetcher
 from authserver.oauth.parsing import Malformed, short_text, whole_number
 from authserver.storage.records import Client
 from authserver.storage.used_assertions import UsedAssertions
@@ -35,7 +35,7 @@ class ClientAssertions:
     """Checks assertions. `loopback` also lets a `jwks_uri` on this machine be fetched."""
 
     def __init__(
-        self, issuer: str, web: OpenWeb, used: UsedAssertions, clock: Clock, *, loopback: bool
+        self, issuer: str, web: SafeFetcher, used: UsedAssertions, clock: Clock, *, loopback: bool
     ) -> None:
         self._issuer, self._web, self._used, self._clock = issuer, web, used, clock
         self._loopback = loopback

@@ -14,7 +14,7 @@ from ipaddress import ip_address
 from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
 
-from authserver.clients.safe_fetch import Fetched, OpenWeb
+from authserver.clients.safe_fetch import Fetched, SafeFetcher
 from authserver.oauth import redirect_uris
 from authserver.oauth.parsing import Malformed, json_object
 from authserver.rate_limit import RateLimit
@@ -51,7 +51,7 @@ class MetadataDocuments:
     """The clients that are URLs. `loopback` also lets http URLs of this machine in."""
 
     def __init__(
-        self, web: OpenWeb, *, loopback: bool, per_host: RateLimit, overall: RateLimit
+        self, web: SafeFetcher, *, loopback: bool, per_host: RateLimit, overall: RateLimit
     ) -> None:
         self._web, self._loopback = web, loopback
         self._per_host, self._overall = per_host, overall

@@ -1,4 +1,4 @@
-"""Fetching what a stranger named: public addresses only, no redirects, little, and quickly.
+"""HttpClient what a stranger named: public addresses only, no redirects, little, and quickly.
 
 The decision falls on the address about to be connected: the connector's `socket_factory` sees
 every one, also the literals that a resolver is never asked for, so a DNS answer that changes
@@ -50,7 +50,7 @@ class Fetched:
     body: bytes
 
 
-class OpenWeb:
+class SafeFetcher:
     """With `loopback` our own machine may be called too, for an authserver that lives on it."""
 
     def __init__(
@@ -94,11 +94,11 @@ class OpenWeb:
 
     def _socket(self, address: tuple[Any, ...]) -> socket.socket:
         family, kind, protocol, _, sockaddr = address
-        if not self.permits(str(sockaddr[0])):
+        if not self.allows(str(sockaddr[0])):
             raise AddressRefused
         return socket.socket(family=family, type=kind, proto=protocol)
 
-    def permits(self, text: str) -> bool:
+    def allows(self, text: str) -> bool:
         """Whether an address may be connected to."""
         address = ip_address(text.partition("%")[0])
         if self._loopback and address.is_loopback:

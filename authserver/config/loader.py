@@ -9,14 +9,14 @@ from pydantic import ValidationError
 
 from authserver.config import provider_presets
 from authserver.config.settings import Settings
-from authserver.oauth.resources import InvalidResource, lookalike
+from authserver.oauth.resources import InvalidResource, collision_key
 from chassis.process import ConfigProblem, ConfigurationError
 
 
 def load(file: Path) -> Settings:
     """Read and check the configuration in `file`. Raises ConfigurationError with every fault."""
     raw = _expanded(_read(file))
-    faults = list(_faults_between(raw))
+    faults = list(_cross_checks(raw))
     try:
         settings = Settings.model_validate(raw, context={"folder": file.resolve().parent})
     except ValidationError as invalid:
@@ -36,7 +36,7 @@ def _read(file: Path) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}" if mark else "it"
-        problem = str(error) if isinstance(error, _Twice) else "is not YAML"
+        problem = str(error) if isinstance(error, DuplicateKey) else "is not YAML"
         raise ConfigurationError([ConfigProblem(str(file), f"{where} {problem}")]) from None
     if not isinstance(raw, dict):
         raise ConfigurationError([ConfigProblem(str(file), "is not a YAML mapping")])
@@ -52,7 +52,7 @@ def _expanded(raw: dict[str, Any]) -> dict[str, Any]:
     return raw | {"upstreams": filled}
 
 
-class _Twice(yaml.MarkedYAMLError):
+class DuplicateKey(yaml.MarkedYAMLError):
     def __str__(self) -> str:
         return "names a member a second time"
 
@@ -64,7 +64,7 @@ class _Loader(yaml.SafeLoader):
         seen: set[str] = set()
         for key, _ in node.value:
             if key.value in seen:
-                raise _Twice(problem_mark=key.start_mark)
+                raise DuplicateKey(problem_mark=key.start_mark)
             seen.add(key.value)
         return super().construct_mapping(node, deep)
 
@@ -93,7 +93,7 @@ def _path(place: list[int | str]) -> str:
     return written.removeprefix(".") or "the file"
 
 
-def _faults_between(raw: dict[str, Any]) -> Iterator[ConfigProblem]:
+def _cross_checks(raw: dict[str, Any]) -> Iterator[ConfigProblem]:
     """Faults between sections, looked for even where a section has faults of its own."""
     upstreams = _section(raw, "upstreams")
     named = {
@@ -118,7 +118,7 @@ def _resource_faults(
     index: int, resource: dict[str, Any], named: dict[str, Any], seen: dict[str, int]
 ) -> Iterator[ConfigProblem]:
     try:
-        spelling = lookalike(str(resource.get("resource")))
+        spelling = collision_key(str(resource.get("resource")))
         if seen.setdefault(spelling, index) != index:
             yield ConfigProblem(
                 f"resources[{index}].resource",

@@ -20,7 +20,7 @@ POLL_SECONDS: Final = 2.0
 State = tuple[tuple[object, ...], ...]
 
 
-class Reloading:
+class ConfigWatcher:
     """`apply` puts new settings into force whole, or raises ConfigurationError and changes nothing.
 
     `on_reload` hears whether a change was taken.

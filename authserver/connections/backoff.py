@@ -10,7 +10,7 @@ _MAX_KEYS: Final = 20_000
 
 
 @dataclass(frozen=True)
-class _Trouble:
+class _FailureState:
     failures: int
     until: float
 
@@ -34,9 +34,9 @@ class Backoff:
     ) -> None:
         self._patience, self._first, self._longest = connection_limits, first, longest
         self._uniform = uniform
-        self._troubles: OrderedDict[Hashable, _Trouble] = OrderedDict()
+        self._troubles: OrderedDict[Hashable, _FailureState] = OrderedDict()
 
-    def may_try(self, key: Hashable, now: float) -> bool:
+    def allow(self, key: Hashable, now: float) -> bool:
         """Whether to try now; after a pause, only the first who asks."""
         trouble = self._troubles.get(key)
         if trouble is None or trouble.failures < self._patience:
@@ -44,13 +44,13 @@ class Backoff:
         # A pause that ends later than any lasts was begun before the clock was set back.
         if now < trouble.until <= now + self._longest:
             return False
-        self._remember(key, _Trouble(trouble.failures, now + self._pause(trouble.failures)))
+        self._remember(key, _FailureState(trouble.failures, now + self._pause(trouble.failures)))
         return True
 
     def failed(self, key: Hashable, now: float) -> None:
         before = self._troubles.get(key)
         failures = before.failures + 1 if before else 1
-        self._remember(key, _Trouble(failures, now + self._pause(failures)))
+        self._remember(key, _FailureState(failures, now + self._pause(failures)))
 
     def succeeded(self, key: Hashable) -> None:
         self._troubles.pop(key, None)
@@ -60,7 +60,7 @@ class Backoff:
         pause = min(self._longest, self._first * 2.0**doublings)
         return self._uniform(pause / 2, pause)
 
-    def _remember(self, key: Hashable, trouble: _Trouble) -> None:
+    def _remember(self, key: Hashable, trouble: _FailureState) -> None:
         self._troubles[key] = trouble
         self._troubles.move_to_end(key)
         if len(self._troubles) > _MAX_KEYS:

@@ -1,4 +1,4 @@
-"""Presenting a refresh token upstream under a claim, and what becomes of the claim.
+"""ClaimedRefresh a refresh token upstream under a claim, and what becomes of the claim.
 
 - stored: the answer came and is the next generation; the claim is gone with the old one.
 - given back: the upstream certainly did not act, and nobody held the claim before; anybody may try
@@ -17,11 +17,11 @@ from typing import Final, TypeVar
 from authserver.connections.backoff import Backoff
 from authserver.handles import NewHandle
 from authserver.metrics import Metrics
-from authserver.storage.connections import Connections, LeftBehind
-from authserver.storage.contract import StorageDown
+from authserver.storage.connections import Connections, StaleClaimRule
+from authserver.storage.contract import StorageUnavailable
 from authserver.storage.records import Connection, ConnectionKey, UpstreamTokens
 from authserver.upstream.contract import (
-    GrantDead,
+    GrantRevoked,
     OutcomeUnknown,
     Unavailable,
     Upstream,
@@ -49,7 +49,7 @@ _MAX_STORE_PAUSE_SECONDS: Final = 0.8
 _HURRIED_STORES: Final = 15
 
 
-class Presenting:
+class ClaimedRefresh:
     def __init__(
         self,
         connections: Connections,
@@ -62,27 +62,27 @@ class Presenting:
         self._clock, self._new_handle = clock, new_handle
         self._breaker = Backoff(connection_limits=5, first=1, longest=30)
         self._each = Backoff(connection_limits=2, first=1, longest=60)
-        self._doubtful: dict[tuple[ConnectionKey, int], asyncio.Task[None]] = {}
+        self._uncertain: dict[tuple[ConnectionKey, int], asyncio.Task[None]] = {}
         self._hurried = False
 
-    def hurry(self) -> None:
+    def stop_retrying(self) -> None:
         """The process is about to end: a database that is down is waited for no longer."""
         self._hurried = True
 
-    async def settle(self) -> None:
+    async def drain(self) -> None:
         """Wait until no claim of ours is in doubt; for the end of the process and for tests."""
-        await asyncio.gather(*self._doubtful.values(), return_exceptions=True)
+        await asyncio.gather(*self._uncertain.values(), return_exceptions=True)
 
     async def next_generation(self, found: Connection) -> Connection:
         """Refresh `found`, or adopt what another process made of it.
 
-        Raises GrantDead, Unavailable or StorageDown.
+        Raises GrantRevoked, Unavailable or StorageUnavailable.
         """
         upstream = self._upstreams.get(found.key.upstream)
         if upstream is None:
             raise Unavailable("upstream_not_configured")
-        if (found.key, found.generation) in self._doubtful:
-            raise StorageDown("claim_in_doubt")
+        if (found.key, found.generation) in self._uncertain:
+            raise StorageUnavailable("claim_in_doubt")
         self._check_breaker(upstream, found)
         watched: tuple[str | None, float] = (None, 0.0)
         while True:
@@ -93,19 +93,19 @@ class Presenting:
             if latest.generation != found.generation:
                 return latest
             if latest.dead:
-                raise GrantDead("connection_needs_sign_in")
+                raise GrantRevoked("connection_needs_sign_in")
             if latest.refresh_claim != watched[0]:
                 watched = (latest.refresh_claim, asyncio.get_running_loop().time())
             if self._is_lost(upstream, latest, watched[1]):
                 assert latest.refresh_claim is not None
-                await self._bury(found, latest.refresh_claim, "claim_left_behind")
+                await self._mark_dead(found, latest.refresh_claim, "claim_left_behind")
             await asyncio.sleep(_POLL_SECONDS)
 
     def _check_breaker(self, upstream: Upstream, found: Connection) -> None:
         now = self._clock()
-        if not self._each.may_try((found.key, found.generation), now):
+        if not self._each.allow((found.key, found.generation), now):
             raise Unavailable("connection_backing_off")
-        if not self._breaker.may_try(upstream.name, now):
+        if not self._breaker.allow(upstream.name, now):
             raise Unavailable("upstream_backing_off")
 
     async def _claimed(self, upstream: Upstream, found: Connection) -> str | None:
@@ -113,20 +113,20 @@ class Presenting:
         now, claim = int(self._clock()), self._new_handle()
         try:
             taken = await self._connections.claim(found, claim, now, _left_behind(upstream, now))
-        except StorageDown:
-            self._take_back(found, claim)
+        except StorageUnavailable:
+            self._release_claim(found, claim)
             raise
         return claim if taken else None
 
-    def _take_back(self, found: Connection, claim: str) -> None:
+    def _release_claim(self, found: Connection, claim: str) -> None:
         """Undo a claim that may have been recorded all the same: it would count as left behind.
 
         At once and not with the next call, which may be long in coming.
         """
         key = (found.key, found.generation)
         task = asyncio.create_task(self._give_back(found, claim))
-        self._doubtful[key] = task
-        task.add_done_callback(lambda _: self._doubtful.pop(key))
+        self._uncertain[key] = task
+        task.add_done_callback(lambda _: self._uncertain.pop(key))
 
     def _is_lost(self, upstream: Upstream, latest: Connection, watched_since: float) -> bool:
         """Whether nobody is behind the claim, and nobody may take it over."""
@@ -139,9 +139,9 @@ class Presenting:
         assert found.tokens.refresh_token is not None
         try:
             tokens = await self._ask(upstream, found)
-        except GrantDead as failure:
+        except GrantRevoked as failure:
             self._count(upstream, found, "dead")
-            await self._bury(found, claim, str(failure))
+            await self._mark_dead(found, claim, str(failure))
             raise Unavailable("claim_taken_over") from None
         except Unavailable:
             self._count(upstream, found, "unavailable")
@@ -168,23 +168,23 @@ class Presenting:
 
     async def _unknown(self, upstream: Upstream, found: Connection, claim: str) -> None:
         if upstream.rotates_refresh_tokens and not upstream.reuse_grace_seconds:
-            await self._bury(found, claim, "refresh_outcome_unknown")
-        await self._durably(lambda: self._connections.leave(found, claim))
+            await self._mark_dead(found, claim, "refresh_outcome_unknown")
+        await self._durably(lambda: self._connections.mark_uncertain(found, claim))
 
     async def _give_back(self, found: Connection, claim: str) -> None:
-        await self._durably(lambda: self._connections.unclaim(found, claim))
+        await self._durably(lambda: self._connections.release_claim(found, claim))
 
     async def _latest(self, found: Connection) -> Connection:
         latest = await self._connections.get(found.key)
         if latest is None:
-            raise GrantDead("connection_gone")
+            raise GrantRevoked("connection_gone")
         return latest
 
-    async def _bury(self, found: Connection, claim: str, reason: str) -> None:
-        """Give the refresh token up for good and raise GrantDead, if nobody came before us."""
-        if await self._durably(lambda: self._connections.bury(found, claim)):
+    async def _mark_dead(self, found: Connection, claim: str, reason: str) -> None:
+        """Give the refresh token up for good and raise GrantRevoked, if nobody came before us."""
+        if await self._durably(lambda: self._connections.mark_dead(found, claim)):
             _log.warning("connection_dead", upstream=found.key.upstream, reason=reason)
-            raise GrantDead(reason)
+            raise GrantRevoked(reason)
 
     def _count(self, upstream: Upstream, found: Connection, result: str) -> None:
         self._metrics.refreshes.labels(upstream.name, result).inc()
@@ -206,19 +206,19 @@ class Presenting:
         while True:
             try:
                 return await write()
-            except StorageDown:
+            except StorageUnavailable:
                 hurried += self._hurried
                 if hurried > _HURRIED_STORES:
                     raise
             await asyncio.sleep(next(pauses, _MAX_STORE_PAUSE_SECONDS))
 
 
-def _left_behind(upstream: Upstream, now: int) -> LeftBehind:
+def _left_behind(upstream: Upstream, now: int) -> StaleClaimRule:
     if not upstream.rotates_refresh_tokens:
-        return LeftBehind(claimed_before=now - LEASE_SECONDS)
+        return StaleClaimRule(claimed_before=now - LEASE_SECONDS)
     if upstream.reuse_grace_seconds:
-        return LeftBehind(
+        return StaleClaimRule(
             claimed_before=now - _GRACE_LEASE_SECONDS,
             first_claimed_after=now - upstream.reuse_grace_seconds + _GRACE_MARGIN_SECONDS,
         )
-    return LeftBehind()
+    return StaleClaimRule()

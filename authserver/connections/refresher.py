@@ -12,11 +12,11 @@ import asyncio
 import hashlib
 from typing import Final
 
-from authserver.connections.refresh_claims import Presenting
+from authserver.connections.refresh_claims import ClaimedRefresh
 from authserver.oauth.errors import InvalidGrant, TemporarilyUnavailable
-from authserver.storage.contract import StorageDown
+from authserver.storage.contract import StorageUnavailable
 from authserver.storage.records import Connection, ConnectionKey, UpstreamTokens
-from authserver.upstream.contract import GrantDead, UpstreamFailure
+from authserver.upstream.contract import GrantRevoked, UpstreamFailure
 from chassis.clock import Clock
 from chassis.logs import Log
 
@@ -42,12 +42,12 @@ def lasts(tokens: UpstreamTokens, now: float, seconds: float) -> bool:
     return tokens.expires_at is None or tokens.expires_at - now > seconds
 
 
-class Refreshing:
-    def __init__(self, presenting: Presenting, clock: Clock) -> None:
-        self._presenting, self._clock = presenting, clock
+class TokenRefresher:
+    def __init__(self, claimed_refresh: ClaimedRefresh, clock: Clock) -> None:
+        self._claimed_refresh, self._clock = claimed_refresh, clock
         self._flights: dict[tuple[ConnectionKey, int], asyncio.Task[Connection]] = {}
 
-    def at_hand(self, found: Connection, min_ttl: int) -> bool:
+    def usable_now(self, found: Connection, min_ttl: int) -> bool:
         """Whether `found` can be used as it is, without waiting for anybody.
 
         One that will soon be stale is renewed meanwhile.
@@ -61,12 +61,12 @@ class Refreshing:
         if (
             not lasts(tokens, now, stale_at * (1 + _MAX_AHEAD))
             and _refreshable(found)
-            and not lasts(tokens, now, _ahead(found))
+            and not lasts(tokens, now, _renewal_window(found))
         ):
             self._flight(found)
         return True
 
-    async def renewed(self, found: Connection, *, min_ttl: int, rejected: bool) -> Connection:
+    async def refresh(self, found: Connection, *, min_ttl: int, rejected: bool) -> Connection:
         """The next generation of `found`, whose token is not at hand or was `rejected`.
 
         Raises InvalidGrant where only a new sign-in helps, TemporarilyUnavailable where time may.
@@ -80,35 +80,35 @@ class Refreshing:
         try:
             async with asyncio.timeout(_WAIT_SECONDS):
                 return await asyncio.shield(self._flight(found))
-        except GrantDead as failure:
+        except GrantRevoked as failure:
             if keeps:
                 return found
             raise InvalidGrant(str(failure)) from None
-        except (UpstreamFailure, StorageDown, TimeoutError):
+        except (UpstreamFailure, StorageUnavailable, TimeoutError):
             if keeps:
                 return found
             raise TemporarilyUnavailable("upstream_refresh_failed") from None
 
-    def under_way(self, found: Connection) -> bool:
+    def in_flight(self, found: Connection) -> bool:
         """Whether this very token is being replaced already."""
         return (found.key, found.generation) in self._flights
 
-    async def settle(self) -> None:
+    async def drain(self) -> None:
         """Wait for the flights under way; for the end of the process and for tests."""
-        self._presenting.hurry()
+        self._claimed_refresh.stop_retrying()
         await asyncio.gather(*self._flights.values(), return_exceptions=True)
-        await self._presenting.settle()
+        await self._claimed_refresh.drain()
 
     def _flight(self, found: Connection) -> asyncio.Task[Connection]:
         key = (found.key, found.generation)
         flight = self._flights.get(key)
         if flight is None:
-            flight = asyncio.create_task(self._presenting.next_generation(found))
+            flight = asyncio.create_task(self._claimed_refresh.next_generation(found))
             self._flights[key] = flight
-            flight.add_done_callback(lambda done: self._landed(key, done))
+            flight.add_done_callback(lambda done: self._done(key, done))
         return flight
 
-    def _landed(self, key: tuple[ConnectionKey, int], flight: asyncio.Task[Connection]) -> None:
+    def _done(self, key: tuple[ConnectionKey, int], flight: asyncio.Task[Connection]) -> None:
         del self._flights[key]
         error = None if flight.cancelled() else flight.exception()
         if error is not None and not isinstance(error, UpstreamFailure):
@@ -119,7 +119,7 @@ def _refreshable(found: Connection) -> bool:
     return not found.dead and found.tokens.refresh_token is not None
 
 
-def _ahead(found: Connection) -> float:
+def _renewal_window(found: Connection) -> float:
     """From how long before its end a token is renewed in the background.
 
     Up to half the margin earlier than anybody would have to wait; by how much differs from

@@ -17,7 +17,7 @@ from chassis.spiffe_id import Workload
 _log = Log("endings")
 
 
-class Endings:
+class SessionTermination:
     def __init__(
         self,
         sessions: Sessions,
@@ -37,16 +37,16 @@ class Endings:
         now = int(self._clock())
         await self._sessions.end(session.tsid, now)
         _log.info("session_ended", reason=reason)
-        await self.purge_unheld(session.user_id, session.owner, now)
+        await self.purge_unused(session.user_id, session.owner, now)
 
-    async def purge_unheld(self, user_id: str, owner: Workload, now: int) -> None:
+    async def purge_unused(self, user_id: str, owner: Workload, now: int) -> None:
         """Delete this user's connections for `owner` if no session that lives `now` holds them."""
-        for purged in await self._connections.purge_unheld(user_id, owner, now):
+        for purged in await self._connections.purge_unused(user_id, owner, now):
             task = asyncio.create_task(self._revoke(purged))
             self._revoking.add(task)
             task.add_done_callback(self._revoking.discard)
 
-    async def settle(self) -> None:
+    async def drain(self) -> None:
         """Wait for the revocations under way; for the end of the process and for tests."""
         await asyncio.gather(*self._revoking)
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from authserver.clients.directory import ClientDirectory
-from authserver.connections.termination import Endings
+from authserver.connections.termination import SessionTermination
 from authserver.handles import hash_of
 from authserver.oauth.errors import InvalidRequest
 from authserver.storage.records import Session
@@ -20,18 +20,18 @@ class Revocation:
         self,
         clients: ClientDirectory,
         sessions: Sessions,
-        endings: Endings,
+        termination: SessionTermination,
         tokens: AccessTokens,
         clock: Clock,
     ) -> None:
-        self._clients, self._sessions, self._endings = clients, sessions, endings
+        self._clients, self._sessions, self._termination = clients, sessions, termination
         self._tokens, self._clock = tokens, clock
 
     async def revoke(self, fields: Mapping[str, str], headers: Mapping[str, str]) -> None:
         """End the session of a token; a token that is none, or another client's, changes nothing.
 
-        Raises ProtocolError for a client that is not itself, StorageDown where the end could not
-        be recorded: an answer of 200 means that it was (section 2.2).
+        Raises ProtocolError if client authentication fails, and StorageUnavailable if the end could
+        not be recorded: a response of 200 means that it was (section 2.2).
         """
         client = await self._clients.authenticate(fields, headers, self._clock())
         token = fields.get("token")
@@ -39,7 +39,7 @@ class Revocation:
             raise InvalidRequest("no_token", "token is missing")
         session = await self._session(token)
         if session is not None and session.client_id == client.client_id:
-            await self._endings.end(session, "revoked")
+            await self._termination.end(session, "revoked")
 
     async def _session(self, token: str) -> Session | None:
         if "." not in token:

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from authserver.clients.directory import ClientDirectory
 from authserver.config.settings import Lifetimes
-from authserver.connections.termination import Endings
+from authserver.connections.termination import SessionTermination
 from authserver.handles import NewHandle, hash_of
 from authserver.oauth import pkce
 from authserver.oauth.errors import (
@@ -39,7 +39,7 @@ class TokenEndpoint:
         clients: ClientDirectory,
         registered: RegisteredClients,
         sessions: Sessions,
-        endings: Endings,
+        termination: SessionTermination,
         tokens: AccessTokens,
         id_tokens: IdTokens,
         resources: ResourceMap,
@@ -48,7 +48,7 @@ class TokenEndpoint:
         new_handle: NewHandle,
     ) -> None:
         self._clients, self._registered = clients, registered
-        self._sessions, self._endings, self._tokens = sessions, endings, tokens
+        self._sessions, self._termination, self._tokens = sessions, termination, tokens
         self._id_tokens = id_tokens
         self._resources, self._lifetimes = resources, lifetimes
         self._clock, self._new_handle = clock, new_handle
@@ -107,7 +107,7 @@ class TokenEndpoint:
         if session is None or not session.live(self._clock()):
             raise InvalidGrant("refresh_token_unknown_or_over")
         if session.client_id != client.client_id:
-            await self._endings.end(session, "refresh_token_at_another_client")
+            await self._termination.end(session, "refresh_token_at_another_client")
             raise InvalidGrant("refresh_token_of_another_client")
         if not client.may_refresh:
             raise UnauthorizedClient("client_may_not_refresh")
@@ -127,7 +127,7 @@ class TokenEndpoint:
             case Repeated(successor=again):
                 return self._answer(replace(session, scope=scope), again, now)
             case Reused():
-                await self._endings.end(session, "refresh_token_reused")
+                await self._termination.end(session, "refresh_token_reused")
                 raise InvalidGrant("refresh_token_reused")
             case None:
                 raise InvalidGrant("refresh_token_unknown_or_over")
@@ -136,7 +136,7 @@ class TokenEndpoint:
         asked = fields.get("resource")
         if asked is None:
             return
-        resource = self._resources.asked_for(asked)
+        resource = self._resources.resolve(asked)
         if resource is None or resource.url != bound:
             raise InvalidTarget("other_resource", "resource is not the one that was granted")
 
@@ -162,7 +162,7 @@ class TokenEndpoint:
     async def _end(self, tsid: str, reason: str) -> None:
         session = await self._sessions.get(tsid)
         if session is not None:
-            await self._endings.end(session, reason)
+            await self._termination.end(session, reason)
 
     def _answer(self, session: Session, refresh_token: str | None, now: int) -> dict[str, Any]:
         answer: dict[str, Any] = {

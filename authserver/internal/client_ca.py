@@ -10,7 +10,7 @@ _MIN_RSA_BITS = 2048
 _CURVES = ("secp256r1", "secp384r1", "secp521r1")
 
 
-def objection(der: bytes) -> str | None:
+def problem_of(der: bytes) -> str | None:
     """What is wrong with an authority's certificate, or None.
 
     OpenSSL refuses what hangs from most of these too, but only once a workload calls, and then

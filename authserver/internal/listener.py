@@ -15,9 +15,14 @@ import msgspec
 from aiohttp import web
 
 from authserver.audit import Audit
-from authserver.internal.svid import Svid, SvidReader, SvidRefused
-from authserver.internal.token_exchange import Asked, Exchange, NotAcceptable, Released
-from authserver.internal.workload_policy import Admission
+from authserver.internal.svid import InvalidSvid, Svid, SvidReader
+from authserver.internal.token_exchange import (
+    Exchange,
+    ExchangeRequest,
+    ReleasedToken,
+    SubjectTokenRejected,
+)
+from authserver.internal.workload_policy import WorkloadPolicy
 from authserver.metrics import Metrics
 from authserver.oauth.errors import (
     ForbiddenClient,
@@ -29,8 +34,8 @@ from authserver.oauth.errors import (
 )
 from authserver.oauth.parsing import Malformed, form_fields
 from authserver.rate_limit import RateLimit
-from authserver.storage.contract import StorageDown
-from authserver.storage.keyring import SealBroken
+from authserver.storage.contract import StorageUnavailable
+from authserver.storage.keyring import DecryptionFailed
 from chassis.clock import Clock
 from chassis.event_loop import yield_to_ready
 from chassis.logs import Log, LogWriteFailed, request_scope
@@ -70,7 +75,7 @@ class Internal:
         self,
         exchange: Exchange,
         svids: SvidReader,
-        admission: Admission,
+        workload_policy: WorkloadPolicy,
         releases: RateLimit,
         failures: RateLimit,
         audit: Audit,
@@ -78,7 +83,7 @@ class Internal:
         clock: Clock,
     ) -> None:
         self._exchange, self._svids = exchange, svids
-        self._admission = admission
+        self._workload_policy = workload_policy
         self._releases, self._failures = releases, failures
         self._audit, self._metrics = audit, metrics
         self._clock = clock
@@ -109,10 +114,10 @@ class Internal:
             self._audit.release(refreshed=released.refreshed, **facts)
         except ProtocolError as refusal:
             return self._refused(refusal, facts)
-        except SealBroken:
+        except DecryptionFailed:
             _log.error("sealed_record_unreadable")
             return self._refused(TemporarilyUnavailable("seal_broken"), facts)
-        except StorageDown:
+        except StorageUnavailable:
             return self._refused(TemporarilyUnavailable("storage_down"), facts)
         except LogWriteFailed:
             return self._refused(TemporarilyUnavailable("audit_lost"), facts)
@@ -123,7 +128,7 @@ class Internal:
         self._metrics.releases_of(released.upstream, result).inc()
         return _json(200, _body(released))
 
-    async def _release(self, request: web.BaseRequest, facts: dict[str, Any]) -> Released:
+    async def _release(self, request: web.BaseRequest, facts: dict[str, Any]) -> ReleasedToken:
         svid = self._svid(request)
         facts |= {"spiffe_id": svid.spiffe_id, "certificate_serial": svid.serial}
         facts["certificate_sha256"] = svid.fingerprint
@@ -134,7 +139,7 @@ class Internal:
         asked = _asked(await _fields(request))
         try:
             return await self._exchange.release(svid.workload, asked, facts)
-        except NotAcceptable:
+        except SubjectTokenRejected:
             self._failures.take(svid.spiffe_id, now)
             raise
 
@@ -150,7 +155,7 @@ class Internal:
             raise InvalidClient("no_client_certificate")
         try:
             svid = peer[_SVID] = self._svids.read(der)
-        except SvidRefused as refused:
+        except InvalidSvid as refused:
             raise InvalidClient(str(refused)) from None
         return svid
 
@@ -158,14 +163,14 @@ class Internal:
         """On every request: a connection outlives certificates, policies and our own names."""
         if not svid.valid(now):
             raise InvalidClient("certificate_not_valid_now")
-        if self._svids.could_pass_for_us(svid):
+        if self._svids.impersonates_us(svid):
             raise InvalidClient("certificate_names_the_authserver")
         if (
-            svid.serial in self._admission.denied.serials
-            or svid.spiffe_id in self._admission.denied.spiffe_ids
+            svid.serial in self._workload_policy.denied.serials
+            or svid.spiffe_id in self._workload_policy.denied.spiffe_ids
         ):
             raise ForbiddenClient("certificate_denied")
-        if not self._admission.allowed.admit(svid.workload):
+        if not self._workload_policy.allowed.admit(svid.workload):
             raise ForbiddenClient("workload_not_allowed")
 
     def _refused(self, refusal: ProtocolError, facts: dict[str, Any]) -> web.Response:
@@ -230,7 +235,7 @@ def _small(body: bytes) -> bytes:
     return body
 
 
-def _asked(fields: dict[str, str]) -> Asked:
+def _asked(fields: dict[str, str]) -> ExchangeRequest:
     grant_type = fields.get("grant_type")
     if grant_type != GRANT_TYPE:
         if grant_type is None:
@@ -247,7 +252,7 @@ def _asked(fields: dict[str, str]) -> Asked:
     rejected = fields.get("rejected_token_sha256")
     if rejected is not None and _SHA256.fullmatch(rejected) is None:
         raise InvalidRequest("rejected_token_sha256")
-    return Asked(
+    return ExchangeRequest(
         fields["subject_token"],
         fields.get("audience"),
         _min_ttl(fields.get("min_ttl", "0")),
@@ -263,7 +268,7 @@ def _min_ttl(text: str) -> int:
     return int(text)
 
 
-def _body(released: Released) -> dict[str, Any]:
+def _body(released: ReleasedToken) -> dict[str, Any]:
     body: dict[str, Any] = {
         "access_token": released.access_token,
         "issued_token_type": ACCESS_TOKEN_TYPE,

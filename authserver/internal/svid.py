@@ -30,7 +30,7 @@ UNREADABLE: Final = (
 )
 
 
-class SvidRefused(Exception):
+class InvalidSvid(Exception):
     """The certificate is no X.509-SVID of a workload of ours; the text is a reason code."""
 
 
@@ -59,34 +59,34 @@ class SvidReader:
     def __init__(self, trust_domain: str, *, max_lifetime: int, own_names: Iterable[str]) -> None:
         self._trust_domain = trust_domain
         self._longest_life = timedelta(seconds=max_lifetime)
-        self.call_us(own_names)
+        self.set_own_names(own_names)
 
-    def call_us(self, names: Iterable[str]) -> None:
+    def set_own_names(self, names: Iterable[str]) -> None:
         """The DNS names in our own certificate, from now on."""
         self._own_names = _lower(names)
 
-    def could_pass_for_us(self, svid: Svid) -> bool:
+    def impersonates_us(self, svid: Svid) -> bool:
         """Whether it has a DNS name of ours; asked on every request, for our names may change."""
         return not self._own_names.isdisjoint(svid.dns_names)
 
     def read(self, der: bytes) -> Svid:
-        """The SVID in a leaf certificate. Raises SvidRefused."""
+        """The SVID in a leaf certificate. Raises InvalidSvid."""
         try:
             leaf = x509.load_der_x509_certificate(der)
             extensions = leaf.extensions
             key = leaf.public_key()
         except UNREADABLE:
-            raise SvidRefused("certificate_unreadable") from None
+            raise InvalidSvid("certificate_unreadable") from None
         _check_usage(extensions)
         _check_key(key)
         if leaf.not_valid_after_utc - leaf.not_valid_before_utc > self._longest_life:
-            raise SvidRefused("certificate_lives_too_long")
+            raise InvalidSvid("certificate_lives_too_long")
         names = _names(extensions)
         spiffe_id = _only_uri(names)
         try:
             workload = parse_workload(spiffe_id, trust_domain=self._trust_domain)
         except InvalidSpiffeId:
-            raise SvidRefused("not_a_workload_of_this_trust_domain") from None
+            raise InvalidSvid("not_a_workload_of_this_trust_domain") from None
         return Svid(
             workload,
             spiffe_id,
@@ -102,13 +102,13 @@ def _names(extensions: x509.Extensions) -> x509.SubjectAlternativeName:
     try:
         return extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
-        raise SvidRefused("no_spiffe_id") from None
+        raise InvalidSvid("no_spiffe_id") from None
 
 
 def _only_uri(names: x509.SubjectAlternativeName) -> str:
     uris = names.get_values_for_type(x509.UniformResourceIdentifier)
     if len(uris) != 1:
-        raise SvidRefused("not_exactly_one_uri")
+        raise InvalidSvid("not_exactly_one_uri")
     return uris[0]
 
 
@@ -120,20 +120,20 @@ def _check_usage(extensions: x509.Extensions) -> None:
     try:
         constraints = extensions.get_extension_for_class(x509.BasicConstraints)
         if constraints.value.ca:
-            raise SvidRefused("certificate_of_a_ca")
+            raise InvalidSvid("certificate_of_a_ca")
     except x509.ExtensionNotFound:
         pass  # absent means that it is not a CA (RFC 5280 section 4.2.1.9)
     try:
         usage = extensions.get_extension_for_class(x509.KeyUsage)
         purposes = extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     except x509.ExtensionNotFound:
-        raise SvidRefused("key_usage_missing") from None
+        raise InvalidSvid("key_usage_missing") from None
     if not usage.critical or not usage.value.digital_signature:
-        raise SvidRefused("key_usage")
+        raise InvalidSvid("key_usage")
     if usage.value.key_cert_sign or usage.value.crl_sign:
-        raise SvidRefused("certificate_may_sign_certificates")
+        raise InvalidSvid("certificate_may_sign_certificates")
     if ExtendedKeyUsageOID.CLIENT_AUTH not in purposes:
-        raise SvidRefused("not_for_client_authentication")
+        raise InvalidSvid("not_for_client_authentication")
 
 
 def _check_key(key: object) -> None:
@@ -144,4 +144,4 @@ def _check_key(key: object) -> None:
             return
         case ed25519.Ed25519PublicKey():
             return
-    raise SvidRefused("weak_key")
+    raise InvalidSvid("weak_key")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from authserver.audit import Audit
-from authserver.connections.refresher import Refreshing, margin
+from authserver.connections.refresher import TokenRefresher, margin
 from authserver.oauth.errors import InvalidGrant, InvalidRequest, InvalidTarget
 from authserver.oauth.resources import Resource, ResourceMap
 from authserver.rate_limit import RateLimit
@@ -27,7 +27,7 @@ _MAX_CACHE_SECONDS: Final = 60
 
 
 @dataclass(frozen=True)
-class Asked:
+class ExchangeRequest:
     """A well-formed exchange request, nothing of it believed yet."""
 
     unverified_jwt: str = field(repr=False)
@@ -37,7 +37,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Released:
+class ReleasedToken:
     """An upstream access token on its way to its owner; seconds, None where unknown."""
 
     access_token: str = field(repr=False)
@@ -48,7 +48,7 @@ class Released:
     refreshed: bool
 
 
-class NotAcceptable(InvalidRequest):
+class SubjectTokenRejected(InvalidRequest):
     """The subject token is not acceptable to this caller (RFC 8693 section 2.2.2): one answer."""
 
 
@@ -58,44 +58,46 @@ class Exchange:
         tokens: AccessTokens,
         resources: ResourceMap,
         connections: Connections,
-        refreshing: Refreshing,
+        refresher: TokenRefresher,
         rejections: RateLimit,
         audit: Audit,
         clock: Clock,
     ) -> None:
         self._tokens, self._resources = tokens, resources
-        self._connections, self._refreshing = connections, refreshing
+        self._connections, self._refresher = connections, refresher
         self._rejections, self._audit, self._clock = rejections, audit, clock
 
-    async def release(self, caller: Workload, asked: Asked, facts: dict[str, Any]) -> Released:
-        """Raises NotAcceptable to anyone but the owner, InvalidGrant, InvalidTarget and
+    async def release(
+        self, caller: Workload, asked: ExchangeRequest, facts: dict[str, Any]
+    ) -> ReleasedToken:
+        """Raises SubjectTokenRejected to anyone but the owner, InvalidGrant, InvalidTarget and
         TemporarilyUnavailable to the owner. `facts` collects what the audit event will say.
         """
         claims = self._verified(asked.unverified_jwt)
         facts |= {"jti": self._audit.hashed(claims.jti), "session": self._audit.hashed(claims.tsid)}
         resource = self._owned(caller, claims, facts)
-        upstream = _meant(asked.upstream, resource)
+        upstream = _select_upstream(asked.upstream, resource)
         found = await self._connection(claims, resource, upstream)
         _check_permitted(upstream, resource)
         facts["upstream"] = upstream
         if found is None:
             raise InvalidGrant("no_connection")
-        return await self._fresh(found, asked, claims, resource)
+        return await self._ensure_fresh(found, asked, claims, resource)
 
     def _verified(self, unverified_jwt: str) -> VerifiedClaims:
         try:
             return self._tokens.verify(unverified_jwt, self._clock())
         except BadToken as refused:
-            raise NotAcceptable(f"jwt_{refused}") from None
+            raise SubjectTokenRejected(f"jwt_{refused}") from None
 
     def _owned(self, caller: Workload, claims: VerifiedClaims, facts: dict[str, Any]) -> Resource:
         resource = self._resources.get(claims.audience)
         if resource is None:
-            raise NotAcceptable("unknown_resource")
+            raise SubjectTokenRejected("unknown_resource")
         facts["resource"] = resource.url
         # In constant time, so that an answer's time tells nothing of who the owner is.
         if not hmac.compare_digest(str(resource.owner), str(caller)):
-            raise NotAcceptable("caller_is_not_the_owner")
+            raise SubjectTokenRejected("caller_is_not_the_owner")
         return resource
 
     async def _connection(
@@ -115,33 +117,33 @@ class Exchange:
                 now=self._clock(),
             )
         except NoSuchSession:
-            raise NotAcceptable("no_such_session_of_this_token") from None
+            raise SubjectTokenRejected("no_such_session_of_this_token") from None
 
-    async def _fresh(
-        self, found: Connection, asked: Asked, claims: VerifiedClaims, resource: Resource
-    ) -> Released:
+    async def _ensure_fresh(
+        self, found: Connection, asked: ExchangeRequest, claims: VerifiedClaims, resource: Resource
+    ) -> ReleasedToken:
         rejected = asked.rejected_sha256 is not None and hmac.compare_digest(
             asked.rejected_sha256, _sha256(found.tokens.access_token)
         )
-        if not rejected and self._refreshing.at_hand(found, asked.min_ttl):
+        if not rejected and self._refresher.usable_now(found, asked.min_ttl):
             return self._released(found, claims, refreshed=False)
-        if rejected and not self._refreshing.under_way(found):
+        if rejected and not self._refresher.in_flight(found):
             self._rejections.take(f"{claims.tsid} {found.key.upstream}", self._clock())
-        usable = await self._refreshing.renewed(found, min_ttl=asked.min_ttl, rejected=rejected)
+        usable = await self._refresher.refresh(found, min_ttl=asked.min_ttl, rejected=rejected)
         # Time has passed in which the session may have been ended.
         await self._connection(claims, resource, found.key.upstream)
         return self._released(usable, claims, refreshed=usable.generation != found.generation)
 
     def _released(
         self, connection: Connection, claims: VerifiedClaims, *, refreshed: bool
-    ) -> Released:
+    ) -> ReleasedToken:
         now, tokens = self._clock(), connection.tokens
         limits = [_MAX_CACHE_SECONDS, claims.expires_at - now]
         expires_in = None
         if tokens.expires_at is not None:
             expires_in = max(1, int(tokens.expires_at - now))
             limits.append(tokens.expires_at - now - margin(tokens))
-        return Released(
+        return ReleasedToken(
             tokens.access_token,
             expires_in,
             tokens.scope,
@@ -151,7 +153,7 @@ class Exchange:
         )
 
 
-def _meant(asked: str | None, resource: Resource) -> str:
+def _select_upstream(asked: str | None, resource: Resource) -> str:
     """The upstream that is asked for; empty where it had to be named and was not."""
     if asked is None:
         return resource.upstreams[0] if len(resource.upstreams) == 1 else ""

@@ -3,7 +3,7 @@
 from authserver.config.settings import AllowedWorkloads, DeniedCertificates
 
 
-class Admission:
+class WorkloadPolicy:
     def __init__(self, allowed: AllowedWorkloads, denied: DeniedCertificates) -> None:
         self.replace(allowed, denied)
 

@@ -135,7 +135,7 @@ class TemporarilyUnavailable(ProtocolError):
         super().__init__(reason, headers={"Retry-After": str(retry_after)})
 
 
-class Redirected(Exception):
+class ErrorRedirect(Exception):
     """An authorization error that goes back to the client's validated redirect URI (4.1.2.1)."""
 
     def __init__(self, refusal: ProtocolError, redirect_uri: str, state: str | None) -> None:
@@ -143,7 +143,7 @@ class Redirected(Exception):
         self.refusal, self.redirect_uri, self.state = refusal, redirect_uri, state
 
 
-class ShownToUser(Exception):
+class UserFacingError(Exception):
     """An error for the person at the browser: a page of ours, never a redirect."""
 
     def __init__(self, reason: str, message: str, *, status: int = 400) -> None:

@@ -88,14 +88,16 @@ def is_local_application(uri: str) -> bool:
     return _HTTPS.fullmatch(uri) is None
 
 
-def shown_target(uri: str) -> str:
+def display_target(uri: str) -> str:
     """What the consent page says of where the user will be sent: the host, or the scheme."""
     scheme, _, rest = uri.partition(":")
     host = rest.removeprefix("//").partition("/")[0].partition("?")[0]
     return host if scheme.lower() in ("http", "https") else f"{scheme}:"
 
 
-def answer_url(redirect_uri: str, *, issuer: str, state: str | None, **answer: str) -> str:
+def authorization_response_url(
+    redirect_uri: str, *, issuer: str, state: str | None, **answer: str
+) -> str:
     """An authorization response: the one place that builds it, so `iss` is never missing.
 
     RFC 6749 section 4.1.2 and RFC 9207. The client's `state` goes back byte for byte.

@@ -59,7 +59,7 @@ def canonical(text: str) -> str:
     return f"{scheme}://{authority}{path}{query}"
 
 
-def lookalike(text: str) -> str:
+def collision_key(text: str) -> str:
     """What resources have in common that somebody could take for one another.
 
     Beyond their canonical spelling, that is percent escapes (RFC 3986 section 6.2.2); for telling
@@ -85,14 +85,14 @@ class ResourceMap:
         folded: dict[str, Resource] = {}
         seen: set[str] = set()
         for resource in resources:
-            if lookalike(resource.url) in seen:
+            if collision_key(resource.url) in seen:
                 raise ValueError(f"{resource.url}: the same resource stands here twice")
-            seen.add(lookalike(resource.url))
+            seen.add(collision_key(resource.url))
             exact[resource.url] = resource
             folded[canonical(resource.url)] = resource
         self._exact, self._canonical = exact, folded
 
-    def asked_for(self, text: str) -> Resource | None:
+    def resolve(self, text: str) -> Resource | None:
         """What a client means by `text`, in any spelling; for the edges only."""
         try:
             return self._canonical.get(canonical(text))

@@ -22,7 +22,7 @@ from authserver.oauth.errors import UnsupportedMediaType
 from authserver.oauth.parsing import json_object
 from authserver.oauth.resources import ResourceMap
 from authserver.public.cookies import BINDING, BINDING_SECONDS, SESSION, BrowserCookie
-from authserver.public.middleware import Edge, Handler
+from authserver.public.middleware import ErrorMiddleware, Handler
 from authserver.public.pages import STYLE_ROUTE, Pages
 from authserver.public.rate_limits import Throttling
 from authserver.public.request_body import body_of, check_one_authorization, form_of, query_of
@@ -30,7 +30,7 @@ from authserver.public.responses import json_answer, page, preflight, see_other
 from authserver.sign_in.authorize import Authorize
 from authserver.sign_in.callback import Callback
 from authserver.sign_in.consent import Consent
-from authserver.sign_in.next_step import Sent
+from authserver.sign_in.next_step import Redirect
 from authserver.tokens.signing_keys import SigningKeys
 from authserver.upstream.contract import Upstream
 
@@ -72,7 +72,7 @@ class Public:
         self._documents, self._throttling = documents, throttling
         self._issuer, self._flows, self._keys = issuer, flows, keys
         self._resources, self._upstreams = resources, upstreams
-        self._edge = Edge(issuer, pages, metrics, new_handle)
+        self._edge = ErrorMiddleware(issuer, pages, metrics, new_handle)
         self._cookie = BrowserCookie(issuer, BINDING, BINDING_SECONDS, new_handle)
         self._session = BrowserCookie(issuer, SESSION, session_seconds, new_handle)
         self._pages = pages
@@ -126,8 +126,8 @@ class Public:
         self._throttling.sign_in(request)
         browser = self._cookie.read_or_new(request)
         session = self._session.read(request)
-        found = await self._flows.authorize.ask(query_of(request), browser, session)
-        if isinstance(found, Sent):
+        found = await self._flows.authorize.handle(query_of(request), browser, session)
+        if isinstance(found, Redirect):
             response = self._sent(found)
         else:
             asked = [self._upstreams[name] for name in found.resource.upstreams]
@@ -148,7 +148,7 @@ class Public:
     async def _posted_callback(self, request: web.Request) -> web.Response:
         """Turn a form post from the upstream's site into a GET, which brings our cookie along."""
         upstream = self._upstreams.get(request.match_info["upstream"])
-        if upstream is None or not upstream.posts_answer:
+        if upstream is None or not upstream.uses_form_post:
             raise web.HTTPMethodNotAllowed("POST", ["GET"])
         fields = await form_of(request)
         answer: dict[str, str] = {
@@ -157,7 +157,7 @@ class Public:
         path = f"{self._issuer}/oauth/callback/{quote(upstream.name, safe='')}"
         return see_other(f"{path}?{urlencode(answer)}")
 
-    def _sent(self, sent: Sent) -> web.Response:
+    def _sent(self, sent: Redirect) -> web.Response:
         """On to the next place; whoever has just signed in gets a session nobody knew before."""
         response = self._edge.back(sent.url, "signed_in")
         if sent.session is not None:

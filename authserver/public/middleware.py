@@ -14,18 +14,18 @@ from authserver.metrics import Metrics
 from authserver.oauth import redirect_uris
 from authserver.oauth.errors import (
     AccessDenied,
+    ErrorRedirect,
     InvalidRequest,
     ProtocolError,
-    Redirected,
-    ShownToUser,
     TemporarilyUnavailable,
+    UserFacingError,
 )
 from authserver.oauth.parsing import Malformed
-from authserver.oauth.redirect_uris import answer_url
+from authserver.oauth.redirect_uris import authorization_response_url
 from authserver.public.pages import Outcome, Pages
 from authserver.public.responses import page, plain_refusal, refused, see_other
-from authserver.storage.contract import StorageDown
-from authserver.storage.keyring import SealBroken
+from authserver.storage.contract import StorageUnavailable
+from authserver.storage.keyring import DecryptionFailed
 from chassis.logs import Log, current_request_id, request_scope
 
 _log = Log("public")
@@ -43,7 +43,7 @@ _MALFORMED: Final = "The application that sent you here made a request that cann
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-class Edge:
+class ErrorMiddleware:
     def __init__(self, issuer: str, pages: Pages, metrics: Metrics, new_handle: NewHandle) -> None:
         self._issuer, self._prefix = issuer, urlsplit(issuer).path
         self._pages, self._metrics, self._new_handle = pages, metrics, new_handle
@@ -79,30 +79,30 @@ class Edge:
             if request.version not in (HttpVersion10, HttpVersion11):
                 raise web.HTTPBadRequest  # the parser takes any number (RFC 9112 section 2.3)
             return await handler(request)
-        except Redirected as back:
+        except ErrorRedirect as back:
             return self._redirected(back)
-        except ShownToUser as shown:
+        except UserFacingError as shown:
             _log.info("refused", reason=shown.reason, shown=True)
             return self._error_page(shown.message, shown.status)
         except ProtocolError as refusal:
             _log.info("refused", reason=refusal.reason, error=refusal.error)
-            return self._told(request, refusal, _MALFORMED)
+            return self._render_error(request, refusal, _MALFORMED)
         except Malformed as malformed:
             _log.info("refused", reason="malformed")
             unreadable = InvalidRequest("malformed", str(malformed))
-            return self._told(request, unreadable, _MALFORMED)
+            return self._render_error(request, unreadable, _MALFORMED)
         except web.HTTPException as http:
             return plain_refusal(http)
-        except (StorageDown, SealBroken) as down:
+        except (StorageUnavailable, DecryptionFailed) as down:
             _log.error("storage_failed", kind=type(down).__name__)
-            return self._told(request, TemporarilyUnavailable("storage_failed"), _TROUBLE)
+            return self._render_error(request, TemporarilyUnavailable("storage_failed"), _TROUBLE)
         except Exception as error:  # noqa: BLE001 - the edge: one constant answer, no details
             _log.failure("request_failed", error)
-            return self._told(request, ProtocolError("unexpected"), _TROUBLE)
+            return self._render_error(request, ProtocolError("unexpected"), _TROUBLE)
 
-    def _redirected(self, back: Redirected) -> web.Response:
+    def _redirected(self, back: ErrorRedirect) -> web.Response:
         _log.info("refused", reason=back.refusal.reason, error=back.refusal.error)
-        url = answer_url(
+        url = authorization_response_url(
             back.redirect_uri, issuer=self._issuer, state=back.state, **back.refusal.members()
         )
         return self.back(url, "denied" if isinstance(back.refusal, AccessDenied) else "stopped")
@@ -115,7 +115,9 @@ class Edge:
             return page(self._pages.handed_over(url, outcome))
         return see_other(url)
 
-    def _told(self, request: web.Request, refusal: ProtocolError, message: str) -> web.Response:
+    def _render_error(
+        self, request: web.Request, refusal: ProtocolError, message: str
+    ) -> web.Response:
         """A refusal as a page with `message` where a person waits, else as JSON."""
         if _is_for_people(request):
             return self._error_page(message, refusal.status_code)

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from authserver.oauth import redirect_uris
-from authserver.sign_in.authorize import Question
+from authserver.sign_in.authorize import ConsentPrompt
 from authserver.upstream.contract import Upstream
 
 STYLE_ROUTE: Final = "/oauth/style.css"
@@ -33,25 +33,25 @@ class Pages:
         ours = resources.files("authserver.public") / "templates" / "style.css"
         self.style = ours.read_bytes() + style
 
-    def consent(self, question: Question, upstreams: list[Upstream]) -> str:
+    def consent(self, question: ConsentPrompt, upstreams: list[Upstream]) -> str:
         """The question: which client, which server, which upstream accounts and scopes."""
         return self._environment.get_template("consent.html").render(
             client_name=question.client.name,
-            target=redirect_uris.shown_target(question.redirect_uri),
+            target=redirect_uris.display_target(question.redirect_uri),
             publisher=_publisher(question.client.client_id),
             local=redirect_uris.is_local_application(question.redirect_uri),
             resource=question.resource.url,
             workload=str(question.resource.owner),
             scope=question.scope,
             upstreams=upstreams,
-            transaction=question.transaction,
+            transaction=question.pending,
             signed_in=question.signed_in,
         )
 
     def handed_over(self, url: str, outcome: Outcome) -> str:
         """How a sign-in ended, and the way back to an application with a scheme of its own."""
         return self._environment.get_template("handed_over.html").render(
-            url=url, outcome=outcome, application=redirect_uris.shown_target(url)
+            url=url, outcome=outcome, application=redirect_uris.display_target(url)
         )
 
     def error(self, message: str, request_id: str) -> str:

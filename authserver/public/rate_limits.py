@@ -11,7 +11,7 @@ from aiohttp import web
 
 from authserver.clients.directory import claimed_client_id
 from authserver.config.settings import Limits
-from authserver.oauth.errors import InvalidClient, RateLimited, ShownToUser
+from authserver.oauth.errors import InvalidClient, RateLimited, UserFacingError
 from authserver.public.client_ip import Sources
 from authserver.rate_limit import RateLimit
 from chassis.clock import Clock
@@ -36,13 +36,13 @@ class Throttling:
         return self._sources.of(request)
 
     def sign_in(self, request: web.BaseRequest) -> None:
-        """Count a request for a page. Raises ShownToUser."""
+        """Count a request for a page. Raises UserFacingError."""
         source = self._sources.of(request)
         try:
             if source is not None:
                 self._sign_ins.take(source, self._clock())
         except RateLimited as limited:
-            raise ShownToUser(limited.reason, _TOO_OFTEN, status=429) from None
+            raise UserFacingError(limited.reason, _TOO_OFTEN, status=429) from None
 
     async def as_client(
         self,

@@ -15,23 +15,23 @@ from authserver.handles import NewHandle, hash_of
 from authserver.oauth import pkce, redirect_uris
 from authserver.oauth.errors import (
     ConsentRequired,
+    ErrorRedirect,
     InvalidRequest,
     InvalidTarget,
     LoginRequired,
     ProtocolError,
-    Redirected,
-    ShownToUser,
     UnsupportedResponseType,
+    UserFacingError,
 )
 from authserver.oauth.resources import Resource, ResourceMap
 from authserver.oauth.scopes import granted_scope
-from authserver.sign_in.browser_session import Visitors, asked_scope
-from authserver.sign_in.next_step import Onward, Sent
-from authserver.sign_in.upstream_login import TRANSACTION_SECONDS
+from authserver.sign_in.browser_session import BrowserLogin, asked_scope
+from authserver.sign_in.next_step import NextStep, Redirect
+from authserver.sign_in.upstream_login import PENDING_SIGN_IN_SECONDS
 from authserver.storage.browser_sessions import SignedIn
 from authserver.storage.consents import Consents
-from authserver.storage.pending_sign_ins import Transactions
-from authserver.storage.records import AuthorizationRequest, Client, Stage, Transaction
+from authserver.storage.pending_sign_ins import PendingSignIns
+from authserver.storage.records import AuthorizationRequest, Client, PendingSignIn, Stage
 from authserver.upstream.contract import Upstreams
 from chassis.clock import Clock
 
@@ -40,10 +40,10 @@ _MAX_NONCE_LENGTH: Final = 512
 
 
 @dataclass(frozen=True)
-class Question:
+class ConsentPrompt:
     """What the consent page asks, and the handle that its answer must bring back."""
 
-    transaction: str
+    pending: str
     client: Client
     redirect_uri: str
     resource: Resource
@@ -59,37 +59,43 @@ class Authorize:
         clients: ClientDirectory,
         resources: ResourceMap,
         upstreams: Upstreams,
-        transactions: Transactions,
-        visitors: Visitors,
+        pending_sign_ins: PendingSignIns,
+        visitors: BrowserLogin,
         consents: Consents,
-        onward: Onward,
+        next_step: NextStep,
         clock: Clock,
         new_handle: NewHandle,
     ) -> None:
         self._clients, self._resources, self._upstreams = clients, resources, upstreams
-        self._transactions, self._visitors, self._consents = transactions, visitors, consents
-        self._onward, self._clock, self._new_handle = onward, clock, new_handle
+        self._pending_sign_ins, self._visitors, self._consents = (
+            pending_sign_ins,
+            visitors,
+            consents,
+        )
+        self._next_step, self._clock, self._new_handle = next_step, clock, new_handle
 
-    async def ask(
+    async def handle(
         self, fields: Mapping[str, str], browser: str, session: str | None
-    ) -> Question | Sent:
+    ) -> ConsentPrompt | Redirect:
         """Check a request and remember it for `browser`, or go on where nothing is to be asked.
 
-        `session` is the handle of a signed-in browser. Raises ShownToUser or Redirected.
+        `session` is the handle of a signed-in browser. Raises UserFacingError or Redirected.
         """
         client = await self._client(fields)
         redirect_uri = _redirect_uri(fields, client)
         try:
             resource = self._resource(fields)
             request = _request(fields, client, redirect_uri, resource)
-            return await self._asked_or_sent(fields, client, resource, request, browser, session)
+            return await self._prompt_or_continue(
+                fields, client, resource, request, browser, session
+            )
         except ProtocolError as refusal:
             if not (self._clients.is_configured(client) or _is_local(redirect_uri)):
                 # Anyone may register a web site; it must not borrow our name to send people there.
-                raise ShownToUser(refusal.reason, _BAD_REQUEST) from None
-            raise Redirected(refusal, redirect_uri, fields.get("state")) from None
+                raise UserFacingError(refusal.reason, _BAD_REQUEST) from None
+            raise ErrorRedirect(refusal, redirect_uri, fields.get("state")) from None
 
-    async def _asked_or_sent(
+    async def _prompt_or_continue(
         self,
         fields: Mapping[str, str],
         client: Client,
@@ -97,41 +103,41 @@ class Authorize:
         request: AuthorizationRequest,
         browser: str,
         session: str | None,
-    ) -> Question | Sent:
+    ) -> ConsentPrompt | Redirect:
         prompts = frozenset(fields.get("prompt", "").split(" "))
-        visitor = await self._visitors.known(session)
+        visitor = await self._visitors.user_of(session)
         if visitor is not None and self._must_sign_in_again(fields, prompts, visitor):
             visitor = None
-        missing = await self._visitors.missing(visitor, resource)
-        transaction = started(request, resource, visitor, missing)
-        question_hash = self._question_hash(client, resource, request)
+        missing = await self._visitors.upstreams_to_visit(visitor, resource)
+        pending = new_sign_in(request, resource, visitor, missing)
+        question_hash = self._consent_fingerprint(client, resource, request)
         remembered = (
             "consent" not in prompts
-            and transaction.user_id != ""  # else another user may come back from upstream
+            and pending.user_id != ""  # else another user may come back from upstream
             and question_hash != ""
-            and await self._consents.remembers(transaction.user_id, question_hash, self._clock())
+            and await self._consents.remembers(pending.user_id, question_hash, self._clock())
         )
         asks = missing or not remembered
         if "none" in prompts and asks and self._clients.is_configured(client):
             # Others asked for `none` get the page: nobody is sent on unseen for a stranger.
             raise LoginRequired("prompt_none") if missing else ConsentRequired("prompt_none")
         if remembered:
-            return await self._onward.go(transaction, browser)
+            return await self._next_step.run(pending, browser)
         handle = self._new_handle()
-        await self._transactions.put(
+        await self._pending_sign_ins.put(
             hash_of(handle),
             Stage.CONSENT,
             hash_of(browser),
-            replace(transaction, question_hash=question_hash),
-            expires_at=int(self._clock()) + TRANSACTION_SECONDS,
+            replace(pending, question_hash=question_hash),
+            expires_at=int(self._clock()) + PENDING_SIGN_IN_SECONDS,
         )
-        return Question(
+        return ConsentPrompt(
             handle,
             client,
             request.redirect_uri,
             resource,
             request.scope,
-            signed_in=bool(transaction.user_id),
+            signed_in=bool(pending.user_id),
         )
 
     def _must_sign_in_again(
@@ -141,7 +147,7 @@ class Authorize:
         too_old = max_age.isdigit() and self._clock() - visitor.signed_in_at > int(max_age)
         return too_old or not prompts.isdisjoint({"login", "select_account"})
 
-    def _question_hash(
+    def _consent_fingerprint(
         self, client: Client, resource: Resource, request: AuthorizationRequest
     ) -> str:
         """A hash of all that the consent page says, so that a remembered yes answers nothing else.
@@ -166,14 +172,14 @@ class Authorize:
             client = await self._clients.get(client_id, self._clock()) if client_id else None
         except ProtocolError as refusal:
             status = 400 if refusal.status_code == 401 else refusal.status_code
-            raise ShownToUser(refusal.reason, _NO_DOCUMENT, status=status) from None
+            raise UserFacingError(refusal.reason, _NO_DOCUMENT, status=status) from None
         if client is None:
-            raise ShownToUser("unknown_client", _UNKNOWN_CLIENT)
+            raise UserFacingError("unknown_client", _UNKNOWN_CLIENT)
         return client
 
     def _resource(self, fields: Mapping[str, str]) -> Resource:
         asked = fields.get("resource")
-        resource = self._resources.asked_for(asked) if asked else None
+        resource = self._resources.resolve(asked) if asked else None
         if resource is None:
             raise InvalidTarget("unknown_resource" if asked else "no_resource", _NO_RESOURCE)
         return resource
@@ -205,7 +211,7 @@ def _is_local(redirect_uri: str) -> bool:
 def _redirect_uri(fields: Mapping[str, str], client: Client) -> str:
     redirect_uri = fields.get("redirect_uri", "")
     if not redirect_uris.matches(redirect_uri, client.redirect_uris):
-        raise ShownToUser("unregistered_redirect_uri", _BAD_REDIRECT)
+        raise UserFacingError("unregistered_redirect_uri", _BAD_REDIRECT)
     return redirect_uri
 
 
@@ -239,16 +245,16 @@ def _request(
     )
 
 
-def started(
+def new_sign_in(
     request: AuthorizationRequest,
     resource: Resource,
     visitor: SignedIn | None,
     missing: tuple[str, ...],
-) -> Transaction:
+) -> PendingSignIn:
     """A transaction for a visitor, who counts only where the first upstream is not missing."""
     if visitor is None or missing[:1] == resource.upstreams[:1]:
-        return Transaction(request, remaining=resource.upstreams)
-    return Transaction(
+        return PendingSignIn(request, remaining=resource.upstreams)
+    return PendingSignIn(
         request,
         remaining=missing,
         user_id=visitor.user_id,

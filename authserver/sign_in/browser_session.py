@@ -20,7 +20,7 @@ _LONG_ENOUGH_SECONDS: Final = 300
 _CLAIM_SECONDS: Final = 60
 
 
-class Visitors:
+class BrowserLogin:
     def __init__(
         self,
         sessions: BrowserSessions,
@@ -31,11 +31,13 @@ class Visitors:
         self._sessions, self._connections = sessions, connections
         self._upstreams, self._clock = upstreams, clock
 
-    async def known(self, handle: str | None) -> SignedIn | None:
+    async def user_of(self, handle: str | None) -> SignedIn | None:
         """The user of a browser session's handle."""
         return await self._sessions.get(hash_of(handle), self._clock()) if handle else None
 
-    async def missing(self, visitor: SignedIn | None, resource: Resource) -> tuple[str, ...]:
+    async def upstreams_to_visit(
+        self, visitor: SignedIn | None, resource: Resource
+    ) -> tuple[str, ...]:
         """The upstreams a visitor must be sent to before `resource` can be used.
 
         All of them where the first one, which names the user, would not name this visitor.

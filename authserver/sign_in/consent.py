@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from authserver.handles import hash_of
-from authserver.oauth.errors import AccessDenied, ProtocolError, Redirected, ShownToUser
+from authserver.oauth.errors import AccessDenied, ErrorRedirect, ProtocolError, UserFacingError
 from authserver.oauth.resources import ResourceMap
-from authserver.sign_in.browser_session import Visitors
-from authserver.sign_in.next_step import Onward, Sent
-from authserver.storage.pending_sign_ins import Transactions
-from authserver.storage.records import Stage, Transaction
+from authserver.sign_in.browser_session import BrowserLogin
+from authserver.sign_in.next_step import NextStep, Redirect
+from authserver.storage.pending_sign_ins import PendingSignIns
+from authserver.storage.records import PendingSignIn, Stage
 from chassis.clock import Clock
 
 ALLOW, ALLOW_OTHER, DENY = "allow", "allow_other", "deny"
@@ -25,14 +25,14 @@ class Consent:
 
     def __init__(
         self,
-        transactions: Transactions,
-        visitors: Visitors,
+        pending_sign_ins: PendingSignIns,
+        visitors: BrowserLogin,
         resources: ResourceMap,
-        onward: Onward,
+        next_step: NextStep,
         clock: Clock,
     ) -> None:
-        self._transactions, self._visitors = transactions, visitors
-        self._resources, self._onward, self._clock = resources, onward, clock
+        self._pending_sign_ins, self._visitors = pending_sign_ins, visitors
+        self._resources, self._next_step, self._clock = resources, next_step, clock
 
     async def answer(
         self,
@@ -40,8 +40,8 @@ class Consent:
         browser: str | None,
         session: str | None,
         fetch_site: str | None,
-    ) -> Sent:
-        """Where to send the user after a yes. Raises Redirected after a no, else ShownToUser.
+    ) -> Redirect:
+        """Where to send the user after a yes. Raises Redirected after a no, else UserFacingError.
 
         The form's handle belongs to one transaction and the cookie to one browser; together they
         are the defence against a forged answer. `Sec-Fetch-Site`, where a browser sends it, is
@@ -49,35 +49,35 @@ class Consent:
         """
         decision, handle = fields.get("decision"), fields.get("transaction")
         if fetch_site not in (None, "same-origin"):
-            raise ShownToUser("consent_from_another_site", NOT_YOUR_SIGN_IN, status=403)
+            raise UserFacingError("consent_from_another_site", NOT_YOUR_SIGN_IN, status=403)
         if decision not in (ALLOW, ALLOW_OTHER, DENY) or handle is None or browser is None:
-            raise ShownToUser("consent_incomplete", NOT_YOUR_SIGN_IN)
-        transaction = await self._transactions.take(
+            raise UserFacingError("consent_incomplete", NOT_YOUR_SIGN_IN)
+        pending = await self._pending_sign_ins.take(
             hash_of(handle), Stage.CONSENT, hash_of(browser), upstream="", now=self._clock()
         )
-        if transaction is None:
-            raise ShownToUser("no_such_transaction", NOT_YOUR_SIGN_IN)
-        request = transaction.request
+        if pending is None:
+            raise UserFacingError("no_such_transaction", NOT_YOUR_SIGN_IN)
+        request = pending.request
         if decision == DENY:
-            raise Redirected(AccessDenied("user_denied"), request.redirect_uri, request.state)
+            raise ErrorRedirect(AccessDenied("user_denied"), request.redirect_uri, request.state)
         if decision == ALLOW_OTHER:
-            transaction = replace(self._signed_out(transaction), asks_for_account=True)
-        elif transaction.user_id and not await self._still_there(transaction, session):
-            transaction = self._signed_out(transaction)
+            pending = replace(self._signed_out(pending), asks_for_account=True)
+        elif pending.user_id and not await self._still_there(pending, session):
+            pending = self._signed_out(pending)
         try:
-            return await self._onward.go(transaction, browser)
+            return await self._next_step.run(pending, browser)
         except ProtocolError as refusal:
-            raise Redirected(refusal, request.redirect_uri, request.state) from None
+            raise ErrorRedirect(refusal, request.redirect_uri, request.state) from None
 
-    async def _still_there(self, transaction: Transaction, session: str | None) -> bool:
+    async def _still_there(self, pending: PendingSignIn, session: str | None) -> bool:
         """Whether who answers is who the page was made for."""
-        visitor = await self._visitors.known(session)
-        return visitor is not None and visitor.user_id == transaction.user_id
+        visitor = await self._visitors.user_of(session)
+        return visitor is not None and visitor.user_id == pending.user_id
 
-    def _signed_out(self, transaction: Transaction) -> Transaction:
-        resource = self._resources.get(transaction.request.resource)
+    def _signed_out(self, pending: PendingSignIn) -> PendingSignIn:
+        resource = self._resources.get(pending.request.resource)
         return replace(
-            transaction,
+            pending,
             remaining=resource.upstreams if resource else (),
             user_id="",
             signed_in_at=0,

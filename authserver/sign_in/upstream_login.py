@@ -6,24 +6,24 @@ from urllib.parse import quote
 
 from authserver.handles import NewHandle, hash_of
 from authserver.oauth import pkce
-from authserver.storage.pending_sign_ins import Transactions
-from authserver.storage.records import Stage, Transaction
+from authserver.storage.pending_sign_ins import PendingSignIns
+from authserver.storage.records import PendingSignIn, Stage
 from authserver.upstream.contract import Unavailable, Upstream, Upstreams
 from chassis.clock import Clock
 
-TRANSACTION_SECONDS: Final = 600
+PENDING_SIGN_IN_SECONDS: Final = 600
 
 
-class Legs:
+class UpstreamLogin:
     def __init__(
         self,
         issuer: str,
         upstreams: Upstreams,
-        transactions: Transactions,
+        pending_sign_ins: PendingSignIns,
         clock: Clock,
         new_handle: NewHandle,
     ) -> None:
-        self._issuer, self._upstreams, self._transactions = issuer, upstreams, transactions
+        self._issuer, self._upstreams, self._pending_sign_ins = issuer, upstreams, pending_sign_ins
         self._clock, self._new_handle = clock, new_handle
 
     def callback_uri(self, upstream: str) -> str:
@@ -37,17 +37,17 @@ class Legs:
             raise Unavailable("upstream_not_configured")
         return found
 
-    async def begin(self, transaction: Transaction, browser: str) -> str:
+    async def start(self, pending: PendingSignIn, browser: str) -> str:
         """Start the next leg with fresh state, nonce and PKCE; where to send the user.
 
         Raises UpstreamFailure; nothing is stored then.
         """
-        upstream = self.upstream(transaction.remaining[0])
+        upstream = self.upstream(pending.remaining[0])
         state = self._new_handle()
         leg = replace(
-            transaction,
+            pending,
             upstream=upstream.name,
-            remaining=transaction.remaining[1:],
+            remaining=pending.remaining[1:],
             nonce=self._new_handle(),
             code_verifier=self._new_handle(),
         )
@@ -58,11 +58,11 @@ class Legs:
             code_challenge=pkce.challenge_of(leg.code_verifier),
             choose_account=leg.asks_for_account,
         )
-        await self._transactions.put(
+        await self._pending_sign_ins.put(
             hash_of(state),
             Stage.UPSTREAM,
             hash_of(browser),
             leg,
-            expires_at=int(self._clock()) + TRANSACTION_SECONDS,
+            expires_at=int(self._clock()) + PENDING_SIGN_IN_SECONDS,
         )
         return url

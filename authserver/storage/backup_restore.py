@@ -17,7 +17,7 @@ class Restoring:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def disown(self, now: int) -> Disowned:
+    async def invalidate(self, now: int) -> Disowned:
         """End every session and give up every stored refresh token, in one step.
 
         Sessions that were revoked after the backup would otherwise live again, and upstream

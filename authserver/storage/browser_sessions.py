@@ -1,4 +1,4 @@
-"""Signed-in browsers: who sits there, for some hours, under the hash of a fresh handle."""
+"""VerifiedJws-in browsers: who sits there, for some hours, under the hash of a fresh handle."""
 
 from dataclasses import dataclass
 

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from authserver.storage.contract import Row
-from authserver.storage.keyring import Keyring, SealBroken
+from authserver.storage.keyring import DecryptionFailed, Keyring
 from authserver.storage.records import Connection, ConnectionKey, UpstreamTokens
 from chassis.logs import Log
 from chassis.spiffe_id import Workload
@@ -32,21 +32,21 @@ class SealedConnections:
         """The connection's tokens, for its row's `sealed_tokens`."""
         return self._keyring.seal(
             msgspec.json.encode(connection.tokens),
-            *place(*at(connection.key), connection.generation),
+            *associated_data(*at(connection.key), connection.generation),
         )
 
     def open(self, row: Row) -> Connection:
-        """The connection in a row of `COLUMNS`. Raises SealBroken."""
+        """The connection in a row of `COLUMNS`. Raises DecryptionFailed."""
         user_id, namespace, name, upstream, *values = row
         return self.open_at(ConnectionKey(user_id, Workload(namespace, name), upstream), values)
 
     def open_at(self, key: ConnectionKey, values: Iterable[Any]) -> Connection:
         """The connection at `key`, whose row holds these `VALUES` in this order.
 
-        Raises SealBroken.
+        Raises DecryptionFailed.
         """
         generation, issuer, subject, asked_scope, sealed, dead, claim, claimed_at, first = values
-        tokens = self._keyring.open(sealed, *place(*at(key), generation))
+        tokens = self._keyring.open(sealed, *associated_data(*at(key), generation))
         return Connection(
             key, generation, issuer, subject, _tokens_of(tokens), asked_scope,
             bool(dead), claim, claimed_at, first,
@@ -56,7 +56,7 @@ class SealedConnections:
         """None where it does not open: what is to be replaced or deleted may be lost already."""
         try:
             return self.open(row)
-        except SealBroken:
+        except DecryptionFailed:
             _log.error("sealed_record_unreadable")
             return None
 
@@ -66,7 +66,7 @@ def at(key: ConnectionKey) -> tuple[str, str, str, str]:
     return (key.user_id, key.owner.namespace, key.owner.name, key.upstream)
 
 
-def place(
+def associated_data(
     user_id: str, owner_namespace: str, owner_name: str, upstream: str, generation: int
 ) -> tuple[str | int, ...]:
     """Where sealed tokens belong: to one generation of one connection."""

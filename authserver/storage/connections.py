@@ -40,7 +40,7 @@ class NoSuchSession(Exception):
 
 
 @dataclass(frozen=True)
-class LeftBehind:
+class StaleClaimRule:
     """Which claims of dead processes may be taken over: last touched and first taken when."""
 
     claimed_before: int = 0
@@ -84,7 +84,7 @@ class Connections:
         )
         return {row["upstream"]: self._sealed.open(row) for row in rows}
 
-    async def claim(self, found: Connection, claim: str, now: int, left: LeftBehind) -> bool:
+    async def claim(self, found: Connection, claim: str, now: int, left: StaleClaimRule) -> bool:
         """Take the right to present this generation's refresh token; at most one holds it.
 
         A claim that was left behind may be taken over, as far as `left` allows. The first claim
@@ -138,7 +138,7 @@ class Connections:
         )
         return successor if changed else None
 
-    async def unclaim(self, found: Connection, claim: str) -> None:
+    async def release_claim(self, found: Connection, claim: str) -> None:
         """Give the claim back: the upstream certainly did not take the refresh token under it.
 
         One that was taken over is left behind again: under an earlier one it may have been.
@@ -152,9 +152,9 @@ class Connections:
             claim,
         )
         if not changed:
-            await self.leave(found, claim)
+            await self.mark_uncertain(found, claim)
 
-    async def leave(self, found: Connection, claim: str) -> None:
+    async def mark_uncertain(self, found: Connection, claim: str) -> None:
         """Leave the claim behind: the refresh token may have been taken, by whoever held it."""
         await self._database.write(
             f"UPDATE connections SET refresh_claimed_at = 0 WHERE {_AT_KEY} AND generation = ?"
@@ -164,7 +164,7 @@ class Connections:
             claim,
         )
 
-    async def bury(self, found: Connection, claim: str) -> bool:
+    async def mark_dead(self, found: Connection, claim: str) -> bool:
         """This generation's refresh token can never be presented again: only a sign-in helps.
 
         False where `claim` is not the last one on it any more: then somebody knows better.
@@ -178,7 +178,7 @@ class Connections:
         )
         return changed == 1
 
-    async def purge_unheld(self, user_id: str, owner: Workload, now: int) -> list[Connection]:
+    async def purge_unused(self, user_id: str, owner: Workload, now: int) -> list[Connection]:
         """Delete, in one step, this user's connections for `owner` if no live session is left.
 
         Returns what was deleted and can be opened, for revocation at the upstream.

@@ -13,11 +13,11 @@ from typing import Any, Protocol
 Password = Callable[[], str]
 
 
-class StorageUnusable(Exception):
+class StorageOpenError(Exception):
     """The database cannot be opened or migrated; one line, for whoever starts the process."""
 
 
-class StorageDown(Exception):
+class StorageUnavailable(Exception):
     """The database did not do what it was asked now; the caller answers 503 and grants nothing."""
 
 
@@ -49,7 +49,7 @@ class Transactional(Protocol):
 
 
 class Database(Protocol):
-    """An open, migrated database. Every verb raises StorageDown where the engine fails."""
+    """An open, migrated database. Every verb raises StorageUnavailable where the engine fails."""
 
     async def fetch_one(self, sql: str, *arguments: object) -> Row | None: ...
 

@@ -21,7 +21,7 @@ _EXPIRED: Final = (
 )
 
 
-class Sweeper:
+class Expiry:
     def __init__(self, database: Database) -> None:
         self._database = database
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from authserver.storage import connection_rows, pending_sign_ins, sessions
-from authserver.storage.contract import Database, Row, StorageUnusable
-from authserver.storage.keyring import Keyring, SealBroken, key_id_of
+from authserver.storage.contract import Database, Row, StorageOpenError
+from authserver.storage.keyring import DecryptionFailed, Keyring, key_id_of
 
 _BATCH: Final = 100
 _MAX_UNREADABLE: Final = 1000
@@ -23,7 +23,7 @@ class _Sealed:
     table: str
     column: str
     key: tuple[str, ...]
-    place: Callable[[Row], Sequence[str | int]]
+    associated_data: Callable[[Row], Sequence[str | int]]
     forget: str
 
 
@@ -32,7 +32,7 @@ _SEALED: Final = (
         "connections",
         "sealed_tokens",
         ("user_id", "owner_namespace", "owner_name", "upstream", "generation"),
-        lambda row: connection_rows.place(
+        lambda row: connection_rows.associated_data(
             row["user_id"],
             row["owner_namespace"],
             row["owner_name"],
@@ -52,7 +52,7 @@ _SEALED: Final = (
         "transactions",
         "sealed_transaction",
         ("handle_hash", "stage"),
-        lambda row: pending_sign_ins.place(row["handle_hash"], row["stage"]),
+        lambda row: pending_sign_ins.associated_data(row["handle_hash"], row["stage"]),
         "DELETE FROM transactions",
     ),
 )
@@ -66,12 +66,12 @@ class Progress:
     unreadable: int = 0
 
 
-class KeyUse:
+class KeyRotation:
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def check(self, keyring: Keyring) -> None:
-        """Raises StorageUnusable where a key is missing that something is still sealed under,
+        """Raises StorageOpenError where a key is missing that something is still sealed under,
         or where another key has taken its id.
         """
         for key_id, fingerprint in keyring.fingerprints.items():
@@ -84,12 +84,12 @@ class KeyUse:
         for row in await self._database.fetch_all("SELECT key_id, fingerprint FROM key_checks"):
             ours = keyring.fingerprints.get(row["key_id"])
             if ours is not None and ours != row["fingerprint"]:
-                raise StorageUnusable(
+                raise StorageOpenError(
                     f"encryptionKeys: {row['key_id']} is not the key that this database knows"
                     " under that id; put the right file back, or give the new key a new id"
                 )
         for missing in sorted(await self.key_ids() - set(keyring.fingerprints)):
-            raise StorageUnusable(
+            raise StorageOpenError(
                 f"encryptionKeys: {missing} is missing, and {await self._count(missing)} row(s)"
                 " are still sealed under it; put it back behind the first one and run `rewrap`,"
                 " or give them up with `forget-key` if it is lost"
@@ -139,13 +139,13 @@ class KeyUse:
             for row in fresh:
                 try:
                     rewrapped += await self._replace(keyring, sealed, row)
-                except SealBroken:
+                except DecryptionFailed:
                     broken.add(tuple(row[name] for name in sealed.key))
             yield rewrapped, len(broken) - before
 
     async def _replace(self, keyring: Keyring, sealed: _Sealed, row: Row) -> int:
-        place, old = sealed.place(row), row[sealed.column]
-        new = keyring.seal(keyring.open(old, *place), *place)
+        associated_data, old = sealed.associated_data(row), row[sealed.column]
+        new = keyring.seal(keyring.open(old, *associated_data), *associated_data)
         at = " AND ".join(f"{name} = ?" for name in sealed.key)
         return await self._database.write(
             f"UPDATE {sealed.table} SET {sealed.column} = ?, sealed_under = ?"

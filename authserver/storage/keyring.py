@@ -30,7 +30,7 @@ _length: Final = struct.Struct(">I").pack
 _MIDDLE: Final = struct.Struct(f"{_NONCE}s{_WRAPPED}s{_NONCE}s")
 
 
-class SealBroken(Exception):
+class DecryptionFailed(Exception):
     """A sealed value does not open: altered, moved, or sealed under a key we do not hold."""
 
 
@@ -83,24 +83,24 @@ class Keyring:
         key_id = self._sealing_id.encode()
         data_key = self._random(_KEY)
         wrap_nonce, nonce = self._random(_NONCE), self._random(_NONCE)
-        place = _place(key_id, belongs_to)
+        place = _associated_data(key_id, belongs_to)
         wrapped = self._keys[key_id].encrypt(wrap_nonce, data_key, b"key" + place)
         ciphertext = AESGCM(data_key).encrypt(nonce, plaintext, b"value" + place)
         head = bytes((_VERSION, len(key_id))) + key_id
         return head + wrap_nonce + wrapped + nonce + ciphertext
 
     def open(self, sealed: bytes, *belongs_to: str | int) -> bytes:
-        """Decrypt what `seal` made for exactly this place. Raises SealBroken."""
+        """Decrypt what `seal` made for exactly this place. Raises DecryptionFailed."""
         key_id, wrap_nonce, wrapped, nonce, ciphertext = _split(sealed)
         wrapping = self._keys.get(key_id)
         if wrapping is None:
-            raise SealBroken("sealed under a key that is not configured")
-        place = _place(key_id, belongs_to)
+            raise DecryptionFailed("sealed under a key that is not configured")
+        place = _associated_data(key_id, belongs_to)
         try:
             data_key = wrapping.decrypt(wrap_nonce, wrapped, b"key" + place)
             return AESGCM(data_key).decrypt(nonce, ciphertext, b"value" + place)
         except InvalidTag:
-            raise SealBroken("altered, or not from this row") from None
+            raise DecryptionFailed("altered, or not from this row") from None
 
 
 def key_id_of(sealed: bytes) -> str:
@@ -110,16 +110,16 @@ def key_id_of(sealed: bytes) -> str:
 
 def _split(sealed: bytes) -> tuple[bytes, bytes, bytes, bytes, bytes]:
     if len(sealed) < 2 or sealed[0] != _VERSION:
-        raise SealBroken("not a sealed value of a version we know")
+        raise DecryptionFailed("not a sealed value of a version we know")
     middle = 2 + sealed[1]
     ciphertext = middle + _MIDDLE.size
     if len(sealed) < ciphertext + _TAG:
-        raise SealBroken("cut short")
+        raise DecryptionFailed("cut short")
     wrap_nonce, wrapped, nonce = _MIDDLE.unpack_from(sealed, middle)
     return sealed[2:middle], wrap_nonce, wrapped, nonce, sealed[ciphertext:]
 
 
-def _place(key_id: bytes, belongs_to: Sequence[str | int]) -> bytes:
+def _associated_data(key_id: bytes, belongs_to: Sequence[str | int]) -> bytes:
     """The authenticated place, each part with its length: `a|b` must not equal `a`, `b`."""
     place = [_length(1), bytes((_VERSION,)), _length(len(key_id)), key_id]
     for part in belongs_to:

@@ -4,12 +4,12 @@ from pydantic import TypeAdapter
 
 from authserver.storage.contract import Database
 from authserver.storage.keyring import Keyring, key_id_of
-from authserver.storage.records import Stage, Transaction
+from authserver.storage.records import PendingSignIn, Stage
 
-_CODEC = TypeAdapter(Transaction)
+_CODEC = TypeAdapter(PendingSignIn)
 
 
-class Transactions:
+class PendingSignIns:
     def __init__(self, database: Database, keyring: Keyring) -> None:
         self._database, self._keyring = database, keyring
 
@@ -18,12 +18,14 @@ class Transactions:
         handle_hash: bytes,
         stage: Stage,
         browser_hash: bytes,
-        transaction: Transaction,
+        transaction: PendingSignIn,
         *,
         expires_at: int,
     ) -> None:
         """Store a transaction under the hash of a fresh handle."""
-        sealed = self._keyring.seal(_CODEC.dump_json(transaction), *place(handle_hash, stage))
+        sealed = self._keyring.seal(
+            _CODEC.dump_json(transaction), *associated_data(handle_hash, stage)
+        )
         await self._database.write(
             "INSERT INTO transactions (handle_hash, stage, browser_hash, upstream,"
             " sealed_transaction, sealed_under, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -38,7 +40,7 @@ class Transactions:
 
     async def take(
         self, handle_hash: bytes, stage: Stage, browser_hash: bytes, *, upstream: str, now: float
-    ) -> Transaction | None:
+    ) -> PendingSignIn | None:
         """Consume a transaction, in one atomic step, if all of this holds of it.
 
         A wrong browser, stage or upstream consumes nothing: nobody can use up the sign-in of
@@ -55,10 +57,10 @@ class Transactions:
         )
         if row is None:
             return None
-        opened = self._keyring.open(row["sealed_transaction"], *place(handle_hash, stage))
+        opened = self._keyring.open(row["sealed_transaction"], *associated_data(handle_hash, stage))
         return _CODEC.validate_json(opened)
 
 
-def place(handle_hash: bytes, stage: str) -> tuple[str, ...]:
+def associated_data(handle_hash: bytes, stage: str) -> tuple[str, ...]:
     """Where a sealed transaction belongs: to its handle and to what it waits for."""
     return ("transactions", "sealed_transaction", handle_hash.hex(), stage)

@@ -123,7 +123,7 @@ class Grant:
 
 
 @dataclass(frozen=True, slots=True)
-class Transaction:
+class PendingSignIn:
     """A sign-in under way: the request, the upstream leg it waits for, what earlier legs gave.
 
     The leg's fields are empty until consent was given. `remaining` are the upstreams still to

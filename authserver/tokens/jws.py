@@ -49,7 +49,7 @@ class BadToken(Exception):
 
 
 @dataclass(frozen=True)
-class Signed:
+class VerifiedJws:
     """What a verified signature covers, and the key that verified it."""
 
     kid: str | None
@@ -76,7 +76,7 @@ def verify(
     find_key: Callable[[str | None], VerificationKey | None],
     *,
     types: frozenset[str | None],
-) -> Signed:
+) -> VerifiedJws:
     """The content of a compact JWS whose signature, algorithm, key and `typ` are acceptable.
 
     `find_key` maps `kid` to a key or None; `types` holds the accepted `typ`, in lower case, None
@@ -97,12 +97,12 @@ def verify(
         raise BadToken("unknown_kid")
     if algorithm != found.algorithm:
         raise BadToken("wrong_algorithm")
-    if not _holds(token, found):
+    if not _signature_valid(token, found):
         raise BadToken("bad_signature")
-    return Signed(kid, found, _object(token, 1, "payload_not_json"))
+    return VerifiedJws(kid, found, _object(token, 1, "payload_not_json"))
 
 
-def _holds(token: str, found: VerificationKey) -> bool:
+def _signature_valid(token: str, found: VerificationKey) -> bool:
     """Whether the signature is this key's, which has to be one for signatures of this kind.
 
     joserfc's reading of a whole token would decode header and payload once more, less strictly.

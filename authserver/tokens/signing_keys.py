@@ -87,7 +87,7 @@ class SigningKeys:
         self._all = {key.kid: VerificationKey(key.key, key.algorithm) for key in keys}
         self._jwks = {"keys": [_public(key) for key in keys]}
 
-    def vouches(self, kid: str | None, issued_at: float) -> bool:
+    def could_have_signed(self, kid: str | None, issued_at: float) -> bool:
         """Whether the key could have signed a token of ours at that time."""
         state = self._states.get(kid) if kid is not None else None
         if state is None or state.announced:

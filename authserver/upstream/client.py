@@ -5,7 +5,7 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from authserver.storage.records import UpstreamTokens
-from authserver.upstream.http_client import Fetching
+from authserver.upstream.http_client import HttpClient
 
 
 def login_url(
@@ -49,7 +49,7 @@ def login_url(
 class UpstreamClient:
     """Our registration at an upstream; public where there is no secret."""
 
-    def __init__(self, client_id: str, secret: str | None, http: Fetching) -> None:
+    def __init__(self, client_id: str, secret: str | None, http: HttpClient) -> None:
         self._client_id, self._secret, self._http = client_id, secret, http
 
     async def post(

@@ -10,7 +10,7 @@ class UpstreamFailure(Exception):
     """A call to an upstream did not give what was asked; the text is a code for the log."""
 
 
-class GrantDead(UpstreamFailure):
+class GrantRevoked(UpstreamFailure):
     """The upstream said that the grant is over: only a new sign-in of the user helps."""
 
 
@@ -46,7 +46,7 @@ class Upstream(Protocol):
         ...
 
     @property
-    def posts_answer(self) -> bool:
+    def uses_form_post(self) -> bool:
         """Whether its answer comes as a form post, from its own site."""
         ...
 
@@ -71,7 +71,7 @@ class Upstream(Protocol):
     async def refresh(self, refresh_token: str, *, subject: str) -> UpstreamTokens:
         """Present a refresh token once. Keeps it where the answer brings no new one.
 
-        Raises GrantDead, Unavailable or OutcomeUnknown.
+        Raises GrantRevoked, Unavailable or OutcomeUnknown.
         """
         ...
 

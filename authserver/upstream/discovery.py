@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from authserver.oauth.parsing import Malformed, short_text
 from authserver.upstream.contract import Unavailable, UpstreamFailure
-from authserver.upstream.http_client import Fetching
+from authserver.upstream.http_client import HttpClient
 from chassis.clock import Clock
 
 _KEPT_SECONDS: Final = 3600
@@ -36,7 +36,7 @@ class Provider:
 class Discovery:
     """The current metadata of one issuer."""
 
-    def __init__(self, issuer: str, http: Fetching, clock: Clock) -> None:
+    def __init__(self, issuer: str, http: HttpClient, clock: Clock) -> None:
         self._issuer, self._http, self._clock = issuer, http, clock
         self._fetching = asyncio.Lock()
         self._provider: Provider | None = None

@@ -49,12 +49,12 @@ class UpstreamHttp:
         if self._session is not None:
             await self._session.close()
 
-    def trusting(self, authorities: Path | None) -> "Fetching":
+    def with_ca(self, authorities: Path | None) -> "HttpClient":
         """Calls that accept certificates of these authorities only; of the system's for None."""
         if authorities is None:
-            return Fetching(self, ssl=True)
+            return HttpClient(self, ssl=True)
         context = ssl.create_default_context(cafile=authorities)
-        return Fetching(self, ssl=context)
+        return HttpClient(self, ssl=context)
 
     async def call(self, method: str, url: str, **options: Any) -> tuple[int, dict[str, Any]]:
         """Status and JSON object of an answer. Raises Unavailable or OutcomeUnknown."""
@@ -70,7 +70,7 @@ class UpstreamHttp:
             raise OutcomeUnknown("no_answer") from None
 
 
-class Fetching:
+class HttpClient:
     """Calls of one upstream, with the trust it asks for."""
 
     def __init__(self, http: UpstreamHttp, *, ssl: ssl.SSLContext | bool) -> None:

@@ -22,9 +22,9 @@ class OAuth2:
         self.name, self.scopes = settings.name, settings.scopes
         self.rotates_refresh_tokens = settings.rotates_refresh_tokens
         self.reuse_grace_seconds = settings.refresh_token_reuse_grace
-        self.posts_answer = settings.response_mode == "form_post"
+        self.uses_form_post = settings.response_mode == "form_post"
         self._settings = settings
-        self._http, self._clock = http.trusting(settings.ca_file), clock
+        self._http, self._clock = http.with_ca(settings.ca_file), clock
         self._client = UpstreamClient(settings.client_id, settings.client_secret(), self._http)
         self._in_body = settings.client_authentication != "basic"
         origin = urlsplit(settings.authorization_endpoint)
@@ -48,7 +48,7 @@ class OAuth2:
             state=state,
             code_challenge=code_challenge,
             more=self._settings.authorize_parameters,
-            form_post=self.posts_answer,
+            form_post=self.uses_form_post,
             choose_account=choose_account,
         )
 

@@ -9,9 +9,9 @@ from joserfc.errors import JoseError
 from authserver.config.upstreams import OidcUpstream
 from authserver.oauth.parsing import Malformed, short_text, whole_number
 from authserver.storage.records import Grant, UpstreamTokens
-from authserver.tokens.jws import BadToken, Signed, unverified_kid, verify
+from authserver.tokens.jws import BadToken, VerifiedJws, unverified_kid, verify
 from authserver.upstream.client import UpstreamClient, login_url
-from authserver.upstream.contract import BadAnswer, GrantDead, UpstreamFailure
+from authserver.upstream.contract import BadAnswer, GrantRevoked, UpstreamFailure
 from authserver.upstream.discovery import Discovery, Provider
 from authserver.upstream.http_client import UpstreamHttp
 from authserver.upstream.jwks import RemoteKeys
@@ -29,9 +29,9 @@ class Oidc:
         self.name, self.scopes = settings.name, settings.scopes
         self.rotates_refresh_tokens = settings.rotates_refresh_tokens
         self.reuse_grace_seconds = settings.refresh_token_reuse_grace
-        self.posts_answer = settings.response_mode == "form_post"
+        self.uses_form_post = settings.response_mode == "form_post"
         self._settings = settings
-        calls = http.trusting(settings.ca_file)
+        calls = http.with_ca(settings.ca_file)
         self._issuer, self._client_id = settings.issuer, settings.client_id
         self._client = UpstreamClient(settings.client_id, settings.client_secret(), calls)
         self._discovery = Discovery(settings.issuer, calls, clock)
@@ -57,7 +57,7 @@ class Oidc:
             nonce=nonce,
             code_challenge=code_challenge,
             more=self._settings.authorize_parameters,
-            form_post=self.posts_answer,
+            form_post=self.uses_form_post,
             choose_account=choose_account,
         )
 
@@ -117,9 +117,9 @@ class Oidc:
         except (UpstreamFailure, TimeoutError):
             return
         if claims.get("iss") != self._issuer or claims.get("sub") != subject:
-            raise GrantDead("subject_changed")
+            raise GrantRevoked("subject_changed")
 
-    def _checked_subject(self, signed: Signed, nonce: str, access_token: str) -> str:
+    def _checked_subject(self, signed: VerifiedJws, nonce: str, access_token: str) -> str:
         claims = signed.payload
         expected = {
             "iss": {"essential": True, "value": self._issuer},
@@ -138,7 +138,7 @@ class Oidc:
         except (JoseError, Malformed, ValueError):
             raise BadAnswer("id_token_claims") from None
 
-    async def _signed(self, provider: Provider, id_token: object) -> Signed:
+    async def _signed(self, provider: Provider, id_token: object) -> VerifiedJws:
         if not isinstance(id_token, str):
             raise BadAnswer("no_id_token")
         try:

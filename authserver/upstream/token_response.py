@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from authserver.storage.records import UpstreamTokens
-from authserver.upstream.contract import GrantDead, OutcomeUnknown, Unavailable
+from authserver.upstream.contract import GrantRevoked, OutcomeUnknown, Unavailable
 
 _MAX_TOKEN_LENGTH: Final = 16 * 1024
 _MAX_LIFE_SECONDS: Final = 10 * 365 * 86400
@@ -24,13 +24,13 @@ def read_tokens(
 ) -> UpstreamTokens:
     """The tokens of a token endpoint's answer; `presented` is kept where no new one comes.
 
-    Raises GrantDead; Unavailable where the upstream refused without acting; OutcomeUnknown for a
+    Raises GrantRevoked; Unavailable where the upstream refused without acting; OutcomeUnknown for a
     success that cannot be used, and where nobody says whether the upstream acted.
     """
     error = body.get("error")
     if status != 200 or error is not None:  # GitHub says 200 to errors too
         if isinstance(error, str) and error in _DEAD:
-            raise GrantDead("upstream_ended_the_grant")
+            raise GrantRevoked("upstream_ended_the_grant")
         if status == 504:  # a proxy waited for the upstream in vain: it may have acted
             raise OutcomeUnknown("upstream_timed_out")
         raise Unavailable("upstream_refused" if status < 500 else "upstream_failed")

@@ -10,7 +10,7 @@ from typing import Final
 
 import uvloop
 
-from authserver.storage.connections import LeftBehind
+from authserver.storage.connections import StaleClaimRule
 from authserver.storage.contract import Database
 from authserver.storage.records import ConnectionKey
 from tests.support.postgresql import PostgresqlServer
@@ -73,7 +73,7 @@ async def _verbs(store: Store, database: Database) -> dict[str, Verb]:
         )
 
     async def refresh(n: int) -> object:
-        await store.connections.claim(connected[n], "claim", NOW, LeftBehind())
+        await store.connections.claim(connected[n], "claim", NOW, StaleClaimRule())
         return await store.connections.swap(connected[n], "claim", tokens())
 
     return {

@@ -15,7 +15,7 @@ import yaml
 
 from authserver.config.loader import load
 from authserver.handles import new_handle
-from authserver.storage.contract import StorageDown
+from authserver.storage.contract import StorageUnavailable
 from authserver.storage.engines.open import open_database
 from authserver.storage.records import Grant, Session, UpstreamTokens
 from authserver.tokens.access_tokens import AccessTokens
@@ -378,7 +378,7 @@ class Run:
         self.tally.losses[cause or "no reason"] += 1
         try:
             self._held[number] = await self._signed_in(number)
-        except StorageDown:
+        except StorageUnavailable:
             return
 
     def check_refreshes(self) -> None:

@@ -243,7 +243,7 @@ async def deployed(
         stack.push_async_callback(database.close)
         http = await stack.enter_async_context(UpstreamHttp())
         server = Authserver(settings, database, http, clock)
-        stack.push_async_callback(server.settle)
+        stack.push_async_callback(server.drain)
         tls, _ = internal_material(settings.listeners.internal).build()
         await _serve(stack, web.AppRunner(server.public(), access_log=None), public)
         await _serve(stack, web.ServerRunner(web.Server(server.internal())), internal, tls)

@@ -32,7 +32,7 @@ async def second_replica(world: Deployment) -> AsyncIterator[Replica]:
         stack.push_async_callback(database.close)
         http = await stack.enter_async_context(UpstreamHttp())
         server = Authserver(settings, database, http, world.clock)
-        stack.push_async_callback(server.settle)
+        stack.push_async_callback(server.drain)
         runner = web.AppRunner(server.public(), access_log=None)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)

@@ -12,7 +12,7 @@ from tests.support.deployment import Answer, Deployment, log_in
 
 
 @dataclass(frozen=True)
-class Asked:
+class ExchangeRequest:
     """Our consent page is open: what its answer needs."""
 
     page: Answer
@@ -47,15 +47,15 @@ def cookie_of(answer: Answer) -> str:
     return answer.headers["Set-Cookie"].partition(";")[0]
 
 
-async def ask(world: Deployment, url: str, cookie: str | None = None) -> Asked:
+async def ask(world: Deployment, url: str, cookie: str | None = None) -> ExchangeRequest:
     """Open an authorization request up to our consent page."""
     page = await world.call("GET", url, headers={"Cookie": cookie} if cookie else {})
     assert page.status == 200, page.text
     (form,) = parse_forms(page.text)
-    return Asked(page, cookie_of(page), form.fields["transaction"])
+    return ExchangeRequest(page, cookie_of(page), form.fields["transaction"])
 
 
-async def consent(world: Deployment, asked: Asked, decision: str = "allow") -> Answer:
+async def consent(world: Deployment, asked: ExchangeRequest, decision: str = "allow") -> Answer:
     return await world.call(
         "POST", "/oauth/consent", data=asked.answer(decision), headers={"Cookie": asked.cookie}
     )

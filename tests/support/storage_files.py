@@ -11,9 +11,9 @@ from authserver.storage.completed_sign_ins import SignIns
 from authserver.storage.connections import Connections
 from authserver.storage.contract import Database
 from authserver.storage.engines.open import open_database
-from authserver.storage.expiry import Sweeper
+from authserver.storage.expiry import Expiry
 from authserver.storage.keyring import Keyring
-from authserver.storage.pending_sign_ins import Transactions
+from authserver.storage.pending_sign_ins import PendingSignIns
 from authserver.storage.records import Code, ConnectionKey, Grant, Session, UpstreamTokens
 from authserver.storage.sessions import NewRefreshToken, Sessions
 from chassis.spiffe_id import Workload
@@ -33,9 +33,9 @@ class Store:
     def __post_init__(self) -> None:
         self.sessions = Sessions(self.database, self.keyring)
         self.connections = Connections(self.database, self.keyring)
-        self.transactions = Transactions(self.database, self.keyring)
+        self.transactions = PendingSignIns(self.database, self.keyring)
         self.sign_ins = SignIns(self.database, self.sessions, self.connections)
-        self.sweeper = Sweeper(self.database)
+        self.sweeper = Expiry(self.database)
 
     async def sign_in(self, name: str = "s1", **changes: Any) -> Session:
         """A session `name` with the code `code-<name>`, and one connection."""

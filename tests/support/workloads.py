@@ -136,7 +136,7 @@ async def replica(
         limit = () if answer_within is None else (aiohttp.ClientTimeout(total=answer_within),)
         http = await stack.enter_async_context(UpstreamHttp(*limit))
         server = Authserver(settings, through(database), http, world.clock)
-        stack.push_async_callback(server.settle)
+        stack.push_async_callback(server.drain)
         runner = web.ServerRunner(
             LimitedServer(
                 server.internal(), connection_limits=connection_limits, handler_cancellation=True

@@ -4,7 +4,7 @@ import re
 from importlib import resources
 from typing import Final
 
-from authserver.storage.contract import StorageUnusable, Transactional
+from authserver.storage.contract import StorageOpenError, Transactional
 
 _MIGRATION_NAME: Final = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
 
@@ -22,7 +22,7 @@ def migrations() -> list[tuple[int, str]]:
 async def migrate(
     transaction: Transactional, tables: str, known: list[tuple[int, str]] | None = None
 ) -> None:
-    """Bring the schema from any earlier version to ours. Raises StorageUnusable as `version` does.
+    """Bring the schema from any earlier version to ours. Raises StorageOpenError as `version` does.
 
     The transaction must keep other processes from migrating at the same time.
     """
@@ -40,18 +40,18 @@ async def migrate(
 async def version(transaction: Transactional, tables: str, newest: int | None = None) -> int | None:
     """The last migration applied, None for an empty database; `tables` selects tables by name.
 
-    Raises StorageUnusable for a database that this program must not touch.
+    Raises StorageOpenError for a database that this program must not touch.
     """
     newest = migrations()[-1][0] if newest is None else newest
     found = {row["name"] for row in await transaction.fetch_all(tables)}
     if not found:
         return None
     if "schema_version" not in found:
-        raise StorageUnusable(f"it holds another program's tables, such as {min(found)}")
+        raise StorageOpenError(f"it holds another program's tables, such as {min(found)}")
     row = await transaction.fetch_one("SELECT version FROM schema_version")
     at = int(row["version"]) if row else 0
     if at > newest:
-        raise StorageUnusable(f"it has schema version {at}; this program knows up to {newest}")
+        raise StorageOpenError(f"it has schema version {at}; this program knows up to {newest}")
     return at
 
 

@@ -5,7 +5,7 @@ from authserver.storage.engines.url import PostgresqlLocation, SqliteLocation, r
 
 
 async def open_database(url: str, password: Password | None = None) -> Database:
-    """Open and migrate the database at `url`. Raises StorageUnusable in one clear line.
+    """Open and migrate the database at `url`. Raises StorageOpenError in one clear line.
 
     Only the engine in use is imported: each brings a driver that costs start-up time and memory.
     """

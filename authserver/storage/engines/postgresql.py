@@ -1,7 +1,7 @@
-"""PostgreSQL, for more than one replica: a pool of connections, asked without detours.
+"""PostgreSQL, for more than one replica: a pool of connections.
 
-A connection that breaks is StorageDown for whoever used it; the next statement makes a new one,
-so an outage of the server ends here without a restart. Nothing is read from the environment.
+A connection that breaks raises StorageUnavailable in the statement that used it. The next statement
+opens a new one, so an outage ends without a restart. Nothing is read from the environment.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import asyncpg
 
-from authserver.storage.contract import Password, Row, StorageDown, StorageUnusable
+from authserver.storage.contract import Password, Row, StorageOpenError, StorageUnavailable
 from authserver.storage.engines.migrate import migrate
 from authserver.storage.engines.url import PostgresqlLocation
 
@@ -114,7 +114,7 @@ class PostgresqlDatabase:
 
 
 async def connect(location: PostgresqlLocation, password: Password | None) -> PostgresqlDatabase:
-    """Open and migrate the database at `location`. Raises StorageUnusable in one clear line."""
+    """Open and migrate the database at `location`. Raises StorageOpenError in one clear line."""
     try:
         pool = await asyncpg.create_pool(
             host=location.host,
@@ -133,12 +133,12 @@ async def connect(location: PostgresqlLocation, password: Password | None) -> Po
             server_settings=_SESSION,
         )
     except (*_FAILURES, ValueError) as error:
-        raise StorageUnusable(f"{location}: {_reason(error)}") from None
+        raise StorageOpenError(f"{location}: {_reason(error)}") from None
     try:
         await _migrate(pool)
-    except (StorageUnusable, *_FAILURES) as error:
+    except (StorageOpenError, *_FAILURES) as error:
         pool.terminate()
-        raise StorageUnusable(f"{location}: {_reason(error)}") from None
+        raise StorageOpenError(f"{location}: {_reason(error)}") from None
     return PostgresqlDatabase(pool)
 
 
@@ -161,11 +161,11 @@ async def _migrate(pool: Any) -> None:
 
 @contextmanager
 def _translated() -> Iterator[None]:
-    """Driver errors become StorageDown: no flow depends on an engine's exceptions."""
+    """Driver errors become StorageUnavailable: no flow depends on an engine's exceptions."""
     try:
         yield
     except _FAILURES as error:
-        raise StorageDown(type(error).__name__) from error
+        raise StorageUnavailable(type(error).__name__) from error
 
 
 @lru_cache(maxsize=512)
@@ -184,7 +184,7 @@ def _changed(status: str) -> int:
 def _reason(error: Exception) -> str:
     """In our own words where a server's text could repeat what was sent to it."""
     match error:
-        case StorageUnusable():
+        case StorageOpenError():
             return str(error)
         case asyncpg.InvalidPasswordError() | asyncpg.InvalidAuthorizationSpecificationError():
             return "the server refuses the user or the password"

@@ -19,7 +19,7 @@ from typing import Final
 
 import aiosqlite
 
-from authserver.storage.contract import Row, StorageDown, StorageUnusable
+from authserver.storage.contract import Row, StorageOpenError, StorageUnavailable
 from authserver.storage.engines.migrate import migrate, version
 
 _BUSY_MILLISECONDS: Final = 5000
@@ -62,14 +62,14 @@ class SqliteDatabase:
         try:
             row: Row | None = self._reader.execute(sql, arguments).fetchone()
         except sqlite3.Error as error:
-            raise StorageDown(type(error).__name__) from error
+            raise StorageUnavailable(type(error).__name__) from error
         return row
 
     async def fetch_all(self, sql: str, *arguments: object) -> list[Row]:
         try:
             return self._reader.execute(sql, arguments).fetchall()
         except sqlite3.Error as error:
-            raise StorageDown(type(error).__name__) from error
+            raise StorageUnavailable(type(error).__name__) from error
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[_Statements]:
@@ -97,7 +97,7 @@ class SqliteDatabase:
 
 
 async def open_file(file: Path) -> SqliteDatabase:
-    """Open and migrate the database in `file`. Raises StorageUnusable in one clear line."""
+    """Open and migrate the database in `file`. Raises StorageOpenError in one clear line."""
     try:
         _make(file)
         # The reader first: where a file cannot be opened, aiosqlite leaves a thread behind.
@@ -107,27 +107,27 @@ async def open_file(file: Path) -> SqliteDatabase:
         except BaseException:
             reader.close()
             raise
-    except StorageUnusable as unusable:
-        raise StorageUnusable(f"{file}: {unusable}") from None
+    except StorageOpenError as unusable:
+        raise StorageOpenError(f"{file}: {unusable}") from None
     except (sqlite3.Error, OSError) as error:
-        raise StorageUnusable(f"{file}: {_reason(error)}") from error
+        raise StorageOpenError(f"{file}: {_reason(error)}") from error
 
 
 def _make(file: Path) -> None:
     """An empty file for this user alone, if there is none yet."""
     if not file.parent.is_dir():
-        raise StorageUnusable("its folder does not exist")
+        raise StorageOpenError("its folder does not exist")
     if not file.exists():
         os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
 
 
 @contextmanager
 def _translated() -> Iterator[None]:
-    """Driver errors become StorageDown: no flow depends on an engine's exceptions."""
+    """Driver errors become StorageUnavailable: no flow depends on an engine's exceptions."""
     try:
         yield
     except sqlite3.Error as error:
-        raise StorageDown(type(error).__name__) from error
+        raise StorageUnavailable(type(error).__name__) from error
 
 
 async def _roll_back(connection: aiosqlite.Connection) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from authserver.storage.contract import StorageUnusable
-from authserver.storage.key_rotation import KeyUse
+from authserver.storage.contract import StorageOpenError
+from authserver.storage.key_rotation import KeyRotation
 from authserver.storage.keyring import Keyring, read_key
 from demo.pki import CertificateAuthority
 from tests.support.deployment import configuration_of, write_material
@@ -95,7 +95,7 @@ async def test_keys_are_rotated_as_the_page_says(operator: Operator) -> None:
     said = await asyncio.to_thread(operator.run, rewrap)
     assert "1 value(s) rewrapped under k2" in said
     assert "all but k2 may be removed" in said
-    await KeyUse(store.database).check(operator.keyring("k2"))
+    await KeyRotation(store.database).check(operator.keyring("k2"))
     new = await operator.store("k2")
     assert await new.connections.get(found.key) == found
     await new.database.close()
@@ -108,11 +108,11 @@ async def test_a_lost_key_is_given_up_as_the_page_says(operator: Operator) -> No
     make, forget = commands("lose-a-key.md")
     await asyncio.to_thread(operator.run, make)
     operator.list_keys("k2")
-    with pytest.raises(StorageUnusable, match="k1 is missing"):
-        await KeyUse(store.database).check(operator.keyring("k2"))
+    with pytest.raises(StorageOpenError, match="k1 is missing"):
+        await KeyRotation(store.database).check(operator.keyring("k2"))
     said = await asyncio.to_thread(operator.run, forget)
     assert "1 row(s) sealed under k1 deleted" in said
-    await KeyUse(store.database).check(operator.keyring("k2"))
+    await KeyRotation(store.database).check(operator.keyring("k2"))
     assert await store.connections.get(found.key) is None
     await store.database.close()
 
@@ -130,14 +130,14 @@ async def test_a_backup_is_restored_as_the_page_says(
     operator: Operator, request: pytest.FixtureRequest
 ) -> None:
     language = "sh" if operator.place.password_file is None else "pg"
-    back_up, put_back, disown = commands("back-up-and-restore.md", language)
+    back_up, put_back, invalidate = commands("back-up-and-restore.md", language)
     store = await operator.store("k1")
     found = await store.connected()
     await asyncio.to_thread(operator.run, back_up)
     later = await store.connected()
     await store.database.close()
     await asyncio.to_thread(operator.run, put_back)
-    said = await asyncio.to_thread(operator.run, disown)
+    said = await asyncio.to_thread(operator.run, invalidate)
     assert "1 session(s) ended, 1 connection(s) wait for a new sign-in" in said
     restored = await operator.store("k1")
     kept = await restored.connections.get(found.key)

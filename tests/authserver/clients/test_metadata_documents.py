@@ -11,7 +11,7 @@ import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from authserver.clients.metadata_documents import BadDocument, check_url, lifetime
-from authserver.clients.safe_fetch import OpenWeb
+from authserver.clients.safe_fetch import SafeFetcher
 from authserver.upstream.contract import Unavailable
 from tests.fakes.web_site import WebSite, web_site
 from tests.support.deployment import CALLBACK, Answer, Deployment, Pkce, deployed
@@ -335,13 +335,13 @@ async def test_urls_of_this_machine_are_clients_only_of_an_authserver_on_it(tmp_
     ],
 )  # fmt: skip
 def test_special_addresses_are_never_connected_to(address: str) -> None:
-    assert not OpenWeb().permits(address)
+    assert not SafeFetcher().allows(address)
 
 
 def test_public_addresses_are_connected_to_unless_the_operator_denies_them() -> None:
-    assert OpenWeb().permits("8.8.8.8")
-    assert OpenWeb().permits("2606:4700::1111")
-    assert not OpenWeb(denied=["8.8.0.0/16"]).permits("8.8.8.8")
+    assert SafeFetcher().allows("8.8.8.8")
+    assert SafeFetcher().allows("2606:4700::1111")
+    assert not SafeFetcher(denied=["8.8.0.0/16"]).allows("8.8.8.8")
 
 
 class _Changing(AbstractResolver):
@@ -367,9 +367,9 @@ async def test_a_name_that_leads_to_a_private_address_is_not_connected_to() -> N
             f"http://127.0.0.1:{site.port}{PATH}",  # a literal, which no resolver sees
         ):
             with pytest.raises(Unavailable):
-                await OpenWeb(resolver=_Changing()).fetch(url, max_bytes=100)
+                await SafeFetcher(resolver=_Changing()).fetch(url, max_bytes=100)
             assert (
-                await OpenWeb(loopback=True, resolver=_Changing()).fetch(url, max_bytes=100)
+                await SafeFetcher(loopback=True, resolver=_Changing()).fetch(url, max_bytes=100)
             ).body
         assert len(site.visits) == 2
 
@@ -379,5 +379,5 @@ async def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.Monke
         site.put(PATH, b"{}")
         monkeypatch.setenv("HTTP_PROXY", proxy.url)
         monkeypatch.setenv("http_proxy", proxy.url)
-        await OpenWeb(loopback=True).fetch(f"{site.url}{PATH}", max_bytes=100)
+        await SafeFetcher(loopback=True).fetch(f"{site.url}{PATH}", max_bytes=100)
         assert (proxy.visits, site.visits) == ([], [PATH])

@@ -20,7 +20,7 @@ from tests.support.database_file import count
 from tests.support.deployment import Answer, Deployment, Pkce, configuration_of, deployed
 from tests.support.deployment import write_material as material
 from tests.support.forged_tokens import claims_of
-from tests.support.sign_in_steps import Asked, ask, consent, query_of
+from tests.support.sign_in_steps import ExchangeRequest, ask, consent, query_of
 from tests.support.two_upstreams import two_upstreams
 
 GITHUB = {
@@ -54,7 +54,7 @@ async def speaking(
             yield world, site
 
 
-async def begun(world: Deployment) -> tuple[Asked, dict[str, str], str, Pkce]:
+async def begun(world: Deployment) -> tuple[ExchangeRequest, dict[str, str], str, Pkce]:
     """Consent given; the upstream's authorization request, and who asked."""
     client_id, pkce = str((await world.register())["client_id"]), Pkce()
     asked = await ask(world, world.authorize_url(client_id, pkce))
@@ -62,7 +62,7 @@ async def begun(world: Deployment) -> tuple[Asked, dict[str, str], str, Pkce]:
     return asked, query_of(location), client_id, pkce
 
 
-async def called_back(world: Deployment, asked: Asked, state: str) -> Answer:
+async def called_back(world: Deployment, asked: ExchangeRequest, state: str) -> Answer:
     path = f"/oauth/callback/acme?code=upstream-code&state={state}"
     return await world.call("GET", path, headers={"Cookie": asked.cookie})
 
@@ -109,7 +109,7 @@ async def test_what_ends_the_grant_is_revoked_with_the_last_session(
         jwt = (await released(world))["jwt"]
         fields = {"token": jwt, "client_id": claims_of(jwt)["client_id"]}
         assert (await world.call("POST", "/oauth/revoke", data=fields)).status == 200
-        await world.server.settle()
+        await world.server.drain()
         assert site.forms[-1]["token"] == revoked
 
 

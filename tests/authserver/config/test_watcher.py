@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from authserver.config.loader import load
-from authserver.config.watcher import Reloading
+from authserver.config.watcher import ConfigWatcher
 from tests.support.deployment import NOTES, TASKS, Deployment, Pkce, deployed
 from tests.support.forged_tokens import claims_of, header_of
 from tests.support.replicas import second_replica
@@ -20,10 +20,10 @@ from tests.support.workloads import DENIED, audited, line, replica, verdict
 JWKS = "/.well-known/jwks.json"
 
 
-def following(world: Deployment) -> Reloading:
+def following(world: Deployment) -> ConfigWatcher:
     """What the running process does every two seconds, at once."""
     file = world.folder / "authserver.yaml"
-    return Reloading(file, load(file), world.server.reload, world.server.reloaded)
+    return ConfigWatcher(file, load(file), world.server.reload, world.server.reloaded)
 
 
 def write(world: Deployment, **changes: Any) -> None:

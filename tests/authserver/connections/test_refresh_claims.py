@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from authserver.connections import refresh_claims, refresher
-from authserver.connections.refresher import _ahead
+from authserver.connections.refresher import _renewal_window
 from authserver.oauth.errors import InvalidGrant
-from authserver.storage.connections import LeftBehind
-from authserver.storage.contract import StorageDown
+from authserver.storage.connections import StaleClaimRule
+from authserver.storage.contract import StorageUnavailable
 from authserver.storage.records import Connection, ConnectionKey, UpstreamTokens
 from chassis.spiffe_id import Workload
 from tests.authserver.connections.test_refresher import (
@@ -30,7 +30,7 @@ from tests.support.workloads import verdict
 
 
 async def settled(rigged: Rig) -> None:
-    await rigged.world.server.settle()
+    await rigged.world.server.drain()
 
 
 async def connection_of(rigged: Rig) -> Connection:
@@ -47,7 +47,7 @@ async def connection_of(rigged: Rig) -> Connection:
 
 async def test_a_token_is_renewed_ahead_of_its_end_while_nobody_waits(tmp_path: Path) -> None:
     async with rig(tmp_path) as rigged:
-        moment = int(100 - _ahead(await connection_of(rigged)))
+        moment = int(100 - _renewal_window(await connection_of(rigged)))
         assert 70 <= moment < 80
         rigged.world.clock.advance(moment)
         assert await rigged.token() == "access-1"
@@ -63,7 +63,9 @@ async def test_a_token_is_renewed_ahead_of_its_end_while_nobody_waits(tmp_path: 
 def test_tokens_of_one_moment_are_not_all_renewed_in_one_moment() -> None:
     tokens = UpstreamTokens("a", "r", None, obtained_at=0, expires_at=1000)
     ahead = {
-        _ahead(Connection(ConnectionKey(f"u{n}", Workload("ns", "s"), "acme"), 1, "i", "s", tokens))
+        _renewal_window(
+            Connection(ConnectionKey(f"u{n}", Workload("ns", "s"), "acme"), 1, "i", "s", tokens)
+        )
         for n in range(50)
     }
     assert len(ahead) == 50
@@ -74,7 +76,7 @@ def test_tokens_of_one_moment_are_not_all_renewed_in_one_moment() -> None:
 async def test_nobody_sets_out_to_renew_what_cannot_be_renewed(tmp_path: Path) -> None:
     async with rig(tmp_path) as rigged:
         connections, found = rigged.world.server._connections, await connection_of(rigged)
-        assert await connections.claim(found, "c", 0, LeftBehind())
+        assert await connections.claim(found, "c", 0, StaleClaimRule())
         assert await connections.swap(found, "c", replace(found.tokens, refresh_token=None))
         await nothing_is_renewed(rigged)
 
@@ -87,7 +89,7 @@ async def test_nobody_claims_a_connection_that_is_dead(tmp_path: Path) -> None:
 
 async def nothing_is_renewed(rigged: Rig) -> None:
     claims = overheard(rigged, "claim")
-    ahead = _ahead(await connection_of(rigged))
+    ahead = _renewal_window(await connection_of(rigged))
     rigged.world.clock.advance(100 - (20 + ahead) / 2)  # when another would be renewed ahead
     assert await rigged.token() == "access-1"
     await settled(rigged)
@@ -177,7 +179,7 @@ class Overheard:
                 self.calls += 1
                 self._called.notify_all()
         if self.loses_answers:
-            raise StorageDown("the connection broke")
+            raise StorageUnavailable("the connection broke")
         return answer
 
     async def until_called(self, times: int) -> None:
@@ -243,7 +245,7 @@ async def test_what_another_gave_up_is_waited_for_no_longer(tmp_path: Path) -> N
         await rigged.sql("UPDATE connections SET dead = 1")  # after this caller has read it
         rigged.world.clock.advance(EXPIRED)
         with pytest.raises(InvalidGrant):
-            await rigged.world.server._refreshing.renewed(found, min_ttl=0, rejected=False)
+            await rigged.world.server._refresher.refresh(found, min_ttl=0, rejected=False)
 
 
 async def test_a_claim_that_can_be_taken_over_in_a_moment_is_not_given_up(

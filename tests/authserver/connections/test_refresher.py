@@ -417,7 +417,7 @@ async def test_nothing_is_presented_that_could_not_be_recorded_first(tmp_path: P
             assert await rigged.token() == "access-1"
             rigged.world.clock.advance(EXPIRED - STALE)
             assert verdict(await rigged.exchange()) == UNAVAILABLE
-        await rigged.world.server.settle()
+        await rigged.world.server.drain()
         assert not rigged.upstream.presented
         assert await rigged.token() == "access-2"
 
@@ -435,7 +435,7 @@ async def test_a_result_is_stored_as_soon_as_storage_works_again(tmp_path: Path)
         assert rigged.upstream.presented == ["refresh-1"]
 
 
-# Endings.
+# SessionTermination.
 
 
 @pytest.mark.parametrize("passed", [STALE, EXPIRED])

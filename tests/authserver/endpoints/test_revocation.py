@@ -39,7 +39,7 @@ async def test_the_last_session_takes_the_upstream_tokens_along(tmp_path: Path) 
         assert await live(world, second.access_token)
         await revoke(world, client_id=second.client_id, token=second.refresh_token)
         assert await count(tmp_path, "connections") == 0
-        await world.server.settle()
+        await world.server.drain()
         headers = {"Authorization": f"Bearer {upstream_token}"}
         user = await world.call("GET", f"{world.upstream.issuer}/api/user", headers=headers)
         assert user.status == 401

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519
 
 from authserver import listener_tls
 from authserver.config.loader import load
-from authserver.internal.client_ca import objection
+from authserver.internal.client_ca import problem_of
 from chassis import process
 from chassis.tls.contexts import Certificate, CredentialFault
 from demo.pki import write_credential
@@ -69,15 +69,15 @@ def test_an_authority_is_fit_by_its_marks_and_its_key(
     make: Callable[[], Pair], problem: str | None
 ) -> None:
     """C24 and C31."""
-    found = objection(make().der())
+    found = problem_of(make().der())
     assert found is None if problem is None else problem in (found or "")
 
 
 def test_an_authority_nobody_can_read_is_not_fit() -> None:
     authority = root()
     doubled = authority.issue(replace(AUTHORITY, more=(placeholder(uri(SPIFFE_ID)),), names=()))
-    assert objection(twice_named(doubled, authority)) == "cannot be read"
-    assert objection(b"") == "cannot be read"
+    assert problem_of(twice_named(doubled, authority)) == "cannot be read"
+    assert problem_of(b"") == "cannot be read"
 
 
 UNFIT = [row for row in ANCHORS if row[2] is not None]

@@ -14,8 +14,8 @@ from urllib.parse import parse_qsl, urlsplit
 import pytest
 
 from authserver.config.loader import load
-from authserver.config.watcher import Reloading
-from authserver.oauth.resources import Resource, ResourceMap, lookalike
+from authserver.config.watcher import ConfigWatcher
+from authserver.oauth.resources import Resource, ResourceMap, collision_key
 from chassis.spiffe_id import Workload
 from demo.browser import Browser, Page
 from tests.support.database_file import count
@@ -131,7 +131,7 @@ async def test_a_second_claim_to_a_resource_changes_nothing_for_the_first(
 ) -> None:
     """R8: the map is refused as a whole, and the one in force stays."""
     async with deployed(tmp_path) as world, line(world) as sidecar:
-        following = Reloading(
+        following = ConfigWatcher(
             tmp_path / "authserver.yaml",
             load(tmp_path / "authserver.yaml"),
             world.server.reload,
@@ -151,11 +151,11 @@ async def test_a_second_claim_to_a_resource_changes_nothing_for_the_first(
     [("~", "%7E"), ("~", "%7e"), ("%2f", "%2F"), ("%C3%A9", "%c3%a9")],
 )
 def test_spellings_of_one_resource_are_told_by_their_escapes_too(one: str, other: str) -> None:
-    assert lookalike(f"https://a.example/{one}") == lookalike(f"https://a.example/{other}")
+    assert collision_key(f"https://a.example/{one}") == collision_key(f"https://a.example/{other}")
 
 
 def test_an_escape_that_means_something_else_is_another_resource() -> None:
-    assert lookalike("https://a.example/b/c") != lookalike("https://a.example/b%2Fc")
+    assert collision_key("https://a.example/b/c") != collision_key("https://a.example/b%2Fc")
     with pytest.raises(ValueError, match="stands here twice"):
         ResourceMap(
             Resource(f"https://a.example/{name}", Workload("a", "b"), ("acme",), ())

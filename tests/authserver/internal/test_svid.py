@@ -12,7 +12,7 @@ import pytest_asyncio
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519
 from cryptography.x509.oid import ExtendedKeyUsageOID as Purpose
 
-from authserver.internal.svid import SvidReader, SvidRefused
+from authserver.internal.svid import InvalidSvid, SvidReader
 from tests.chassis.test_spiffe_id import NOT_IDS
 from tests.support.svid_certificates import (
     AUTHORITY,
@@ -153,7 +153,7 @@ DOUBLY_REFUSED: list[tuple[str, Shape, str]] = [
     ids=[row[0] for row in DOUBLY_REFUSED],
 )
 async def test_our_own_reading_does_not_lean_on_openssls(shape: Shape, reason: str) -> None:
-    with pytest.raises(SvidRefused, match=f"^{reason}$"):
+    with pytest.raises(InvalidSvid, match=f"^{reason}$"):
         reader().read(self_signed(AUTHORITY).issue(shape).der())
 
 
@@ -161,13 +161,13 @@ async def test_a_certificate_with_its_names_twice_is_refused_and_no_failure() ->
     """C8; no client can even load it, so it is shown to the reader."""
     root = self_signed(AUTHORITY)
     doubled = root.issue(Shape(more=(placeholder(uri(SPIFFE_ID)),)))
-    with pytest.raises(SvidRefused, match=f"^{UNREADABLE}$"):
+    with pytest.raises(InvalidSvid, match=f"^{UNREADABLE}$"):
         reader().read(twice_named(doubled, root))
 
 
 @pytest.mark.parametrize("cut", [0, 1, 100, -1])
 async def test_bytes_that_are_no_certificate_are_refused_and_no_failure(cut: int) -> None:
-    with pytest.raises(SvidRefused, match=f"^{UNREADABLE}$"):
+    with pytest.raises(InvalidSvid, match=f"^{UNREADABLE}$"):
         reader().read(self_signed(AUTHORITY).issue().der()[:cut])
 
 
@@ -183,7 +183,7 @@ async def test_a_certificate_nobody_can_read_is_refused_and_no_failure(
     sound: str, damaged: str
 ) -> None:
     der = self_signed(AUTHORITY).issue().der()
-    with pytest.raises(SvidRefused, match=f"^{UNREADABLE}$"):
+    with pytest.raises(InvalidSvid, match=f"^{UNREADABLE}$"):
         reader().read(der.replace(bytes.fromhex(sound), bytes.fromhex(damaged), 1))
 
 

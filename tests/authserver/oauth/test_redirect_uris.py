@@ -4,11 +4,11 @@ import pytest
 
 from authserver.oauth.redirect_uris import (
     InvalidRedirect,
-    answer_url,
+    authorization_response_url,
     check_registrable,
+    display_target,
     is_local_application,
     matches,
-    shown_target,
 )
 
 WEB = "https://client.example.com/cb"
@@ -184,9 +184,13 @@ def test_a_query_registered_on_loopback_is_part_of_the_match() -> None:
 
 
 def test_the_answer_keeps_the_clients_query_and_always_names_the_issuer() -> None:
-    plain = answer_url("https://c.example/cb", issuer="https://as.example", state=None, code="a b")
+    plain = authorization_response_url(
+        "https://c.example/cb", issuer="https://as.example", state=None, code="a b"
+    )
     assert plain == "https://c.example/cb?code=a%20b&iss=https%3A%2F%2Fas.example"
-    queried = answer_url("https://c.example/cb?t=1", issuer="https://as.example", state="+/=&")
+    queried = authorization_response_url(
+        "https://c.example/cb?t=1", issuer="https://as.example", state="+/=&"
+    )
     assert queried == "https://c.example/cb?t=1&state=%2B%2F%3D%26&iss=https%3A%2F%2Fas.example"
 
 
@@ -202,5 +206,5 @@ def test_the_answer_keeps_the_clients_query_and_always_names_the_issuer() -> Non
     ],
 )
 def test_people_are_told_where_they_will_be_sent(uri: str, target: str, local: bool) -> None:
-    assert shown_target(uri) == target
+    assert display_target(uri) == target
     assert is_local_application(uri) is local

@@ -7,7 +7,7 @@ from demo.forms import parse_forms
 from tests.support.database_file import count
 from tests.support.deployment import CALLBACK, NOTES, Pkce, deployed
 from tests.support.sign_in_steps import (
-    Asked,
+    ExchangeRequest,
     ask,
     consent,
     cookie_of,
@@ -172,7 +172,7 @@ async def test_an_https_issuer_binds_the_browser_with_a_cookie_no_neighbour_can_
         assert attributes == {"Path=/", "Max-Age=3600", "HttpOnly", "SameSite=Lax", "Secure"}
         value = asked.cookie.partition("=")[2]
         for planted in (f"tokenward={value}", f"\u2000__Host-tokenward={value}"):
-            forged = Asked(asked.page, planted, asked.transaction)
+            forged = ExchangeRequest(asked.page, planted, asked.transaction)
             assert (await consent(world, forged)).status == 400
         assert (await consent(world, asked)).status == 303
 

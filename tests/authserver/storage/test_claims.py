@@ -2,7 +2,7 @@
 
 import pytest
 
-from authserver.storage.connections import LeftBehind
+from authserver.storage.connections import StaleClaimRule
 from authserver.storage.contract import Database
 from tests.support.storage_fixtures import NOW, Store, tokens
 
@@ -15,7 +15,7 @@ def store(database: Database) -> Store:
 async def test_the_swap_needs_the_claim(store: Store) -> None:
     found = await store.connected()
     assert await store.connections.swap(found, "nobody's", tokens()) is None
-    assert await store.connections.claim(found, "mine", NOW, LeftBehind())
+    assert await store.connections.claim(found, "mine", NOW, StaleClaimRule())
     assert await store.connections.swap(found, "other", tokens()) is None
     stored = await store.connections.swap(found, "mine", tokens("rt-2"))
     assert stored == await store.connections.get(found.key)
@@ -24,29 +24,29 @@ async def test_the_swap_needs_the_claim(store: Store) -> None:
 
 async def test_a_claim_given_back_can_be_taken_again(store: Store) -> None:
     found = await store.connected()
-    assert await store.connections.claim(found, "mine", NOW, LeftBehind())
-    await store.connections.unclaim(found, "other")
-    assert not await store.connections.claim(found, "next", NOW, LeftBehind())
-    await store.connections.unclaim(found, "mine")
-    assert await store.connections.claim(found, "next", NOW, LeftBehind())
+    assert await store.connections.claim(found, "mine", NOW, StaleClaimRule())
+    await store.connections.release_claim(found, "other")
+    assert not await store.connections.claim(found, "next", NOW, StaleClaimRule())
+    await store.connections.release_claim(found, "mine")
+    assert await store.connections.claim(found, "next", NOW, StaleClaimRule())
 
 
 async def test_a_claim_is_never_taken_over_without_leave(store: Store) -> None:
     found = await store.connected()
-    assert await store.connections.claim(found, "dead", NOW, LeftBehind())
-    assert not await store.connections.claim(found, "next", NOW + 10**6, LeftBehind())
-    await store.connections.leave(found, "dead")
-    assert not await store.connections.claim(found, "next", NOW + 10**6, LeftBehind())
+    assert await store.connections.claim(found, "dead", NOW, StaleClaimRule())
+    assert not await store.connections.claim(found, "next", NOW + 10**6, StaleClaimRule())
+    await store.connections.mark_uncertain(found, "dead")
+    assert not await store.connections.claim(found, "next", NOW + 10**6, StaleClaimRule())
 
 
 async def test_a_grace_counts_from_the_first_claim_however_often_it_was_taken_over(
     store: Store,
 ) -> None:
     found = await store.connected()
-    left = LeftBehind(claimed_before=NOW + 100, first_claimed_after=NOW)
-    assert await store.connections.claim(found, "first", NOW, LeftBehind())
+    left = StaleClaimRule(claimed_before=NOW + 100, first_claimed_after=NOW)
+    assert await store.connections.claim(found, "first", NOW, StaleClaimRule())
     assert await store.connections.claim(found, "second", NOW + 50, left)
-    late = LeftBehind(claimed_before=NOW + 200, first_claimed_after=NOW + 1)
+    late = StaleClaimRule(claimed_before=NOW + 200, first_claimed_after=NOW + 1)
     assert not await store.connections.claim(found, "third", NOW + 60, late)
 
 
@@ -57,13 +57,13 @@ async def test_a_claim_that_was_taken_over_is_left_behind_again_and_never_given_
     store: Store, moment: int
 ) -> None:
     """Whoever held it first may have presented the token."""
-    found, left = await store.connected(), LeftBehind(1, first_claimed_after=NOW - 10)
-    assert await store.connections.claim(found, "first", NOW, LeftBehind())
-    await store.connections.leave(found, "first")
+    found, left = await store.connected(), StaleClaimRule(1, first_claimed_after=NOW - 10)
+    assert await store.connections.claim(found, "first", NOW, StaleClaimRule())
+    await store.connections.mark_uncertain(found, "first")
     assert await store.connections.claim(found, "second", moment, left)
-    await store.connections.unclaim(found, "second")
-    assert not await store.connections.claim(found, "third", NOW + 1, LeftBehind())
-    late = LeftBehind(1, first_claimed_after=NOW + 1)
+    await store.connections.release_claim(found, "second")
+    assert not await store.connections.claim(found, "third", NOW + 1, StaleClaimRule())
+    late = StaleClaimRule(1, first_claimed_after=NOW + 1)
     assert not await store.connections.claim(found, "third", NOW + 1, late)
     assert await store.connections.claim(found, "third", NOW + 1, left)
 
@@ -71,9 +71,9 @@ async def test_a_claim_that_was_taken_over_is_left_behind_again_and_never_given_
 async def test_the_holder_of_a_buried_claim_brings_the_connection_back(store: Store) -> None:
     """It was slow, not dead: what the upstream gave it are the only tokens there are."""
     found = await store.connected()
-    assert await store.connections.claim(found, "slow", NOW, LeftBehind())
-    assert await store.connections.bury(found, "slow")
-    assert not await store.connections.claim(found, "next", NOW, LeftBehind())
+    assert await store.connections.claim(found, "slow", NOW, StaleClaimRule())
+    assert await store.connections.mark_dead(found, "slow")
+    assert not await store.connections.claim(found, "next", NOW, StaleClaimRule())
     stored = await store.connections.swap(found, "slow", tokens("rt-2"))
     assert stored is not None
     assert not stored.dead
@@ -82,9 +82,9 @@ async def test_the_holder_of_a_buried_claim_brings_the_connection_back(store: St
 
 async def test_a_claim_is_buried_only_while_it_is_the_last_one(store: Store) -> None:
     found = await store.connected()
-    assert await store.connections.claim(found, "first", NOW, LeftBehind())
+    assert await store.connections.claim(found, "first", NOW, StaleClaimRule())
     assert await store.connections.claim(
-        found, "second", NOW + 50, LeftBehind(claimed_before=NOW + 1)
+        found, "second", NOW + 50, StaleClaimRule(claimed_before=NOW + 1)
     )
-    assert not await store.connections.bury(found, "first")
-    assert await store.connections.bury(found, "second")
+    assert not await store.connections.mark_dead(found, "first")
+    assert await store.connections.mark_dead(found, "second")

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from authserver.storage.connections import LeftBehind, NoSuchSession
-from authserver.storage.keyring import SealBroken
+from authserver.storage.connections import NoSuchSession, StaleClaimRule
+from authserver.storage.keyring import DecryptionFailed
 from authserver.storage.records import Connection, UpstreamTokens
 from chassis.spiffe_id import Workload
 from tests.support.database_file import count, sql
@@ -25,14 +25,14 @@ async def found(store: Store, user: str = "u1") -> Connection:
 
 
 async def claim(store: Store, at: Connection, name: str, stale_before: int = 0) -> bool:
-    left = LeftBehind(claimed_before=stale_before)
+    left = StaleClaimRule(claimed_before=stale_before)
     return await store.connections.claim(at, name, NOW, left)
 
 
-async def bury(store: Store, at: Connection, name: str = "buried") -> None:
+async def mark_dead(store: Store, at: Connection, name: str = "buried") -> None:
     """Claim and give up."""
     await claim(store, at, name)
-    assert await store.connections.bury(at, name)
+    assert await store.connections.mark_dead(at, name)
 
 
 async def test_of_fifty_claims_at_two_instances_one_succeeds(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ async def test_a_claim_is_for_one_generation_that_is_alive(tmp_path: Path) -> No
         at = await found(store)
         assert not await claim(store, replace(at, generation=at.generation + 1), "c")
         assert not await claim(store, replace(at, generation=at.generation - 1), "c")
-        await bury(store, at)
+        await mark_dead(store, at)
         assert not await claim(store, at, "c", NOW + 1)
         assert (await found(store)).dead
 
@@ -91,9 +91,9 @@ async def test_a_claim_given_back_can_be_taken_again_and_only_by_its_holder(tmp_
         await store.sign_in()
         at = await found(store)
         await claim(store, at, "c")
-        await store.connections.unclaim(at, "another")
+        await store.connections.release_claim(at, "another")
         assert not await claim(store, at, "d")
-        await store.connections.unclaim(at, "c")
+        await store.connections.release_claim(at, "c")
         assert await claim(store, at, "d")
 
 
@@ -103,7 +103,7 @@ async def test_a_late_burial_leaves_the_next_generation_alone(tmp_path: Path) ->
         at = await found(store)
         await claim(store, at, "c")
         await store.connections.swap(at, "c", NEXT)
-        assert not await store.connections.bury(at, "c")
+        assert not await store.connections.mark_dead(at, "c")
         assert not (await found(store)).dead
 
 
@@ -129,7 +129,7 @@ async def test_an_old_refresh_token_stays_in_use_only_where_it_surely_works(
         if state == "presented":
             await claim(store, at, "c")
         elif state == "dead":
-            await bury(store, at)
+            await mark_dead(store, at)
             await sql(
                 tmp_path, "UPDATE connections SET refresh_claim = NULL, refresh_claimed_at = NULL"
             )
@@ -216,21 +216,21 @@ async def test_connections_are_purged_when_no_live_session_holds_them(tmp_path: 
         await store.redeemed("s2")
         await store.sign_in("s3", owner=NEIGHBOUR)
         await store.sign_in("s4", user="u4", subject="bob")
-        assert await store.connections.purge_unheld("u1", OWNER, NOW) == []
+        assert await store.connections.purge_unused("u1", OWNER, NOW) == []
         await store.sessions.end("s1", NOW)
-        assert await store.connections.purge_unheld("u1", OWNER, NOW) == []
+        assert await store.connections.purge_unused("u1", OWNER, NOW) == []
         await store.sessions.end("s2", NOW)
-        (purged,) = await store.connections.purge_unheld("u1", OWNER, NOW)
+        (purged,) = await store.connections.purge_unused("u1", OWNER, NOW)
         assert purged.tokens.refresh_token == "upstream refresh canary"
         assert await count(tmp_path, "connections") == 2
-        assert await store.connections.purge_unheld("u1", OWNER, NOW) == []
+        assert await store.connections.purge_unused("u1", OWNER, NOW) == []
 
 
 async def test_a_session_that_is_over_holds_nothing(tmp_path: Path) -> None:
     async with stores(tmp_path) as (store, _):
         await store.redeemed()
-        assert await store.connections.purge_unheld("u1", OWNER, NOW + 999) == []
-        assert len(await store.connections.purge_unheld("u1", OWNER, NOW + 1000)) == 1
+        assert await store.connections.purge_unused("u1", OWNER, NOW + 999) == []
+        assert len(await store.connections.purge_unused("u1", OWNER, NOW + 1000)) == 1
 
 
 async def test_a_connection_nobody_can_open_is_purged_all_the_same(tmp_path: Path) -> None:
@@ -238,7 +238,7 @@ async def test_a_connection_nobody_can_open_is_purged_all_the_same(tmp_path: Pat
         await store.sign_in()
         await store.sessions.end("s1", NOW)
         await sql(tmp_path, "UPDATE connections SET sealed_tokens = zeroblob(200)")
-        assert await store.connections.purge_unheld("u1", OWNER, NOW) == []
+        assert await store.connections.purge_unused("u1", OWNER, NOW) == []
         assert await sql(tmp_path, "SELECT * FROM connections") == []
 
 
@@ -266,7 +266,7 @@ async def test_a_moved_row_does_not_open(tmp_path: Path, statement: str, user: s
             tmp_path, "SELECT sealed_tokens FROM connections WHERE user_id = 'u1'"
         )
         await sql(tmp_path, statement, sealed)
-        with pytest.raises(SealBroken):
+        with pytest.raises(DecryptionFailed):
             await store.connections.get(key(user))
 
 
@@ -280,7 +280,7 @@ async def test_a_relabelled_row_does_not_open(tmp_path: Path, column: str) -> No
             column != "upstream"
         ) else changed.owner  # fmt: skip
         upstream = "other" if column == "upstream" else changed.upstream
-        with pytest.raises(SealBroken):
+        with pytest.raises(DecryptionFailed):
             await store.connections.get(replace(changed, owner=owner, upstream=upstream))
 
 
@@ -292,7 +292,7 @@ async def test_a_row_of_yesterday_does_not_open_today(tmp_path: Path) -> None:
         await claim(store, at, "c")
         await store.connections.swap(at, "c", NEXT)
         await sql(tmp_path, "UPDATE connections SET sealed_tokens = ?", old)
-        with pytest.raises(SealBroken):
+        with pytest.raises(DecryptionFailed):
             await found(store)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from authserver.storage.contract import StorageDown, StorageUnusable
+from authserver.storage.contract import StorageOpenError, StorageUnavailable
 from authserver.storage.engines.migrate import migrations
 from authserver.storage.engines.open import open_database
 from authserver.storage.engines.url import read_location
@@ -57,7 +57,9 @@ async def test_a_schema_newer_than_the_program_is_refused_and_left_alone(tmp_pat
     async with stores(tmp_path):
         pass
     await sql(tmp_path, "UPDATE schema_version SET version = ?", NEWEST + 1)
-    with pytest.raises(StorageUnusable, match=f"schema version {NEWEST + 1}.*knows up to {NEWEST}"):
+    with pytest.raises(
+        StorageOpenError, match=f"schema version {NEWEST + 1}.*knows up to {NEWEST}"
+    ):
         await open_database(url(tmp_path))
     assert await sql(tmp_path, "SELECT version FROM schema_version") == [(NEWEST + 1,)]
 
@@ -67,7 +69,7 @@ async def test_a_migration_that_fails_leaves_nothing_of_itself(tmp_path: Path) -
     await sql(tmp_path, "INSERT INTO schema_version VALUES (0)")
     await sql(tmp_path, "CREATE TABLE connections (in_the_way INTEGER)")
     for _ in range(2):
-        with pytest.raises(StorageUnusable, match="connections"):
+        with pytest.raises(StorageOpenError, match="connections"):
             await open_database(url(tmp_path))
         tables = await sql(tmp_path, "SELECT name FROM sqlite_master WHERE type = 'table'")
         assert tables == [("schema_version",), ("connections",)]
@@ -83,14 +85,14 @@ def test_migrations_are_numbered_without_a_gap() -> None:
 @pytest.mark.parametrize("content", [b"this is no database" * 100])
 async def test_a_file_that_is_no_database_is_one_clear_line(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "tokenward.db").write_bytes(content)
-    with pytest.raises(StorageUnusable, match=r"tokenward\.db: .*not a database") as refused:
+    with pytest.raises(StorageOpenError, match=r"tokenward\.db: .*not a database") as refused:
         await open_database(url(tmp_path))
     assert "\n" not in str(refused.value)
     assert (tmp_path / "tokenward.db").read_bytes() == content
 
 
 async def test_a_folder_that_is_missing_is_one_clear_line(tmp_path: Path) -> None:
-    with pytest.raises(StorageUnusable, match="folder does not exist"):
+    with pytest.raises(StorageOpenError, match="folder does not exist"):
         await open_database(f"sqlite://{tmp_path}/missing/tokenward.db")
     assert list(tmp_path.iterdir()) == []
 
@@ -122,9 +124,9 @@ async def test_a_block_that_fails_is_rolled_back_and_the_next_one_works(tmp_path
 async def test_a_statement_that_fails_is_storage_that_is_down(tmp_path: Path) -> None:
     async with stores(tmp_path) as (store, _):
         for statement in ("INSERT INTO nowhere VALUES (1)", "nonsense"):
-            with pytest.raises(StorageDown):
+            with pytest.raises(StorageUnavailable):
                 await store.database.write(statement)
-            with pytest.raises(StorageDown):
+            with pytest.raises(StorageUnavailable):
                 await store.database.fetch_one(statement)
         assert await store.database.write(ADD, "a", "a") == 1
 

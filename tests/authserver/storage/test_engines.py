@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from authserver.storage.contract import Database, StorageDown, StorageUnusable
+from authserver.storage.contract import Database, StorageOpenError, StorageUnavailable
 from authserver.storage.engines.migrate import migrate, migrations
 from authserver.storage.engines.open import open_database
 from authserver.storage.engines.url import PostgresqlLocation, SqliteLocation, read_location
@@ -30,7 +30,7 @@ async def test_a_database_newer_than_the_program_is_refused(
 ) -> None:
     await database.write("UPDATE schema_version SET version = 99")
     with pytest.raises(
-        StorageUnusable, match=f"schema version 99; this program knows up to {NEWEST}"
+        StorageOpenError, match=f"schema version 99; this program knows up to {NEWEST}"
     ):
         await place.open()
 
@@ -55,13 +55,13 @@ async def test_a_migration_that_fails_leaves_the_version_before_it(
         *migrations(),
         (NEWEST + 1, "CREATE TABLE two (a BIGINT); INSERT INTO nowhere VALUES (1)"),
     ]
-    with pytest.raises(StorageDown):
+    with pytest.raises(StorageUnavailable):
         async with database.transaction() as transaction:
             await migrate(transaction, place.tables, broken)
     row = await database.fetch_one("SELECT version FROM schema_version")
     assert row is not None
     assert row["version"] == NEWEST
-    with pytest.raises(StorageDown):
+    with pytest.raises(StorageUnavailable):
         await database.fetch_one("SELECT * FROM two")
 
 
@@ -103,14 +103,14 @@ async def test_postgresql_comes_back_without_a_restart_of_ours() -> None:
         store = Store(database)
         found = await store.connected()
         await asyncio.to_thread(server.kill)
-        with suppress(StorageDown):
+        with suppress(StorageUnavailable):
             while True:  # a backend goes on until it notices
                 await store.connections.get(found.key)
         began = time.monotonic()
         for _ in range(3):
-            with pytest.raises(StorageDown):
+            with pytest.raises(StorageUnavailable):
                 await store.connections.get(found.key)
-            with pytest.raises(StorageDown):
+            with pytest.raises(StorageUnavailable):
                 await store.sign_in()
         assert time.monotonic() - began < 15  # six times the wait for a server that is silent is 30
         await asyncio.to_thread(server.start)
@@ -128,7 +128,7 @@ async def test_a_statement_that_takes_too_long_is_storage_down(
     monkeypatch.setitem(engine._SESSION, "statement_timeout", "200ms")
     password = postgresql.password
     database = await open_database(await postgresql.create_database(), lambda: password)
-    with pytest.raises(StorageDown):
+    with pytest.raises(StorageUnavailable):
         await database.fetch_one("SELECT pg_sleep(5)")
     assert await database.fetch_one("SELECT 1 AS one") is not None
     await database.close()
@@ -162,13 +162,13 @@ async def test_what_is_wrong_with_the_server_is_said_in_one_line(
 ) -> None:
     url = f"postgresql://{user}@127.0.0.1:{postgresql.port}/{database}"
     right = password or postgresql.password
-    with pytest.raises(StorageUnusable, match=problem) as refused:
+    with pytest.raises(StorageOpenError, match=problem) as refused:
         await open_database(url, lambda: right)
     assert "wrong" not in str(refused.value)
 
 
 async def test_a_server_that_is_not_there_is_said_in_one_line() -> None:
-    with pytest.raises(StorageUnusable, match=r"^postgresql://u@127\.0\.0\.1:1/db: "):
+    with pytest.raises(StorageOpenError, match=r"^postgresql://u@127\.0\.0\.1:1/db: "):
         await open_database("postgresql://u@127.0.0.1:1/db")
 
 

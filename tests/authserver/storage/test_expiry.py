@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from authserver.connections.termination import Endings
+from authserver.connections.termination import SessionTermination
 from authserver.handles import hash_of
 from authserver.housekeeping import Housekeeping
 from authserver.metrics import Metrics
 from authserver.oauth.resources import ResourceMap
-from authserver.storage.contract import StorageDown
+from authserver.storage.contract import StorageUnavailable
 from authserver.storage.leases import Leases
 from authserver.storage.orphaned_owners import FormerOwners
 from chassis.probes import new_registry
@@ -21,7 +21,7 @@ def housekeeping(store: Store, now: int) -> Housekeeping:
     def clock() -> float:
         return float(now)
 
-    endings = Endings(store.sessions, store.connections, {}, clock)
+    termination = SessionTermination(store.sessions, store.connections, {}, clock)
     return Housekeeping(
         Leases(store.database),
         store.sweeper,
@@ -29,7 +29,7 @@ def housekeeping(store: Store, now: int) -> Housekeeping:
         ResourceMap([]),
         store.sessions,
         store.connections,
-        endings,
+        termination,
         Metrics(new_registry()),
         clock,
         "replica",
@@ -96,7 +96,7 @@ async def test_a_sweep_that_breaks_off_leaves_no_connection_behind_for_good(
             "CREATE TRIGGER broken BEFORE DELETE ON connections"
             " BEGIN SELECT RAISE(ABORT, 'x'); END",
         )
-        with pytest.raises(StorageDown):
+        with pytest.raises(StorageUnavailable):
             await housekeeping(store, NOW + 1000).sweep()
         await sql(tmp_path, "DROP TRIGGER broken")
         await housekeeping(store, NOW + 1000).sweep()

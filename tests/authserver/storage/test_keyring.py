@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from authserver.storage.keyring import Keyring, SealBroken, read_key
+from authserver.storage.keyring import DecryptionFailed, Keyring, read_key
 
 ONE, TWO = ("k1", b"\1" * 32), ("k2", b"\2" * 32)
 PLACE = ("connections", "sealed_tokens", "alice", "mcp-servers", "notes", "acme", 3)
@@ -31,7 +31,7 @@ def test_the_same_text_never_looks_the_same_twice() -> None:
 def test_a_value_moved_to_another_place_does_not_open(at: int) -> None:
     moved: list[str | int] = [*PLACE]
     moved[at] = "other" if isinstance(moved[at], str) else 2
-    with pytest.raises(SealBroken):
+    with pytest.raises(DecryptionFailed):
         Keyring([ONE]).open(sealed(), *moved)
 
 
@@ -50,7 +50,7 @@ def test_a_value_moved_to_another_place_does_not_open(at: int) -> None:
 def test_places_that_only_look_alike_are_told_apart(
     here: tuple[str, ...], there: tuple[str, ...]
 ) -> None:
-    with pytest.raises(SealBroken):
+    with pytest.raises(DecryptionFailed):
         Keyring([ONE]).open(Keyring([ONE]).seal(TEXT, *here), *there)
 
 
@@ -58,24 +58,24 @@ def test_no_bit_can_be_flipped() -> None:
     whole = sealed()
     for at in range(len(whole)):
         flipped = whole[:at] + bytes((whole[at] ^ 1,)) + whole[at + 1 :]
-        with pytest.raises(SealBroken):
+        with pytest.raises(DecryptionFailed):
             Keyring([ONE]).open(flipped, *PLACE)
 
 
 def test_no_part_can_be_cut_off_or_added() -> None:
     whole = sealed()
     for cut in range(len(whole)):
-        with pytest.raises(SealBroken):
+        with pytest.raises(DecryptionFailed):
             Keyring([ONE]).open(whole[:cut], *PLACE)
     for more in (whole + b"\0", b"\1" + whole, b""):
-        with pytest.raises(SealBroken):
+        with pytest.raises(DecryptionFailed):
             Keyring([ONE]).open(more, *PLACE)
 
 
 def test_halves_of_two_values_do_not_make_a_third() -> None:
     one, other = sealed(), sealed()
     wrapped = 4 + 12 + 48
-    with pytest.raises(SealBroken):
+    with pytest.raises(DecryptionFailed):
         Keyring([ONE]).open(one[:wrapped] + other[wrapped:], *PLACE)
 
 
@@ -89,7 +89,7 @@ def test_halves_of_two_values_do_not_make_a_third() -> None:
     ids=["another key", "another key of that name", "that key by another name"],
 )
 def test_another_key_opens_nothing(keyring: Callable[[], Keyring]) -> None:
-    with pytest.raises(SealBroken):
+    with pytest.raises(DecryptionFailed):
         keyring().open(sealed(), *PLACE)
 
 
@@ -97,7 +97,7 @@ def test_the_first_key_seals_and_every_key_opens() -> None:
     both = Keyring([TWO, ONE])
     assert both.open(sealed(), *PLACE) == TEXT
     assert Keyring([TWO]).open(sealed(both), *PLACE) == TEXT
-    with pytest.raises(SealBroken):
+    with pytest.raises(DecryptionFailed):
         Keyring([ONE]).open(sealed(both), *PLACE)
 
 
@@ -105,7 +105,7 @@ def test_the_name_of_the_key_is_part_of_what_is_sealed() -> None:
     """Two names for one key: a value is not opened under the other name."""
     twins = Keyring([("k1", ONE[1]), ("k9", ONE[1])])
     relabelled = sealed().replace(b"k1", b"k9", 1)
-    with pytest.raises(SealBroken):
+    with pytest.raises(DecryptionFailed):
         twins.open(relabelled, *PLACE)
 
 

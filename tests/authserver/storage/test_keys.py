@@ -2,15 +2,15 @@
 
 import pytest
 
-from authserver.storage.contract import Database, StorageUnusable
-from authserver.storage.key_rotation import KeyUse, Progress
-from authserver.storage.keyring import Keyring, SealBroken
+from authserver.storage.contract import Database, StorageOpenError
+from authserver.storage.key_rotation import KeyRotation, Progress
+from authserver.storage.keyring import DecryptionFailed, Keyring
 from tests.support.storage_fixtures import KEY, NOW, Store, new_refresh_token
 
 NEW = ("k2", b"2" * 32)
 
 
-async def _rewrap(keys: KeyUse, keyring: Keyring) -> Progress:
+async def _rewrap(keys: KeyRotation, keyring: Keyring) -> Progress:
     return [Progress(), *[progress async for progress in keys.rewrap(keyring)]][-1]
 
 
@@ -23,8 +23,8 @@ async def test_after_a_rewrap_the_old_key_may_go(database: Database) -> None:
         code_hash, now=NOW, session_expires_at=NOW + 3600, refresh_token=first
     )
     await old.sessions.rotate(first.token_hash, second, now=NOW, grace=30)
-    keys = KeyUse(database)
-    with pytest.raises(StorageUnusable, match=r"k1 is missing, and 5 row\(s\)"):
+    keys = KeyRotation(database)
+    with pytest.raises(StorageOpenError, match=r"k1 is missing, and 5 row\(s\)"):
         await keys.check(Keyring([NEW]))
     assert await _rewrap(keys, both) == Progress(rewrapped=5)
     await keys.check(Keyring([NEW]))
@@ -39,7 +39,7 @@ async def test_a_rewrap_goes_on_where_it_was_broken_off(database: Database) -> N
     old, both = Store(database), Keyring([NEW, KEY])
     for _ in range(150):
         await old.connected()
-    keys = KeyUse(database)
+    keys = KeyRotation(database)
     async for progress in keys.rewrap(both):
         assert progress == Progress(rewrapped=100)
         break
@@ -51,7 +51,7 @@ async def test_a_rewrap_leaves_what_changed_meanwhile_to_whoever_changed_it(
 ) -> None:
     store = Store(database)
     found = await store.connected()
-    keys = KeyUse(_ChangesAfterReading(database, other, found.key.user_id))  # type: ignore[arg-type]
+    keys = KeyRotation(_ChangesAfterReading(database, other, found.key.user_id))  # type: ignore[arg-type]
     await _rewrap(keys, Keyring([NEW, KEY]))
     row = await database.fetch_one("SELECT sealed_tokens FROM connections")
     assert row is not None
@@ -84,22 +84,22 @@ async def test_what_does_not_open_is_counted_and_left(database: Database) -> Non
     await store.connected()
     await database.write("UPDATE connections SET sealed_tokens = ?", b"\x01\x02k1 broken")
     await store.connected()
-    keys = KeyUse(database)
+    keys = KeyRotation(database)
     assert await _rewrap(keys, Keyring([NEW, KEY])) == Progress(rewrapped=1, unreadable=1)
     assert await keys.key_ids() == {"k1", "k2"}
 
 
 async def test_another_key_under_a_known_id_is_refused(database: Database) -> None:
-    keys = KeyUse(database)
+    keys = KeyRotation(database)
     await keys.check(Keyring([KEY]))
-    with pytest.raises(StorageUnusable, match="k1 is not the key"):
+    with pytest.raises(StorageOpenError, match="k1 is not the key"):
         await keys.check(Keyring([("k1", b"x" * 32)]))
 
 
 async def test_a_lost_key_is_given_up_by_name(database: Database) -> None:
     lost = await Store(database).connected()
     kept = await Store(database, NEW).connected()
-    keys = KeyUse(database)
+    keys = KeyRotation(database)
     assert await keys.forget("k1") == 1
     await keys.check(Keyring([NEW]))
     new = Store(database, NEW)
@@ -111,6 +111,6 @@ async def test_a_value_under_an_unknown_key_costs_only_itself(database: Database
     lost = await Store(database).connected()
     new = Store(database, NEW)
     kept = await new.connected()
-    with pytest.raises(SealBroken):
+    with pytest.raises(DecryptionFailed):
         await new.connections.get(lost.key)
     assert await new.connections.get(kept.key) == kept

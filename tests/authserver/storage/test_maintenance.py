@@ -3,7 +3,7 @@
 from authserver.handles import hash_of
 from authserver.storage.backup_restore import Disowned, Restoring
 from authserver.storage.contract import Database
-from authserver.storage.expiry import BATCH, Sweeper
+from authserver.storage.expiry import BATCH, Expiry
 from authserver.storage.leases import Leases
 from tests.support.storage_fixtures import NOW, Store, together
 
@@ -42,14 +42,14 @@ async def test_expired_rows_go_in_batches(database: Database) -> None:
                 NOW,
                 NOW if number else NOW + 1,
             )
-    sweeper = Sweeper(database)
+    sweeper = Expiry(database)
     assert [await sweeper.expired(NOW) for _ in range(3)] == [BATCH, 4, 0]
 
 
 async def test_an_ended_session_is_over_at_once_and_takes_its_codes_along(
     database: Database,
 ) -> None:
-    store, sweeper = Store(database), Sweeper(database)
+    store, sweeper = Store(database), Expiry(database)
     session, code_hash = await store.sign_in()
     kept, _ = await store.sign_in()
     assert not await sweeper.over_sessions(NOW)
@@ -63,7 +63,7 @@ async def test_an_ended_session_is_over_at_once_and_takes_its_codes_along(
 
 
 async def test_a_session_extended_meanwhile_is_not_swept(database: Database) -> None:
-    store, sweeper = Store(database), Sweeper(database)
+    store, sweeper = Store(database), Expiry(database)
     session, _ = await store.sign_in(expires_at=NOW)
     over = await sweeper.over_sessions(NOW)
     await database.write("UPDATE sessions SET expires_at = ?", NOW + 60)
@@ -74,7 +74,7 @@ async def test_a_session_extended_meanwhile_is_not_swept(database: Database) -> 
 async def test_a_restored_backup_acts_on_nothing_it_believes(database: Database) -> None:
     store = Store(database)
     found = await store.connected()
-    assert await Restoring(database).disown(NOW) == Disowned(sessions=1, connections=1)
+    assert await Restoring(database).invalidate(NOW) == Disowned(sessions=1, connections=1)
     latest = await store.connections.get(found.key)
     assert latest is not None
     assert latest.dead

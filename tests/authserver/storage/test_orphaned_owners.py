@@ -2,13 +2,13 @@
 
 import pytest
 
-from authserver.connections.termination import Endings
+from authserver.connections.termination import SessionTermination
 from authserver.housekeeping import Housekeeping
 from authserver.metrics import Metrics
 from authserver.oauth.resources import Resource, ResourceMap
 from authserver.storage.consents import Given, remember
 from authserver.storage.contract import Database
-from authserver.storage.expiry import BATCH, Sweeper
+from authserver.storage.expiry import BATCH, Expiry
 from authserver.storage.leases import Leases
 from authserver.storage.orphaned_owners import FormerOwners, Owned
 from authserver.storage.records import Session
@@ -38,12 +38,12 @@ class House:
         self._maps[name] = ResourceMap([])
         return Housekeeping(
             Leases(database),
-            Sweeper(database),
+            Expiry(database),
             self.former_owners,
             self._maps[name],
             sessions,
             connections,
-            Endings(sessions, connections, {}, self._clock),
+            SessionTermination(sessions, connections, {}, self._clock),
             Metrics(new_registry()),
             self._clock,
             name,

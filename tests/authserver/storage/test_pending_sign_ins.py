@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from authserver.storage.keyring import SealBroken
-from authserver.storage.records import AuthorizationRequest, Stage, Transaction
+from authserver.storage.keyring import DecryptionFailed
+from authserver.storage.records import AuthorizationRequest, PendingSignIn, Stage
 from tests.support.database_file import sql
 from tests.support.storage_files import NOW, Store, stores
 
 REQUEST = AuthorizationRequest("client", "https://c/cb", "state", "challenge", "https://r", "mcp")
-UNDER_WAY = Transaction(REQUEST, ("other",), "acme", "nonce canary", "verifier canary")
+UNDER_WAY = PendingSignIn(REQUEST, ("other",), "acme", "nonce canary", "verifier canary")
 HANDLE, BROWSER = b"h" * 32, b"b" * 32
 
 
@@ -20,7 +20,7 @@ async def put(store: Store, handle: bytes = HANDLE) -> None:
     await store.transactions.put(handle, Stage.UPSTREAM, BROWSER, UNDER_WAY, expires_at=NOW + 600)
 
 
-async def take(store: Store, **changes: Any) -> Transaction | None:
+async def take(store: Store, **changes: Any) -> PendingSignIn | None:
     asked: dict[str, Any] = {
         "handle_hash": HANDLE,
         "stage": Stage.UPSTREAM,
@@ -72,9 +72,9 @@ async def test_it_opens_only_under_its_own_handle_and_stage(tmp_path: Path) -> N
     async with stores(tmp_path) as (store, _):
         await put(store)
         await sql(tmp_path, "UPDATE transactions SET handle_hash = ?", b"i" * 32)
-        with pytest.raises(SealBroken):
+        with pytest.raises(DecryptionFailed):
             await take(store, handle_hash=b"i" * 32)
         await put(store)
         await sql(tmp_path, "UPDATE transactions SET stage = 'consent'")
-        with pytest.raises(SealBroken):
+        with pytest.raises(DecryptionFailed):
             await take(store, stage=Stage.CONSENT)

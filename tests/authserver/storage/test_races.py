@@ -5,10 +5,10 @@ import sys
 from collections.abc import Awaitable, Callable
 
 from authserver.handles import hash_of, new_handle
-from authserver.storage.connections import LeftBehind
+from authserver.storage.connections import StaleClaimRule
 from authserver.storage.contract import Database, Row, Transactional
-from authserver.storage.pending_sign_ins import Transactions
-from authserver.storage.records import AuthorizationRequest, ConnectionKey, Stage, Transaction
+from authserver.storage.pending_sign_ins import PendingSignIns
+from authserver.storage.records import AuthorizationRequest, ConnectionKey, PendingSignIn, Stage
 from authserver.storage.sessions import Repeated, Reused, Rotated
 from tests.support.storage_fixtures import (
     ENVIRONMENT,
@@ -84,8 +84,8 @@ async def test_concurrent_rotations_converge_on_one_successor(
 async def test_one_of_many_takes_a_transaction(database: Database, other: Database) -> None:
     request = AuthorizationRequest("c", "https://c/cb", None, "x", "https://r/", "mcp")
     handle, browser = hash_of(new_handle()), hash_of(new_handle())
-    replicas = [Transactions(d, Store(d).keyring) for d in (database, other)]
-    kept = Transaction(request, ("acme",))
+    replicas = [PendingSignIns(d, Store(d).keyring) for d in (database, other)]
+    kept = PendingSignIn(request, ("acme",))
     await replicas[0].put(handle, Stage.CONSENT, browser, kept, expires_at=NOW + 60)
     taken = await together(
         replica.take(handle, Stage.CONSENT, browser, upstream="", now=NOW)
@@ -109,7 +109,7 @@ async def test_one_of_many_claims_a_generation(database: Database, other: Databa
     replicas = [Store(database), Store(other)] * 10
     found = await replicas[0].connected()
     taken = await together(
-        replica.connections.claim(found, f"claim-{number}", NOW, LeftBehind())
+        replica.connections.claim(found, f"claim-{number}", NOW, StaleClaimRule())
         for number, replica in enumerate(replicas)
     )
     assert sum(taken) == 1
@@ -124,7 +124,7 @@ async def test_a_sign_in_that_carries_a_refresh_token_over_shuts_the_claim_of_th
     kept = grant(found.upstream_subject, refresh_token=None)
     async with database.transaction() as transaction:
         between = _Between(
-            transaction, lambda: replica.connections.claim(found, "late", NOW, LeftBehind())
+            transaction, lambda: replica.connections.claim(found, "late", NOW, StaleClaimRule())
         )
         await store.connections.put(between, found.key.user_id, OWNER, kept)
     claiming = between.started
@@ -138,7 +138,7 @@ async def test_a_sign_in_that_carries_a_refresh_token_over_shuts_the_claim_of_th
 async def test_a_claimed_refresh_token_is_not_carried_over(database: Database) -> None:
     store = Store(database)
     found = await store.connected()
-    assert await store.connections.claim(found, "mine", NOW, LeftBehind())
+    assert await store.connections.claim(found, "mine", NOW, StaleClaimRule())
     await store.sign_in(grant(found.upstream_subject, refresh_token=None))
     latest = await store.connections.get(found.key)
     assert latest is not None
@@ -156,7 +156,7 @@ async def test_a_purge_does_not_overlook_a_sign_in_that_is_about_to_commit(
     session = new_session()
     async with database.transaction() as transaction:
         await transaction.fetch_locked("SELECT 1 FROM users WHERE user_id = ?", user_id)
-        purging = asyncio.create_task(replica.connections.purge_unheld(user_id, OWNER, NOW))
+        purging = asyncio.create_task(replica.connections.purge_unused(user_id, OWNER, NOW))
         await asyncio.sleep(0.1)
         await transaction.execute(
             "INSERT INTO sessions (tsid, user_id, client_id, resource, owner_namespace,"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from authserver.handles import hash_of
-from authserver.storage.keyring import SealBroken
+from authserver.storage.keyring import DecryptionFailed
 from authserver.storage.sessions import Repeated, Reused, Rotated
 from tests.support.database_file import count, sql
 from tests.support.storage_files import NOW, Store, refresh_token, stores
@@ -126,7 +126,7 @@ async def test_a_sealed_successor_opens_only_for_its_own_predecessor(tmp_path: P
             tmp_path, "UPDATE refresh_tokens SET sealed_successor = ? WHERE token_hash = ?",
             stolen, hash_of("rt-s2"),
         )  # fmt: skip
-        with pytest.raises(SealBroken):
+        with pytest.raises(DecryptionFailed):
             await rotate(store, "rt-s2", "three")
 
 

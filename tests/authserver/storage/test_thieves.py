@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import pytest
 
-from authserver.storage.connections import LeftBehind
+from authserver.storage.connections import StaleClaimRule
 from authserver.storage.contract import Database
-from authserver.storage.keyring import SealBroken
+from authserver.storage.keyring import DecryptionFailed
 from authserver.storage.records import ConnectionKey
 from chassis.spiffe_id import Workload
 from tests.support.storage_fixtures import NOW, Store, new_refresh_token, tokens
@@ -45,7 +45,7 @@ async def test_an_altered_value_does_not_open(
     found = await store.connected()
     sealed = await _sealed(database, found.key.user_id)
     await _overwrite(database, found.key.user_id, change(sealed))
-    with pytest.raises(SealBroken):
+    with pytest.raises(DecryptionFailed):
         await store.connections.get(found.key)
 
 
@@ -61,7 +61,7 @@ async def test_a_row_that_is_given_another_owner_or_upstream_does_not_open(
     moved = ConnectionKey(
         key.user_id, Workload(*owner.values()), "evil" if column == "upstream" else key.upstream
     )
-    with pytest.raises(SealBroken):
+    with pytest.raises(DecryptionFailed):
         await store.connections.get(moved)
 
 
@@ -69,7 +69,7 @@ async def test_tokens_do_not_open_in_another_users_row(database: Database) -> No
     store = Store(database)
     victim, thief = await store.connected(), await store.connected()
     await _overwrite(database, thief.key.user_id, await _sealed(database, victim.key.user_id))
-    with pytest.raises(SealBroken):
+    with pytest.raises(DecryptionFailed):
         await store.connections.get(thief.key)
 
 
@@ -77,10 +77,10 @@ async def test_tokens_of_an_earlier_generation_do_not_open(database: Database) -
     store = Store(database)
     found = await store.connected()
     old = await _sealed(database, found.key.user_id)
-    assert await store.connections.claim(found, "mine", NOW, LeftBehind())
+    assert await store.connections.claim(found, "mine", NOW, StaleClaimRule())
     assert await store.connections.swap(found, "mine", tokens("rt-2"))
     await _overwrite(database, found.key.user_id, old)
-    with pytest.raises(SealBroken):
+    with pytest.raises(DecryptionFailed):
         await store.connections.get(found.key)
 
 
@@ -104,5 +104,5 @@ async def test_a_successor_does_not_open_for_another_predecessor(database: Datab
         row["sealed_successor"],
         presented[1],
     )
-    with pytest.raises(SealBroken):
+    with pytest.raises(DecryptionFailed):
         await store.sessions.rotate(presented[1], new_refresh_token(), now=NOW + 1, grace=30)

@@ -3,10 +3,10 @@
 
 import os
 
-from sidecar.hardening import on_node_network, shed
+from sidecar.hardening import scrub_environment, uses_host_network
 
 if __name__ == "__main__":
-    shed(os.environ)
+    scrub_environment(os.environ)
 
 import asyncio
 import gc
@@ -30,7 +30,7 @@ from sidecar.local_server import LocalServer
 from sidecar.metrics import Metrics
 from sidecar.protected_resource import ProtectedResource
 from sidecar.settings import Settings, read_settings
-from sidecar.timeouts import DRAIN_SECONDS, STANDARD, Deadlines
+from sidecar.timeouts import DEFAULT, DRAIN_SECONDS, Timeouts
 
 HOUSEKEEPING_SECONDS: Final = 2.0
 
@@ -48,7 +48,7 @@ class Sidecar:
     client: ExchangeClient
     broker: Broker
 
-    async def keep_house(self) -> None:
+    async def tick(self) -> None:
         """What has to be done every few seconds, whether or not anybody calls."""
         self.credential.poll()
         self.local.close_stalled()
@@ -56,16 +56,16 @@ class Sidecar:
         await self.client.renew()
 
     async def close(self) -> None:
-        self.broker.give_up()
+        self.broker.cancel_all()
         await self.client.close()
 
 
-def assemble(
+def build(
     settings: Settings,
     *,
     now: Clock = time.monotonic,
     wall: Clock = clock.wall,
-    deadlines: Deadlines = STANDARD,
+    timeouts: Timeouts = DEFAULT,
     jitter: Callable[[], float] = random.random,
 ) -> Sidecar:
     """Build a sidecar inside a running loop.
@@ -88,24 +88,24 @@ def assemble(
         metrics,
         now=now,
         jitter=jitter,
-        total_seconds=deadlines.exchange,
+        total_seconds=timeouts.exchange,
     )
     broker = Broker(
         client.exchange,
         ttl_max=settings.cache_ttl_max,
         now=now,
         metrics=metrics,
-        wait_seconds=deadlines.wait,
+        wait_seconds=timeouts.wait,
     )
     resource = ProtectedResource(settings.resource, settings.issuer, settings.scopes)
-    api = LocalApi(broker, resource, metrics, now=now, wall=wall, body_seconds=deadlines.body)
+    api = LocalApi(broker, resource, metrics, now=now, wall=wall, body_seconds=timeouts.body)
     loop = asyncio.get_running_loop()
     local = LocalServer(
         api.answer,
         api.failed,
         now=now,
-        head_seconds=deadlines.head,
-        on_drain=lambda: loop.call_later(deadlines.give_up, broker.give_up),
+        head_seconds=timeouts.head,
+        on_drain=lambda: loop.call_later(timeouts.shutdown, broker.cancel_all),
     )
     return Sidecar(local, readiness, registry, credential, client, broker)
 
@@ -115,14 +115,14 @@ async def main() -> None:
     logs.configure("sidecar")
     settings = read_settings(os.environ)
     logs.configure("sidecar", settings.log_level)
-    if on_node_network(os.environ):
+    if uses_host_network(os.environ):
         raise process.StartFailed(
             "this pod uses its node's network: others would reach our loopback"
         )
-    sidecar = assemble(settings)
+    sidecar = build(settings)
     # What lives as long as the process need not be looked at by every garbage collection.
     gc.freeze()
-    house = asyncio.create_task(_keep_house(sidecar))
+    ticking = asyncio.create_task(_tick_forever(sidecar))
     try:
         await process.serve(
             [local_listener(sidecar, settings.port)],
@@ -131,7 +131,7 @@ async def main() -> None:
             drain_seconds=DRAIN_SECONDS,
         )
     finally:
-        house.cancel()
+        ticking.cancel()
         await sidecar.close()
 
 
@@ -144,11 +144,11 @@ def _ops(sidecar: Sidecar) -> web.Server:
     return web.Server(handler, access_log=None)
 
 
-async def _keep_house(sidecar: Sidecar) -> None:
+async def _tick_forever(sidecar: Sidecar) -> None:
     while True:
         await asyncio.sleep(HOUSEKEEPING_SECONDS)
         try:
-            await sidecar.keep_house()
+            await sidecar.tick()
         except Exception as bug:  # noqa: BLE001 - without this task certificates would run out
             _log.failure("housekeeping_failed", bug)
 

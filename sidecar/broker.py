@@ -5,11 +5,11 @@ from collections.abc import Awaitable, Callable
 from hashlib import sha256
 from typing import Final, NamedTuple
 
-from sidecar.cached_token import Lease, Token
-from sidecar.errors import DENIALS, TEMPORARILY_UNAVAILABLE, Refusal
+from sidecar.cached_token import CachedToken, Token
+from sidecar.errors import DENIALS, TEMPORARILY_UNAVAILABLE, ApiError
 from sidecar.metrics import Metrics
-from sidecar.token_request import Ask
-from sidecar.ttl_cache import BoundedMemory
+from sidecar.token_request import TokenRequest
+from sidecar.ttl_cache import TtlCache
 
 MAX_LEASES: Final = 10_000
 MAX_LEASE_BYTES: Final = 16 * 1024 * 1024
@@ -18,11 +18,11 @@ MAX_FLIGHTS: Final = 1_024
 DENIAL_SECONDS: Final = 5.0
 
 Key = tuple[bytes, str | None]
-Exchange = Callable[[str, Ask], Awaitable[Token | Refusal]]
+Exchange = Callable[[str, TokenRequest], Awaitable[Token | ApiError]]
 
 
 class _Denied(NamedTuple):
-    refusal: Refusal
+    refusal: ApiError
     asked_at: float
 
 
@@ -53,47 +53,53 @@ class Broker:
     ) -> None:
         self._exchange, self._ttl_max, self._now = exchange, ttl_max, now
         self._metrics, self._wait_seconds, self._max_flights = metrics, wait_seconds, max_flights
-        self._leases = BoundedMemory[Lease](max_entries=MAX_LEASES, max_weight=MAX_LEASE_BYTES)
-        self._denials = BoundedMemory[_Denied](max_entries=MAX_DENIALS, max_weight=MAX_DENIALS)
-        self._flights: dict[_Question, asyncio.Task[Lease | Refusal]] = {}
+        self._leases = TtlCache[CachedToken](max_entries=MAX_LEASES, max_weight=MAX_LEASE_BYTES)
+        self._denials = TtlCache[_Denied](max_entries=MAX_DENIALS, max_weight=MAX_DENIALS)
+        self._flights: dict[_Question, asyncio.Task[CachedToken | ApiError]] = {}
         metrics.count_entries(lambda: self.entries)
 
     @property
     def entries(self) -> int:
         return len(self._leases)
 
-    def recall(self, unverified_jwt: str, ask: Ask) -> Lease | None:
+    def cached(self, unverified_jwt: str, token_request: TokenRequest) -> CachedToken | None:
         """The token in memory that answers `ask`, if there is one."""
-        if ask.rejected is not None:
+        if token_request.rejected is not None:
             return None
         now = self._now()
-        lease = self._leases.get(_key(unverified_jwt, ask), now)
-        return lease if lease is not None and lease.lasts(ask.min_ttl, now) else None
+        cached_token = self._leases.get(_key(unverified_jwt, token_request), now)
+        return (
+            cached_token
+            if cached_token is not None and cached_token.lasts(token_request.min_ttl, now)
+            else None
+        )
 
-    async def obtain(self, unverified_jwt: str, ask: Ask) -> Lease | Refusal:
-        """Ask the authserver, together with everyone who is asking the same right now.
+    async def obtain(
+        self, unverified_jwt: str, token_request: TokenRequest
+    ) -> CachedToken | ApiError:
+        """TokenRequest the authserver, together with everyone who is asking the same right now.
 
         The exchange belongs to no caller: one that is cancelled, or waits no longer, takes
         nothing from the others, and what comes of it is remembered.
         """
-        key = _key(unverified_jwt, ask)
+        key = _key(unverified_jwt, token_request)
         denied = self._denials.get(key, self._now())
         if denied is not None:
             self._metrics.cache("negative")
             return denied.refusal
-        self._let_go_of_rejected(key, ask)
-        question = _Question(key, ask.min_ttl, ask.rejected)
+        self._evict_rejected(key, token_request)
+        question = _Question(key, token_request.min_ttl, token_request.rejected)
         flight = self._flights.get(question)
         self._metrics.cache("miss" if flight is None else "coalesced")
         if flight is None:
             if len(self._flights) >= self._max_flights:
-                return TEMPORARILY_UNAVAILABLE.because("too_many_exchanges")
-            flight = self._take_off(question, unverified_jwt, ask)
+                return TEMPORARILY_UNAVAILABLE.with_reason("too_many_exchanges")
+            flight = self._start(question, unverified_jwt, token_request)
         await asyncio.wait((flight,), timeout=self._wait_seconds)
         if not flight.done():
-            return TEMPORARILY_UNAVAILABLE.because("waited_too_long")
+            return TEMPORARILY_UNAVAILABLE.with_reason("waited_too_long")
         if flight.cancelled():
-            return TEMPORARILY_UNAVAILABLE.because("shutting_down")
+            return TEMPORARILY_UNAVAILABLE.with_reason("shutting_down")
         return flight.result()
 
     def sweep(self) -> None:
@@ -101,35 +107,41 @@ class Broker:
         self._leases.sweep(self._now())
         self._denials.sweep(self._now())
 
-    def give_up(self) -> None:
+    def cancel_all(self) -> None:
         """End every exchange under way; whoever waits for one is told to come back."""
         for flight in self._flights.values():
             flight.cancel()
 
-    def _take_off(
-        self, question: _Question, unverified_jwt: str, ask: Ask
-    ) -> asyncio.Task[Lease | Refusal]:
-        flight = asyncio.create_task(self._fly(question.key, unverified_jwt, ask))
+    def _start(
+        self, question: _Question, unverified_jwt: str, token_request: TokenRequest
+    ) -> asyncio.Task[CachedToken | ApiError]:
+        flight = asyncio.create_task(
+            self._exchange_once(question.key, unverified_jwt, token_request)
+        )
         self._flights[question] = flight
         flight.add_done_callback(lambda _: self._flights.pop(question, None))
         return flight
 
-    async def _fly(self, key: Key, unverified_jwt: str, ask: Ask) -> Lease | Refusal:
+    async def _exchange_once(
+        self, key: Key, unverified_jwt: str, token_request: TokenRequest
+    ) -> CachedToken | ApiError:
         asked_at = self._now()
-        outcome = await self._exchange(unverified_jwt, ask)
+        outcome = await self._exchange(unverified_jwt, token_request)
         if isinstance(outcome, Token):
-            lease = Lease(outcome, asked_at=asked_at, ttl_max=self._ttl_max)
-            self._keep(key, lease)
-            return lease
+            cached_token = CachedToken(outcome, asked_at=asked_at, ttl_max=self._ttl_max)
+            self._keep(key, cached_token)
+            return cached_token
         if outcome.error in DENIALS:
             self._remember_denial(key, _Denied(outcome, asked_at))
         # Anything else is an outage: what is in memory stays good until its time.
         return outcome
 
-    def _keep(self, key: Key, lease: Lease) -> None:
+    def _keep(self, key: Key, cached_token: CachedToken) -> None:
         now = self._now()
-        if lease.until > now and not self._knows_newer(key, lease.asked_at, now):
-            self._leases.put(key, lease, until=lease.until, weight=lease.weight)
+        if cached_token.until > now and not self._knows_newer(key, cached_token.asked_at, now):
+            self._leases.put(
+                key, cached_token, until=cached_token.until, weight=cached_token.weight
+            )
 
     def _remember_denial(self, key: Key, denied: _Denied) -> None:
         now = self._now()
@@ -142,11 +154,11 @@ class Broker:
         known = (self._leases.get(key, now), self._denials.get(key, now))
         return any(entry is not None and entry.asked_at > asked_at for entry in known)
 
-    def _let_go_of_rejected(self, key: Key, ask: Ask) -> None:
-        lease = self._leases.get(key, self._now())
-        if lease is not None and lease.fingerprint == ask.rejected:
+    def _evict_rejected(self, key: Key, token_request: TokenRequest) -> None:
+        cached_token = self._leases.get(key, self._now())
+        if cached_token is not None and cached_token.fingerprint == token_request.rejected:
             self._leases.drop(key)
 
 
-def _key(unverified_jwt: str, ask: Ask) -> Key:
-    return sha256(unverified_jwt.encode()).digest(), ask.upstream
+def _key(unverified_jwt: str, token_request: TokenRequest) -> Key:
+    return sha256(unverified_jwt.encode()).digest(), token_request.upstream

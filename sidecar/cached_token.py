@@ -22,7 +22,7 @@ def fingerprint(access_token: str) -> str:
     return urlsafe_b64encode(sha256(access_token.encode()).digest()).rstrip(b"=").decode()
 
 
-class Lease:
+class CachedToken:
     """A token in our hands since `asked_at`: when it must be let go, and its answer as JSON.
 
     The answer is rendered once; only `expires_in` differs from one call to the next. Times are

@@ -9,7 +9,7 @@ from typing import Final
 from aiohttp import hdrs
 from multidict import CIMultiDictProxy, istr
 
-from sidecar.errors import FORBIDDEN_CALLER, Refusal
+from sidecar.errors import FORBIDDEN_CALLER, ApiError
 
 _X_TOKENWARD: Final = istr("X-Tokenward")
 _FORBIDDEN_NAMES: Final = frozenset({"forwarded", "via", "origin", "referer"})
@@ -30,36 +30,40 @@ _HARMLESS_NAMES: Final = frozenset(
 )  # fmt: skip
 
 
-def refuse_caller(headers: Headers, target: str, hosts: frozenset[str]) -> Refusal | None:
+def check_caller(headers: Headers, target: str, hosts: frozenset[str]) -> ApiError | None:
     """Why this caller is refused on any route; `target` is the request line's own spelling.
 
     `hosts` are the names of our own address. That there is one Host header is aiohttp's rule.
     """
     if not target.startswith("/"):
-        return FORBIDDEN_CALLER.because("target", "The request target must be a path.")
+        return FORBIDDEN_CALLER.with_reason("target", "The request target must be a path.")
     if headers.get(hdrs.HOST) not in hosts:
-        return FORBIDDEN_CALLER.because(
+        return FORBIDDEN_CALLER.with_reason(
             "host", "Host must be 127.0.0.1:<port> or localhost:<port>."
         )
     if not _HARMLESS_NAMES.issuperset(headers) and any(map(_is_mark, headers)):
-        return FORBIDDEN_CALLER.because(
+        return FORBIDDEN_CALLER.with_reason(
             "forwarded_or_browser",
             "Calls that were forwarded, or come from a browser, are refused.",
         )
     return None
 
 
-def refuse_token_call(headers: Headers, method: str) -> Refusal | None:
+def refuse_token_call(headers: Headers, method: str) -> ApiError | None:
     """Why this call is not one for a token: each mark is more than a forged request can set."""
     if method != "POST":
-        return FORBIDDEN_CALLER.because("method", "Tokens are asked for by POST.")
+        return FORBIDDEN_CALLER.with_reason("method", "Tokens are asked for by POST.")
     if headers.getall(_X_TOKENWARD, []) != ["1"]:
-        return FORBIDDEN_CALLER.because("x_tokenward", "The header X-Tokenward: 1 must be sent.")
+        return FORBIDDEN_CALLER.with_reason(
+            "x_tokenward", "The header X-Tokenward: 1 must be sent."
+        )
     content_types = headers.getall(hdrs.CONTENT_TYPE, [])
     if content_types != ["application/json"] and _media_types(content_types) != [
         "application/json"
     ]:
-        return FORBIDDEN_CALLER.because("content_type", "Content-Type must be application/json.")
+        return FORBIDDEN_CALLER.with_reason(
+            "content_type", "Content-Type must be application/json."
+        )
     return None
 
 

@@ -29,7 +29,7 @@ from sidecar.metrics import Metrics
 _log = Log("own_credential")
 
 CREDENTIAL: Final = "credential"  # the readiness condition
-_RIPE_SECONDS: Final = 60
+_MIN_CERTIFICATE_AGE_SECONDS: Final = 60
 _LAST_SECONDS: Final = 120
 _FILES: Final = ("credential-bundle.pem", "tls.crt", "tls.key")
 
@@ -94,16 +94,16 @@ class OwnCredential:
             named = ", ".join(certificate.uris) or "nobody"
             raise CredentialFault(f"{pair.certificate}: names {named}, not this workload alone")
         context = client_context(pair, self._trusted)
-        if self._reloading is not None and self._is_unripe(certificate):
+        if self._reloading is not None and self._is_too_new(certificate):
             raise RenewalDeferred
         return context, certificate
 
-    def _is_unripe(self, renewed: Certificate) -> bool:
+    def _is_too_new(self, renewed: Certificate) -> bool:
         assert self._reloading is not None
         current, now = self._reloading.certificate, self._wall()
         return (
             renewed.serial != current.serial
-            and now - renewed.not_before < _RIPE_SECONDS
+            and now - renewed.not_before < _MIN_CERTIFICATE_AGE_SECONDS
             and current.not_after - now > _LAST_SECONDS
         )
 

@@ -13,7 +13,7 @@ Action = Literal["reauthenticate", "retry", "fix_request", "none"]
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class ApiError:
     """One refusal; `reason` is a code for our own log and never leaves the process.
 
     `retry_after` is what the authserver asked for, in seconds.
@@ -26,9 +26,9 @@ class Refusal:
     retry_after: int | None = None
     reason: str = field(default="", compare=False)
 
-    def because(
+    def with_reason(
         self, reason: str, description: str = "", *, retry_after: int | None = None
-    ) -> "Refusal":
+    ) -> "ApiError":
         """The same refusal, told apart in our log, and more precise to its receiver."""
         description = description or self.description
         return replace(self, reason=reason, description=description, retry_after=retry_after)
@@ -49,40 +49,40 @@ class Refusal:
         return json.dumps(members).encode()
 
 
-INVALID_REQUEST: Final = Refusal(400, "invalid_request", "fix_request", "This is no HTTP request.")
-NO_SUCH_ROUTE: Final = Refusal(
+INVALID_REQUEST: Final = ApiError(400, "invalid_request", "fix_request", "This is no HTTP request.")
+NO_SUCH_ROUTE: Final = ApiError(
     404, "invalid_request", "fix_request", "There is no such route; tokens are at POST /v1/token."
 )
-NO_TOKEN: Final = Refusal(
+NO_TOKEN: Final = ApiError(
     401, "invalid_token", "reauthenticate", "No bearer access token was sent."
 )
-INVALID_TOKEN: Final = Refusal(
+INVALID_TOKEN: Final = ApiError(
     401, "invalid_token", "reauthenticate", "The access token is not accepted."
 )
-REAUTHENTICATION_REQUIRED: Final = Refusal(
+REAUTHENTICATION_REQUIRED: Final = ApiError(
     401,
     "reauthentication_required",
     "reauthenticate",
     "The user has to sign in again.",
 )
-FORBIDDEN_CALLER: Final = Refusal(
+FORBIDDEN_CALLER: Final = ApiError(
     403,
     "forbidden_caller",
     "fix_request",
     "Only a program of this pod may ask.",
 )
-UNKNOWN_UPSTREAM: Final = Refusal(
+UNKNOWN_UPSTREAM: Final = ApiError(
     404, "unknown_upstream", "none", "This workload may not obtain tokens of that upstream."
 )
-UPSTREAM_NOT_NAMED: Final = Refusal(
+UPSTREAM_NOT_NAMED: Final = ApiError(
     400,
     "invalid_request",
     "fix_request",
     "This workload may obtain tokens of several upstreams: name one in the body.",
     reason="upstream_not_named",
 )
-RATE_LIMITED: Final = Refusal(429, "rate_limited", "retry", "Too many tokens were asked for.")
-TEMPORARILY_UNAVAILABLE: Final = Refusal(
+RATE_LIMITED: Final = ApiError(429, "rate_limited", "retry", "Too many tokens were asked for.")
+TEMPORARILY_UNAVAILABLE: Final = ApiError(
     503,
     "temporarily_unavailable",
     "retry",

@@ -11,10 +11,10 @@ from chassis.logs import Log
 from sidecar.cached_token import Token
 from sidecar.client_credential import OwnCredential
 from sidecar.connection_pool import ConnectionPool
-from sidecar.errors import DENIALS, TEMPORARILY_UNAVAILABLE, Refusal
+from sidecar.errors import DENIALS, TEMPORARILY_UNAVAILABLE, ApiError
 from sidecar.exchange_response import read_answer
 from sidecar.metrics import Metrics
-from sidecar.token_request import Ask
+from sidecar.token_request import TokenRequest
 
 _log = Log("exchange")
 
@@ -72,14 +72,16 @@ class ExchangeClient:
         self._budget = _RetryBudget()
         self._trouble = _Trouble()
 
-    async def exchange(self, unverified_jwt: str, ask: Ask) -> Token | Refusal:
+    async def exchange(self, unverified_jwt: str, token_request: TokenRequest) -> Token | ApiError:
         """One exchange, tried again only where none took place; raises nothing of the network."""
         started = self._now()
         try:
             async with asyncio.timeout(self._total_seconds):
-                outcome = await self._attempts(_form(unverified_jwt, ask), ask.upstream)
+                outcome = await self._attempts(
+                    _form(unverified_jwt, token_request), token_request.upstream
+                )
         except TimeoutError:
-            outcome = TEMPORARILY_UNAVAILABLE.because("timeout")
+            outcome = TEMPORARILY_UNAVAILABLE.with_reason("timeout")
         result = "ok" if isinstance(outcome, Token) else outcome.error
         self._metrics.exchanged(result, self._now() - started)
         self._report(outcome)
@@ -99,7 +101,7 @@ class ExchangeClient:
         if self._pool is not None:
             await self._pool.close()
 
-    async def _attempts(self, form: bytes, asked: str | None) -> Token | Refusal:
+    async def _attempts(self, form: bytes, asked: str | None) -> Token | ApiError:
         for pause in _PAUSES:
             outcome = await self._attempt(form, asked)
             if isinstance(outcome, Token):
@@ -115,10 +117,10 @@ class ExchangeClient:
             await asyncio.sleep(wait)
         return await self._attempt(form, asked)
 
-    async def _attempt(self, form: bytes, asked: str | None) -> Token | Refusal:
+    async def _attempt(self, form: bytes, asked: str | None) -> Token | ApiError:
         pool = await self.renew()
         if pool is None:
-            return TEMPORARILY_UNAVAILABLE.because("credential_not_ready")
+            return TEMPORARILY_UNAVAILABLE.with_reason("credential_not_ready")
         try:
             async with pool.post(self._url, form, _HEADERS) as response:
                 body = await _read_capped(response)
@@ -130,15 +132,15 @@ class ExchangeClient:
                     asked=asked,
                 )
         except aiohttp.ClientSSLError:
-            return TEMPORARILY_UNAVAILABLE.because("untrusted")
+            return TEMPORARILY_UNAVAILABLE.with_reason("untrusted")
         except aiohttp.ServerDisconnectedError:
-            return TEMPORARILY_UNAVAILABLE.because("disconnected")
+            return TEMPORARILY_UNAVAILABLE.with_reason("disconnected")
         except aiohttp.ClientConnectionError:
-            return TEMPORARILY_UNAVAILABLE.because("unreachable")
+            return TEMPORARILY_UNAVAILABLE.with_reason("unreachable")
         except aiohttp.ClientError:
-            return TEMPORARILY_UNAVAILABLE.because("unexpected_answer")
+            return TEMPORARILY_UNAVAILABLE.with_reason("unexpected_answer")
 
-    def _report(self, outcome: Token | Refusal) -> None:
+    def _report(self, outcome: Token | ApiError) -> None:
         if isinstance(outcome, Token) or outcome.error in DENIALS:
             self._trouble.ends()
         else:
@@ -192,18 +194,18 @@ class _RetryBudget:
         self._left = min(self._BURST, self._left + self._EARNED)
 
 
-def _form(unverified_jwt: str, ask: Ask) -> bytes:
+def _form(unverified_jwt: str, token_request: TokenRequest) -> bytes:
     members = {
         "grant_type": GRANT_TYPE,
         "subject_token": unverified_jwt,
         "subject_token_type": JWT_TYPE,
     }
-    if ask.upstream is not None:
-        members["audience"] = ask.upstream
-    if ask.min_ttl:
-        members["min_ttl"] = str(ask.min_ttl)
-    if ask.rejected is not None:
-        members["rejected_token_sha256"] = ask.rejected
+    if token_request.upstream is not None:
+        members["audience"] = token_request.upstream
+    if token_request.min_ttl:
+        members["min_ttl"] = str(token_request.min_ttl)
+    if token_request.rejected is not None:
+        members["rejected_token_sha256"] = token_request.rejected
     # The colons of the names above mean themselves; escaping them costs the authserver its while.
     return urlencode(members, safe=":").encode()
 

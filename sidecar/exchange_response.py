@@ -14,7 +14,7 @@ from sidecar.errors import (
     TEMPORARILY_UNAVAILABLE,
     UNKNOWN_UPSTREAM,
     UPSTREAM_NOT_NAMED,
-    Refusal,
+    ApiError,
 )
 from sidecar.token_request import is_access_token, is_upstream_name, members_once
 
@@ -36,16 +36,16 @@ _DENIED: Final = {
 
 def read_answer(
     status: int, content_type: str, retry_after: str | None, body: bytes, *, asked: str | None
-) -> Token | Refusal:
+) -> Token | ApiError:
     """Read one HTTP answer to an exchange that asked for the upstream `asked`."""
     seconds = _retry_after(retry_after)
     match status:
         case 429:
-            return RATE_LIMITED.because("rate_limited", retry_after=seconds)
+            return RATE_LIMITED.with_reason("rate_limited", retry_after=seconds)
         case 503:
-            return TEMPORARILY_UNAVAILABLE.because("unavailable", retry_after=seconds)
+            return TEMPORARILY_UNAVAILABLE.with_reason("unavailable", retry_after=seconds)
         case 401 | 403:
-            return TEMPORARILY_UNAVAILABLE.because("identity_refused")
+            return TEMPORARILY_UNAVAILABLE.with_reason("identity_refused")
     members = _members(content_type, body)
     if status == 200:
         return _token(members, asked)
@@ -53,8 +53,8 @@ def read_answer(
         return UPSTREAM_NOT_NAMED
     denied = _DENIED.get(str(members.get("error"))) if status == 400 else None
     if denied is not None:
-        return denied.because("denied")
-    return TEMPORARILY_UNAVAILABLE.because("unexpected_answer")
+        return denied.with_reason("denied")
+    return TEMPORARILY_UNAVAILABLE.with_reason("unexpected_answer")
 
 
 def _wants_a_name(members: dict[str, Any]) -> bool:
@@ -65,7 +65,7 @@ def _wants_a_name(members: dict[str, Any]) -> bool:
     return members.get("error") == "invalid_request" and "error_description" in members
 
 
-def _token(members: dict[str, Any], asked: str | None) -> Token | Refusal:
+def _token(members: dict[str, Any], asked: str | None) -> Token | ApiError:
     for name, holds in (
         ("access_token", is_access_token(members.get("access_token"))),
         ("issued_token_type", members.get("issued_token_type") == ACCESS_TOKEN_TYPE),
@@ -78,7 +78,7 @@ def _token(members: dict[str, Any], asked: str | None) -> Token | Refusal:
         ("secret", _NEVER_RELEASED.isdisjoint(members)),
     ):
         if not holds:
-            return TEMPORARILY_UNAVAILABLE.because(f"bad_answer_{name}")
+            return TEMPORARILY_UNAVAILABLE.with_reason(f"bad_answer_{name}")
     return Token(
         access_token=members["access_token"],
         upstream=members["upstream"],

@@ -15,7 +15,7 @@ _KUBELET_PORTS: Final = {10248, 10250}
 _TCP_LISTEN: Final = "0A"
 
 
-def shed(environment: MutableMapping[str, str]) -> None:
+def scrub_environment(environment: MutableMapping[str, str]) -> None:
     """Drop every variable by which others could redirect, weaken or record our TLS.
 
     The trust store is pointed at nothing: only the authserver's CA counts here, and importing
@@ -29,7 +29,7 @@ def shed(environment: MutableMapping[str, str]) -> None:
     environment["SSL_CERT_DIR"] = "/nonexistent"
 
 
-def on_node_network(environment: Mapping[str, str], proc: Path = Path("/proc")) -> bool:
+def uses_host_network(environment: Mapping[str, str], proc: Path = Path("/proc")) -> bool:
     """Whether this pod is known to share its node's network, and so its loopback with the node.
 
     The sign is a kubelet listening beside us: a native sidecar starts before the pod's own

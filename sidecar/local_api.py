@@ -11,8 +11,8 @@ from multidict import CIMultiDict
 from chassis.clock import Clock
 from chassis.logs import Log, request_scope
 from sidecar.broker import Broker
-from sidecar.cached_token import Lease
-from sidecar.caller_checks import refuse_caller, refuse_token_call
+from sidecar.cached_token import CachedToken
+from sidecar.caller_checks import check_caller, refuse_token_call
 from sidecar.errors import (
     FORBIDDEN_CALLER,
     INVALID_REQUEST,
@@ -20,12 +20,12 @@ from sidecar.errors import (
     NO_SUCH_ROUTE,
     NO_TOKEN,
     TEMPORARILY_UNAVAILABLE,
-    Refusal,
+    ApiError,
 )
 from sidecar.metrics import Metrics
 from sidecar.prebuilt_response import HEADERS, ReadyResponses
 from sidecar.protected_resource import ProtectedResource
-from sidecar.token_request import MAX_BODY_BYTES, Ask, has_jwt_shape, read_ask, read_bearer
+from sidecar.token_request import MAX_BODY_BYTES, TokenRequest, has_jwt_shape, read_ask, read_bearer
 
 _log = Log("local_api")
 
@@ -36,7 +36,7 @@ class _Call(NamedTuple):
     """A well-formed call that memory did not answer."""
 
     unverified_jwt: str
-    ask: Ask
+    token_request: TokenRequest
 
 
 class LocalApi:
@@ -60,7 +60,7 @@ class LocalApi:
         """The handler of every request on the local listener."""
         started = self._now()
         found = await self._look(request)
-        if isinstance(found, Lease):
+        if isinstance(found, CachedToken):
             self._metrics.cache("hit")
             result, response = "ok", self._responses.make(request, found.body(started))
         else:
@@ -70,17 +70,17 @@ class LocalApi:
 
     def failed(self, bug: BaseException | None) -> web.Response:
         """The answer where there is no other: to bytes that are no request, or after a bug."""
-        refusal = INVALID_REQUEST.because("not_http")
+        refusal = INVALID_REQUEST.with_reason("not_http")
         if bug is not None:
             _log.failure("unexpected_failure", bug)
-            refusal = TEMPORARILY_UNAVAILABLE.because("unexpected_failure")
+            refusal = TEMPORARILY_UNAVAILABLE.with_reason("unexpected_failure")
         self._metrics.answered(refusal.error, 0.0)
         return self._refuse(refusal, secrets.token_hex(8))
 
-    async def _look(self, request: web.BaseRequest) -> Lease | bytes | _Call | Refusal:
+    async def _look(self, request: web.BaseRequest) -> CachedToken | bytes | _Call | ApiError:
         """Everything that needs no other process; the path of a token in memory."""
         headers, target = request.headers, request.raw_path
-        refused = refuse_caller(headers, target, self._hosts(request))
+        refused = check_caller(headers, target, self._hosts(request))
         if refused is not None:
             return refused
         if target != TOKEN_ROUTE:
@@ -89,27 +89,29 @@ class LocalApi:
         if refused is not None:
             return refused
         unverified_jwt = read_bearer(headers.getall(hdrs.AUTHORIZATION, ()))
-        if isinstance(unverified_jwt, Refusal):
+        if isinstance(unverified_jwt, ApiError):
             return unverified_jwt
         content = request.content
         body = content.read_nowait() if content.is_eof() else await self._read_body(request)
-        ask = read_ask(body) if isinstance(body, bytes) else body
-        if isinstance(ask, Refusal):
-            return ask
-        return self._broker.recall(unverified_jwt, ask) or _Call(unverified_jwt, ask)
+        token_request = read_ask(body) if isinstance(body, bytes) else body
+        if isinstance(token_request, ApiError):
+            return token_request
+        return self._broker.cached(unverified_jwt, token_request) or _Call(
+            unverified_jwt, token_request
+        )
 
     def _hosts(self, request: web.BaseRequest) -> frozenset[str]:
         """The names of the address this caller reached; of nothing if it has gone already."""
         bound = request.protocol.sockname
         return _hosts_of(bound[1]) if isinstance(bound, tuple) else frozenset()
 
-    def _elsewhere(self, method: str, target: str) -> bytes | Refusal:
+    def _elsewhere(self, method: str, target: str) -> bytes | ApiError:
         path = target.partition("?")[0]
         if method in ("GET", "HEAD") and path in self._resource.paths:
             return self._resource.document
-        return NO_SUCH_ROUTE.because("route")
+        return NO_SUCH_ROUTE.with_reason("route")
 
-    async def _read_body(self, request: web.BaseRequest) -> bytes | Refusal:
+    async def _read_body(self, request: web.BaseRequest) -> bytes | ApiError:
         """The body of a caller that has not sent all of it yet."""
         body = bytearray()
         try:
@@ -119,30 +121,30 @@ class LocalApi:
                 while len(body) <= MAX_BODY_BYTES and (chunk := await request.content.readany()):
                     body += chunk
         except TimeoutError:
-            return INVALID_REQUEST.because("body_too_slow", "The body took too long to arrive.")
+            return INVALID_REQUEST.with_reason("body_too_slow", "The body took too long to arrive.")
         except (OSError, web.RequestPayloadError):
-            return INVALID_REQUEST.because("body_broken_off", "The body broke off.")
+            return INVALID_REQUEST.with_reason("body_broken_off", "The body broke off.")
         return bytes(body)
 
     async def _answer_slowly(
-        self, request: web.BaseRequest, found: bytes | _Call | Refusal
+        self, request: web.BaseRequest, found: bytes | _Call | ApiError
     ) -> tuple[str, web.StreamResponse]:
         if isinstance(found, bytes):
             return "ok", self._responses.make(request, found)
         request_id = secrets.token_hex(8)
         with request_scope(request_id):
             outcome = await self._obtain(found) if isinstance(found, _Call) else found
-            if isinstance(outcome, Lease):
+            if isinstance(outcome, CachedToken):
                 return "ok", self._responses.make(request, outcome.body(self._now()))
             return outcome.error, self._refuse(outcome, request_id)
 
-    async def _obtain(self, call: _Call) -> Lease | Refusal:
+    async def _obtain(self, call: _Call) -> CachedToken | ApiError:
         # Only here: what memory knows by its hash was accepted before, so it had the shape.
         if not has_jwt_shape(call.unverified_jwt):
-            return INVALID_TOKEN.because("not_a_jwt")
-        return await self._broker.obtain(call.unverified_jwt, call.ask)
+            return INVALID_TOKEN.with_reason("not_a_jwt")
+        return await self._broker.obtain(call.unverified_jwt, call.token_request)
 
-    def _refuse(self, refusal: Refusal, request_id: str) -> web.Response:
+    def _refuse(self, refusal: ApiError, request_id: str) -> web.Response:
         say = _log.warning if refusal.error == FORBIDDEN_CALLER.error else _log.info
         say("refused", error=refusal.error, reason=refusal.reason, request_id=request_id)
         headers = CIMultiDict(HEADERS, **refusal.headers)

@@ -6,21 +6,21 @@ from typing import Final, NamedTuple
 DRAIN_SECONDS: Final = 0.8
 
 
-class Deadlines(NamedTuple):
+class Timeouts(NamedTuple):
     """`head` and `body`: a local caller sends its request.
 
     `exchange`: the authserver answers, retries included; with the two seconds between looks at
     the credential this also bounds how long connections of a replaced one stay open.
     `wait`: a caller waits for an exchange, its own or one under way; longer than `exchange`, so
     that the exchange ends first and its outcome is known.
-    `give_up`: after SIGTERM, exchanges under way; their callers still get an answer.
+    `shutdown`: exchanges in flight at SIGTERM end; their callers still get a response.
     """
 
     head: float = 10.0
     body: float = 10.0
     exchange: float = 8.0
     wait: float = 9.0
-    give_up: float = 1.0
+    shutdown: float = 1.0
 
 
-STANDARD: Final = Deadlines()
+DEFAULT: Final = Timeouts()

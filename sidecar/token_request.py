@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from sidecar.cached_token import fingerprint
-from sidecar.errors import INVALID_REQUEST, INVALID_TOKEN, NO_TOKEN, Refusal
+from sidecar.errors import INVALID_REQUEST, INVALID_TOKEN, NO_TOKEN, ApiError
 
 MAX_JWT_BYTES: Final = 8 * 1024
 MAX_BODY_BYTES: Final = 16 * 1024
@@ -20,7 +20,7 @@ _ACCESS_TOKEN: Final = re.compile(r"[\x21-\x7e]+", re.ASCII)  # RFC 6749 appendi
 _MEMBERS: Final = frozenset({"upstream", "min_ttl", "rejected_token"})
 
 
-class Ask(NamedTuple):
+class TokenRequest(NamedTuple):
     """A token of `upstream` (None: the only one there is) that lives for `min_ttl` seconds more.
 
     `rejected` is the fingerprint of an access token the upstream's API refused.
@@ -44,21 +44,21 @@ def has_jwt_shape(text: str) -> bool:
     return _JWT.fullmatch(text) is not None
 
 
-def read_bearer(authorizations: Sequence[str]) -> str | Refusal:
+def read_bearer(authorizations: Sequence[str]) -> str | ApiError:
     """The unverified JWT of the one `Authorization: Bearer`; its shape is not looked at."""
     if len(authorizations) != 1:
         if not authorizations:
-            return NO_TOKEN.because("no_authorization")
-        return INVALID_REQUEST.because("two_authorizations", "Authorization must be sent once.")
+            return NO_TOKEN.with_reason("no_authorization")
+        return INVALID_REQUEST.with_reason("two_authorizations", "Authorization must be sent once.")
     scheme, _, unverified_jwt = authorizations[0].partition(" ")
     if scheme.lower() != "bearer" or not unverified_jwt:
-        return NO_TOKEN.because("no_bearer")
+        return NO_TOKEN.with_reason("no_bearer")
     if len(unverified_jwt) > MAX_JWT_BYTES or not unverified_jwt.isascii():
-        return INVALID_TOKEN.because("jwt_too_long_or_not_ascii")
+        return INVALID_TOKEN.with_reason("jwt_too_long_or_not_ascii")
     return unverified_jwt
 
 
-def read_ask(body: bytes) -> Ask | Refusal:
+def read_ask(body: bytes) -> TokenRequest | ApiError:
     """The JSON body of `POST /v1/token`."""
     # Programs ask the same few questions all day. A body that may hold a token is not kept.
     if len(body) <= _SHORT_BODY and b"rejected" not in body and b"\\" not in body:
@@ -66,32 +66,34 @@ def read_ask(body: bytes) -> Ask | Refusal:
     return _read(body)
 
 
-def _read(body: bytes) -> Ask | Refusal:
+def _read(body: bytes) -> TokenRequest | ApiError:
     if len(body) > MAX_BODY_BYTES:
-        return INVALID_REQUEST.because("body_too_long", "The body must be at most 16 KiB long.")
+        return INVALID_REQUEST.with_reason("body_too_long", "The body must be at most 16 KiB long.")
     try:
         members = _STRICT_JSON.decode(body.decode())
     except (ValueError, RecursionError):
-        return INVALID_REQUEST.because(
+        return INVALID_REQUEST.with_reason(
             "body_not_json", "The body must be a JSON object in UTF-8 that names no member twice."
         )
     if not isinstance(members, dict) or not members.keys() <= _MEMBERS:
-        return INVALID_REQUEST.because(
+        return INVALID_REQUEST.with_reason(
             "body_members", "The body may have upstream, min_ttl and rejected_token, nothing else."
         )
     upstream = members.get("upstream")
     min_ttl = members.get("min_ttl", 0)
     rejected = members.get("rejected_token")
     if "upstream" in members and not is_upstream_name(upstream):
-        return INVALID_REQUEST.because("upstream", "upstream must be the name of an upstream.")
+        return INVALID_REQUEST.with_reason("upstream", "upstream must be the name of an upstream.")
     # `type` and not isinstance: true and false are integers to Python.
     if type(min_ttl) is not int or not 0 <= min_ttl <= MAX_MIN_TTL:
-        return INVALID_REQUEST.because(
+        return INVALID_REQUEST.with_reason(
             "min_ttl", "min_ttl must be a whole number of seconds from 0 to 600."
         )
     if "rejected_token" in members and not is_access_token(rejected):
-        return INVALID_REQUEST.because("rejected_token", "rejected_token must be an access token.")
-    return Ask(upstream, min_ttl, None if rejected is None else fingerprint(rejected))
+        return INVALID_REQUEST.with_reason(
+            "rejected_token", "rejected_token must be an access token."
+        )
+    return TokenRequest(upstream, min_ttl, None if rejected is None else fingerprint(rejected))
 
 
 _read_short: Final = lru_cache(maxsize=64)(_read)

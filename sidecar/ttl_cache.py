@@ -13,7 +13,7 @@ class _Entry(NamedTuple, Generic[Value]):
     weight: int
 
 
-class BoundedMemory(Generic[Value]):
+class TtlCache(Generic[Value]):
     """Entries and their keys; `now` and `until` are seconds of one monotonic clock."""
 
     def __init__(self, *, max_entries: int, max_weight: int) -> None:

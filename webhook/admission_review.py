@@ -7,11 +7,11 @@ import msgspec
 
 from chassis.spiffe_id import is_dns_label
 from webhook import pod_view
-from webhook.evaluate import Verdict
+from webhook.evaluate import AdmissionResult
 from webhook.reasons import Reason
 
 
-class NoReview(ValueError):
+class InvalidReview(ValueError):
     """The body is no review that can be answered; the text repeats nothing of it."""
 
 
@@ -38,7 +38,7 @@ class Request(msgspec.Struct):
 
 
 class _PodRequest(Request):
-    object: pod_view.Readable | None = None
+    object: pod_view.PodView | None = None
 
 
 class _Review(msgspec.Struct):
@@ -87,17 +87,17 @@ _encoder: Final = msgspec.json.Encoder()
 
 
 def parse(body: bytes) -> Request:
-    """The request of a review. Raises NoReview."""
+    """The request of a review. Raises InvalidReview."""
     try:
         review = _decoded(body)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
-        raise NoReview("not an AdmissionReview") from None
+        raise InvalidReview("not an AdmissionReview") from None
     if (review.apiVersion, review.kind) != ("admission.k8s.io/v1", "AdmissionReview"):
-        raise NoReview("only admission.k8s.io/v1 AdmissionReview is answered")
+        raise InvalidReview("only admission.k8s.io/v1 AdmissionReview is answered")
     if not review.request.uid:
-        raise NoReview("the request has no uid")
+        raise InvalidReview("the request has no uid")
     if not is_dns_label(review.request.namespace):
-        raise NoReview("the request names no namespace")
+        raise InvalidReview("the request names no namespace")
     return review.request
 
 
@@ -116,14 +116,14 @@ def creates_a_pod(request: Request) -> bool:
 def pod(request: Request, body: bytes) -> pod_view.Pod:
     """The pod of a review, read with the review itself where it could be. Raises Malformed."""
     found = request.object
-    if not isinstance(found, pod_view.Readable):
+    if not isinstance(found, pod_view.PodView):
         return pod_view.read(found)
     # Once only: a pod may have any number of volumes that look like ours, each compared with it.
     whole = cache(lambda: _tolerant.decode(body).request.object)
     return pod_view.Pod(found.metadata, found.spec, whole)
 
 
-def answer(uid: str, verdict: Verdict) -> bytes:
+def answer(uid: str, verdict: AdmissionResult) -> bytes:
     """The AdmissionReview to be sent back."""
     response = _Response(
         uid,

@@ -17,7 +17,7 @@ import msgspec
 from chassis.logs import LEVELS
 from chassis.spiffe_id import is_dns_label
 from webhook.quantity import InvalidQuantity, Quantity
-from webhook.reasons import EXPLAINED, Reason, Refusal, quoted
+from webhook.reasons import EXPLAINED, Reason, Violation, quoted
 from webhook.settings import Bounds, Profile, Settings
 
 PREFIX: Final = "tokenward.dev/"
@@ -72,7 +72,7 @@ class _BadValue(ValueError):
     """A value is not allowed; the text says which are."""
 
 
-class Fitting(msgspec.Struct, frozen=True):
+class SidecarOptions(msgspec.Struct, frozen=True):
     """What the sidecar itself is to be like; nothing in it is longer than a URL may be."""
 
     profile: str
@@ -82,7 +82,7 @@ class Fitting(msgspec.Struct, frozen=True):
     log_level: str
 
 
-class Wishes(msgspec.Struct, frozen=True):  # made for every pod: cheaper than a dataclass
+class InjectionOptions(msgspec.Struct, frozen=True):  # made for every pod: cheaper than a dataclass
     """What a pod asks for, with the contract's defaults where it is silent.
 
     `asked` holds only the amounts the pod names itself. `containers` is None for "all".
@@ -100,10 +100,10 @@ class Wishes(msgspec.Struct, frozen=True):  # made for every pod: cheaper than a
     first: bool = True
 
     @property
-    def fitting(self) -> Fitting:
-        return Fitting(self.profile, self.resource, self.port, self.ops_port, self.log_level)
+    def sidecar_options(self) -> SidecarOptions:
+        return SidecarOptions(self.profile, self.resource, self.port, self.ops_port, self.log_level)
 
-    def reaches(self, container: str) -> bool:
+    def applies_to(self, container: str) -> bool:
         """Whether that app container gets the variables."""
         chosen = self.containers is None or container in self.containers
         return chosen and container not in self.skip_containers
@@ -119,7 +119,7 @@ def opted(annotations: Mapping[str, str]) -> bool | None:
 
 def read(
     annotations: Mapping[str, str], labels: Mapping[str, str], settings: Settings
-) -> tuple[Wishes, tuple[Refusal, ...]]:
+) -> tuple[InjectionOptions, tuple[Violation, ...]]:
     """What the pod asks for and everything that is wrong with how it asks."""
     asked = tuple([item for item in annotations.items() if item[0].startswith(PREFIX)])
     labelled = tuple([key for key in labels if key.startswith(PREFIX)])
@@ -130,7 +130,7 @@ def read(
 
 def _read(
     asked: tuple[tuple[str, str], ...], labelled: tuple[str, ...], settings: Settings
-) -> tuple[Wishes, tuple[Refusal, ...]]:
+) -> tuple[InjectionOptions, tuple[Violation, ...]]:
     annotations, profiles = dict(asked), settings.profiles
     reader = _Reader(annotations, _unknown(annotations, labelled))
     reader.read(INJECT, _BOOLEAN)
@@ -138,18 +138,18 @@ def _read(
     if PROFILE in annotations:
         profile = reader.read(PROFILE, _choice(sorted(profiles))) or profile
     found: dict[str, Any] = {"profile": profile}
-    for key, (field, parse) in _WISHES.items():
+    for key, (field, parse) in _PARSERS.items():
         if key in annotations and (value := reader.read(key, parse)) is not None:
             found[field] = value
     if not _AMOUNTS.keys().isdisjoint(annotations):
         found["asked"] = _asked(reader, profiles[profile])
-    wishes = Wishes(**found)
-    if wishes.port == wishes.ops_port:
-        reader.refuse(f"{PORT} and {OPS_PORT} must differ, both are {wishes.port}")
-    if wishes.containers and (both := wishes.containers & wishes.skip_containers):
+    options = InjectionOptions(**found)
+    if options.port == options.ops_port:
+        reader.refuse(f"{PORT} and {OPS_PORT} must differ, both are {options.port}")
+    if options.containers and (both := options.containers & options.skip_containers):
         listed = quoted(", ".join(sorted(both)))
         reader.refuse(f"{CONTAINERS} and {SKIP_CONTAINERS} both name {listed}")
-    return wishes, tuple(reader.refusals)
+    return options, tuple(reader.refusals)
 
 
 # The pods of a workload carry the same annotations, and often many workloads' pods do.
@@ -157,7 +157,7 @@ _remembered = lru_cache(maxsize=256)(_read)
 
 
 class _Reader:
-    def __init__(self, annotations: Mapping[str, str], refusals: list[Refusal]) -> None:
+    def __init__(self, annotations: Mapping[str, str], refusals: list[Violation]) -> None:
         self.annotations, self.refusals = annotations, refusals
 
     def read(self, key: str, parse: Callable[[str], _T]) -> _T | None:
@@ -172,17 +172,17 @@ class _Reader:
             return None
 
     def refuse(self, text: str) -> None:
-        self.refusals.append(Refusal(Reason.BAD_VALUE, text))
+        self.refusals.append(Violation(Reason.BAD_VALUE, text))
 
 
-def _unknown(annotations: Iterable[str], labels: Iterable[str]) -> list[Refusal]:
+def _unknown(annotations: Iterable[str], labels: Iterable[str]) -> list[Violation]:
     unknown = [key for key in annotations if key.startswith(PREFIX) and key not in _KNOWN]
     texts = [
         f"annotation {quoted(key)} is unknown; {_suggestion(key, PUBLIC)}"
         for key in unknown[:EXPLAINED]
     ] + [f"annotation {quoted(key)} is unknown" for key in unknown[EXPLAINED:]]
-    return [Refusal(Reason.UNKNOWN_KEY, text) for text in texts] + [
-        Refusal(
+    return [Violation(Reason.UNKNOWN_KEY, text) for text in texts] + [
+        Violation(
             Reason.UNKNOWN_KEY,
             f"label {quoted(key)} is unknown; settings are annotations of the pod",
         )
@@ -247,8 +247,8 @@ def _first(text: str) -> bool:
     return _ORDER(text) == "first"
 
 
-# The values that need no configuration to be understood, and the fields of Wishes they go to.
-_WISHES: Final[Mapping[str, tuple[str, Callable[[str], Any]]]] = {
+# Values that need no configuration to be parsed, and the field of InjectionOptions each sets.
+_PARSERS: Final[Mapping[str, tuple[str, Callable[[str], Any]]]] = {
     SERVER: ("server", _server),
     RESOURCE: ("resource", _resource),
     CONTAINERS: ("containers", _names),

@@ -12,12 +12,12 @@ import msgspec
 
 from chassis.spiffe_id import is_dns_label
 from webhook import annotations as contract
-from webhook.annotations import Wishes
-from webhook.pod_safety import clashes, containers, hazards
+from webhook.annotations import InjectionOptions
+from webhook.pod_safety import conflicts, containers, unsafe_settings
 from webhook.pod_view import Container, Metadata, Pod
-from webhook.reasons import Reason, Refusal, quoted, warning
+from webhook.reasons import Reason, Violation, quoted, warning
 from webhook.settings import Settings
-from webhook.sidecar_resources import settle
+from webhook.sidecar_resources import compute
 from webhook.sidecar_spec import CONTAINER, URL_VARIABLE, Sidecar, build
 
 # Kept out by the manifests too; injecting here could keep a cluster from starting.
@@ -34,7 +34,7 @@ _NO_METADATA: Final = Metadata()
 
 class Inject(msgspec.Struct, frozen=True):
     sidecar: Sidecar
-    wishes: Wishes
+    options: InjectionOptions
     warnings: tuple[str, ...] = ()
 
 
@@ -44,7 +44,7 @@ class Skip(msgspec.Struct, frozen=True):
 
 
 class Deny(msgspec.Struct, frozen=True):
-    refusals: tuple[Refusal, ...]
+    refusals: tuple[Violation, ...]
 
 
 Decision = Inject | Skip | Deny
@@ -56,27 +56,27 @@ def decide(pod: Pod, namespace: str, settings: Settings, *, namespace_opted_in: 
     annotations = metadata.annotations or {}
     if (skip := _skipped(annotations, namespace, settings, namespace_opted_in)) is not None:
         return skip
-    wishes, misread = contract.read(annotations, metadata.labels or {}, settings)
-    profile, refusals = settings.profiles[wishes.profile], list(misread)
+    options, misread = contract.read(annotations, metadata.labels or {}, settings)
+    profile, refusals = settings.profiles[options.profile], list(misread)
     if metadata.namespace and metadata.namespace != namespace:
         refusals.append(
-            Refusal(Reason.NAMESPACE_MISMATCH, "the pod names another namespace than the request")
+            Violation(Reason.NAMESPACE_MISMATCH, "the pod names another namespace than the request")
         )
-    named = wishes.server or _server_name(pod, metadata)
-    if isinstance(named, Refusal):
+    named = options.server or _server_name(pod, metadata)
+    if isinstance(named, Violation):
         refusals.append(named)
     others = containers(spec)
-    refusals.extend(hazards(spec, others, profile))
-    amounts, above = settle(wishes.asked, profile, spec, others)
+    refusals.extend(unsafe_settings(spec, others, profile))
+    amounts, above = compute(options.asked, profile, spec, others)
     refusals.extend(above)
     # A pod without a usable name is looked at as well, so that it learns of its other faults.
     server = named if isinstance(named, str) else "unnamed"
-    sidecar = build(namespace, server, wishes.fitting, amounts, settings)
-    refusals.extend(clashes(pod, others, wishes, sidecar, settings))
+    sidecar = build(namespace, server, options.sidecar_options, amounts, settings)
+    refusals.extend(conflicts(pod, others, options, sidecar, settings))
     if refusals:
         return Deny(tuple(refusals))
-    doubts = _doubts(others, wishes, sidecar)
-    return Inject(sidecar, wishes, tuple([warning(text) for text in doubts]))
+    doubts = _doubts(others, options, sidecar)
+    return Inject(sidecar, options, tuple([warning(text) for text in doubts]))
 
 
 def _skipped(
@@ -95,7 +95,7 @@ def _skipped(
     return None
 
 
-def _server_name(pod: Pod, metadata: Metadata) -> str | Refusal:
+def _server_name(pod: Pod, metadata: Metadata) -> str | Violation:
     """The workload's name where no annotation says it.
 
     A pod that already holds the sidecar keeps the name it was injected under: a copy has lost
@@ -113,7 +113,7 @@ def _server_name(pod: Pod, metadata: Metadata) -> str | Refusal:
         name, origin = (metadata.generateName or "").rstrip("-."), "generateName"
     if is_dns_label(name):
         return name
-    return Refusal(
+    return Violation(
         Reason.NO_SERVER_NAME,
         f"{origin} gives {quoted(name)}, which cannot name a workload; set annotation "
         f"{contract.SERVER} (lower-case letters, digits and hyphens, at most 63)",
@@ -145,13 +145,17 @@ def _owner_name(metadata: Metadata) -> str | None:
     return name
 
 
-def _doubts(others: Sequence[Container], wishes: Wishes, sidecar: Sidecar) -> Iterator[str]:
+def _doubts(
+    others: Sequence[Container], options: InjectionOptions, sidecar: Sidecar
+) -> Iterator[str]:
     """What the pod's author had better know although the pod is injected."""
     for container in others:
         if not container.env:
             continue
         values = {entry.name or "": entry.value for entry in container.env}
-        if values.get(URL_VARIABLE, sidecar.url) != sidecar.url and wishes.reaches(container.name):
+        if values.get(URL_VARIABLE, sidecar.url) != sidecar.url and options.applies_to(
+            container.name
+        ):
             yield f"tokenward: container {quoted(container.name)} keeps its own {URL_VARIABLE}"
         if not _PROXIES.isdisjoint(map(str.upper, values)) and not _spares_loopback(values):
             yield (

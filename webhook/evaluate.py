@@ -15,7 +15,7 @@ from webhook.settings import Settings
 Word = Literal["injected", "skipped", "denied"]
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class AdmissionResult(msgspec.Struct, frozen=True):
     """What the API server, the audit log, the metrics or a terminal is told about one pod.
 
     `patch` is the JSON Patch as it is sent; empty where nothing is added.
@@ -39,16 +39,20 @@ class Verdict(msgspec.Struct, frozen=True):
         return msgspec.json.decode(self.patch or b"[]", type=tuple[dict[str, Any], ...])
 
 
-def judge(pod: Pod, namespace: str, settings: Settings, *, namespace_opted_in: bool) -> Verdict:
+def evaluate(
+    pod: Pod, namespace: str, settings: Settings, *, namespace_opted_in: bool
+) -> AdmissionResult:
     match decide(pod, namespace, settings, namespace_opted_in=namespace_opted_in):
-        case Inject(sidecar, wishes, warnings):
-            added = patch(pod, wishes, sidecar)
+        case Inject(sidecar, options, warnings):
+            added = patch(pod, options, sidecar)
             reason = Reason.INJECTED if added else Reason.ALREADY_INJECTED
-            return Verdict("injected", reason, added, warnings, config_hash=sidecar.config_hash)
+            return AdmissionResult(
+                "injected", reason, added, warnings, config_hash=sidecar.config_hash
+            )
         case Skip(reason, warnings):
-            return Verdict("skipped", reason, warnings=warnings)
+            return AdmissionResult("skipped", reason, warnings=warnings)
         case Deny(refusals):
-            return Verdict(
+            return AdmissionResult(
                 "denied",
                 refusals[0].reason,
                 refusals=tuple(refusal.text for refusal in refusals),

@@ -23,14 +23,16 @@ _FILLED_BY_PLATFORMS: Final = frozenset({"runAsUser", "runAsGroup", "seLinuxOpti
 def container_differences(found: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
     """The fields in which the sidecar found is not ours; empty if it is intact."""
     differing = [name for name in _EXACT if (found.get(name) or None) != ours.get(name)]
-    differing += [name for name in _AT_LEAST_OURS if not holds(found.get(name), ours.get(name))]
+    differing += [
+        name for name in _AT_LEAST_OURS if not is_superset(found.get(name), ours.get(name))
+    ]
     context = found.get("securityContext")
-    if "securityContext" not in differing and _loosened(context, ours["securityContext"]):
+    if "securityContext" not in differing and _weakened(context, ours["securityContext"]):
         differing.append("securityContext")
     return differing
 
 
-def _loosened(found: Any, ours: Mapping[str, Any]) -> bool:
+def _weakened(found: Any, ours: Mapping[str, Any]) -> bool:
     """Whether something beside our own settings is more than a platform's filling."""
     added = {name: value for name, value in found.items() if name not in ours}
     if added.pop("procMount", "Default") != "Default":
@@ -41,16 +43,16 @@ def _loosened(found: Any, ours: Mapping[str, Any]) -> bool:
     return bool(found["capabilities"] != ours["capabilities"] or set(added) - _FILLED_BY_PLATFORMS)
 
 
-def holds(found: object, wanted: object) -> bool:
+def is_superset(found: object, wanted: object) -> bool:
     """Whether `found` has everything of `wanted`; more members may stand beside ours."""
     if isinstance(wanted, dict):
         return isinstance(found, dict) and all(
-            key in found and holds(found[key], value) for key, value in wanted.items()
+            key in found and is_superset(found[key], value) for key, value in wanted.items()
         )
     if isinstance(wanted, list):
         return (
             isinstance(found, list)
             and len(found) == len(wanted)
-            and all(holds(one, other) for one, other in zip(found, wanted, strict=True))
+            and all(is_superset(one, other) for one, other in zip(found, wanted, strict=True))
         )
     return found == wanted

@@ -18,7 +18,7 @@ import yaml
 from chassis.process import EXIT_BAD_CONFIGURATION, ConfigurationError
 from webhook import pod_view
 from webhook.annotations import INJECT
-from webhook.evaluate import Verdict, judge
+from webhook.evaluate import AdmissionResult, evaluate
 from webhook.reasons import Reason, quoted
 from webhook.settings import Settings, check, load
 from webhook.value_types import CaBundle
@@ -49,7 +49,7 @@ class _Judged:
 
     raw: Any
     name: str
-    verdict: Verdict | None
+    verdict: AdmissionResult | None
     injected: Any
 
 
@@ -146,9 +146,9 @@ def _judged(raw: Any, namespace: str, opted_in: frozenset[str], settings: Settin
     try:
         pod = pod_view.read(_as_created(_within(raw, path), kind, metadata))
     except pod_view.Malformed as malformed:
-        verdict = Verdict("denied", Reason.MALFORMED, refusals=(str(malformed),))
+        verdict = AdmissionResult("denied", Reason.MALFORMED, refusals=(str(malformed),))
         return _Judged(raw, name, verdict, raw)
-    verdict = judge(pod, namespace, settings, namespace_opted_in=namespace in opted_in)
+    verdict = evaluate(pod, namespace, settings, namespace_opted_in=namespace in opted_in)
     prefix = "".join(f"/{part}" for part in path)
     operations = [
         operation | {"path": prefix + operation["path"]} for operation in verdict.operations
@@ -176,7 +176,7 @@ def _explained(judged: Sequence[_Judged]) -> str:
     )
 
 
-def _explanation(judged: _Judged, verdict: Verdict) -> dict[str, Any]:
+def _explanation(judged: _Judged, verdict: AdmissionResult) -> dict[str, Any]:
     told: dict[str, Any] = {
         "object": judged.name,
         "decision": verdict.decision,

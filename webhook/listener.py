@@ -20,7 +20,7 @@ from chassis.event_loop import yield_to_ready
 from chassis.logs import Log
 from chassis.probes import DURATION_BUCKETS, Readiness
 from webhook import admission_review, pod_view
-from webhook.evaluate import Verdict, judge
+from webhook.evaluate import AdmissionResult, evaluate
 from webhook.reasons import Reason
 from webhook.settings import Settings
 
@@ -89,7 +89,7 @@ class _Decided(msgspec.Struct, frozen=True):
     pod: str
     user: str
     dry_run: bool
-    verdict: Verdict
+    verdict: AdmissionResult
 
 
 class _Refused(Exception):
@@ -189,7 +189,7 @@ def _decided(
 ) -> _Decided:
     try:
         request = admission_review.parse(body)
-    except admission_review.NoReview as no_review:
+    except admission_review.InvalidReview as no_review:
         raise _Refused(400, str(no_review)) from None
     name = request.name
     try:
@@ -197,11 +197,13 @@ def _decided(
             pod = admission_review.pod(request, body)
             if not name and pod.metadata is not None:
                 name = pod.metadata.generateName or ""
-            verdict = judge(pod, request.namespace, settings(), namespace_opted_in=opted_in)
+            verdict = evaluate(pod, request.namespace, settings(), namespace_opted_in=opted_in)
         else:
-            verdict = Verdict("skipped", Reason.NOT_A_POD_CREATION)
+            verdict = AdmissionResult("skipped", Reason.NOT_A_POD_CREATION)
     except pod_view.Malformed as malformed:
-        verdict = Verdict("denied", Reason.MALFORMED, message=f"tokenward: {malformed}"[:1024])
+        verdict = AdmissionResult(
+            "denied", Reason.MALFORMED, message=f"tokenward: {malformed}"[:1024]
+        )
     except Exception as error:  # noqa: BLE001 - the edge: a pod must get an answer
         _log.failure("failed", error, uid=request.uid)
         metrics.decisions("error", Reason.FAILED).inc()

@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 from jsonpointer import escape
 
-from webhook.annotations import Wishes
+from webhook.annotations import InjectionOptions
 from webhook.pod_view import Container, Metadata, Pod, Volume
 from webhook.sidecar_spec import CONTAINER, URL_VARIABLE, Sidecar
 
@@ -34,7 +34,7 @@ def _add(path: str, value: Any) -> msgspec.Raw:
     return msgspec.Raw(_encoder.encode(_Operation(path, value)))
 
 
-def patch(pod: Pod, wishes: Wishes, sidecar: Sidecar) -> bytes:
+def patch(pod: Pod, options: InjectionOptions, sidecar: Sidecar) -> bytes:
     """What makes the pod an injected one, as JSON; empty if it is one already."""
     metadata, spec = pod.metadata or _NO_METADATA, pod.spec
     operations = [
@@ -43,9 +43,9 @@ def patch(pod: Pod, wishes: Wishes, sidecar: Sidecar) -> bytes:
         *_entries("labels", metadata.labels, sidecar.labels),
         *_volumes(spec.volumes, sidecar),
         # Before the sidecar goes in: that moves the others' places.
-        *_variables("initContainers", spec.initContainers or (), wishes, sidecar.url),
-        *_variables("containers", spec.containers, wishes, sidecar.url),
-        *_container(spec.initContainers, wishes, sidecar),
+        *_variables("initContainers", spec.initContainers or (), options, sidecar.url),
+        *_variables("containers", spec.containers, options, sidecar.url),
+        *_container(spec.initContainers, options, sidecar),
     ]
     return _encoder.encode(operations) if operations else b""
 
@@ -76,11 +76,11 @@ def _each_volume(sidecar: Sidecar) -> list[tuple[str, msgspec.Raw]]:
 
 
 def _variables(
-    field: str, present: Sequence[Container], wishes: Wishes, url: str
+    field: str, present: Sequence[Container], options: InjectionOptions, url: str
 ) -> list[msgspec.Raw]:
     operations = []
     for at, container in enumerate(present):
-        if container.name == CONTAINER or not wishes.reaches(container.name):
+        if container.name == CONTAINER or not options.applies_to(container.name):
             continue
         if container.env is None:
             operations.append(_only_variable(field, at, url))
@@ -101,13 +101,13 @@ def _first_variable(field: str, at: int, url: str) -> msgspec.Raw:
 
 
 def _container(
-    present: Sequence[Container] | None, wishes: Wishes, sidecar: Sidecar
+    present: Sequence[Container] | None, options: InjectionOptions, sidecar: Sidecar
 ) -> Sequence[msgspec.Raw]:
     if present is None:
         return [_only_container(sidecar)]
     if CONTAINER in [container.name for container in present]:
         return ()
-    return [_another_container(sidecar, "0" if wishes.first else "-")]
+    return [_another_container(sidecar, "0" if options.first else "-")]
 
 
 @lru_cache(maxsize=256)

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from webhook import existing_sidecar
-from webhook.annotations import INJECTED_LABEL, OPS_PORT, PORT, WRITTEN_BY_US, Wishes
+from webhook.annotations import INJECTED_LABEL, OPS_PORT, PORT, WRITTEN_BY_US, InjectionOptions
 from webhook.pod_view import Container, Mount, Pod, Port, Projection, Spec, Volume
-from webhook.reasons import EXPLAINED, Reason, Refusal, quoted
+from webhook.reasons import EXPLAINED, Reason, Violation, quoted
 from webhook.settings import CsiIdentity, PodCertificateIdentity, Profile, Settings
 from webhook.sidecar_spec import CONTAINER, MOUNTS, VOLUMES, Sidecar, secret_name
 
@@ -26,17 +26,19 @@ def containers(spec: Spec) -> list[Container]:
     return [container for container in every if container.name != CONTAINER]
 
 
-def hazards(spec: Spec, others: Sequence[Container], profile: Profile) -> Iterator[Refusal]:
+def unsafe_settings(
+    spec: Spec, others: Sequence[Container], profile: Profile
+) -> Iterator[Violation]:
     """Ways in which a process outside the sidecar's container would reach into it.
 
     `others` are the pod's own containers, as `containers` gives them.
     """
     if _on_windows(spec):
-        yield Refusal(Reason.WINDOWS, "Windows pods are not supported; the sidecar needs Linux")
+        yield Violation(Reason.WINDOWS, "Windows pods are not supported; the sidecar needs Linux")
     if spec.hostNetwork or spec.hostPID or spec.hostIPC:
         yield from _host_namespaces(spec)
     if spec.shareProcessNamespace and not profile.allow_shared_process_namespace:
-        yield Refusal(
+        yield Violation(
             Reason.SHARED_PROCESS_NAMESPACE,
             "shareProcessNamespace: true is not allowed; the app could read the sidecar's key; "
             "a profile may allow it",
@@ -58,7 +60,7 @@ def _on_windows(spec: Spec) -> bool:
     )
 
 
-def _host_namespaces(spec: Spec) -> Iterator[Refusal]:
+def _host_namespaces(spec: Spec) -> Iterator[Violation]:
     for name, shared, exposed in (
         (
             "hostNetwork",
@@ -69,21 +71,21 @@ def _host_namespaces(spec: Spec) -> Iterator[Refusal]:
         ("hostIPC", spec.hostIPC, "processes on the node and in this pod share memory"),
     ):
         if shared:
-            yield Refusal(Reason.HOST_NAMESPACE, f"{name}: true is not allowed; {exposed}")
+            yield Violation(Reason.HOST_NAMESPACE, f"{name}: true is not allowed; {exposed}")
 
 
-def _privileges(container: Container, profile: Profile) -> Iterator[Refusal]:
+def _privileges(container: Container, profile: Profile) -> Iterator[Violation]:
     context = container.securityContext
     if context is None:
         return
     if context.privileged:
-        yield Refusal(
+        yield Violation(
             Reason.PRIVILEGED,
             f"{_called(container)} is privileged; it could read the sidecar's key on the node",
         )
     added = context.capabilities.add if context.capabilities is not None else None
     if added and not _WITH_PTRACE.isdisjoint(added):
-        yield Refusal(
+        yield Violation(
             Reason.PRIVILEGED,
             f"{_called(container)} adds SYS_PTRACE; it could read others' memory",
         )
@@ -95,19 +97,23 @@ def _called(container: Container) -> str:
     return f"container {quoted(container.name)}"
 
 
-def _same_user(name: str, user: int) -> Refusal:
-    return Refusal(
+def _same_user(name: str, user: int) -> Violation:
+    return Violation(
         Reason.SAME_USER, f"{name} runs as user {user}, which is the sidecar's; use another"
     )
 
 
-def clashes(
-    pod: Pod, others: Sequence[Container], wishes: Wishes, sidecar: Sidecar, settings: Settings
-) -> Iterator[Refusal]:
+def conflicts(
+    pod: Pod,
+    others: Sequence[Container],
+    options: InjectionOptions,
+    sidecar: Sidecar,
+    settings: Settings,
+) -> Iterator[Violation]:
     """What stands where ours has to stand, or reaches for what only the sidecar may hold."""
     yield from _names_taken(pod, others, sidecar)
-    if wishes.containers or wishes.skip_containers:
-        yield from _unknown_containers(others, wishes)
+    if options.containers or options.skip_containers:
+        yield from _unknown_containers(others, options)
     ours = (sidecar.port, sidecar.ops_port)
     for container in others:
         for mount in container.volumeMounts or ():
@@ -119,14 +125,14 @@ def clashes(
     yield from _credential_users(pod.spec, others, sidecar, settings)
 
 
-def _names_taken(pod: Pod, others: Sequence[Container], sidecar: Sidecar) -> Iterator[Refusal]:
+def _names_taken(pod: Pod, others: Sequence[Container], sidecar: Sidecar) -> Iterator[Violation]:
     spec = pod.spec
     present = [at for at, c in enumerate(spec.initContainers or ()) if c.name == CONTAINER]
     if len(others) < len(spec.containers) + len(spec.initContainers or ()):
         yield from _container_taken(pod, present, sidecar)
     for at, volume in enumerate(spec.volumes or ()):
         if volume.name in VOLUMES and not (present and _is_ours(pod, at, sidecar)):
-            yield Refusal(
+            yield Violation(
                 Reason.RESERVED_NAME,
                 f"the volume name {volume.name} is reserved; remove the volume",
             )
@@ -136,15 +142,15 @@ def _names_taken(pod: Pod, others: Sequence[Container], sidecar: Sidecar) -> Ite
             yield from _keys_taken(annotations, labels)
 
 
-def _container_taken(pod: Pod, present: Sequence[int], sidecar: Sidecar) -> Iterator[Refusal]:
+def _container_taken(pod: Pod, present: Sequence[int], sidecar: Sidecar) -> Iterator[Violation]:
     """`present`: the places of init containers with our name."""
     if len(present) != 1 or any(container.name == CONTAINER for container in pod.spec.containers):
-        yield Refusal(
+        yield Violation(
             Reason.RESERVED_NAME,
             f"the container name {CONTAINER} is reserved; remove the container",
         )
     elif differing := _differences(pod, present[0], sidecar):
-        yield Refusal(
+        yield Violation(
             Reason.RESERVED_NAME,
             f"the pod already has a container {CONTAINER} that is not the one we inject "
             f"(it differs in {', '.join(differing)}); remove it, and what else we wrote if the pod "
@@ -160,58 +166,60 @@ def _differences(pod: Pod, at: int, sidecar: Sidecar) -> list[str]:
 def _is_ours(pod: Pod, at: int, sidecar: Sidecar) -> bool:
     found = pod.whole()["spec"]["volumes"][at]
     return any(
-        existing_sidecar.holds(found, volume)
+        existing_sidecar.is_superset(found, volume)
         for volume in sidecar.volumes
         if volume["name"] == found["name"]
     )
 
 
-def _keys_taken(annotations: Mapping[str, str], labels: Mapping[str, str]) -> Iterator[Refusal]:
+def _keys_taken(annotations: Mapping[str, str], labels: Mapping[str, str]) -> Iterator[Violation]:
     for key in WRITTEN_BY_US:
         if key in annotations:
-            yield Refusal(
+            yield Violation(
                 Reason.RESERVED_KEY, f"annotation {key} is written by the webhook; remove it"
             )
     if INJECTED_LABEL in labels:
-        yield Refusal(
+        yield Violation(
             Reason.RESERVED_KEY, f"label {INJECTED_LABEL} is written by the webhook; remove it"
         )
 
 
-def _unknown_containers(others: Sequence[Container], wishes: Wishes) -> Iterator[Refusal]:
+def _unknown_containers(
+    others: Sequence[Container], options: InjectionOptions
+) -> Iterator[Violation]:
     names = {container.name for container in others}
     # Once, however many are unknown; escaped, for nobody has looked at the pod's names yet.
     allowed = f"; allowed: {json.dumps(', '.join(sorted(names))[:300])[1:-1][:300]}"
     for key, named in (
-        ("containers", wishes.containers or frozenset()),
-        ("skip-containers", wishes.skip_containers),
+        ("containers", options.containers or frozenset()),
+        ("skip-containers", options.skip_containers),
     ):
         for at, name in enumerate(sorted(named - names)):
-            yield Refusal(
+            yield Violation(
                 Reason.NO_SUCH_CONTAINER,
                 f"annotation tokenward.dev/{key} names {quoted(name)}, which the pod does not "
                 f"have{allowed if at < EXPLAINED else ''}",
             )
 
 
-def _mounted(container: Container, mount: Mount) -> Iterator[Refusal]:
+def _mounted(container: Container, mount: Mount) -> Iterator[Violation]:
     path = (mount.mountPath or "").rstrip("/")
     if mount.name in VOLUMES:
-        yield Refusal(
+        yield Violation(
             Reason.RESERVED_MOUNT,
             f"{_called(container)} mounts {mount.name}, which only the sidecar may mount",
         )
     elif path == MOUNTS or path.startswith(f"{MOUNTS}/"):
-        yield Refusal(
+        yield Violation(
             Reason.RESERVED_MOUNT,
             f"{_called(container)} mounts {quoted(path)}, which is reserved",
         )
 
 
-def _port_taken(container: Container, port: Port, sidecar: Sidecar) -> Iterator[Refusal]:
+def _port_taken(container: Container, port: Port, sidecar: Sidecar) -> Iterator[Violation]:
     for ours, key in ((sidecar.port, PORT), (sidecar.ops_port, OPS_PORT)):
         if ours in (port.containerPort, port.hostPort):
-            yield Refusal(
+            yield Violation(
                 Reason.PORT_CLASH,
                 f"{_called(container)} uses port {ours}, which the sidecar "
                 f"needs; move the sidecar with annotation {key}",
@@ -220,18 +228,18 @@ def _port_taken(container: Container, port: Port, sidecar: Sidecar) -> Iterator[
 
 def _credential_users(
     spec: Spec, others: Sequence[Container], sidecar: Sidecar, settings: Settings
-) -> Iterator[Refusal]:
+) -> Iterator[Violation]:
     secret = secret_name(sidecar.server)
     for volume in spec.volumes or ():
         if volume.name not in VOLUMES and _yields_credential(volume, secret, settings):
-            yield Refusal(
+            yield Violation(
                 Reason.CREDENTIAL_REACHED,
                 f"volume {quoted(str(volume.name))} would give the app the sidecar's "
                 "credential; remove it",
             )
     for container in others:
         if _takes_variables(container, secret):
-            yield Refusal(
+            yield Violation(
                 Reason.CREDENTIAL_REACHED,
                 f"{_called(container)} takes variables from Secret {secret}, "
                 "which is the sidecar's; remove them",

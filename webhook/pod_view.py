@@ -124,7 +124,7 @@ class Spec(msgspec.Struct, kw_only=True):
     shareProcessNamespace: bool | None = None
 
 
-class Readable(msgspec.Struct, kw_only=True):
+class PodView(msgspec.Struct, kw_only=True):
     """What a pod is decoded to. `managedFields`, often the most of it, is skipped."""
 
     spec: Spec
@@ -142,7 +142,7 @@ class Pod(msgspec.Struct, frozen=True):
 def read(found: Any) -> Pod:
     """Whatever JSON or YAML made of a pod. Raises Malformed."""
     try:
-        readable = msgspec.convert(found, Readable)
+        readable = msgspec.convert(found, PodView)
     except (msgspec.ValidationError, RecursionError) as invalid:
         raise Malformed(f"not a pod: {invalid}") from None
     return Pod(readable.metadata, readable.spec, lambda: found)

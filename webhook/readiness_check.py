@@ -10,7 +10,7 @@ import jsonpatch
 
 from webhook import pod_view
 from webhook.annotations import INJECT
-from webhook.evaluate import judge
+from webhook.evaluate import evaluate
 from webhook.reasons import Reason
 from webhook.settings import Settings
 from webhook.sidecar_spec import CONTAINER
@@ -24,14 +24,14 @@ _POD: Final[dict[str, Any]] = {
 def fault(settings: Settings) -> str | None:
     """What is wrong; None if a sample pod gets the sidecar once and, patched, no second time."""
     namespace = "default" if "default" not in settings.never_inject else "self-test"
-    first = judge(pod_view.read(_POD), namespace, settings, namespace_opted_in=False)
+    first = evaluate(pod_view.read(_POD), namespace, settings, namespace_opted_in=False)
     if first.reason is not Reason.INJECTED:
         return f"self-test: a sample pod is {first.decision}: {first.reason.value}"
     patched = jsonpatch.apply_patch(_POD, list(first.operations))
     names = [container["name"] for container in patched["spec"]["initContainers"]]
     if names != [CONTAINER]:
         return "self-test: the patch does not add the sidecar"
-    second = judge(pod_view.read(patched), namespace, settings, namespace_opted_in=False)
+    second = evaluate(pod_view.read(patched), namespace, settings, namespace_opted_in=False)
     if second.reason is not Reason.ALREADY_INJECTED:
         return f"self-test: the patched pod is {second.decision}: {second.reason.value}"
     return None

@@ -53,7 +53,7 @@ class Reason(StrEnum):
 
 
 @dataclass(frozen=True)
-class Refusal:
+class Violation:
     """One thing that keeps a pod from being injected; the text is for the pod's author."""
 
     reason: Reason
@@ -66,21 +66,21 @@ def quoted(text: str) -> str:
     return json.dumps(cut)
 
 
-def denial(refusals: Sequence[Refusal]) -> str:
+def denial(refusals: Sequence[Violation]) -> str:
     """The refusals in one text of at most 1 KiB; those that do not fit are counted.
 
     The first is always in it, cut if need be. However many there are, no more are looked at than
     fit: a stranger's pod may have a hundred thousand.
     """
-    text, fitting = "tokenward: ", ""
+    text, sidecar_options = "tokenward: ", ""
     for at, refusal in enumerate(refusals, start=1):
-        text += f"; ({at}) {refusal.text}" if fitting else f"({at}) {refusal.text}"
+        text += f"; ({at}) {refusal.text}" if sidecar_options else f"({at}) {refusal.text}"
         rest = f"; and {len(refusals) - at} more" if at < len(refusals) else ""
-        if not fitting or len(text) + len(rest) <= MAX_DENIAL:
-            fitting = text[: MAX_DENIAL - len(rest)] + rest
+        if not sidecar_options or len(text) + len(rest) <= MAX_DENIAL:
+            sidecar_options = text[: MAX_DENIAL - len(rest)] + rest
         if len(text) > MAX_DENIAL:
             break
-    return fitting
+    return sidecar_options
 
 
 def warning(text: str) -> str:

@@ -44,10 +44,10 @@ def _bounds(default: str, least: str, most: str) -> Bounds:
 
 
 # Of CPU and memory, by their names in annotations: ("cpu-request", "10m") and so on.
-Amounts = tuple[tuple[str, str], ...]
+ResourceAmounts = tuple[tuple[str, str], ...]
 
 
-def texts(amounts: Mapping[str, Quantity]) -> Amounts:
+def texts(amounts: Mapping[str, Quantity]) -> ResourceAmounts:
     return tuple((amount, quantity.text) for amount, quantity in amounts.items())
 
 
@@ -74,7 +74,7 @@ class Profile(Model):
         }
 
     @cached_property
-    def amounts(self) -> Amounts:
+    def amounts(self) -> ResourceAmounts:
         """The same as texts."""
         return texts(self.defaults)
 

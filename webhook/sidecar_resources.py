@@ -10,15 +10,15 @@ from typing import Final
 from webhook.annotations import PREFIX
 from webhook.pod_view import Container, Spec
 from webhook.quantity import InvalidQuantity, Quantity
-from webhook.reasons import Reason, Refusal
-from webhook.settings import Amounts, Profile, texts
+from webhook.reasons import Reason, Violation
+from webhook.settings import Profile, ResourceAmounts, texts
 
 _KINDS: Final = ("cpu", "memory")
 
 
-def settle(
+def compute(
     asked: Mapping[str, Quantity], profile: Profile, spec: Spec, others: Sequence[Container]
-) -> tuple[Amounts, list[Refusal]]:
+) -> tuple[ResourceAmounts, list[Violation]]:
     """The sidecar's amounts and what is wrong with what was asked.
 
     `others` are the pod's containers without the sidecar.
@@ -48,8 +48,8 @@ def settle(
     return texts(given), refusals
 
 
-def _above(kind: str, request: Quantity, limit: Quantity) -> Refusal:
-    return Refusal(
+def _above(kind: str, request: Quantity, limit: Quantity) -> Violation:
+    return Violation(
         Reason.BAD_RESOURCES,
         f"annotation {PREFIX}{kind}-request is {request}, above the limit of {limit}; "
         f"allowed: a limit ({PREFIX}{kind}-limit) of at least the request",

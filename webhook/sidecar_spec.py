@@ -10,11 +10,11 @@ from typing import Any, Final
 import msgspec
 
 from chassis.spiffe_id import Workload
-from webhook.annotations import AUTHSERVER_CA, INJECTED_LABEL, STATUS, Fitting
+from webhook.annotations import AUTHSERVER_CA, INJECTED_LABEL, STATUS, SidecarOptions
 from webhook.settings import (
-    Amounts,
     CsiIdentity,
     PodCertificateIdentity,
+    ResourceAmounts,
     SecretIdentity,
     Settings,
 )
@@ -76,44 +76,54 @@ def secret_name(server: str) -> str:
 # nothing else of a pod comes in. Each of them is short, so what is remembered stays small.
 @lru_cache(maxsize=256)
 def build(
-    namespace: str, server: str, fitting: Fitting, amounts: Amounts, settings: Settings
+    namespace: str,
+    server: str,
+    sidecar_options: SidecarOptions,
+    amounts: ResourceAmounts,
+    settings: Settings,
 ) -> Sidecar:
     workload = Workload(namespace, server)
     return Sidecar(
         server=server,
-        config_hash=settings.config_hashes[fitting.profile],
-        container=_container(workload, fitting, amounts, settings),
+        config_hash=settings.config_hashes[sidecar_options.profile],
+        container=_container(workload, sidecar_options, amounts, settings),
         volumes=(
             {"name": CREDENTIAL_VOLUME, **_credential_source(workload, settings)},
             _CA_VOLUME,
             _NO_API_TOKEN_VOLUME,
         ),
         # Literally 127.0.0.1: "localhost" may resolve to ::1, where nobody listens.
-        url=f"http://127.0.0.1:{fitting.port}",
+        url=f"http://127.0.0.1:{sidecar_options.port}",
         annotations={
-            STATUS: _status(workload, fitting, settings),
+            STATUS: _status(workload, sidecar_options, settings),
             AUTHSERVER_CA: settings.authserver.ca_file.pem,
         },
         labels=_LABELS,
-        port=fitting.port,
-        ops_port=fitting.ops_port,
+        port=sidecar_options.port,
+        ops_port=sidecar_options.ops_port,
     )
 
 
-def _status(workload: Workload, fitting: Fitting, settings: Settings) -> str:
+def _status(workload: Workload, sidecar_options: SidecarOptions, settings: Settings) -> str:
     status = {
         "version": VERSION,
-        "profile": fitting.profile,
+        "profile": sidecar_options.profile,
         "server": workload.name,
-        "config-hash": settings.config_hashes[fitting.profile],
+        "config-hash": settings.config_hashes[sidecar_options.profile],
     }
     return msgspec.json.encode(status).decode("ascii")
 
 
 def _container(
-    workload: Workload, fitting: Fitting, amounts: Amounts, settings: Settings
+    workload: Workload,
+    sidecar_options: SidecarOptions,
+    amounts: ResourceAmounts,
+    settings: Settings,
 ) -> dict[str, Any]:
-    ops_port, user = fitting.ops_port, settings.profiles[fitting.profile].run_as_user
+    ops_port, user = (
+        sidecar_options.ops_port,
+        settings.profiles[sidecar_options.profile].run_as_user,
+    )
     container = {
         "name": CONTAINER,
         "image": settings.image,
@@ -134,30 +144,32 @@ def _container(
             # An existing mount keeps ServiceAccount admission from adding the API token.
             {"name": NO_API_TOKEN_VOLUME, "mountPath": _API_TOKEN_DIR, "readOnly": True},
         ],
-        "env": _environment(workload, fitting, settings),
+        "env": _environment(workload, sidecar_options, settings),
     }
     if amounts:
         container["resources"] = _resources(amounts)
     return container
 
 
-def _environment(workload: Workload, fitting: Fitting, settings: Settings) -> list[dict[str, str]]:
+def _environment(
+    workload: Workload, sidecar_options: SidecarOptions, settings: Settings
+) -> list[dict[str, str]]:
     variables = {
         "TOKENWARD_AUTHSERVER_URL": settings.authserver.url,
         "TOKENWARD_AUTHSERVER_CA_FILE": f"{_CA_DIR}/{_CA_FILE}",
         "TOKENWARD_CREDENTIAL_DIR": _CREDENTIAL_DIR,
         "TOKENWARD_ISSUER": settings.issuer,
-        "TOKENWARD_SCOPES": " ".join(settings.profiles[fitting.profile].scopes),
-        "TOKENWARD_PORT": str(fitting.port),
-        "TOKENWARD_OPS_PORT": str(fitting.ops_port),
-        "TOKENWARD_LOG_LEVEL": fitting.log_level,
+        "TOKENWARD_SCOPES": " ".join(settings.profiles[sidecar_options.profile].scopes),
+        "TOKENWARD_PORT": str(sidecar_options.port),
+        "TOKENWARD_OPS_PORT": str(sidecar_options.ops_port),
+        "TOKENWARD_LOG_LEVEL": sidecar_options.log_level,
         "TOKENWARD_SPIFFE_ID": workload.spiffe_id(settings.trust_domain),
-        "TOKENWARD_RESOURCE": fitting.resource,
+        "TOKENWARD_RESOURCE": sidecar_options.resource,
     }
     return [{"name": name, "value": value} for name, value in variables.items() if value]
 
 
-def _resources(amounts: Amounts) -> dict[str, dict[str, str]]:
+def _resources(amounts: ResourceAmounts) -> dict[str, dict[str, str]]:
     resources: dict[str, dict[str, str]] = {}
     for amount, text in amounts:
         kind, _, side = amount.partition("-")

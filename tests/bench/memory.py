@@ -47,7 +47,7 @@ class Sidecar:
         return int(await metric(self.layout.servers[0], "tokenward_sidecar_cache_entries"))
 
     async def meet(self, jwts: Iterator[str]) -> None:
-        """Ask for a token with each of them once; raises LoadFailed where there is none."""
+        """Ask for a token once per JWT. Raises LoadFailed if one call gets no token."""
         port = self.layout.servers[0].sidecar_port
         calls = (token_call(port, jwt) for jwt in jwts)
         await drive(HOST, port, calls, connections=_CONNECTIONS, seconds=_SECONDS)

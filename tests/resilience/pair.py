@@ -15,10 +15,10 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from demo.pki import write_credential
-from sidecar.__main__ import Sidecar, assemble
+from sidecar.__main__ import Sidecar, build
 from sidecar.settings import read_settings
-from sidecar.timeouts import STANDARD, Deadlines
-from tests.resilience.tcp_proxy import Way
+from sidecar.timeouts import DEFAULT, Timeouts
+from tests.resilience.tcp_proxy import StallableProxy
 from tests.sidecar.harness import FakeClock, Reply, environment, listening
 from tests.support.deployment import Deployment, deployed
 from tests.support.workloads import NOTES_SERVER, UNLIMITED, forged
@@ -34,7 +34,7 @@ class Pair:
 
     world: Deployment
     sidecar: Sidecar
-    way: Way
+    way: StallableProxy
     folder: Path
     port: int
     http: aiohttp.ClientSession
@@ -85,7 +85,7 @@ class Pair:
 
 
 @asynccontextmanager
-async def pair(folder: Path, *, deadlines: Deadlines = STANDARD) -> AsyncIterator[Pair]:
+async def pair(folder: Path, *, timeouts: Timeouts = DEFAULT) -> AsyncIterator[Pair]:
     """Everything running, nobody signed in."""
     for name in ("authserver", "sidecar"):
         (folder / name).mkdir()
@@ -95,13 +95,13 @@ async def pair(folder: Path, *, deadlines: Deadlines = STANDARD) -> AsyncIterato
         write_credential(own / "credential", world.svid(NOTES_SERVER))
         port = urlsplit(world.internal_url).port
         assert port is not None
-        async with Way(port) as way:
+        async with StallableProxy(port) as way:
             variables = environment(own, f"https://127.0.0.1:{way.port}", SPIFFE_ID=SPIFFE_ID)
             clock, wall = (
                 FakeClock(),
                 FakeClock(now=world.clock() + 120),
             )  # every certificate is ripe
-            sidecar = assemble(read_settings(variables), now=clock, wall=wall, deadlines=deadlines)
+            sidecar = build(read_settings(variables), now=clock, wall=wall, timeouts=timeouts)
             connector = aiohttp.TCPConnector(limit=0)
             async with (
                 listening(sidecar) as local,

@@ -4,7 +4,7 @@ import asyncio
 from contextlib import suppress
 
 
-class Way:
+class StallableProxy:
     """Forwards to `target` on 127.0.0.1. Neither data nor an end gets through while it stalls."""
 
     def __init__(self, target: int) -> None:
@@ -19,7 +19,7 @@ class Way:
     def connections(self) -> int:
         return len(self._carriers)
 
-    async def __aenter__(self) -> "Way":
+    async def __aenter__(self) -> "StallableProxy":
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         self.port = self._server.sockets[0].getsockname()[1]
         return self

@@ -21,7 +21,7 @@ async def test_a_sidecar_whose_wall_clock_jumps_serves_on_and_no_longer(
         jwt = (await p.world.signed_in()).access_token
         first = await p.ask(jwt)
         p.wall.advance(jump)
-        await p.sidecar.keep_house()
+        await p.sidecar.tick()
         p.clock.advance(59)
         again = await p.ask(jwt)
         assert again.json["access_token"] == first.json["access_token"]
@@ -39,7 +39,7 @@ async def test_a_sidecar_whose_clock_says_its_certificate_is_over_goes_on_and_sa
         jwt = (await p.world.signed_in()).access_token
         for jump, ready in ((DAY, False), (-DAY, True)):
             p.wall.advance(jump)
-            await p.sidecar.keep_house()
+            await p.sidecar.tick()
             assert ("credential" not in p.sidecar.readiness.missing) is ready
             assert p.user_of(await p.ask(p.like(jwt, 2)[ready])) == "alice"
 

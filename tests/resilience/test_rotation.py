@@ -40,5 +40,5 @@ async def replace_under_way(p: Pair) -> None:
     for _ in range(20):
         await asyncio.sleep(0)
     p.rotate()
-    await p.sidecar.keep_house()
+    await p.sidecar.tick()
     p.way.resume()

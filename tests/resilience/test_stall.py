@@ -3,17 +3,17 @@
 import asyncio
 from pathlib import Path
 
-from sidecar.timeouts import Deadlines
+from sidecar.timeouts import Timeouts
 from tests.resilience.answers import is_an_outage
 from tests.resilience.pair import Pair, pair
 from tests.sidecar.harness import Reply
 
 # In the proportions of the real ones, so that a stall of half a minute is over at once.
-SHORT = Deadlines(exchange=0.25, wait=0.3)
+SHORT = Timeouts(exchange=0.25, wait=0.3)
 
 
 async def test_a_stall_costs_misses_their_deadline_and_hits_nothing(tmp_path: Path) -> None:
-    async with pair(tmp_path, deadlines=SHORT) as p:
+    async with pair(tmp_path, timeouts=SHORT) as p:
         jwt = (await p.world.signed_in()).access_token
         assert p.user_of(await p.ask(jwt)) == "alice"
         p.way.stall()
@@ -41,7 +41,7 @@ async def during_the_stall(p: Pair, jwt: str) -> tuple[list[Reply], list[Reply]]
 async def test_whoever_waits_for_an_exchange_that_takes_too_long_is_told_so(
     tmp_path: Path,
 ) -> None:
-    async with pair(tmp_path, deadlines=Deadlines(exchange=20, wait=0.05)) as p:
+    async with pair(tmp_path, timeouts=Timeouts(exchange=20, wait=0.05)) as p:
         jwt = (await p.world.signed_in()).access_token
         p.way.stall()
         assert all(map(is_an_outage, await p.ask_at_once(*[jwt] * 5)))
@@ -52,7 +52,7 @@ async def test_whoever_waits_for_an_exchange_that_takes_too_long_is_told_so(
 
 
 async def test_a_stall_leaves_no_connection_and_no_task_behind(tmp_path: Path) -> None:
-    async with pair(tmp_path, deadlines=SHORT) as p:
+    async with pair(tmp_path, timeouts=SHORT) as p:
         jwt = (await p.world.signed_in()).access_token
         await p.ask(jwt)
         before = len(asyncio.all_tasks())
@@ -70,7 +70,7 @@ async def test_a_stall_leaves_no_connection_and_no_task_behind(tmp_path: Path) -
 async def test_a_stall_longer_than_a_token_may_be_kept_serves_nothing_stale(
     tmp_path: Path,
 ) -> None:
-    async with pair(tmp_path, deadlines=SHORT) as p:
+    async with pair(tmp_path, timeouts=SHORT) as p:
         jwt = (await p.world.signed_in()).access_token
         await p.ask(jwt)
         p.way.stall()

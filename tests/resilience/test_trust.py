@@ -40,13 +40,13 @@ async def test_a_ca_that_is_not_trusted_is_an_outage_until_it_is_put_right(
         jwt = (await p.world.signed_in()).access_token
         assert p.user_of(await p.ask(jwt)) == "alice"
         put_right = break_trust(p)
-        await p.sidecar.keep_house()
+        await p.sidecar.tick()
         with audited(caplog) as trail:
             for fresh in p.like(jwt, 3):
                 assert is_an_outage(await p.ask(fresh))
         assert not trail.events
         assert p.user_of(await p.ask(jwt)) == "alice"
         put_right()
-        await p.sidecar.keep_house()
+        await p.sidecar.tick()
         for fresh in p.like(jwt, 3):
             assert p.user_of(await p.ask(fresh)) == "alice"

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sidecar.harness import Authorities, Rig, rig
+from tests.sidecar.harness import Authorities, Harness, harness
 
 
 @pytest.fixture(scope="session")
@@ -12,6 +12,6 @@ def authorities() -> Authorities:
 
 
 @pytest.fixture
-async def r(tmp_path: Path, authorities: Authorities) -> AsyncIterator[Rig]:
-    async with rig(tmp_path, authorities) as running:
+async def r(tmp_path: Path, authorities: Authorities) -> AsyncIterator[Harness]:
+    async with harness(tmp_path, authorities) as running:
         yield running

@@ -13,9 +13,9 @@ from aiohttp import web
 
 from chassis.tls.contexts import KeyPair
 from demo.pki import CertificateAuthority, Issued, write_credential
-from sidecar.__main__ import Sidecar, assemble
+from sidecar.__main__ import Sidecar, build
 from sidecar.settings import read_settings
-from sidecar.timeouts import STANDARD, Deadlines
+from sidecar.timeouts import DEFAULT, Timeouts
 from tests.fakes.authserver import FakeAuthserver
 
 SPIFFE_ID = "spiffe://example.org/ns/mcp-servers/mcpserver/github"
@@ -60,7 +60,7 @@ class Reply:
 
 
 @dataclass
-class Rig:
+class Harness:
     """Everything a test may touch."""
 
     sidecar: Sidecar
@@ -177,15 +177,15 @@ async def listening(sidecar: Sidecar) -> AsyncIterator[int]:
 
 
 @asynccontextmanager
-async def rig(
+async def harness(
     folder: Path,
     authorities: Authorities,
     *,
     credential: bool = True,
     server_certificate: Issued | None = None,
-    deadlines: Deadlines = STANDARD,
+    timeouts: Timeouts = DEFAULT,
     **changes: str,
-) -> AsyncIterator[Rig]:
+) -> AsyncIterator[Harness]:
     """A sidecar with its certificate in place, unless a test withholds it."""
     async with fake_authserver(folder, authorities, server_certificate) as authserver:
         if credential:
@@ -194,9 +194,9 @@ async def rig(
         # Some minutes ahead, so that a renewed certificate need not be waited for.
         clock, wall = FakeClock(), FakeClock(now=datetime.now(UTC).timestamp() + 300)
         settings = read_settings(environment(folder, authserver.url, **changes))
-        sidecar = assemble(settings, now=clock, wall=wall, deadlines=deadlines, jitter=lambda: 0.0)
+        sidecar = build(settings, now=clock, wall=wall, timeouts=timeouts, jitter=lambda: 0.0)
         async with listening(sidecar) as port, _http() as http:
-            yield Rig(sidecar, authserver, authorities, folder, port, http, clock, wall)
+            yield Harness(sidecar, authserver, authorities, folder, port, http, clock, wall)
 
 
 def _http() -> aiohttp.ClientSession:

@@ -12,10 +12,10 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from demo.pki import CertificateAuthority, Issued, write_credential
 from tests.fakes.authserver import held_until
-from tests.sidecar.harness import SPIFFE_ID, Authorities, Rig, restart, rig, serial_of
+from tests.sidecar.harness import SPIFFE_ID, Authorities, Harness, harness, restart, serial_of
 
 
-def ready(r: Rig) -> bool:
+def ready(r: Harness) -> bool:
     return "credential" not in r.sidecar.readiness.missing
 
 
@@ -24,7 +24,7 @@ def warnings(caplog: pytest.LogCaptureFixture, event: str) -> list[str]:
     return [vars(record)["fields"]["problem"] for record in records]
 
 
-async def presented(r: Rig, number: int) -> str:
+async def presented(r: Harness, number: int) -> str:
     """The serial number under which a call that memory cannot answer reached the authserver."""
     assert (await r.ask(jwt=f"{number}.b.c")).status == 200
     return r.authserver.received[-1].serial
@@ -33,26 +33,26 @@ async def presented(r: Rig, number: int) -> str:
 async def test_a_credential_that_comes_late_is_waited_for(
     tmp_path: Path, authorities: Authorities, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with rig(tmp_path, authorities, credential=False) as r:
+    async with harness(tmp_path, authorities, credential=False) as r:
         reply = await r.ask()
         assert (reply.status, reply.json["action"]) == (503, "retry")
         assert "Retry-After" in reply.headers
         assert not ready(r)
         for _ in range(3):
-            await r.sidecar.keep_house()
+            await r.sidecar.tick()
         assert len(warnings(caplog, "credential_unusable")) == 1
         r.write_credential()
-        await r.sidecar.keep_house()
+        await r.sidecar.tick()
         assert ready(r)
         assert (await r.ask()).status == 200
 
 
 async def test_an_empty_folder_is_waited_for_too(tmp_path: Path, authorities: Authorities) -> None:
     (tmp_path / "credential").mkdir()
-    async with rig(tmp_path, authorities, credential=False) as r:
+    async with harness(tmp_path, authorities, credential=False) as r:
         assert (await r.ask()).status == 503
         r.write_credential()
-        await r.sidecar.keep_house()
+        await r.sidecar.tick()
         assert (await r.ask()).status == 200
 
 
@@ -60,10 +60,10 @@ async def test_a_ca_file_that_comes_late_is_waited_for(
     tmp_path: Path, authorities: Authorities
 ) -> None:
     late = tmp_path / "late-ca.pem"
-    async with rig(tmp_path, authorities, AUTHSERVER_CA_FILE=str(late)) as r:
+    async with harness(tmp_path, authorities, AUTHSERVER_CA_FILE=str(late)) as r:
         assert (await r.ask()).status == 503
         shutil.copy(tmp_path / "authserver-ca.pem", late)
-        await r.sidecar.keep_house()
+        await r.sidecar.tick()
         assert ready(r)
         assert (await r.ask()).status == 200
 
@@ -125,7 +125,7 @@ async def test_with_a_certificate_that_is_not_its_own_the_sidecar_is_not_ready(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     write_credential(tmp_path / "credential", issue(authorities.workloads))
-    async with rig(tmp_path, authorities, credential=False) as r:
+    async with harness(tmp_path, authorities, credential=False) as r:
         assert not ready(r)
         assert (await r.ask()).status == 503
         assert not r.authserver.received
@@ -135,12 +135,12 @@ async def test_with_a_certificate_that_is_not_its_own_the_sidecar_is_not_ready(
 
 @pytest.mark.parametrize("issue", WRONG)
 async def test_a_certificate_that_is_not_its_own_never_replaces_the_one_in_use(
-    r: Rig, issue: Callable[[CertificateAuthority], Issued], caplog: pytest.LogCaptureFixture
+    r: Harness, issue: Callable[[CertificateAuthority], Issued], caplog: pytest.LogCaptureFixture
 ) -> None:
     before = await presented(r, 1)
     write_credential(r.folder / "credential", issue(r.authorities.workloads))
     for _ in range(3):
-        await r.sidecar.keep_house()
+        await r.sidecar.tick()
     assert await presented(r, 2) == before
     assert ready(r)
     assert len(warnings(caplog, "credential_kept")) == 1
@@ -148,25 +148,25 @@ async def test_a_certificate_that_is_not_its_own_never_replaces_the_one_in_use(
 
 
 async def test_after_a_rotation_the_new_certificate_is_used_and_the_old_connection_gone(
-    r: Rig,
+    r: Harness,
 ) -> None:
     before = await presented(r, 1)
     renewed = r.write_credential()
     assert await presented(r, 2) == before
-    await r.sidecar.keep_house()
+    await r.sidecar.tick()
     assert await presented(r, 3) == renewed
     await r.until(lambda: r.authserver.connections == 1)
     assert r.metric("tokenward_credential_reloads_total", result="ok") == 1
 
 
-async def test_an_exchange_under_way_survives_the_rotation(r: Rig) -> None:
+async def test_an_exchange_under_way_survives_the_rotation(r: Harness) -> None:
     before = await presented(r, 1)
     released = asyncio.Event()
     r.authserver.then_slowly(held_until(released))
     waiting = asyncio.create_task(r.ask(jwt="2.b.c"))
     await r.authserver.until_received(2)
     renewed = r.write_credential()
-    await r.sidecar.keep_house()
+    await r.sidecar.tick()
     assert await presented(r, 3) == renewed
     released.set()
     assert (await waiting).status == 200
@@ -218,16 +218,16 @@ def no_folder(folder: Path, _: Issued) -> None:
     ],
 )
 async def test_a_rotation_seen_half_way_is_waited_out(
-    r: Rig, half_way: Callable[[Path, Issued], None]
+    r: Harness, half_way: Callable[[Path, Issued], None]
 ) -> None:
     before = await presented(r, 1)
     renewed = r.authorities.workloads.issue_svid(SPIFFE_ID)
     half_way(r.folder / "credential", renewed)
-    await r.sidecar.keep_house()
+    await r.sidecar.tick()
     assert await presented(r, 2) == before
     assert ready(r)
     write_credential(r.folder / "credential", renewed)
-    await r.sidecar.keep_house()
+    await r.sidecar.tick()
     assert await presented(r, 3) == serial_of(renewed.certificate_pem)
 
 
@@ -249,11 +249,11 @@ async def test_a_folder_that_is_swapped_by_a_link_is_followed(
         return serial_of(issued.certificate_pem)
 
     first = publish("..v1")
-    async with rig(tmp_path, authorities, credential=False) as r:
+    async with harness(tmp_path, authorities, credential=False) as r:
         assert await presented(r, 1) == first
         second = publish("..v2")
         shutil.rmtree(volume / "..v1")
-        await r.sidecar.keep_house()
+        await r.sidecar.tick()
         assert await presented(r, 2) == second
 
 
@@ -267,21 +267,21 @@ async def test_a_bundle_file_is_read_and_rotated(tmp_path: Path, authorities: Au
         return serial_of(issued.certificate_pem)
 
     first = publish()
-    async with rig(tmp_path, authorities, credential=False) as r:
+    async with harness(tmp_path, authorities, credential=False) as r:
         assert await presented(r, 1) == first
         second = publish()
-        await r.sidecar.keep_house()
+        await r.sidecar.tick()
         assert await presented(r, 2) == second
 
 
-async def test_a_new_ca_of_the_authserver_takes_over_and_the_old_one_is_out(r: Rig) -> None:
+async def test_a_new_ca_of_the_authserver_takes_over_and_the_old_one_is_out(r: Harness) -> None:
     assert (await r.ask(jwt="1.b.c")).status == 200
     successor = CertificateAuthority.create("successor")
     write_credential(r.folder / "server", successor.issue_server())
     await restart(r.authserver, r.folder)
     assert (await r.ask(jwt="2.b.c")).status == 503
     (r.folder / "authserver-ca.pem").write_bytes(successor.certificate_pem)
-    await r.sidecar.keep_house()
+    await r.sidecar.tick()
     assert (await r.ask(jwt="2.b.c")).status == 200
     write_credential(r.folder / "server", r.authorities.server.issue_server())
     await restart(r.authserver, r.folder)
@@ -289,19 +289,19 @@ async def test_a_new_ca_of_the_authserver_takes_over_and_the_old_one_is_out(r: R
 
 
 async def test_a_certificate_that_runs_out_is_said_and_still_tried(
-    r: Rig, caplog: pytest.LogCaptureFixture
+    r: Harness, caplog: pytest.LogCaptureFixture
 ) -> None:
     expiry = r.metric("tokenward_credential_expiry_timestamp_seconds")
     r.wall.now = expiry - 1
-    await r.sidecar.keep_house()
+    await r.sidecar.tick()
     assert ready(r)
     r.wall.now = expiry
     for _ in range(2):
-        await r.sidecar.keep_house()
+        await r.sidecar.tick()
     assert not ready(r)
     assert len(warnings(caplog, "credential_unusable")) == 1
     assert (await r.ask()).status == 200  # our clock may be wrong; the authserver's decides
     r.write_credential()
     r.wall.now = datetime.now(UTC).timestamp()
-    await r.sidecar.keep_house()
+    await r.sidecar.tick()
     assert ready(r)

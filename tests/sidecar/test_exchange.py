@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from demo.pki import CertificateAuthority, Issued
-from sidecar.timeouts import Deadlines
+from sidecar.timeouts import Timeouts
 from tests.fakes.authserver import (
     Received,
     asks_for_an_upstream,
@@ -18,15 +18,15 @@ from tests.fakes.authserver import (
     refuse,
     release,
 )
-from tests.sidecar.harness import SPIFFE_ID, Authorities, Rig, restart, rig
+from tests.sidecar.harness import SPIFFE_ID, Authorities, Harness, harness, restart
 
 
-async def test_the_authserver_sees_this_workloads_certificate(r: Rig) -> None:
+async def test_the_authserver_sees_this_workloads_certificate(r: Harness) -> None:
     await r.ask()
     assert r.authserver.received[0].uris == (SPIFFE_ID,)
 
 
-async def test_connections_are_kept_and_used_again(r: Rig) -> None:
+async def test_connections_are_kept_and_used_again(r: Harness) -> None:
     for number in range(5):
         await r.ask(jwt=f"{number}.b.c")
     assert (len(r.authserver.received), r.authserver.connections) == (5, 1)
@@ -67,7 +67,7 @@ async def test_connections_are_kept_and_used_again(r: Rig) -> None:
     ids=str,
 )
 async def test_a_release_that_is_not_to_the_letter_is_neither_served_nor_kept(
-    r: Rig, changes: dict[str, Any]
+    r: Harness, changes: dict[str, Any]
 ) -> None:
     r.authserver.then(lambda: release(**changes))
     reply = await r.ask({"upstream": "github"})
@@ -79,17 +79,17 @@ async def test_a_release_that_is_not_to_the_letter_is_neither_served_nor_kept(
 
 
 @pytest.mark.parametrize("upstream", [None, 7, "", "a b"])
-async def test_a_release_names_its_upstream_whoever_asked(r: Rig, upstream: Any) -> None:
+async def test_a_release_names_its_upstream_whoever_asked(r: Harness, upstream: Any) -> None:
     r.authserver.then(lambda: release(upstream=upstream))
     assert (await r.ask()).status == 503
 
 
-async def test_a_release_is_json_by_its_own_word(r: Rig) -> None:
+async def test_a_release_is_json_by_its_own_word(r: Harness) -> None:
     r.authserver.then(lambda: web.Response(body=release().body, content_type="text/html"))
     assert (await r.ask()).status == 503
 
 
-async def test_a_member_of_a_newer_authserver_does_no_harm_and_goes_no_further(r: Rig) -> None:
+async def test_a_member_of_a_newer_authserver_does_no_harm_and_goes_no_further(r: Harness) -> None:
     r.authserver.then(lambda: release(novelty="canary"))
     reply = await r.ask()
     assert reply.status == 200
@@ -113,7 +113,7 @@ async def test_a_member_of_a_newer_authserver_does_no_harm_and_goes_no_further(r
 )
 @pytest.mark.parametrize("status", [200, 400])
 async def test_what_is_no_answer_of_the_authserver_is_an_outage(
-    r: Rig, status: int, body: bytes, content_type: str, caplog: pytest.LogCaptureFixture
+    r: Harness, status: int, body: bytes, content_type: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     r.authserver.then(lambda: web.Response(status=status, body=body, content_type=content_type))
     reply = await r.ask()
@@ -124,14 +124,14 @@ async def test_what_is_no_answer_of_the_authserver_is_an_outage(
 
 
 @pytest.mark.parametrize("size", [64 * 1024, 64 * 1024 + 1])
-async def test_an_answer_may_be_64_kib_long_and_no_longer(r: Rig, size: int) -> None:
+async def test_an_answer_may_be_64_kib_long_and_no_longer(r: Harness, size: int) -> None:
     bare = release(access_token="").body
     assert isinstance(bare, bytes)
     r.authserver.then(lambda: release(access_token="x" * (size - len(bare))))
     assert (await r.ask()).status == (200 if size == 64 * 1024 else 503)
 
 
-async def test_a_compressed_answer_is_not_unpacked(r: Rig) -> None:
+async def test_a_compressed_answer_is_not_unpacked(r: Harness) -> None:
     def compressed() -> web.Response:
         response = release()
         response.enable_compression(web.ContentCoding.gzip)
@@ -143,14 +143,14 @@ async def test_a_compressed_answer_is_not_unpacked(r: Rig) -> None:
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-async def test_a_redirect_is_not_followed(r: Rig, status: int) -> None:
+async def test_a_redirect_is_not_followed(r: Harness, status: int) -> None:
     location = {"Location": f"{r.authserver.url}/elsewhere"}
     r.authserver.then(lambda: web.Response(status=status, headers=location))
     assert (await r.ask()).status == 503
     assert [request.path for request in r.authserver.received] == ["/internal/token-exchange"]
 
 
-async def test_cookies_are_not_kept(r: Rig) -> None:
+async def test_cookies_are_not_kept(r: Harness) -> None:
     def with_cookie() -> web.Response:
         response = release()
         response.set_cookie("canary", "1")
@@ -162,13 +162,13 @@ async def test_cookies_are_not_kept(r: Rig) -> None:
     assert "Cookie" not in r.authserver.received[1].headers
 
 
-async def test_proxy_variables_have_no_effect(r: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_proxy_variables_have_no_effect(r: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "HTTP_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     assert (await r.ask()).status == 200
 
 
-async def test_an_exchange_that_got_no_answer_is_tried_again(r: Rig) -> None:
+async def test_an_exchange_that_got_no_answer_is_tried_again(r: Harness) -> None:
     async def hang_up(received: Received) -> web.StreamResponse:
         received.hang_up()
         return web.Response()
@@ -178,7 +178,7 @@ async def test_an_exchange_that_got_no_answer_is_tried_again(r: Rig) -> None:
     assert len(r.authserver.received) == 2
 
 
-async def test_a_503_is_tried_again_twice_and_no_more(r: Rig) -> None:
+async def test_a_503_is_tried_again_twice_and_no_more(r: Harness) -> None:
     unavailable = lambda: refuse(503, "temporarily_unavailable")  # noqa: E731
     r.authserver.then(unavailable, unavailable)
     assert (await r.ask()).status == 200
@@ -188,13 +188,13 @@ async def test_a_503_is_tried_again_twice_and_no_more(r: Rig) -> None:
     assert len(r.authserver.received) == 6
 
 
-async def test_a_503_that_asks_for_patience_is_not_tried_again_at_once(r: Rig) -> None:
+async def test_a_503_that_asks_for_patience_is_not_tried_again_at_once(r: Harness) -> None:
     r.authserver.then(lambda: refuse(503, "temporarily_unavailable", retry_after=2))
     assert (await r.ask()).headers["Retry-After"] == "2"
     assert len(r.authserver.received) == 1
 
 
-async def test_retries_have_a_budget(r: Rig) -> None:
+async def test_retries_have_a_budget(r: Harness) -> None:
     async def unavailable(_: Received) -> web.StreamResponse:
         return refuse(503, "temporarily_unavailable")
 
@@ -204,7 +204,7 @@ async def test_retries_have_a_budget(r: Rig) -> None:
     assert len(r.authserver.received) == 20 + 10
 
 
-async def test_work_goes_on_after_the_authserver_was_restarted(r: Rig) -> None:
+async def test_work_goes_on_after_the_authserver_was_restarted(r: Harness) -> None:
     assert (await r.ask()).status == 200
     await r.authserver.stop()
     assert (await r.ask({"upstream": "github"})).status == 503
@@ -213,7 +213,7 @@ async def test_work_goes_on_after_the_authserver_was_restarted(r: Rig) -> None:
     assert (await r.ask({"upstream": "github"})).status == 200
 
 
-async def test_a_restart_between_two_calls_is_not_noticed(r: Rig) -> None:
+async def test_a_restart_between_two_calls_is_not_noticed(r: Harness) -> None:
     for number in range(3):
         assert (await r.ask(jwt=f"{number}.b.c")).status == 200
         await restart(r.authserver, r.folder)
@@ -222,7 +222,7 @@ async def test_a_restart_between_two_calls_is_not_noticed(r: Rig) -> None:
 async def test_a_stalled_authserver_costs_its_callers_the_deadline_and_no_more(
     tmp_path: Path, authorities: Authorities, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with rig(tmp_path, authorities, deadlines=Deadlines(exchange=0.05)) as r:
+    async with harness(tmp_path, authorities, timeouts=Timeouts(exchange=0.05)) as r:
         never = asyncio.Event()
         r.authserver.always(held_until(never))
         stalled = await r.ask()
@@ -243,14 +243,14 @@ async def test_an_answer_that_drips_is_cut_off(
         await ended.wait()
         return response
 
-    async with rig(tmp_path, authorities, deadlines=Deadlines(exchange=0.2)) as r:
+    async with harness(tmp_path, authorities, timeouts=Timeouts(exchange=0.2)) as r:
         r.authserver.always(drip)
         assert (await r.ask()).status == 503
         assert fields(logged(caplog, "exchange_failed")[0])["reason"] == "timeout"
         ended.set()
 
 
-async def test_while_the_authserver_stalls_memory_goes_on_answering(r: Rig) -> None:
+async def test_while_the_authserver_stalls_memory_goes_on_answering(r: Harness) -> None:
     assert (await r.ask()).status == 200
     released = asyncio.Event()
     r.authserver.always(held_until(released))
@@ -288,7 +288,7 @@ async def test_an_authserver_that_is_not_ours_is_told_nothing(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     issued = certificate(authorities)
-    async with rig(tmp_path, authorities, server_certificate=issued) as r:
+    async with harness(tmp_path, authorities, server_certificate=issued) as r:
         assert (await r.ask()).status == 503
         assert not r.authserver.received
     assert [fields(record)["reason"] for record in logged(caplog, "exchange_failed")] == [
@@ -297,7 +297,7 @@ async def test_an_authserver_that_is_not_ours_is_told_nothing(
 
 
 async def test_a_certificate_the_authserver_refuses_is_an_outage_that_is_explained(
-    r: Rig, caplog: pytest.LogCaptureFixture
+    r: Harness, caplog: pytest.LogCaptureFixture
 ) -> None:
     stranger = CertificateAuthority.create("stranger")
     (r.folder / "workloads-ca.pem").write_bytes(stranger.certificate_pem)
@@ -310,7 +310,7 @@ async def test_a_certificate_the_authserver_refuses_is_an_outage_that_is_explain
 
 
 async def test_trouble_is_said_once_and_so_is_its_end(
-    r: Rig, caplog: pytest.LogCaptureFixture
+    r: Harness, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", logger="tokenward")
     r.authserver.then(*[lambda: refuse(403, "unauthorized_client")] * 3)
@@ -322,7 +322,7 @@ async def test_trouble_is_said_once_and_so_is_its_end(
 
 
 async def test_trouble_that_lasts_is_repeated_now_and_then(
-    r: Rig, caplog: pytest.LogCaptureFixture
+    r: Harness, caplog: pytest.LogCaptureFixture
 ) -> None:
     r.authserver.then(*[lambda: refuse(403, "unauthorized_client")] * 3)
     for seconds in (29, 1, 1):
@@ -331,7 +331,7 @@ async def test_trouble_that_lasts_is_repeated_now_and_then(
     assert len(logged(caplog, "exchange_failed")) == 2
 
 
-async def test_nothing_secret_is_logged(r: Rig, caplog: pytest.LogCaptureFixture) -> None:
+async def test_nothing_secret_is_logged(r: Harness, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("DEBUG")
     secret = "canary-token"
     r.authserver.then(
@@ -353,7 +353,7 @@ async def test_nothing_secret_is_logged(r: Rig, caplog: pytest.LogCaptureFixture
 
 
 async def test_a_caller_that_must_name_an_upstream_is_told_so_and_nobody_signs_in_again(
-    r: Rig,
+    r: Harness,
 ) -> None:
     r.authserver.then(asks_for_an_upstream, asks_for_an_upstream)
     reply = await r.ask()
@@ -374,7 +374,7 @@ async def test_a_caller_that_must_name_an_upstream_is_told_so_and_nobody_signs_i
     ids=str,
 )
 async def test_exchanges_are_timed_by_result(
-    r: Rig, answered: tuple[int, str], result: str
+    r: Harness, answered: tuple[int, str], result: str
 ) -> None:
     r.authserver.then(lambda: refuse(*answered))
     await r.ask()

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from chassis.process import StartFailed, serve
-from sidecar.__main__ import assemble, local_listener
-from sidecar.hardening import on_node_network, shed
+from sidecar.__main__ import build, local_listener
+from sidecar.hardening import scrub_environment, uses_host_network
 from sidecar.settings import read_settings
 from tests.sidecar.harness import environment
 
@@ -33,7 +33,7 @@ POD = {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}
 )
 def test_variables_that_bend_tls_or_the_interpreter_are_dropped(name: str) -> None:
     variables = {name: "canary", "PATH": "/bin", "TOKENWARD_PORT": "0"}
-    shed(variables)
+    scrub_environment(variables)
     assert variables == {
         "PATH": "/bin",
         "TOKENWARD_PORT": "0",
@@ -44,7 +44,7 @@ def test_variables_that_bend_tls_or_the_interpreter_are_dropped(name: str) -> No
 
 def test_the_systems_trust_store_is_replaced_by_nothing() -> None:
     variables = {"SSL_CERT_FILE": "/etc/ssl/cert.pem", "SSL_CERT_DIR": "/etc/ssl/certs"}
-    shed(variables)
+    scrub_environment(variables)
     assert variables == {"SSL_CERT_FILE": "/dev/null", "SSL_CERT_DIR": "/nonexistent"}
 
 
@@ -57,8 +57,8 @@ def proc(folder: Path, tcp: str, tcp6: str) -> Path:
 
 def test_a_pod_beside_the_kubelet_is_on_its_nodes_network(tmp_path: Path) -> None:
     tables = proc(tmp_path, KUBELET_HEALTH, KUBELET_API)
-    assert on_node_network(POD, tables)
-    assert not on_node_network({}, tables)  # a developer's machine that runs a node
+    assert uses_host_network(POD, tables)
+    assert not uses_host_network({}, tables)  # a developer's machine that runs a node
 
 
 @pytest.mark.parametrize(
@@ -66,11 +66,11 @@ def test_a_pod_beside_the_kubelet_is_on_its_nodes_network(tmp_path: Path) -> Non
     [("", ""), ("", KUBELET_API), (KUBELET_HEALTH, ""), (KUBELET_HEALTH, CONNECTED)],
 )
 def test_a_pod_with_a_network_of_its_own_is_not(tmp_path: Path, tcp: str, tcp6: str) -> None:
-    assert not on_node_network(POD, proc(tmp_path, tcp, tcp6))
+    assert not uses_host_network(POD, proc(tmp_path, tcp, tcp6))
 
 
 def test_where_it_cannot_be_known_nothing_is_claimed(tmp_path: Path) -> None:
-    assert not on_node_network(POD, tmp_path)
+    assert not uses_host_network(POD, tmp_path)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::"])
@@ -83,7 +83,7 @@ async def test_the_local_api_does_not_start_where_others_can_reach_it(
 
     from chassis.process import Listener
 
-    sidecar = assemble(read_settings(environment(tmp_path, "https://authserver.example")))
+    sidecar = build(read_settings(environment(tmp_path, "https://authserver.example")))
     listener = local_listener(sidecar, 0)
     assert (listener.host, listener.loopback_only) == ("127.0.0.1", True)
 

@@ -10,12 +10,12 @@ import pytest
 from aiohttp import web
 
 from sidecar.local_server import LocalServer
-from sidecar.timeouts import Deadlines
+from sidecar.timeouts import Timeouts
 from tests.fakes.authserver import held_until
-from tests.sidecar.harness import JWT, Authorities, FakeClock, Rig, listening, rig
+from tests.sidecar.harness import JWT, Authorities, FakeClock, Harness, harness, listening
 
 
-def head(r: Rig, more: str) -> bytes:
+def head(r: Harness, more: str) -> bytes:
     return (
         f"POST /v1/token HTTP/1.1\r\nHost: 127.0.0.1:{r.port}\r\nAuthorization: Bearer {JWT}\r\n"
         f"X-Tokenward: 1\r\nContent-Type: application/json\r\n{more}\r\n"
@@ -24,7 +24,9 @@ def head(r: Rig, more: str) -> bytes:
 
 @pytest.mark.parametrize("sent", [b"P", b"POST /v1/token HTTP/1.1\r\nHost: 127"])
 @pytest.mark.parametrize("calls_before", [0, 1])
-async def test_a_head_that_never_ends_is_cut_off(r: Rig, calls_before: int, sent: bytes) -> None:
+async def test_a_head_that_never_ends_is_cut_off(
+    r: Harness, calls_before: int, sent: bytes
+) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", r.port)
     for _ in range(calls_before):
         writer.write(head(r, "Content-Length: 2\r\n") + b"{}")
@@ -40,7 +42,7 @@ async def test_a_head_that_never_ends_is_cut_off(r: Rig, calls_before: int, sent
     writer.close()
 
 
-async def test_an_idle_connection_is_not_stalled(r: Rig) -> None:
+async def test_an_idle_connection_is_not_stalled(r: Harness) -> None:
     assert (await r.ask()).status == 200
     r.clock.advance(30)
     r.sidecar.local.close_stalled()
@@ -48,7 +50,7 @@ async def test_an_idle_connection_is_not_stalled(r: Rig) -> None:
     assert len(connections(r)) == 1
 
 
-async def test_a_call_that_waits_for_the_authserver_is_not_stalled(r: Rig) -> None:
+async def test_a_call_that_waits_for_the_authserver_is_not_stalled(r: Harness) -> None:
     released = asyncio.Event()
     r.authserver.always(held_until(released))
     waiting = asyncio.create_task(r.ask())
@@ -59,7 +61,7 @@ async def test_a_call_that_waits_for_the_authserver_is_not_stalled(r: Rig) -> No
     assert (await waiting).status == 200
 
 
-def connections(r: Rig) -> list[web.RequestHandler]:
+def connections(r: Harness) -> list[web.RequestHandler]:
     return r.sidecar.local.connections
 
 
@@ -68,14 +70,14 @@ def head_due(connection: web.RequestHandler) -> float | None:
 
 
 async def test_a_body_that_never_ends_is_cut_off(tmp_path: Path, authorities: Authorities) -> None:
-    async with rig(tmp_path, authorities, deadlines=Deadlines(body=0.02)) as r:
+    async with harness(tmp_path, authorities, timeouts=Timeouts(body=0.02)) as r:
         answer = await r.send(head(r, "Content-Length: 20\r\n") + b"{")
         assert answer.startswith(b"HTTP/1.1 400 ")
         assert b"too long to arrive" in answer
         assert not r.authserver.received
 
 
-async def test_a_body_in_pieces_is_read(r: Rig) -> None:
+async def test_a_body_in_pieces_is_read(r: Harness) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", r.port)
     writer.write(head(r, "Content-Length: 2\r\nConnection: close\r\n"))
     await r.until(lambda: math.inf in map(head_due, connections(r)))
@@ -85,7 +87,7 @@ async def test_a_body_in_pieces_is_read(r: Rig) -> None:
     writer.close()
 
 
-async def test_a_chunked_body_is_read_and_bounded(r: Rig) -> None:
+async def test_a_chunked_body_is_read_and_bounded(r: Harness) -> None:
     chunked = head(r, "Transfer-Encoding: chunked\r\nConnection: close\r\n")
     answer = await r.send(chunked + b"1\r\n{\r\n1\r\n}\r\n0\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 200 ")
@@ -95,7 +97,7 @@ async def test_a_chunked_body_is_read_and_bounded(r: Rig) -> None:
     assert b"at most 16 KiB" in answer
 
 
-async def test_a_broken_chunk_is_malformed(r: Rig) -> None:
+async def test_a_broken_chunk_is_malformed(r: Harness) -> None:
     answer = await r.send(head(r, "Transfer-Encoding: chunked\r\n") + b"zz\r\n{}\r\n")
     assert b" 400 Bad Request\r\n" in answer
     assert not r.authserver.received
@@ -103,7 +105,7 @@ async def test_a_broken_chunk_is_malformed(r: Rig) -> None:
 
 @pytest.mark.parametrize("more", ["Content-Length: 2\r\n", "Transfer-Encoding: chunked\r\n"])
 async def test_a_caller_that_hangs_up_or_babbles_in_mid_body_is_no_failure_of_ours(
-    r: Rig, more: str, caplog: pytest.LogCaptureFixture
+    r: Harness, more: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", logger="tokenward")
     _, writer = await asyncio.open_connection("127.0.0.1", r.port)
@@ -115,12 +117,12 @@ async def test_a_caller_that_hangs_up_or_babbles_in_mid_body_is_no_failure_of_ou
     assert {record.msg for record in caplog.records} == {"refused"}
 
 
-async def test_a_compressed_body_is_not_unpacked(r: Rig) -> None:
+async def test_a_compressed_body_is_not_unpacked(r: Harness) -> None:
     reply = await r.ask(data=gzip.compress(b"{}"), headers={"Content-Encoding": "gzip"})
     assert reply.status == 400
 
 
-async def test_a_caller_that_asks_first_is_told_to_continue(r: Rig) -> None:
+async def test_a_caller_that_asks_first_is_told_to_continue(r: Harness) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", r.port)
     more = "Content-Length: 2\r\nExpect: 100-continue\r\nConnection: close\r\n"
     writer.write(head(r, more))
@@ -130,7 +132,7 @@ async def test_a_caller_that_asks_first_is_told_to_continue(r: Rig) -> None:
     writer.close()
 
 
-async def test_calls_sent_without_waiting_are_answered_in_order(r: Rig) -> None:
+async def test_calls_sent_without_waiting_are_answered_in_order(r: Harness) -> None:
     call = head(r, "Content-Length: 2\r\n") + b"{}"
     last = head(r, "Content-Length: 2\r\nConnection: close\r\n") + b"[]"
     answer = await r.send(call + call + last)
@@ -138,13 +140,13 @@ async def test_calls_sent_without_waiting_are_answered_in_order(r: Rig) -> None:
     assert json.loads(answer.rpartition(b"\r\n\r\n")[2])["error"] == "invalid_request"
 
 
-async def test_an_http_1_0_caller_is_answered_and_left(r: Rig) -> None:
+async def test_an_http_1_0_caller_is_answered_and_left(r: Harness) -> None:
     call = head(r, "Content-Length: 2\r\n").replace(b"HTTP/1.1", b"HTTP/1.0") + b"{}"
     for _ in range(2):
         assert (await r.send(call)).startswith(b"HTTP/1.0 200 OK\r\n")
 
 
-async def test_an_http_1_0_caller_may_keep_its_connection(r: Rig) -> None:
+async def test_an_http_1_0_caller_may_keep_its_connection(r: Harness) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", r.port)
     call = head(r, "Content-Length: 2\r\nConnection: keep-alive\r\n") + b"{}"
     for _ in range(3):
@@ -155,7 +157,7 @@ async def test_an_http_1_0_caller_may_keep_its_connection(r: Rig) -> None:
     writer.close()
 
 
-async def test_connections_are_capped_and_the_cap_is_not_the_end(r: Rig) -> None:
+async def test_connections_are_capped_and_the_cap_is_not_the_end(r: Harness) -> None:
     async def answer(_: web.BaseRequest) -> web.StreamResponse:
         return web.Response()
 
@@ -182,7 +184,7 @@ async def test_connections_are_capped_and_the_cap_is_not_the_end(r: Rig) -> None
 
 
 async def test_a_bug_of_ours_is_an_outage_and_not_the_callers_fault(
-    r: Rig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    r: Harness, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def bug(*_: object) -> None:
         raise KeyError("canary")
@@ -194,7 +196,7 @@ async def test_a_bug_of_ours_is_an_outage_and_not_the_callers_fault(
     assert "canary" not in str([vars(record) for record in caplog.records])
 
 
-async def test_draining_finishes_what_is_in_flight(r: Rig) -> None:
+async def test_draining_finishes_what_is_in_flight(r: Harness) -> None:
     released = asyncio.Event()
     r.authserver.always(held_until(released))
     async with listening(r.sidecar) as port:
@@ -208,7 +210,7 @@ async def test_draining_finishes_what_is_in_flight(r: Rig) -> None:
 async def test_what_does_not_finish_in_time_is_told_to_come_back(
     tmp_path: Path, authorities: Authorities
 ) -> None:
-    async with rig(tmp_path, authorities, deadlines=Deadlines(give_up=0.02)) as r:
+    async with harness(tmp_path, authorities, timeouts=Timeouts(shutdown=0.02)) as r:
         released = asyncio.Event()
         r.authserver.always(held_until(released))
         async with listening(r.sidecar) as port:

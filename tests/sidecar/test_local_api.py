@@ -7,7 +7,7 @@ import pytest
 
 from sidecar.cached_token import fingerprint
 from tests.fakes.authserver import refuse, release
-from tests.sidecar.harness import JWT, Rig
+from tests.sidecar.harness import JWT, Harness
 
 CHALLENGE = (
     'Bearer error="invalid_token", error_description="The access token is not accepted.", '
@@ -16,7 +16,7 @@ CHALLENGE = (
 )
 
 
-async def test_a_call_with_the_users_jwt_gets_the_upstream_token(r: Rig) -> None:
+async def test_a_call_with_the_users_jwt_gets_the_upstream_token(r: Harness) -> None:
     reply = await r.ask({"upstream": "github"})
     assert reply.status == 200
     assert reply.json == {
@@ -38,21 +38,21 @@ async def test_a_call_with_the_users_jwt_gets_the_upstream_token(r: Rig) -> None
     }
 
 
-async def test_an_answer_from_memory_and_a_fresh_one_are_the_same_bytes(r: Rig) -> None:
+async def test_an_answer_from_memory_and_a_fresh_one_are_the_same_bytes(r: Harness) -> None:
     fresh, remembered = await r.ask(), await r.ask()
     assert fresh.raw == remembered.raw
     assert dict(fresh.headers).keys() == dict(remembered.headers).keys()
     assert len(r.authserver.received) == 1
 
 
-async def test_members_the_authserver_does_not_know_are_absent(r: Rig) -> None:
+async def test_members_the_authserver_does_not_know_are_absent(r: Harness) -> None:
     r.authserver.then(lambda: release(expires_in=None, scope=None))
     expected = {"access_token", "token_type", "upstream"}
     assert (await r.ask()).json.keys() == expected
     assert (await r.ask()).json.keys() == expected
 
 
-async def test_min_ttl_and_the_rejected_token_travel_with_the_exchange(r: Rig) -> None:
+async def test_min_ttl_and_the_rejected_token_travel_with_the_exchange(r: Harness) -> None:
     await r.ask({"min_ttl": 300, "rejected_token": "dead-token"})
     [exchange] = r.authserver.received
     assert exchange.form["min_ttl"] == "300"
@@ -64,16 +64,16 @@ def test_a_fingerprint_is_base64url_of_sha256_without_padding() -> None:
     assert fingerprint("abc") == "ungWv48Bz-pBQUDeXa4iI7ADYaOWF3qctBD_YfIAFa0"
 
 
-async def test_host_may_be_spelled_localhost_too(r: Rig) -> None:
+async def test_host_may_be_spelled_localhost_too(r: Harness) -> None:
     assert (await r.ask(headers={"Host": f"localhost:{r.port}"})).status == 200
 
 
-async def test_content_type_may_name_its_charset(r: Rig) -> None:
+async def test_content_type_may_name_its_charset(r: Harness) -> None:
     reply = await r.ask(headers={"Content-Type": "application/json; charset=utf-8"})
     assert reply.status == 200
 
 
-async def test_headers_we_do_not_know_do_no_harm(r: Rig) -> None:
+async def test_headers_we_do_not_know_do_no_harm(r: Harness) -> None:
     assert (await r.ask(headers={"X-Datadog-Trace-Id": "1"})).status == 200
 
 
@@ -103,7 +103,7 @@ async def test_headers_we_do_not_know_do_no_harm(r: Rig) -> None:
     ids=str,
 )
 async def test_a_call_no_program_of_ours_makes_is_refused_before_any_look_up(
-    r: Rig, marks: dict[str, str | None]
+    r: Harness, marks: dict[str, str | None]
 ) -> None:
     assert (await r.ask()).status == 200  # so that memory could answer
     if marks.get("Content-Type", "") is None:
@@ -116,14 +116,14 @@ async def test_a_call_no_program_of_ours_makes_is_refused_before_any_look_up(
     assert r.metric("tokenward_sidecar_requests_total", result="forbidden_caller") == 1
 
 
-async def _without_content_type(r: Rig) -> Any:
+async def _without_content_type(r: Harness) -> Any:
     raw = await r.send(_raw(r, content_type=""))
     assert raw.startswith(b"HTTP/1.1 403 ")
     return json.loads(raw.partition(b"\r\n\r\n")[2])
 
 
 def _raw(
-    r: Rig,
+    r: Harness,
     *,
     target: str = "/v1/token",
     host: str | None = None,
@@ -138,28 +138,28 @@ def _raw(
     ).encode()
 
 
-async def test_the_raw_call_those_tests_change_is_a_good_one(r: Rig) -> None:
+async def test_the_raw_call_those_tests_change_is_a_good_one(r: Harness) -> None:
     assert (await r.send(_raw(r))).startswith(b"HTTP/1.1 200 ")
 
 
-async def test_get_is_refused(r: Rig) -> None:
+async def test_get_is_refused(r: Harness) -> None:
     assert (await r.ask(method="GET")).status == 403
 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "OPTIONS", "PATCH"])
-async def test_other_methods_are_refused(r: Rig, method: str) -> None:
+async def test_other_methods_are_refused(r: Harness, method: str) -> None:
     assert (await r.ask(method=method)).status == 403
     assert not r.authserver.received
 
 
 @pytest.mark.parametrize("target", ["http://127.0.0.1:{port}/v1/token", "http://evil.example/"])
-async def test_an_absolute_target_is_refused(r: Rig, target: str) -> None:
+async def test_an_absolute_target_is_refused(r: Harness, target: str) -> None:
     answer = await r.send(_raw(r, target=target.format(port=r.port)))
     assert answer.startswith(b"HTTP/1.1 403 ")
     assert not r.authserver.received
 
 
-async def test_two_hosts_or_none_are_refused(r: Rig) -> None:
+async def test_two_hosts_or_none_are_refused(r: Harness) -> None:
     ours = f"Host: 127.0.0.1:{r.port}\r\n"
     for hosts in (ours + ours, ours + "Host: evil.example\r\n", ""):
         answer = await r.send(_raw(r, host=hosts))
@@ -168,20 +168,20 @@ async def test_two_hosts_or_none_are_refused(r: Rig) -> None:
     assert not r.authserver.received
 
 
-async def test_two_authorizations_are_refused(r: Rig) -> None:
+async def test_two_authorizations_are_refused(r: Harness) -> None:
     answer = await r.send(_raw(r, more="Authorization: Bearer a.b.c\r\n"))
     assert answer.startswith(b"HTTP/1.1 400 ")
     assert not r.authserver.received
 
 
-async def test_two_x_tokenward_headers_are_refused(r: Rig) -> None:
+async def test_two_x_tokenward_headers_are_refused(r: Harness) -> None:
     answer = await r.send(_raw(r, more="X-Tokenward: 1\r\n"))
     assert answer.startswith(b"HTTP/1.1 403 ")
 
 
 @pytest.mark.parametrize("authorization", [None, "Basic YTpi", "Bearer", "Bearer ", JWT])
 async def test_without_a_bearer_token_the_challenge_has_no_error(
-    r: Rig, authorization: str | None
+    r: Harness, authorization: str | None
 ) -> None:
     reply = await r.ask(headers={"Authorization": authorization})
     assert (reply.status, reply.json["error"]) == (401, "invalid_token")
@@ -194,19 +194,19 @@ async def test_without_a_bearer_token_the_challenge_has_no_error(
     "jwt",
     ["opaque", "a.b", "a.b.c.d", "a..c", ".b.c", "a.b.", "a.b.c=", "a.b.c d", "a.b/c.d", "ä.b.c"],
 )
-async def test_what_is_no_jwt_never_reaches_the_authserver(r: Rig, jwt: str) -> None:
+async def test_what_is_no_jwt_never_reaches_the_authserver(r: Harness, jwt: str) -> None:
     reply = await r.ask(jwt=jwt)
     assert (reply.status, reply.json["error"]) == (401, "invalid_token")
     assert reply.headers["WWW-Authenticate"] == CHALLENGE
     assert not r.authserver.received
 
 
-async def test_a_jwt_of_bytes_that_are_no_text_is_not_accepted(r: Rig) -> None:
+async def test_a_jwt_of_bytes_that_are_no_text_is_not_accepted(r: Harness) -> None:
     answer = await r.send(_raw(r).replace(JWT.encode(), b"a.\xff\xfe.c"))
     assert answer.startswith(b"HTTP/1.1 401 ")
 
 
-async def test_a_jwt_may_be_8_kib_long_and_no_longer(r: Rig) -> None:
+async def test_a_jwt_may_be_8_kib_long_and_no_longer(r: Harness) -> None:
     longest = "a." + "b" * (8 * 1024 - 4) + ".c"
     assert (await r.ask(jwt=longest)).status == 200
     assert (await r.ask(jwt=longest + "c")).status == 401
@@ -214,7 +214,7 @@ async def test_a_jwt_may_be_8_kib_long_and_no_longer(r: Rig) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["bearer", "BEARER"])
-async def test_the_scheme_is_read_in_any_case(r: Rig, scheme: str) -> None:
+async def test_the_scheme_is_read_in_any_case(r: Harness, scheme: str) -> None:
     assert (await r.ask(headers={"Authorization": f"{scheme} {JWT}"})).status == 200
 
 
@@ -252,7 +252,7 @@ async def test_the_scheme_is_read_in_any_case(r: Rig, scheme: str) -> None:
     ],
     ids=lambda body: body[:50].decode("latin-1"),
 )
-async def test_a_malformed_body_is_refused(r: Rig, body: bytes) -> None:
+async def test_a_malformed_body_is_refused(r: Harness, body: bytes) -> None:
     reply = await r.ask(data=body)
     assert (reply.status, reply.json["error"]) == (400, "invalid_request")
     assert reply.json["action"] == "fix_request"
@@ -260,11 +260,11 @@ async def test_a_malformed_body_is_refused(r: Rig, body: bytes) -> None:
 
 
 @pytest.mark.parametrize("min_ttl", [0, 600])
-async def test_min_ttl_reaches_from_0_to_600(r: Rig, min_ttl: int) -> None:
+async def test_min_ttl_reaches_from_0_to_600(r: Harness, min_ttl: int) -> None:
     assert (await r.ask({"min_ttl": min_ttl})).status == 200
 
 
-async def test_a_body_may_be_16_kib_long_and_no_longer(r: Rig) -> None:
+async def test_a_body_may_be_16_kib_long_and_no_longer(r: Harness) -> None:
     empty = b'{"rejected_token": ""}'
     longest = b'{"rejected_token": "%b"}' % (b"x" * (16 * 1024 - len(empty)))
     assert (await r.ask(data=longest)).status == 200
@@ -274,7 +274,7 @@ async def test_a_body_may_be_16_kib_long_and_no_longer(r: Rig) -> None:
 
 
 async def test_a_refusal_names_its_request_and_the_log_does_too(
-    r: Rig, caplog: pytest.LogCaptureFixture
+    r: Harness, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", logger="tokenward")
     first, second = (await r.ask(data=b"[]")).json, (await r.ask(data=b"[]")).json
@@ -285,7 +285,7 @@ async def test_a_refusal_names_its_request_and_the_log_does_too(
     assert {entry["reason"] for entry in logged} == {"body_members"}
 
 
-async def test_what_is_not_http_gets_json_and_nothing_it_sent_back(r: Rig) -> None:
+async def test_what_is_not_http_gets_json_and_nothing_it_sent_back(r: Harness) -> None:
     too_long = f"POST / HTTP/1.1\r\nAuthorization: Bearer {'canary' * 5000}\r\n\r\n".encode()
     for raw in (b"canary\r\n\r\n", too_long, b"POST /v1/token HTTP/1.1\r\ncanary\r\n\r\n"):
         answer = await r.send(raw)
@@ -297,7 +297,7 @@ async def test_what_is_not_http_gets_json_and_nothing_it_sent_back(r: Rig) -> No
 @pytest.mark.parametrize(
     "path", ["/", "/v1/token/", "/v1/token?x=1", "/v1", "/metrics", "/healthz"]
 )
-async def test_there_is_no_other_route(r: Rig, path: str) -> None:
+async def test_there_is_no_other_route(r: Harness, path: str) -> None:
     reply = await r.ask(path=path)
     assert (reply.status, reply.json["error"]) == (404, "invalid_request")
     assert not r.authserver.received
@@ -319,7 +319,7 @@ async def test_there_is_no_other_route(r: Rig, path: str) -> None:
     ids=str,
 )
 async def test_each_refusal_of_the_authserver_has_its_status_here(
-    r: Rig, answered: tuple[int, str], status: int, error: str, action: str
+    r: Harness, answered: tuple[int, str], status: int, error: str, action: str
 ) -> None:
     r.authserver.then(lambda: refuse(*answered))
     reply = await r.ask()
@@ -331,7 +331,7 @@ async def test_each_refusal_of_the_authserver_has_its_status_here(
     assert r.metric("tokenward_sidecar_requests_total", result=error) == 1
 
 
-async def test_both_401_carry_a_challenge_ready_to_be_relayed(r: Rig) -> None:
+async def test_both_401_carry_a_challenge_ready_to_be_relayed(r: Harness) -> None:
     r.authserver.then(lambda: refuse(400, "invalid_request"), lambda: refuse(400, "invalid_grant"))
     assert (await r.ask()).headers["WWW-Authenticate"] == CHALLENGE
     second = (await r.ask({"upstream": "github"})).headers["WWW-Authenticate"]
@@ -340,7 +340,7 @@ async def test_both_401_carry_a_challenge_ready_to_be_relayed(r: Rig) -> None:
     )
 
 
-async def test_retry_after_of_the_authserver_is_passed_on(r: Rig) -> None:
+async def test_retry_after_of_the_authserver_is_passed_on(r: Harness) -> None:
     r.authserver.then(
         lambda: refuse(429, "temporarily_unavailable", retry_after=17),
         lambda: refuse(503, "temporarily_unavailable", retry_after=5),

@@ -9,17 +9,17 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from sidecar.broker import MAX_LEASES, Broker
-from sidecar.cached_token import Lease, Token
-from sidecar.errors import TEMPORARILY_UNAVAILABLE, Refusal
+from sidecar.cached_token import CachedToken, Token
+from sidecar.errors import TEMPORARILY_UNAVAILABLE, ApiError
 from sidecar.metrics import Metrics
-from sidecar.timeouts import Deadlines
-from sidecar.token_request import Ask
-from sidecar.ttl_cache import BoundedMemory
+from sidecar.timeouts import Timeouts
+from sidecar.token_request import TokenRequest
+from sidecar.ttl_cache import TtlCache
 from tests.fakes.authserver import Received, held_until, refuse, release
-from tests.sidecar.harness import JWT, OTHER_JWT, Authorities, FakeClock, Rig, rig
+from tests.sidecar.harness import JWT, OTHER_JWT, Authorities, FakeClock, Harness, harness
 
 
-def cache(r: Rig, result: str) -> float:
+def cache(r: Harness, result: str) -> float:
     return r.metric("tokenward_sidecar_cache_total", result=result)
 
 
@@ -27,21 +27,21 @@ def token(name: str) -> Callable[[], web.StreamResponse]:
     return lambda: release(access_token=name)
 
 
-async def test_the_second_call_is_answered_from_memory(r: Rig) -> None:
+async def test_the_second_call_is_answered_from_memory(r: Harness) -> None:
     assert [(await r.ask()).status for _ in range(3)] == [200, 200, 200]
     assert len(r.authserver.received) == 1
     assert (cache(r, "miss"), cache(r, "hit")) == (1, 2)
     assert r.metric("tokenward_sidecar_cache_entries") == 1
 
 
-async def test_another_users_jwt_never_meets_this_users_token(r: Rig) -> None:
+async def test_another_users_jwt_never_meets_this_users_token(r: Harness) -> None:
     r.authserver.then(token("alices"), token("bobs"))
     assert (await r.ask(jwt=JWT)).json["access_token"] == "alices"
     assert (await r.ask(jwt=OTHER_JWT)).json["access_token"] == "bobs"
     assert (await r.ask(jwt=JWT)).json["access_token"] == "alices"
 
 
-async def test_the_same_claims_under_another_signature_meet_nothing(r: Rig) -> None:
+async def test_the_same_claims_under_another_signature_meet_nothing(r: Harness) -> None:
     await r.ask(jwt=JWT)
     r.authserver.then(lambda: refuse(400, "invalid_request"))
     forged = JWT.rpartition(".")[0] + ".Zm9yZ2Vk"
@@ -49,7 +49,7 @@ async def test_the_same_claims_under_another_signature_meet_nothing(r: Rig) -> N
     assert [request.form["subject_token"] for request in r.authserver.received] == [JWT, forged]
 
 
-async def test_each_upstream_has_its_own_entry(r: Rig) -> None:
+async def test_each_upstream_has_its_own_entry(r: Harness) -> None:
     r.authserver.then(token("a"), lambda: release(access_token="b", upstream="gitlab"), token("c"))
     asked: list[dict[str, str]] = [{"upstream": "github"}, {"upstream": "gitlab"}, {}]
     for _ in range(2):
@@ -60,7 +60,7 @@ async def test_each_upstream_has_its_own_entry(r: Rig) -> None:
 
 @pytest.mark.parametrize(("cache_ttl", "life"), [(10, 10), (60, 60), (3600, 60)])
 async def test_an_entry_lives_for_cache_ttl_and_never_past_60_seconds(
-    r: Rig, cache_ttl: int, life: int
+    r: Harness, cache_ttl: int, life: int
 ) -> None:
     r.authserver.then(lambda: release(cache_ttl=cache_ttl))
     await r.ask()
@@ -73,20 +73,20 @@ async def test_an_entry_lives_for_cache_ttl_and_never_past_60_seconds(
 
 
 async def test_the_operator_may_lower_the_cap(tmp_path: Path, authorities: Authorities) -> None:
-    async with rig(tmp_path, authorities, CACHE_TTL_MAX="5") as r:
+    async with harness(tmp_path, authorities, CACHE_TTL_MAX="5") as r:
         await r.ask()
         r.clock.advance(5)
         await r.ask()
         assert len(r.authserver.received) == 2
 
 
-async def test_a_cache_ttl_of_0_is_not_remembered(r: Rig) -> None:
+async def test_a_cache_ttl_of_0_is_not_remembered(r: Harness) -> None:
     r.authserver.then(lambda: release(cache_ttl=0))
     assert (await r.ask()).status == 200
     assert r.metric("tokenward_sidecar_cache_entries") == 0
 
 
-async def test_life_is_counted_from_before_the_exchange(r: Rig) -> None:
+async def test_life_is_counted_from_before_the_exchange(r: Harness) -> None:
     async def slow(_: Received) -> web.StreamResponse:
         r.clock.advance(30)
         return release(cache_ttl=60, expires_in=100)
@@ -100,7 +100,7 @@ async def test_life_is_counted_from_before_the_exchange(r: Rig) -> None:
     assert len(r.authserver.received) == 2
 
 
-async def test_an_answer_that_took_longer_than_it_may_live_is_not_remembered(r: Rig) -> None:
+async def test_an_answer_that_took_longer_than_it_may_live_is_not_remembered(r: Harness) -> None:
     async def slow(_: Received) -> web.StreamResponse:
         r.clock.advance(30)
         return release(cache_ttl=20, expires_in=25)
@@ -110,7 +110,7 @@ async def test_an_answer_that_took_longer_than_it_may_live_is_not_remembered(r: 
     assert r.metric("tokenward_sidecar_cache_entries") == 0
 
 
-async def test_expires_in_counts_down_and_the_token_is_not_served_past_it(r: Rig) -> None:
+async def test_expires_in_counts_down_and_the_token_is_not_served_past_it(r: Harness) -> None:
     r.authserver.then(lambda: release(expires_in=3, cache_ttl=60))
     seen = []
     for _ in range(3):
@@ -121,7 +121,7 @@ async def test_expires_in_counts_down_and_the_token_is_not_served_past_it(r: Rig
     assert len(r.authserver.received) == 2
 
 
-async def test_the_wall_clock_moves_nothing(r: Rig) -> None:
+async def test_the_wall_clock_moves_nothing(r: Harness) -> None:
     await r.ask()
     for day in (86_400, -2 * 86_400):
         r.wall.advance(day)
@@ -129,7 +129,7 @@ async def test_the_wall_clock_moves_nothing(r: Rig) -> None:
     assert len(r.authserver.received) == 1
 
 
-async def test_a_token_that_will_not_last_min_ttl_is_exchanged_anew(r: Rig) -> None:
+async def test_a_token_that_will_not_last_min_ttl_is_exchanged_anew(r: Harness) -> None:
     r.authserver.then(lambda: release(expires_in=100), lambda: release(expires_in=700))
     await r.ask()
     assert (await r.ask({"min_ttl": 100})).json["expires_in"] == 100
@@ -139,14 +139,14 @@ async def test_a_token_that_will_not_last_min_ttl_is_exchanged_anew(r: Rig) -> N
     assert [request.form.get("min_ttl") for request in r.authserver.received] == [None, "101"]
 
 
-async def test_a_token_without_an_expiry_satisfies_every_min_ttl(r: Rig) -> None:
+async def test_a_token_without_an_expiry_satisfies_every_min_ttl(r: Harness) -> None:
     r.authserver.then(lambda: release(expires_in=None))
     await r.ask()
     await r.ask({"min_ttl": 600})
     assert len(r.authserver.received) == 1
 
 
-async def test_a_rejected_token_is_dropped_and_reported(r: Rig) -> None:
+async def test_a_rejected_token_is_dropped_and_reported(r: Harness) -> None:
     r.authserver.then(token("old"), token("new"))
     await r.ask()
     assert (await r.ask({"rejected_token": "old"})).json["access_token"] == "new"
@@ -154,14 +154,14 @@ async def test_a_rejected_token_is_dropped_and_reported(r: Rig) -> None:
     assert len(r.authserver.received) == 2
 
 
-async def test_a_rejected_token_does_not_come_back_when_the_authserver_is_down(r: Rig) -> None:
+async def test_a_rejected_token_does_not_come_back_when_the_authserver_is_down(r: Harness) -> None:
     await r.ask()
     r.authserver.then(lambda: refuse(500, "server_error"), lambda: refuse(500, "server_error"))
     assert (await r.ask({"rejected_token": "upstream-token"})).status == 503
     assert (await r.ask()).status == 503
 
 
-async def test_a_token_nobody_rejected_stays_when_the_authserver_is_down(r: Rig) -> None:
+async def test_a_token_nobody_rejected_stays_when_the_authserver_is_down(r: Harness) -> None:
     await r.ask()
     r.authserver.then(lambda: refuse(500, "server_error"))
     assert (await r.ask({"rejected_token": "an-older-token"})).status == 503
@@ -170,7 +170,7 @@ async def test_a_token_nobody_rejected_stays_when_the_authserver_is_down(r: Rig)
 
 
 @pytest.mark.parametrize("error", ["invalid_request", "invalid_grant", "invalid_target"])
-async def test_a_denial_drops_the_entry(r: Rig, error: str) -> None:
+async def test_a_denial_drops_the_entry(r: Harness, error: str) -> None:
     await r.ask()
     r.authserver.then(lambda: release(expires_in=100), lambda: refuse(400, error))
     r.clock.advance(60)
@@ -182,7 +182,7 @@ async def test_a_denial_drops_the_entry(r: Rig, error: str) -> None:
 
 
 @pytest.mark.parametrize("status", [401, 403, 429, 500, 503])
-async def test_an_outage_keeps_the_entry_until_its_time(r: Rig, status: int) -> None:
+async def test_an_outage_keeps_the_entry_until_its_time(r: Harness, status: int) -> None:
     r.authserver.then(
         lambda: release(expires_in=100), lambda: refuse(status, "any", retry_after=30)
     )
@@ -194,7 +194,7 @@ async def test_an_outage_keeps_the_entry_until_its_time(r: Rig, status: int) -> 
 
 @pytest.mark.parametrize("error", ["invalid_request", "invalid_grant", "invalid_target"])
 async def test_a_denial_is_remembered_for_5_seconds_for_this_question_alone(
-    r: Rig, error: str
+    r: Harness, error: str
 ) -> None:
     r.authserver.then(lambda: refuse(400, error))
     first = await r.ask()
@@ -210,13 +210,13 @@ async def test_a_denial_is_remembered_for_5_seconds_for_this_question_alone(
 
 
 @pytest.mark.parametrize("status", [401, 403, 429, 500, 503])
-async def test_trouble_is_never_remembered(r: Rig, status: int) -> None:
+async def test_trouble_is_never_remembered(r: Harness, status: int) -> None:
     r.authserver.then(lambda: refuse(status, "any", retry_after=30))
     assert (await r.ask()).status in (429, 503)
     assert (await r.ask()).status == 200
 
 
-async def test_500_calls_at_once_are_one_exchange(r: Rig) -> None:
+async def test_500_calls_at_once_are_one_exchange(r: Harness) -> None:
     released = asyncio.Event()
     r.authserver.always(held_until(released))
     calls = [asyncio.create_task(r.ask()) for _ in range(500)]
@@ -229,7 +229,7 @@ async def test_500_calls_at_once_are_one_exchange(r: Rig) -> None:
     assert (len(r.authserver.received), cache(r, "miss")) == (1, 1)
 
 
-async def test_different_questions_do_not_wait_for_each_other(r: Rig) -> None:
+async def test_different_questions_do_not_wait_for_each_other(r: Harness) -> None:
     released = asyncio.Event()
     r.authserver.then_slowly(held_until(released))
     waiting = asyncio.create_task(r.ask())
@@ -240,22 +240,22 @@ async def test_different_questions_do_not_wait_for_each_other(r: Rig) -> None:
     assert (await waiting).status == 200
 
 
-async def test_whoever_gives_up_takes_nothing_from_the_others(r: Rig) -> None:
+async def test_whoever_gives_up_takes_nothing_from_the_others(r: Harness) -> None:
     released, broker = asyncio.Event(), r.sidecar.broker
     r.authserver.always(held_until(released))
-    leader, follower = (asyncio.create_task(broker.obtain(JWT, Ask())) for _ in range(2))
+    leader, follower = (asyncio.create_task(broker.obtain(JWT, TokenRequest())) for _ in range(2))
     await r.authserver.until_received(1)
     leader.cancel()
     released.set()
-    assert isinstance(await follower, Lease)
+    assert isinstance(await follower, CachedToken)
     assert leader.cancelled()
     assert len(r.authserver.received) == 1
 
 
-async def test_what_nobody_waits_for_any_more_is_remembered_all_the_same(r: Rig) -> None:
+async def test_what_nobody_waits_for_any_more_is_remembered_all_the_same(r: Harness) -> None:
     released, broker = asyncio.Event(), r.sidecar.broker
     r.authserver.always(held_until(released))
-    leader = asyncio.create_task(broker.obtain(JWT, Ask()))
+    leader = asyncio.create_task(broker.obtain(JWT, TokenRequest()))
     await r.authserver.until_received(1)
     leader.cancel()
     released.set()
@@ -265,7 +265,7 @@ async def test_what_nobody_waits_for_any_more_is_remembered_all_the_same(r: Rig)
 
 
 async def test_a_caller_waits_only_so_long(tmp_path: Path, authorities: Authorities) -> None:
-    async with rig(tmp_path, authorities, deadlines=Deadlines(wait=0.02)) as r:
+    async with harness(tmp_path, authorities, timeouts=Timeouts(wait=0.02)) as r:
         released = asyncio.Event()
         r.authserver.always(held_until(released))
         assert (await r.ask()).status == 503
@@ -275,7 +275,7 @@ async def test_a_caller_waits_only_so_long(tmp_path: Path, authorities: Authorit
         assert len(r.authserver.received) == 1
 
 
-async def test_an_answer_that_was_overtaken_replaces_nothing(r: Rig) -> None:
+async def test_an_answer_that_was_overtaken_replaces_nothing(r: Harness) -> None:
     released = asyncio.Event()
     r.authserver.then_slowly(held_until(released, token("old")))
     early = asyncio.create_task(r.ask())
@@ -288,7 +288,7 @@ async def test_an_answer_that_was_overtaken_replaces_nothing(r: Rig) -> None:
     assert (await r.ask()).json["access_token"] == "new"
 
 
-async def test_a_denial_that_was_overtaken_drops_nothing(r: Rig) -> None:
+async def test_a_denial_that_was_overtaken_drops_nothing(r: Harness) -> None:
     released = asyncio.Event()
     r.authserver.then_slowly(held_until(released, lambda: refuse(400, "invalid_grant")))
     early = asyncio.create_task(r.ask({"min_ttl": 1}))
@@ -300,8 +300,8 @@ async def test_a_denial_that_was_overtaken_drops_nothing(r: Rig) -> None:
     assert (await r.ask()).status == 200
 
 
-def a_broker(clock: FakeClock, outcome: Callable[[], Token | Refusal]) -> Broker:
-    async def exchange(_: str, __: Ask) -> Token | Refusal:
+def a_broker(clock: FakeClock, outcome: Callable[[], Token | ApiError]) -> Broker:
+    async def exchange(_: str, __: TokenRequest) -> Token | ApiError:
         return outcome()
 
     metrics = Metrics(CollectorRegistry())
@@ -312,16 +312,16 @@ async def test_memory_is_bounded_however_many_jwts_come_by() -> None:
     clock = FakeClock()
     broker = a_broker(clock, lambda: Token("t", "github", 60))
     for number in range(MAX_LEASES + 500):
-        await broker.obtain(f"{number}.b.c", Ask())
+        await broker.obtain(f"{number}.b.c", TokenRequest())
     assert broker.entries == MAX_LEASES
-    assert broker.recall("0.b.c", Ask()) is None
-    assert broker.recall(f"{MAX_LEASES + 499}.b.c", Ask()) is not None
+    assert broker.cached("0.b.c", TokenRequest()) is None
+    assert broker.cached(f"{MAX_LEASES + 499}.b.c", TokenRequest()) is not None
 
 
 async def test_exchanges_under_way_are_bounded_too() -> None:
     never = asyncio.Event()
 
-    async def exchange(_: str, __: Ask) -> Token | Refusal:
+    async def exchange(_: str, __: TokenRequest) -> Token | ApiError:
         await never.wait()
         raise AssertionError
 
@@ -329,24 +329,24 @@ async def test_exchanges_under_way_are_bounded_too() -> None:
     broker = Broker(
         exchange, ttl_max=60, now=FakeClock(), metrics=metrics, wait_seconds=9, max_flights=2
     )
-    waiting = [asyncio.create_task(broker.obtain(f"{n}.b.c", Ask())) for n in range(2)]
+    waiting = [asyncio.create_task(broker.obtain(f"{n}.b.c", TokenRequest())) for n in range(2)]
     await asyncio.sleep(0)
-    refused = await broker.obtain("2.b.c", Ask())
-    assert isinstance(refused, Refusal)
+    refused = await broker.obtain("2.b.c", TokenRequest())
+    assert isinstance(refused, ApiError)
     assert (refused.status, refused.reason) == (503, "too_many_exchanges")
-    broker.give_up()
+    broker.cancel_all()
     assert await asyncio.gather(*waiting) == [TEMPORARILY_UNAVAILABLE] * 2
 
 
-async def test_entries_past_their_time_are_swept_away(r: Rig) -> None:
+async def test_entries_past_their_time_are_swept_away(r: Harness) -> None:
     await r.ask()
     r.clock.advance(60)
-    await r.sidecar.keep_house()
+    await r.sidecar.tick()
     assert r.metric("tokenward_sidecar_cache_entries") == 0
 
 
 def test_the_least_recently_used_entry_goes_first() -> None:
-    memory = BoundedMemory[str](max_entries=2, max_weight=100)
+    memory = TtlCache[str](max_entries=2, max_weight=100)
     memory.put("a", "A", until=10)
     memory.put("b", "B", until=10)
     assert memory.get("a", now=0) == "A"
@@ -355,7 +355,7 @@ def test_the_least_recently_used_entry_goes_first() -> None:
 
 
 def test_weight_bounds_memory_too_and_is_given_back() -> None:
-    memory = BoundedMemory[str](max_entries=100, max_weight=10)
+    memory = TtlCache[str](max_entries=100, max_weight=10)
     memory.put("a", "A", until=10, weight=6)
     memory.put("b", "B", until=10, weight=6)
     assert len(memory) == 1

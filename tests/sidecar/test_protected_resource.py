@@ -5,14 +5,14 @@ from pathlib import Path
 import pytest
 
 from sidecar.protected_resource import ProtectedResource
-from tests.sidecar.harness import Authorities, Rig, rig
+from tests.sidecar.harness import Authorities, Harness, harness
 
 ROOT = "/.well-known/oauth-protected-resource"
 NO_CALL = {"Authorization": None, "X-Tokenward": None, "Content-Type": None}
 
 
 @pytest.mark.parametrize("path", [ROOT, f"{ROOT}/mcp", f"{ROOT}/mcp?x=1"])
-async def test_the_document_is_there_for_everyone_in_the_pod(r: Rig, path: str) -> None:
+async def test_the_document_is_there_for_everyone_in_the_pod(r: Harness, path: str) -> None:
     reply = await r.ask(method="GET", path=path, headers=NO_CALL)
     assert reply.status == 200
     assert reply.headers["Content-Type"] == "application/json"
@@ -24,7 +24,7 @@ async def test_the_document_is_there_for_everyone_in_the_pod(r: Rig, path: str) 
     }
 
 
-async def test_head_is_answered_without_a_body(r: Rig) -> None:
+async def test_head_is_answered_without_a_body(r: Harness) -> None:
     url = f"http://127.0.0.1:{r.port}{ROOT}"
     async with r.http.head(url) as response:
         assert response.status == 200
@@ -33,23 +33,23 @@ async def test_head_is_answered_without_a_body(r: Rig) -> None:
 
 
 @pytest.mark.parametrize("path", [f"{ROOT}/", f"{ROOT}/other", f"{ROOT}/mcp/", "/.well-known/x"])
-async def test_documents_of_other_resources_are_not_there(r: Rig, path: str) -> None:
+async def test_documents_of_other_resources_are_not_there(r: Harness, path: str) -> None:
     assert (await r.ask(method="GET", path=path, headers=NO_CALL)).status == 404
 
 
-async def test_it_is_not_for_pages_in_a_browser(r: Rig) -> None:
+async def test_it_is_not_for_pages_in_a_browser(r: Harness) -> None:
     reply = await r.ask(method="GET", path=ROOT, headers=NO_CALL | {"Host": "evil.example"})
     assert reply.status == 403
 
 
-async def test_it_is_read_only(r: Rig) -> None:
+async def test_it_is_read_only(r: Harness) -> None:
     assert (await r.ask(method="POST", path=ROOT)).status == 404
 
 
 async def test_without_a_resource_there_is_no_document_and_the_challenge_stands_alone(
     tmp_path: Path, authorities: Authorities
 ) -> None:
-    async with rig(tmp_path, authorities, RESOURCE="", ISSUER="", SCOPES="") as r:
+    async with harness(tmp_path, authorities, RESOURCE="", ISSUER="", SCOPES="") as r:
         assert (await r.ask(method="GET", path=ROOT, headers=NO_CALL)).status == 404
         assert (await r.ask(headers=NO_CALL | {"X-Tokenward": "1"})).status == 401
         reply = await r.ask(jwt="no-jwt")

@@ -8,7 +8,7 @@ import pytest
 from cryptography.hazmat.primitives import hashes
 
 from demo.pki import CertificateAuthority, write_credential
-from tests.sidecar.harness import SPIFFE_ID, Authorities, Rig, rig, serial_of
+from tests.sidecar.harness import SPIFFE_ID, Authorities, Harness, harness, serial_of
 
 _BACKDATED = timedelta(minutes=1)
 
@@ -20,9 +20,9 @@ def renew(folder: Path, authorities: Authorities, born: datetime, **more: Any) -
     return serial_of(issued.certificate_pem)
 
 
-async def presented(r: Rig, number: int) -> str:
+async def presented(r: Harness, number: int) -> str:
     """The serial number the authserver sees now."""
-    await r.sidecar.keep_house()
+    await r.sidecar.tick()
     assert (await r.ask(jwt=f"{number}.b.c")).status == 200
     return r.authserver.received[-1].serial
 
@@ -32,7 +32,7 @@ def this_second() -> datetime:
 
 
 async def test_a_renewed_certificate_waits_until_it_is_a_minute_old(
-    r: Rig, caplog: pytest.LogCaptureFixture
+    r: Harness, caplog: pytest.LogCaptureFixture
 ) -> None:
     """An authserver whose clock is behind would call it not yet valid."""
     old, born = await presented(r, 1), this_second()
@@ -53,7 +53,7 @@ async def test_a_renewed_certificate_does_not_wait_for_an_old_one_to_run_out(
     born = this_second()
     long_ago, life = born - timedelta(hours=1), timedelta(hours=1, seconds=left) - _BACKDATED
     old = renew(tmp_path, authorities, long_ago, lifetime=life)
-    async with rig(tmp_path, authorities, credential=False) as r:
+    async with harness(tmp_path, authorities, credential=False) as r:
         r.wall.now = born.timestamp()
         assert await presented(r, 1) == old
         new = renew(tmp_path, authorities, born)
@@ -61,7 +61,7 @@ async def test_a_renewed_certificate_does_not_wait_for_an_old_one_to_run_out(
 
 
 async def test_a_first_certificate_does_not_wait(tmp_path: Path, authorities: Authorities) -> None:
-    async with rig(tmp_path, authorities, credential=False) as r:
+    async with harness(tmp_path, authorities, credential=False) as r:
         born = this_second()
         r.wall.now = born.timestamp()
         new = renew(tmp_path, authorities, born)
@@ -74,13 +74,13 @@ async def test_a_new_ca_does_not_wait_for_a_young_certificate(
     caplog.set_level("INFO", "tokenward")
     born = this_second()
     renew(tmp_path, authorities, born)
-    async with rig(tmp_path, authorities, credential=False) as r:
+    async with harness(tmp_path, authorities, credential=False) as r:
         r.wall.now = born.timestamp()
         assert await presented(r, 1)
         successor = CertificateAuthority.create("successor")
         with (tmp_path / "authserver-ca.pem").open("ab") as bundle:
             bundle.write(successor.certificate_pem)
-        await r.sidecar.keep_house()
+        await r.sidecar.tick()
         both = sorted(print_of(ca) for ca in (authorities.server, successor))
         assert trusted(caplog) == [[print_of(authorities.server)], both]
 
@@ -99,16 +99,16 @@ async def test_the_log_says_at_the_start_who_it_is_and_whom_it_trusts(
 ) -> None:
     """S19."""
     caplog.set_level("INFO", "tokenward")
-    async with rig(tmp_path, authorities) as r:
+    async with harness(tmp_path, authorities) as r:
         for _ in range(3):
-            await r.sidecar.keep_house()
+            await r.sidecar.tick()
     (loaded,) = [record for record in caplog.records if record.msg == "credential_loaded"]
     assert vars(loaded)["fields"]["spiffe_id"] == SPIFFE_ID
     assert trusted(caplog) == [[print_of(authorities.server)]]
 
 
 async def test_an_authority_that_is_not_fit_never_replaces_the_one_in_use(
-    r: Rig, caplog: pytest.LogCaptureFixture
+    r: Harness, caplog: pytest.LogCaptureFixture
 ) -> None:
     stale = CertificateAuthority.create("old", now=datetime.now(UTC) - timedelta(days=2))
     with (r.folder / "authserver-ca.pem").open("ab") as bundle:

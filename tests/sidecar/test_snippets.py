@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.authserver import ACCESS_TOKEN, answering, refuse
-from tests.sidecar.harness import JWT, Rig
+from tests.sidecar.harness import JWT, Harness
 
 _PAGE = Path(__file__).resolve().parents[2] / "docs/how-to/get-a-token.md"
 
@@ -91,7 +91,7 @@ async def _run(command: list[str], folder: Path, port: int) -> str:
 
 @pytest.mark.parametrize("language", _RUNTIMES)
 async def test_a_snippet_gets_the_token_and_tells_when_to_sign_in_again(
-    r: Rig, tmp_path: Path, language: str
+    r: Harness, tmp_path: Path, language: str
 ) -> None:
     if shutil.which(_RUNTIMES[language]) is None:
         pytest.skip(f"no {_RUNTIMES[language]} on this machine")

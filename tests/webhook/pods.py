@@ -7,7 +7,7 @@ from typing import Any
 import jsonpatch
 
 from webhook import pod_view
-from webhook.evaluate import Verdict, judge
+from webhook.evaluate import AdmissionResult, evaluate
 from webhook.settings import Settings, check
 from webhook.value_types import CaBundle
 
@@ -70,12 +70,12 @@ def recorded_pod(name: str) -> dict[str, Any]:
 
 def verdict(
     pod: dict[str, Any], under: Settings | None = None, *, namespace_opted_in: bool = False
-) -> Verdict:
+) -> AdmissionResult:
     under = under or settings()
-    return judge(pod_view.read(pod), NAMESPACE, under, namespace_opted_in=namespace_opted_in)
+    return evaluate(pod_view.read(pod), NAMESPACE, under, namespace_opted_in=namespace_opted_in)
 
 
-def patched(pod: dict[str, Any], told: Verdict) -> dict[str, Any]:
+def patched(pod: dict[str, Any], told: AdmissionResult) -> dict[str, Any]:
     result: dict[str, Any] = jsonpatch.apply_patch(pod, list(told.operations))
     return result
 

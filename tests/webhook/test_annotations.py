@@ -4,7 +4,7 @@ import pytest
 
 from tests.webhook.pods import environment, injected, pod, settings, sidecar_of, verdict
 from webhook.annotations import PUBLIC, STATUS
-from webhook.reasons import MAX_DENIAL, Reason, Refusal, denial
+from webhook.reasons import MAX_DENIAL, Reason, Violation, denial
 
 
 @pytest.mark.parametrize("value", ["yes", "True", "1", "", " true", "true\n", "TRUE", "on"])
@@ -161,4 +161,4 @@ def test_what_only_the_webhook_writes_is_refused_from_users() -> None:
 
 
 def test_a_denial_is_cut_even_if_its_only_fault_is_too_long() -> None:
-    assert len(denial([Refusal(Reason.BAD_VALUE, "x" * 5000)])) == MAX_DENIAL
+    assert len(denial([Violation(Reason.BAD_VALUE, "x" * 5000)])) == MAX_DENIAL

@@ -17,16 +17,16 @@ from prometheus_client import CollectorRegistry
 from chassis.probes import Readiness
 from tests.webhook.pods import NAMESPACE, SIDECAR, injected, pod, recorded, settings, verdict
 from webhook import admission_review, annotations, listener, pod_safety
-from webhook.evaluate import Verdict, judge
-from webhook.reasons import EXPLAINED, MAX_DENIAL, Reason, Refusal, denial
+from webhook.evaluate import AdmissionResult, evaluate
+from webhook.reasons import EXPLAINED, MAX_DENIAL, Reason, Violation, denial
 
 _MANY = 1_000
 
 
-class _Counted(list[Refusal]):
+class _Counted(list[Violation]):
     looked_at = 0
 
-    def __iter__(self) -> Iterator[Refusal]:
+    def __iter__(self) -> Iterator[Violation]:
         for refusal in super().__iter__():
             self.looked_at += 1
             yield refusal
@@ -38,7 +38,7 @@ def test_a_denial_holds_as_many_of_the_first_refusals_as_fit_and_counts_the_rest
     count: int, length: int
 ) -> None:
     texts = [f"({at}) {'x' * length}" for at in range(1, count + 1)]
-    told = denial([Refusal(Reason.BAD_VALUE, "x" * length)] * count)
+    told = denial([Violation(Reason.BAD_VALUE, "x" * length)] * count)
     assert len(told) <= MAX_DENIAL
     fitting = [
         text
@@ -59,7 +59,7 @@ def _joined(texts: list[str], more: int) -> str:
 
 
 def test_a_denial_looks_at_no_more_refusals_than_fit() -> None:
-    refusals = _Counted([Refusal(Reason.UNKNOWN_KEY, "x" * 50)] * _MANY)
+    refusals = _Counted([Violation(Reason.UNKNOWN_KEY, "x" * 50)] * _MANY)
     assert denial(refusals).endswith(" more")
     assert refusals.looked_at < MAX_DENIAL / 50
 
@@ -114,9 +114,9 @@ def _posted(made: dict[str, Any]) -> bytes:
     return json.dumps(posted).encode()
 
 
-def _judged(body: bytes) -> Verdict:
+def _judged(body: bytes) -> AdmissionResult:
     found = admission_review.pod(admission_review.parse(body), body)
-    return judge(found, NAMESPACE, settings(), namespace_opted_in=False)
+    return evaluate(found, NAMESPACE, settings(), namespace_opted_in=False)
 
 
 def test_a_review_is_read_whole_once_however_many_volumes_look_like_ours(

@@ -14,7 +14,7 @@ from tests.webhook.pods import (
     verdict,
 )
 from webhook import pod_view
-from webhook.evaluate import judge
+from webhook.evaluate import evaluate
 from webhook.reasons import Reason
 
 
@@ -57,7 +57,7 @@ def test_a_pod_without_annotations_is_left_alone(missing: dict[str, Any]) -> Non
 )
 def test_system_and_excluded_namespaces_are_never_injected(namespace: str) -> None:
     under = settings(neverInject=["tokenward-system", "legacy"])
-    told = judge(pod_view.read(pod()), namespace, under, namespace_opted_in=True)
+    told = evaluate(pod_view.read(pod()), namespace, under, namespace_opted_in=True)
     assert told.reason is Reason.NAMESPACE_NEVER_INJECTED
     assert told.warnings
 

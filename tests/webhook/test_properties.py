@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.webhook.pods import SIDECAR, injected, pod, recorded_pod, settings, sidecar_of, verdict
 from webhook import annotations, patch, pod_view, sidecar_spec
-from webhook.evaluate import judge
+from webhook.evaluate import evaluate
 from webhook.reasons import Reason
 
 _SUPPORTED = [
@@ -154,10 +154,10 @@ def test_what_was_decided_before_changes_no_answer(made: list[dict[str, Any]], n
     alone = []
     for found, namespace, under in cases:
         _forget()
-        alone.append(judge(pod_view.read(found), namespace, under, namespace_opted_in=False))
+        alone.append(evaluate(pod_view.read(found), namespace, under, namespace_opted_in=False))
     for _ in range(2):
         for (found, namespace, under), expected in zip(cases, alone, strict=True):
-            told = judge(pod_view.read(found), namespace, under, namespace_opted_in=False)
+            told = evaluate(pod_view.read(found), namespace, under, namespace_opted_in=False)
             assert told == expected
             assert not told.patch or f"//{under.trust_domain}/ns/{namespace}/" in str(told.patch)
 

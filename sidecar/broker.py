@@ -77,7 +77,7 @@ class Broker:
     async def obtain(
         self, unverified_jwt: str, token_request: TokenRequest
     ) -> CachedToken | ApiError:
-        """TokenRequest the authserver, together with everyone who is asking the same right now.
+        """Ask the authserver, once for all callers that ask the same at this moment.
 
         The exchange belongs to no caller: one that is cancelled, or waits no longer, takes
         nothing from the others, and what comes of it is remembered.

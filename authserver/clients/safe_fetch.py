@@ -1,4 +1,4 @@
-"""HttpClient what a stranger named: public addresses only, no redirects, little, and quickly.
+"""Fetch a URL that a stranger named: public addresses only, no redirects, small and quick.
 
 The decision falls on the address about to be connected: the connector's `socket_factory` sees
 every one, also the literals that a resolver is never asked for, so a DNS answer that changes

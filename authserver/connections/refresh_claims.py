@@ -1,4 +1,4 @@
-"""ClaimedRefresh a refresh token upstream under a claim, and what becomes of the claim.
+"""Present a refresh token upstream under a durable claim, across processes.
 
 - stored: the answer came and is the next generation; the claim is gone with the old one.
 - given back: the upstream certainly did not act, and nobody held the claim before; anybody may try

@@ -1,4 +1,4 @@
-"""VerifiedJws-in browsers: who sits there, for some hours, under the hash of a fresh handle."""
+"""Signed-in browsers: the user of each, kept for some hours under the hash of a fresh handle."""
 
 from dataclasses import dataclass
 

@@ -189,7 +189,7 @@ async def test_a_bug_of_ours_is_an_outage_and_not_the_callers_fault(
     def bug(*_: object) -> None:
         raise KeyError("canary")
 
-    monkeypatch.setattr(r.sidecar.broker, "recall", bug)
+    monkeypatch.setattr(r.sidecar.broker, "cached", bug)
     reply = await r.ask()
     assert (reply.status, reply.json["error"]) == (503, "temporarily_unavailable")
     assert any(record.msg == "unexpected_failure" for record in caplog.records)

@@ -234,7 +234,7 @@ async def test_a_pod_on_its_nodes_network_does_not_start(
     tmp_path: Path, authserver: FakeAuthserver
 ) -> None:
     code = (
-        "import sidecar.__main__ as it; it.on_node_network = lambda _: True; "
+        "import sidecar.__main__ as it; it.uses_host_network = lambda _: True; "
         "it.process.main(it.main)"
     )
     ended_with, lines = await ended(await start(environment(tmp_path, authserver.url), "-c", code))

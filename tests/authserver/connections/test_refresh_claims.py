@@ -210,7 +210,7 @@ async def test_a_claim_whose_answer_was_lost_costs_no_connection(tmp_path: Path)
 
 async def test_while_it_is_in_doubt_whether_a_claim_was_taken_no_other_is(tmp_path: Path) -> None:
     async with rig(tmp_path) as rigged:
-        claims, returns = overheard(rigged, "claim"), overheard(rigged, "unclaim")
+        claims, returns = overheard(rigged, "claim"), overheard(rigged, "release_claim")
         claims.loses_answers = returns.loses_answers = True
         rigged.world.clock.advance(EXPIRED)
         for _ in range(3):

@@ -107,7 +107,7 @@ def with_header(**changes: Any) -> Callable[[Forge], str]:
 
 
 def with_embedded_key(**member: Any) -> Callable[[Forge], str]:
-    """VerifiedJws by a stranger who names the stranger's key, or by us with such a member."""
+    """Signed by a stranger who names the stranger's key, or by us with such a member."""
 
     def token(forge: Forge) -> str:
         return forge.with_header(ec.generate_private_key(ec.SECP256R1()), **member)

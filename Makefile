@@ -5,7 +5,7 @@ RUN    := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup chromium test check format demo demo-serve bench chaos images manifests lock clean
+.PHONY: help setup chromium test check format demo demo-serve bench layers chaos images manifests lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -42,8 +42,12 @@ demo: $(STAMP) ## walk the main journey on loopback and print every hop
 demo-serve: $(STAMP) ## leave the demo running and print the URLs for a browser
 	$(RUN) -m demo --serve
 
-bench: $(STAMP) ## measure, each figure beside a bare aiohttp handler in the same run
-	$(RUN) -m tests.bench
+# AGAINST=<commit> compares this tree with that build, in turn; NAMES="release storage" says what.
+bench: $(STAMP) ## measure beside a bare aiohttp handler, or AGAINST=<commit> beside an earlier build
+	$(RUN) -m tests.bench $(if $(AGAINST),--against $(AGAINST)) $(NAMES)
+
+layers: $(STAMP) ## draw docs/explanation/layers.svg from the imports
+	$(RUN) -m tests.architecture.layers
 
 # Whichever of docker, podman and buildah works here. BASE names another base image, BUILD_FLAGS
 # whatever else the tool is to be told.

@@ -10,6 +10,7 @@ import uvloop
 
 from demo.processes import cancel_on_signals
 from tests.bench import (
+    against,
     denials,
     footprint,
     many_sidecars,
@@ -45,9 +46,14 @@ async def _measured(name: str) -> list[Figure]:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench")
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(_NAMES))
-    wanted = parser.parse_args().names or list(_NAMES)
+    parser.add_argument("--against", metavar="COMMIT", help="compare with that build, in turn")
+    arguments = parser.parse_args()
+    wanted = arguments.names or list(_NAMES)
     if unknown := set(wanted) - set(_NAMES):
         parser.error(f"no such measurement: {', '.join(sorted(unknown))}")
+    if arguments.against:
+        print(against.compare(arguments.against, arguments.names))
+        return
     print(f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}\n")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         figures: list[Figure] = []

@@ -58,7 +58,7 @@ def main() -> None:
     if arguments.check:
         sys.exit(_check(arguments.config))
     if arguments.command != "serve":
-        process.main(lambda: _upkeep(arguments.command, arguments.config, arguments.key_id))
+        process.main(lambda: _maintenance(arguments.command, arguments.config, arguments.key_id))
     process.main(lambda: _serve(arguments.config), loop=uvloop.new_event_loop)
 
 
@@ -109,7 +109,7 @@ async def serve(
         await _listen(settings, server, contexts)
 
 
-async def _upkeep(command: str, config: Path, key_id: str | None) -> None:
+async def _maintenance(command: str, config: Path, key_id: str | None) -> None:
     """Run an operator's command; leaves with its exit code."""
     settings = load(config)
     async with AsyncExitStack() as stack:

@@ -45,7 +45,7 @@ from authserver.storage.contract import Database, StorageOpenError, StorageUnava
 from authserver.storage.expiry import Expiry
 from authserver.storage.key_rotation import KeyRotation
 from authserver.storage.leases import Leases
-from authserver.storage.orphaned_owners import FormerOwners
+from authserver.storage.orphaned_owners import OrphanedOwners
 from authserver.storage.pending_sign_ins import PendingSignIns
 from authserver.storage.sessions import Sessions
 from authserver.storage.used_assertions import UsedAssertions
@@ -113,7 +113,7 @@ class Authserver:
         self.housekeeping = Housekeeping(
             Leases(database),
             Expiry(database),
-            FormerOwners(database),
+            OrphanedOwners(database),
             self._resources,
             self._sessions,
             self._connections,

@@ -11,7 +11,7 @@ from authserver.storage.connections import Connections
 from authserver.storage.contract import StorageUnavailable
 from authserver.storage.expiry import BATCH, Expiry
 from authserver.storage.leases import Leases
-from authserver.storage.orphaned_owners import FormerOwners
+from authserver.storage.orphaned_owners import OrphanedOwners
 from authserver.storage.sessions import Sessions
 from chassis.clock import Clock
 from chassis.logs import Log
@@ -34,8 +34,8 @@ class Housekeeping:
     def __init__(
         self,
         leases: Leases,
-        sweeper: Expiry,
-        former_owners: FormerOwners,
+        expiry: Expiry,
+        orphaned_owners: OrphanedOwners,
         resources: ResourceMap,
         sessions: Sessions,
         connections: Connections,
@@ -45,8 +45,8 @@ class Housekeeping:
         replica: str,
     ) -> None:
         self._leases, self._replica = leases, replica
-        self._sweeper, self._sessions, self._connections = sweeper, sessions, connections
-        self._former_owners, self._resources = former_owners, resources
+        self._expiry, self._sessions, self._connections = expiry, sessions, connections
+        self._orphaned_owners, self._resources = orphaned_owners, resources
         self._termination, self._metrics, self._clock = termination, metrics, clock
 
     async def run(self) -> None:
@@ -60,7 +60,7 @@ class Housekeeping:
 
     async def round(self) -> None:
         """Sweep and count if it is this replica's turn."""
-        await self._former_owners.are_named(self._resources.owned())
+        await self._orphaned_owners.are_named(self._resources.owned())
         if await self._is_ours():
             await self.sweep()
             await self.measure()
@@ -95,13 +95,13 @@ class Housekeeping:
         Nobody could be served from them. From now on they are over, and go with the next sweep.
         """
         now = int(self._clock())
-        await self._former_owners.find(self._resources.owned(), now)
-        for owned in await self._former_owners.since(now - _ORPHANED_SECONDS):
-            orphans = await self._former_owners.sessions_of(owned)
+        await self._orphaned_owners.find(self._resources.owned(), now)
+        for owned in await self._orphaned_owners.since(now - _ORPHANED_SECONDS):
+            orphans = await self._orphaned_owners.sessions_of(owned)
             for tsid in orphans:
                 await self._sessions.end(tsid, now)
             if len(orphans) < BATCH:
-                await self._former_owners.forget(owned)
+                await self._orphaned_owners.forget(owned)
             if orphans:
                 resource, owner = owned
                 _log.info(
@@ -119,10 +119,10 @@ class Housekeeping:
 
     async def _swept_a_full_batch(self) -> bool:
         now = int(self._clock())
-        removed = await self._sweeper.expired(now)
-        over = await self._sweeper.over_sessions(now)
+        removed = await self._expiry.expired(now)
+        over = await self._expiry.over_sessions(now)
         # They go first: a session that is left is swept again, a connection without one never.
         for user_id, owner in set(over.values()):
             await self._termination.purge_unused(user_id, owner, now)
-        await self._sweeper.drop_sessions(over, now)
+        await self._expiry.drop_sessions(over, now)
         return max(removed, len(over)) >= BATCH

@@ -22,11 +22,11 @@ Say = Callable[[str], None]
 async def rewrap(settings: Settings, database: Database, say: Say) -> int:
     """Seal everything anew under the first key, while authservers go on working."""
     keyring, keys = settings.keyring(), KeyRotation(database)
-    progress, said = Progress(), time.monotonic()
+    progress, reported_at = Progress(), time.monotonic()
     async for progress in keys.rewrap(keyring):
-        if time.monotonic() - said > _REPORT_SECONDS:
+        if time.monotonic() - reported_at > _REPORT_SECONDS:
             say(f"{progress.rewrapped} rewrapped so far")
-            said = time.monotonic()
+            reported_at = time.monotonic()
     say(f"{progress.rewrapped} value(s) rewrapped under {keyring.sealing_id}")
     left = sorted(await keys.key_ids() - {keyring.sealing_id})
     if left:

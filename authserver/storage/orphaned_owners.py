@@ -19,7 +19,7 @@ _OWNED: Final = "resource, owner_namespace, owner_name"
 _AT: Final = "resource = ? AND owner_namespace = ? AND owner_name = ?"
 
 
-class FormerOwners:
+class OrphanedOwners:
     def __init__(self, database: Database) -> None:
         self._database = database
 

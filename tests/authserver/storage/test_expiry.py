@@ -11,7 +11,7 @@ from authserver.metrics import Metrics
 from authserver.oauth.resources import ResourceMap
 from authserver.storage.contract import StorageUnavailable
 from authserver.storage.leases import Leases
-from authserver.storage.orphaned_owners import FormerOwners
+from authserver.storage.orphaned_owners import OrphanedOwners
 from chassis.probes import new_registry
 from tests.support.database_file import count, sql
 from tests.support.storage_files import NOW, Store, stores
@@ -25,7 +25,7 @@ def housekeeping(store: Store, now: int) -> Housekeeping:
     return Housekeeping(
         Leases(store.database),
         store.sweeper,
-        FormerOwners(store.database),
+        OrphanedOwners(store.database),
         ResourceMap([]),
         store.sessions,
         store.connections,

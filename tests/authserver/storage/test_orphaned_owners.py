@@ -10,7 +10,7 @@ from authserver.storage.consents import Given, remember
 from authserver.storage.contract import Database
 from authserver.storage.expiry import BATCH, Expiry
 from authserver.storage.leases import Leases
-from authserver.storage.orphaned_owners import FormerOwners, Owned
+from authserver.storage.orphaned_owners import OrphanedOwners, Owned
 from authserver.storage.records import Session
 from chassis.probes import new_registry
 from chassis.spiffe_id import Workload
@@ -27,7 +27,7 @@ class House:
     """Replicas that keep one database, on a day that tests choose, with maps that they change."""
 
     def __init__(self, database: Database) -> None:
-        self.store, self.former_owners = Store(database), FormerOwners(database)
+        self.store, self.former_owners = Store(database), OrphanedOwners(database)
         self.day = 0.0
         self._maps: dict[str, ResourceMap] = {}
         self._replicas = {name: self._replica(name) for name in ("one", "other")}

@@ -13,6 +13,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from chassis import clock, logs, probes, process
+from chassis.file_watch import poll_forever
 from chassis.tls import contexts
 from webhook import listener as app
 from webhook import readiness_check
@@ -102,14 +103,17 @@ async def _watch_certificate(
     serving: contexts.ContextReloader, readiness: probes.Readiness, metrics: app.Metrics
 ) -> None:
     """Take over renewed certificates; ready only while the one in use is valid."""
-    while True:
+
+    def poll() -> None:
         serving.poll()
         metrics.certificate_expiry.set(serving.certificate.not_after)
         if clock.wall() < serving.certificate.not_after:
             readiness.satisfy("certificate")
         else:
             readiness.clear("certificate")
-        await asyncio.sleep(contexts.POLL_SECONDS)
+
+    poll()
+    await poll_forever(poll)
 
 
 def _ops(

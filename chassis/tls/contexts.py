@@ -5,7 +5,6 @@ A new context is built beside the old one, proves itself in a handshake with its
 then takes its place; whatever is wrong with the new files, the old context goes on serving.
 """
 
-import asyncio
 import os
 import re
 import ssl
@@ -15,13 +14,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from chassis.clock import wall
+from chassis.file_watch import FileWatch, poll_forever
 from chassis.logs import Log
 from chassis.tls import ca_bundle
 from chassis.tls.ca_bundle import CaCheck
 
 _log = Log("credential")
-
-POLL_SECONDS: Final = 2.0
 
 _CERTIFICATE_PEM: Final = re.compile(
     r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL
@@ -250,50 +248,32 @@ class ContextReloader:
         *,
         on_reload: Callable[[bool], None] = lambda _: None,
     ) -> None:
-        self._name, self._build, self._files, self._on_reload = name, build, files, on_reload
-        self._seen = self._state()
-        self._complaint = ""
+        self._name, self._build, self._on_reload = name, build, on_reload
+        self._watch = FileWatch(lambda: files)
         current, self.certificate = build()
         self.context = ReloadingContext(current)
         self.generation = 1
 
     def poll(self) -> bool:
         """Whether a new credential took over. A fault keeps the old one and is tried again."""
-        state = self._state()
-        if state == self._seen:
+        if not self._watch.changed():
             return False
         try:
             current, certificate = self._build()
         except RenewalDeferred:
             return False
         except CredentialFault as fault:
-            if self._complaint != str(fault):  # once, not with every poll
-                self._complaint = str(fault)
-                _log.warning("credential_kept", credential=self._name, problem=self._complaint)
-            self._on_reload(False)
+            if self._watch.is_new_fault(str(fault)):
+                _log.warning("credential_kept", credential=self._name, problem=str(fault))
+                self._on_reload(False)
             return False
-        self._seen, self._complaint = state, ""
+        self._watch.accept()
         self.context.current, self.certificate = current, certificate
         self.generation += 1
         _log.info("credential_reloaded", credential=self._name, serial=certificate.serial)
         self._on_reload(True)
         return True
 
-    async def watch(self, interval: float = POLL_SECONDS) -> None:
+    async def watch(self) -> None:
         """Poll until cancelled."""
-        while True:
-            await asyncio.sleep(interval)
-            self.poll()
-
-    def _state(self) -> tuple[object, ...]:
-        return tuple(file_state(file) for file in self._files)
-
-
-def file_state(file: Path) -> tuple[object, ...]:
-    """What differs after a file was changed, replaced or pointed elsewhere."""
-    try:
-        resolved = os.path.realpath(file)
-        found = os.stat(resolved)
-    except OSError as error:
-        return (error.errno,)
-    return (resolved, found.st_ino, found.st_mtime_ns, found.st_size)
+        await poll_forever(self.poll)

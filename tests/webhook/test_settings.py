@@ -156,6 +156,17 @@ def test_a_changed_file_takes_over_and_a_faulty_one_does_not(tmp_path: Path) -> 
     assert reloads == [True, False, True]
 
 
+def test_a_configuration_whose_ca_file_comes_later_takes_over_then(tmp_path: Path) -> None:
+    reloads: list[bool] = []
+    configuration = Configuration(_write(tmp_path), on_reload=reloads.append)
+    section = {"url": "https://b.svc:8443", "caFile": "later.pem"}
+    _write(tmp_path, authserver=section)
+    assert not configuration.poll()
+    (tmp_path / "later.pem").write_text(_CA.pem, "ascii")
+    assert configuration.poll()
+    assert reloads == [False, True]
+
+
 def test_a_changed_ca_is_a_changed_configuration(tmp_path: Path) -> None:
     configuration = Configuration(_write(tmp_path))
     before = configuration.current().config_hashes["default"]

@@ -21,6 +21,7 @@ from authserver.storage.engines.url import PostgresqlLocation, SqliteLocation, r
 from authserver.storage.keyring import Keyring, read_key
 from authserver.tokens.signing_keys import SigningKey, load_signing_key
 from chassis.config_types import Model, Scope, TrustDomain, matches_pattern
+from chassis.secret_file import read_secret
 from chassis.spiffe_id import Workload, is_dns_label
 
 
@@ -53,7 +54,7 @@ class StorageSettings(Model):
         """The file's content without the final newline, as it is now; empty without a file."""
         if self.password_file is None:
             return ""
-        return self.password_file.read_text("utf-8").removesuffix("\n")
+        return read_secret(self.password_file)
 
 
 class EncryptionKey(Model):

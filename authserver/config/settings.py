@@ -19,6 +19,7 @@ from authserver.config.value_types import Duration, ReadableFile, UpstreamName, 
 from authserver.oauth.resources import InvalidResource, Resource, canonical
 from authserver.storage.engines.url import PostgresqlLocation, SqliteLocation, read_location
 from authserver.storage.keyring import Keyring, read_key
+from authserver.tokens.algorithms import SigningAlgorithm
 from authserver.tokens.signing_keys import SigningKey, load_signing_key
 from chassis.config_types import Model, Scope, TrustDomain, matches_pattern
 from chassis.secret_file import read_secret
@@ -81,7 +82,7 @@ class SigningKeyFile(Model):
     """`announced`: in the JWKS, signs nothing yet; `retiredAt`: signed nothing after that."""
 
     file: ReadableFile
-    algorithm: Literal["ES256", "RS256", "EdDSA"] = "ES256"
+    algorithm: SigningAlgorithm = "ES256"
     announced: bool = False
     retired_at: AwareDatetime | None = None
 

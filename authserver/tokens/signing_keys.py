@@ -84,7 +84,7 @@ class SigningKeys:
             raise ValueError("no signing key")
         self.active = keys[0]
         self._states = {key.kid: key for key in keys}
-        self._all = {key.kid: VerificationKey(key.key, key.algorithm) for key in keys}
+        self._all = {key.kid: VerificationKey(key.key, frozenset({key.algorithm})) for key in keys}
         self._jwks = {"keys": [_public(key) for key in keys]}
 
     def could_have_signed(self, kid: str | None, issued_at: float) -> bool:
@@ -103,7 +103,7 @@ class SigningKeys:
         return self._jwks
 
     def algorithms(self) -> list[str]:
-        return sorted({key.algorithm for key in self._all.values()})
+        return sorted({key.algorithm for key in self._states.values()})
 
 
 def _public(key: SigningKey) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from authserver.storage.contract import Database, StorageOpenError, StorageUnava
 from authserver.storage.engines.open import open_database
 from authserver.storage.key_rotation import KeyRotation
 from authserver.upstream.http_client import UpstreamHttp
-from chassis import clock, logs, process
+from chassis import clock, listeners, logs, process
 from chassis.connection_limits import ConnectionLimits, LimitedServer
 from chassis.probes import ops_handler
 
@@ -153,7 +153,7 @@ async def _listen(
     probes = web.Server(ops_handler(server.readiness, server.registry))
     await process.serve(
         [
-            process.Listener(
+            listeners.Listener(
                 "public",
                 public.host,
                 public.port,
@@ -161,7 +161,7 @@ async def _listen(
                 contexts.get(listener_tls.PUBLIC),
                 connection_limits=server.connection_limits(),
             ),
-            process.Listener(
+            listeners.Listener(
                 "internal",
                 internal.host,
                 internal.port,
@@ -169,7 +169,7 @@ async def _listen(
                 contexts[listener_tls.INTERNAL],
             ),
         ],
-        ops=process.Listener("ops", ops.host, ops.port, probes),
+        ops=listeners.Listener("ops", ops.host, ops.port, probes),
         readiness=server.readiness,
         drain_seconds=_DRAIN_SECONDS,
     )

@@ -61,7 +61,7 @@ from chassis.connection_limits import ConnectionLimits
 from chassis.logs import Log
 from chassis.probes import Readiness, new_registry
 from chassis.process import ConfigProblem, ConfigurationError
-from chassis.tls.contexts import Certificate
+from chassis.tls.self_handshake import Certificate
 
 _log = Log("wiring")
 

@@ -12,14 +12,14 @@ from authserver.config.settings import Settings
 from authserver.internal import client_ca
 from chassis import process
 from chassis.logs import Log
-from chassis.tls import contexts as credential
+from chassis.tls import contexts, reload, self_handshake
 
 _log = Log("tls")
 
 INTERNAL: Final = "listeners.internal"
 PUBLIC: Final = "listeners.public.tls"
 
-OnReload = Callable[[str, credential.Certificate | None], None]
+OnReload = Callable[[str, self_handshake.Certificate | None], None]
 """Hears whose files changed, and the certificate that took over, or None where they are no good."""
 
 
@@ -28,7 +28,7 @@ class Material:
     """What one listener's TLS is made of; `place` is where it stands in the configuration."""
 
     place: str
-    build: Callable[[], tuple[ssl.SSLContext, credential.Certificate]]
+    build: Callable[[], tuple[ssl.SSLContext, self_handshake.Certificate]]
     files: Sequence[Path]
 
 
@@ -38,7 +38,7 @@ def faults(settings: Settings) -> list[process.ConfigProblem]:
     for material in _materials(settings):
         try:
             material.build()
-        except credential.CredentialFault as fault:
+        except contexts.CredentialFault as fault:
             found.append(process.ConfigProblem(material.place, str(fault)))
     return found
 
@@ -55,17 +55,17 @@ async def followed(
     return contexts
 
 
-def reloading(material: Material, on_reload: OnReload) -> credential.ContextReloader:
+def reloading(material: Material, on_reload: OnReload) -> reload.ContextReloader:
     """A context that follows its files when polled. Raises ConfigurationError."""
 
     def heard(taken: bool) -> None:
         on_reload(material.place, made.certificate if taken else None)
 
     try:
-        made = credential.ContextReloader(
+        made = reload.ContextReloader(
             material.place, material.build, material.files, on_reload=heard
         )
-    except credential.CredentialFault as fault:  # changed since it was checked
+    except contexts.CredentialFault as fault:  # changed since it was checked
         raise process.ConfigurationError(
             [process.ConfigProblem(material.place, str(fault))]
         ) from None
@@ -80,31 +80,31 @@ def _materials(settings: Settings) -> Iterator[Material]:
 
 def internal_material(listener: InternalListener) -> Material:
     """mTLS with workloads of the configured authorities, each of which is looked at first."""
-    pair = credential.KeyPair(listener.cert_file, listener.key_file)
+    pair = contexts.KeyPair(listener.cert_file, listener.key_file)
 
-    def build() -> tuple[ssl.SSLContext, credential.Certificate]:
-        context = credential.mutual_server_context(
+    def build() -> tuple[ssl.SSLContext, self_handshake.Certificate]:
+        context = contexts.mutual_server_context(
             pair, listener.client_ca_file, _report_refused, client_ca.problem_of
         )
-        return context, credential.verify_key_pair(pair, as_client=False)
+        return context, self_handshake.verify_key_pair(pair, as_client=False)
 
     return Material(INTERNAL, build, (pair.certificate, pair.key, listener.client_ca_file))
 
 
 def own_names(listener: InternalListener) -> Sequence[str]:
     """The DNS names by which sidecars know us. Raises ConfigurationError."""
-    pair = credential.KeyPair(listener.cert_file, listener.key_file)
+    pair = contexts.KeyPair(listener.cert_file, listener.key_file)
     try:
-        return credential.verify_key_pair(pair, as_client=False).dns_names
-    except credential.CredentialFault as fault:
+        return self_handshake.verify_key_pair(pair, as_client=False).dns_names
+    except contexts.CredentialFault as fault:
         raise process.ConfigurationError([process.ConfigProblem(INTERNAL, str(fault))]) from None
 
 
 def _public_material(tls: Tls) -> Material:
-    pair = credential.KeyPair(tls.cert_file, tls.key_file)
+    pair = contexts.KeyPair(tls.cert_file, tls.key_file)
 
-    def build() -> tuple[ssl.SSLContext, credential.Certificate]:
-        return credential.server_context(pair), credential.verify_key_pair(pair, as_client=False)
+    def build() -> tuple[ssl.SSLContext, self_handshake.Certificate]:
+        return contexts.server_context(pair), self_handshake.verify_key_pair(pair, as_client=False)
 
     return Material(PUBLIC, build, (pair.certificate, pair.key))
 

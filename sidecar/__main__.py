@@ -19,7 +19,7 @@ from typing import Final
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from chassis import clock, logs, process
+from chassis import clock, listeners, logs, process
 from chassis.clock import Clock
 from chassis.probes import Readiness, new_registry, ops_handler
 from sidecar.broker import Broker
@@ -126,7 +126,7 @@ async def main() -> None:
     try:
         await process.serve(
             [local_listener(sidecar, settings.port)],
-            ops=process.Listener("ops", "::", settings.ops_port, _ops(sidecar)),
+            ops=listeners.Listener("ops", "::", settings.ops_port, _ops(sidecar)),
             readiness=sidecar.readiness,
             drain_seconds=DRAIN_SECONDS,
         )
@@ -135,8 +135,8 @@ async def main() -> None:
         await sidecar.close()
 
 
-def local_listener(sidecar: Sidecar, port: int) -> process.Listener:
-    return process.Listener("local", "127.0.0.1", port, sidecar.local, loopback_only=True)
+def local_listener(sidecar: Sidecar, port: int) -> listeners.Listener:
+    return listeners.Listener("local", "127.0.0.1", port, sidecar.local, loopback_only=True)
 
 
 def _ops(sidecar: Sidecar) -> web.Server:

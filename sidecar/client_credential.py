@@ -15,15 +15,9 @@ from typing import Final
 from chassis.logs import Log
 from chassis.probes import Readiness
 from chassis.tls import ca_bundle
-from chassis.tls.contexts import (
-    Certificate,
-    ContextReloader,
-    CredentialFault,
-    KeyPair,
-    RenewalDeferred,
-    client_context,
-    verify_key_pair,
-)
+from chassis.tls.contexts import CredentialFault, KeyPair, client_context
+from chassis.tls.reload import ContextReloader, RenewalDeferred
+from chassis.tls.self_handshake import Certificate, verify_key_pair
 from sidecar.metrics import Metrics
 
 _log = Log("own_credential")

@@ -3,9 +3,9 @@
 Nothing of the answer is trusted beyond contract: it is remembered, and handed to the caller.
 """
 
-import json
 from typing import Any, Final
 
+from chassis.strict_json import InvalidJson, parse_object
 from sidecar.cached_token import Token
 from sidecar.errors import (
     INVALID_TOKEN,
@@ -16,7 +16,7 @@ from sidecar.errors import (
     UPSTREAM_NOT_NAMED,
     ApiError,
 )
-from sidecar.token_request import is_access_token, is_upstream_name, members_once
+from sidecar.token_request import is_access_token, is_upstream_name
 
 ACCESS_TOKEN_TYPE: Final = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105
 
@@ -93,10 +93,9 @@ def _members(content_type: str, body: bytes) -> dict[str, Any]:
     if content_type != "application/json":
         return {}
     try:
-        members = json.loads(body.decode(), object_pairs_hook=members_once)
-    except (ValueError, RecursionError):
+        return parse_object(body)
+    except InvalidJson:
         return {}
-    return members if isinstance(members, dict) else {}
 
 
 def _is_seconds(value: object, *, at_least: int) -> bool:

@@ -1,11 +1,11 @@
 """What one call asks for, read strictly from its `Authorization` header and its JSON body."""
 
-import json
 import re
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
+from chassis.strict_json import InvalidJson, parse_object
 from sidecar.cached_token import fingerprint
 from sidecar.errors import INVALID_REQUEST, INVALID_TOKEN, NO_TOKEN, ApiError
 
@@ -70,12 +70,12 @@ def _read(body: bytes) -> TokenRequest | ApiError:
     if len(body) > MAX_BODY_BYTES:
         return INVALID_REQUEST.with_reason("body_too_long", "The body must be at most 16 KiB long.")
     try:
-        members = _STRICT_JSON.decode(body.decode())
-    except (ValueError, RecursionError):
+        members = parse_object(body)
+    except InvalidJson:
         return INVALID_REQUEST.with_reason(
             "body_not_json", "The body must be a JSON object in UTF-8 that names no member twice."
         )
-    if not isinstance(members, dict) or not members.keys() <= _MEMBERS:
+    if not members.keys() <= _MEMBERS:
         return INVALID_REQUEST.with_reason(
             "body_members", "The body may have upstream, min_ttl and rejected_token, nothing else."
         )
@@ -97,18 +97,3 @@ def _read(body: bytes) -> TokenRequest | ApiError:
 
 
 _read_short: Final = lru_cache(maxsize=64)(_read)
-
-
-def members_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object whose names are all different; two readers of any other may disagree."""
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        raise ValueError("a member stands twice")
-    return members
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
-
-
-_STRICT_JSON: Final = json.JSONDecoder(object_pairs_hook=members_once, parse_constant=_no_constant)

@@ -12,8 +12,9 @@ import uvloop
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from chassis import clock, logs, probes, process
-from chassis.tls import contexts
+from chassis import clock, listeners, logs, probes, process
+from chassis.file_watch import poll_forever
+from chassis.tls import contexts, reload, self_handshake
 from webhook import listener as app
 from webhook import readiness_check
 from webhook.config_watcher import Configuration
@@ -69,7 +70,7 @@ async def serve(config: Path) -> None:
         listener = settings.listeners.webhook
         await process.serve(
             [
-                process.Listener(
+                listeners.Listener(
                     "webhook",
                     listener.host,
                     listener.port,
@@ -86,36 +87,41 @@ async def serve(config: Path) -> None:
             watcher.cancel()
 
 
-def _serving_certificate(listener: WebhookListener) -> contexts.ContextReloader:
+def _serving_certificate(listener: WebhookListener) -> reload.ContextReloader:
     pair = contexts.KeyPair(listener.cert_file, listener.key_file)
 
-    def build() -> tuple[ssl.SSLContext, contexts.Certificate]:
-        return contexts.server_context(pair), contexts.verify_key_pair(pair, as_client=False)
+    def build() -> tuple[ssl.SSLContext, self_handshake.Certificate]:
+        return contexts.server_context(pair), self_handshake.verify_key_pair(pair, as_client=False)
 
     try:
-        return contexts.ContextReloader("serving", build, (pair.certificate, pair.key))
+        return reload.ContextReloader("serving", build, (pair.certificate, pair.key))
     except contexts.CredentialFault as fault:
         raise process.StartFailed(f"serving certificate: {fault}") from None
 
 
 async def _watch_certificate(
-    serving: contexts.ContextReloader, readiness: probes.Readiness, metrics: app.Metrics
+    serving: reload.ContextReloader, readiness: probes.Readiness, metrics: app.Metrics
 ) -> None:
     """Take over renewed certificates; ready only while the one in use is valid."""
-    while True:
+
+    def poll() -> None:
         serving.poll()
         metrics.certificate_expiry.set(serving.certificate.not_after)
         if clock.wall() < serving.certificate.not_after:
             readiness.satisfy("certificate")
         else:
             readiness.clear("certificate")
-        await asyncio.sleep(contexts.POLL_SECONDS)
+
+    poll()
+    await poll_forever(poll)
 
 
 def _ops(
     host: str, port: int, readiness: probes.Readiness, registry: CollectorRegistry
-) -> process.Listener:
-    return process.Listener("ops", host, port, web.Server(probes.ops_handler(readiness, registry)))
+) -> listeners.Listener:
+    return listeners.Listener(
+        "ops", host, port, web.Server(probes.ops_handler(readiness, registry))
+    )
 
 
 def _count(metrics: app.Metrics, reloaded: bool) -> None:

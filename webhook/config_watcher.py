@@ -1,28 +1,20 @@
-"""The configuration in force: read again when its files change, the last good one kept.
+"""The configuration in force: read again when its files change, the last good one kept."""
 
-Kubernetes swaps a mounted folder by moving a symbolic link, so files are compared by where they
-really lie.
-"""
-
-import asyncio
-import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final
 
+from chassis.file_watch import FileWatch, poll_forever
 from chassis.logs import Log
 from chassis.process import ConfigProblem, ConfigurationError
 from webhook.settings import Settings, load
 
 _log = Log("configuration")
 
-POLL_SECONDS: Final = 2.0
-
 
 class Configuration:
     """The settings of `file`, as they last were without a fault. Raises ConfigurationError.
 
-    `fault` says what else speaks against settings that are well-formed.
+    `fault` returns what else is wrong with settings that are well-formed, or None.
     """
 
     def __init__(
@@ -34,7 +26,7 @@ class Configuration:
     ) -> None:
         self._file, self._fault, self._on_reload = file, fault, on_reload
         self.settings = self._load()
-        self._seen = self._state()
+        self._files = FileWatch(lambda: (self._file, self.settings.authserver.ca_file.file))
 
     def _load(self) -> Settings:
         settings = load(self._file)
@@ -46,39 +38,22 @@ class Configuration:
         return self.settings
 
     def poll(self) -> bool:
-        """Whether a changed configuration took over; a faulty one is reported and left alone."""
-        state = self._state()
-        if state == self._seen:
+        """Whether a changed configuration took over. What is refused is tried again each time."""
+        if not self._files.changed():
             return False
-        self._seen = state
         try:
             self.settings = self._load()
         except ConfigurationError as bad:
-            for fault in bad.faults:
-                _log.warning("configuration_kept", path=fault.path, problem=fault.problem)
-            self._on_reload(False)
+            if self._files.is_new_fault(bad.faults):
+                for fault in bad.faults:
+                    _log.warning("configuration_kept", path=fault.path, problem=fault.problem)
+                self._on_reload(False)
             return False
-        self._seen = self._state()  # it may name another CA file now
+        self._files.accept()
         _log.info("configuration_reloaded", hash=self.settings.config_hashes["default"])
         self._on_reload(True)
         return True
 
-    async def watch(self, interval: float = POLL_SECONDS) -> None:
+    async def watch(self) -> None:
         """Poll until cancelled."""
-        while True:
-            await asyncio.sleep(interval)
-            self.poll()
-
-    def _state(self) -> tuple[object, ...]:
-        return tuple(_states((self._file, self.settings.authserver.ca_file.file)))
-
-
-def _states(files: Iterable[Path]) -> Iterable[object]:
-    for file in files:
-        try:
-            resolved = os.path.realpath(file)
-            found = os.stat(resolved)
-        except OSError as error:
-            yield error.errno
-        else:
-            yield (resolved, found.st_ino, found.st_mtime_ns, found.st_size)
+        await poll_forever(self.poll)

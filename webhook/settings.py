@@ -6,20 +6,21 @@ place. Listener certificates are not opened here, so that the offline command ru
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from chassis.config_types import Model, Port, Scope, TrustDomain, matches_pattern
-from chassis.process import ConfigProblem, ConfigurationError
+from chassis.process import ConfigurationError
+from chassis.yaml_config import problems_of, read_mapping
 from webhook.quantity import Quantity
 from webhook.value_types import Amount, Certificates, Host, Https, Image, Name
 
 _QUALIFIED_NAME: Final = re.compile(r"[a-z0-9.-]{1,253}/[A-Za-z0-9._-]{1,63}", re.ASCII)
+_UNIONS: Final = (("identity",),)  # where pydantic adds the chosen source to a fault's path
 _DRIVER: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,61}[A-Za-z0-9])?", re.ASCII)
 
 
@@ -185,8 +186,7 @@ class Settings(Model):
 
 def load(file: Path) -> Settings:
     """Read and check the configuration in `file`. Raises ConfigurationError with every fault."""
-    raw = _read(file)
-    return check(raw, file.resolve().parent)
+    return check(read_mapping(file), file.resolve().parent)
 
 
 def check(raw: dict[str, Any], folder: Path) -> Settings:
@@ -194,41 +194,4 @@ def check(raw: dict[str, Any], folder: Path) -> Settings:
     try:
         return Settings.model_validate(raw, context={"folder": folder})
     except ValidationError as invalid:
-        raise ConfigurationError(sorted(set(_faults_within(invalid)))) from None
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        raw = yaml.safe_load(file.read_text("utf-8"))
-    except OSError as error:
-        problem = (error.strerror or "unreadable").lower()
-        raise ConfigurationError([ConfigProblem(str(file), problem)]) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"line {mark.line + 1}" if mark else "it"
-        raise ConfigurationError([ConfigProblem(str(file), f"{where} is not YAML")]) from None
-    if not isinstance(raw, dict):
-        raise ConfigurationError([ConfigProblem(str(file), "is not a YAML mapping")])
-    return raw
-
-
-def _faults_within(invalid: ValidationError) -> Iterator[ConfigProblem]:
-    for error in invalid.errors(include_input=False, include_url=False, include_context=False):
-        # A discriminated union puts its tag into the location; it is not a member of the file.
-        place = [
-            part
-            for at, part in enumerate(error["loc"])
-            if not (at == 1 and error["loc"][0] == "identity" and part in _SOURCES)
-        ]
-        problem = error["msg"].removeprefix("Value error, ")
-        if error["type"] == "extra_forbidden":
-            problem = "is not a member we know"
-        yield ConfigProblem(_path(place), problem)
-
-
-_SOURCES: Final = ("secret", "podCertificate", "csi")
-
-
-def _path(place: list[int | str]) -> str:
-    written = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)
-    return written.removeprefix(".") or "the file"
+        raise ConfigurationError(sorted(set(problems_of(invalid, unions=_UNIONS)))) from None

@@ -24,6 +24,7 @@ from authserver.storage.clients import Clients as RegisteredClients
 from authserver.storage.records import GRANT_TYPES, Client
 from authserver.tokens.jws import BadToken
 from authserver.upstream.contract import Unavailable
+from chassis.secret_file import read_secret
 
 AUTH_METHODS = ("none", "client_secret_basic", "client_secret_post", "private_key_jwt")
 _CHALLENGE = {"WWW-Authenticate": 'Basic realm="tokenward"'}
@@ -181,7 +182,7 @@ def _refused(reason: str, presented: _Presented) -> InvalidClient:
 def _from_settings(settings: StaticClient) -> Client:
     secret = None
     if settings.client_secret_file is not None:
-        secret = settings.client_secret_file.read_text("utf-8").removesuffix("\n")
+        secret = read_secret(settings.client_secret_file)
     return Client(
         settings.client_id,
         settings.client_name or settings.client_id,

@@ -2,45 +2,34 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-import yaml
 from pydantic import ValidationError
 
 from authserver.config import provider_presets
 from authserver.config.settings import Settings
 from authserver.oauth.resources import InvalidResource, collision_key
 from chassis.process import ConfigProblem, ConfigurationError
+from chassis.yaml_config import problems_of, read_mapping
+
+# Where pydantic adds the chosen type to the path of a fault.
+_UNIONS: Final = (("upstreams",),)
+_MESSAGES: Final = {
+    "union_tag_not_found": "type must be oidc or oauth2, or come from a preset",
+}
 
 
 def load(file: Path) -> Settings:
     """Read and check the configuration in `file`. Raises ConfigurationError with every fault."""
-    raw = _expanded(_read(file))
+    raw = _expanded(read_mapping(file))
     faults = list(_cross_checks(raw))
     try:
         settings = Settings.model_validate(raw, context={"folder": file.resolve().parent})
     except ValidationError as invalid:
-        faults.extend(_faults_within(invalid))
+        faults.extend(problems_of(invalid, unions=_UNIONS, messages=_MESSAGES))
     if faults:
         raise ConfigurationError(sorted(set(faults)))
     return settings
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        raw = yaml.load(file.read_text("utf-8"), _Loader)  # noqa: S506 - a SafeLoader
-    except OSError as error:
-        raise ConfigurationError(
-            [ConfigProblem(str(file), (error.strerror or "unreadable").lower())]
-        ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"line {mark.line + 1}" if mark else "it"
-        problem = str(error) if isinstance(error, DuplicateKey) else "is not YAML"
-        raise ConfigurationError([ConfigProblem(str(file), f"{where} {problem}")]) from None
-    if not isinstance(raw, dict):
-        raise ConfigurationError([ConfigProblem(str(file), "is not a YAML mapping")])
-    return raw
 
 
 def _expanded(raw: dict[str, Any]) -> dict[str, Any]:
@@ -50,47 +39,6 @@ def _expanded(raw: dict[str, Any]) -> dict[str, Any]:
         return raw
     filled = [provider_presets.expanded(one) if isinstance(one, dict) else one for one in upstreams]
     return raw | {"upstreams": filled}
-
-
-class DuplicateKey(yaml.MarkedYAMLError):
-    def __str__(self) -> str:
-        return "names a member a second time"
-
-
-class _Loader(yaml.SafeLoader):
-    """PyYAML lets the last of two equal members win, and with it a whole section."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if key.value in seen:
-                raise DuplicateKey(problem_mark=key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-def _faults_within(invalid: ValidationError) -> Iterator[ConfigProblem]:
-    errors = invalid.errors(include_input=False, include_url=False, include_context=False)
-    places = [error["loc"] for error in errors]
-    for error in errors:
-        at = len(error["loc"])
-        if error["type"] == "too_short" and any(
-            len(place) > at and place[:at] == error["loc"] for place in places
-        ):
-            continue  # pydantic counts the good entries only, and the bad ones are named
-        # A discriminated union puts its tag into the location; it is not a member of the file.
-        place = [part for part in error["loc"] if part not in ("oidc", "oauth2")]
-        problem = error["msg"].removeprefix("Value error, ")
-        if error["type"] == "extra_forbidden":
-            problem = "is not a member we know"
-        if error["type"] == "union_tag_not_found":
-            problem = "type must be oidc or oauth2, or come from a preset"
-        yield ConfigProblem(_path(place), problem)
-
-
-def _path(place: list[int | str]) -> str:
-    written = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place)
-    return written.removeprefix(".") or "the file"
 
 
 def _cross_checks(raw: dict[str, Any]) -> Iterator[ConfigProblem]:

@@ -19,8 +19,10 @@ from authserver.config.value_types import Duration, ReadableFile, UpstreamName, 
 from authserver.oauth.resources import InvalidResource, Resource, canonical
 from authserver.storage.engines.url import PostgresqlLocation, SqliteLocation, read_location
 from authserver.storage.keyring import Keyring, read_key
+from authserver.tokens.algorithms import SigningAlgorithm
 from authserver.tokens.signing_keys import SigningKey, load_signing_key
 from chassis.config_types import Model, Scope, TrustDomain, matches_pattern
+from chassis.secret_file import read_secret
 from chassis.spiffe_id import Workload, is_dns_label
 
 
@@ -53,7 +55,7 @@ class StorageSettings(Model):
         """The file's content without the final newline, as it is now; empty without a file."""
         if self.password_file is None:
             return ""
-        return self.password_file.read_text("utf-8").removesuffix("\n")
+        return read_secret(self.password_file)
 
 
 class EncryptionKey(Model):
@@ -80,7 +82,7 @@ class SigningKeyFile(Model):
     """`announced`: in the JWKS, signs nothing yet; `retiredAt`: signed nothing after that."""
 
     file: ReadableFile
-    algorithm: Literal["ES256", "RS256", "EdDSA"] = "ES256"
+    algorithm: SigningAlgorithm = "ES256"
     announced: bool = False
     retired_at: AwareDatetime | None = None
 

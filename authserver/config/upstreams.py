@@ -8,6 +8,7 @@ from pydantic import Field, field_validator
 
 from authserver.config.value_types import Duration, ReadableFile, SecretFile, UpstreamName, WebUrl
 from chassis.config_types import Model, Scope
+from chassis.secret_file import read_secret
 
 _RESERVED_PARAMETERS: Final = frozenset(
     {
@@ -54,7 +55,7 @@ class _Upstream(Model):
         """The file's content without the final newline."""
         if self.client_secret_file is None:
             return None
-        return self.client_secret_file.read_text("utf-8").removesuffix("\n")
+        return read_secret(self.client_secret_file)
 
 
 class OidcUpstream(_Upstream):

@@ -1,23 +1,17 @@
 """Follows the configuration file and the files it names; a bad change keeps the last good one."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Final
 
 from pydantic import BaseModel
 
 from authserver.config.loader import load
 from authserver.config.settings import RELOADABLE, Settings
+from chassis.file_watch import FileWatch, poll_forever
 from chassis.logs import Log
 from chassis.process import ConfigProblem, ConfigurationError
-from chassis.tls.contexts import file_state
 
 _log = Log("reloading")
-
-POLL_SECONDS: Final = 2.0
-
-State = tuple[tuple[object, ...], ...]
 
 
 class ConfigWatcher:
@@ -35,37 +29,32 @@ class ConfigWatcher:
     ) -> None:
         self._config, self._settings = config, settings
         self._apply, self._on_reload = apply, on_reload
-        self._seen = self._state(settings)
-        self._complaint: tuple[ConfigProblem, ...] = ()
+        self._files = FileWatch(lambda: (self._config, *_files(self._settings)))
 
     async def poll(self) -> bool:
         """Whether new settings took over. What is refused is tried again with every poll."""
-        if self._state(self._settings) == self._seen:
+        if not self._files.changed():
             return False
         try:
             settings = load(self._config)
-            state = self._state(settings)
             await self._apply(settings)
         except ConfigurationError as bad:
-            self._complain(bad.faults)
+            if self._files.is_new_fault(bad.faults):
+                self._refuse(bad.faults)
             return False
         except (OSError, ValueError):
             return False  # a file changed under our eyes; the next poll sees it whole
         self._report(settings)
-        self._settings, self._seen, self._complaint = settings, state, ()
+        self._settings = settings
+        self._files.accept()
         self._on_reload(True)
         return True
 
-    async def watch(self, interval: float = POLL_SECONDS) -> None:
+    async def watch(self) -> None:
         """Poll until cancelled."""
-        while True:
-            await asyncio.sleep(interval)
-            await self.poll()
+        await poll_forever(self.poll)
 
-    def _complain(self, faults: tuple[ConfigProblem, ...]) -> None:
-        if faults == self._complaint:  # said once, not with every poll
-            return
-        self._complaint = faults
+    def _refuse(self, faults: Sequence[ConfigProblem]) -> None:
         for fault in faults:
             _log.warning("configuration_kept", path=fault.path, problem=fault.problem)
         self._on_reload(False)
@@ -80,9 +69,6 @@ class ConfigWatcher:
         _log.info("configuration_reloaded", changed=changed)
         if waiting:
             _log.warning("restart_needed", members=waiting)
-
-    def _state(self, settings: Settings) -> State:
-        return tuple(file_state(file) for file in (self._config, *_files(settings)))
 
 
 def _files(value: object) -> Iterator[Path]:

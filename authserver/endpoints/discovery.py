@@ -9,8 +9,8 @@ from authserver.oauth.resources import ResourceMap
 from authserver.oauth.scopes import OFFLINE_ACCESS
 from authserver.oauth.scopes import OPENID as OPENID_SCOPE
 from authserver.storage.records import GRANT_TYPES
+from authserver.tokens.algorithms import OURS
 from authserver.tokens.id_tokens import CLAIMS
-from authserver.tokens.jws import ALGORITHMS
 from authserver.tokens.signing_keys import SigningKeys
 
 OAUTH, OPENID = "oauth-authorization-server", "openid-configuration"
@@ -38,11 +38,11 @@ def document(
         "response_modes_supported": ["query"],
         "grant_types_supported": list(GRANT_TYPES),
         "token_endpoint_auth_methods_supported": list(AUTH_METHODS),
-        "token_endpoint_auth_signing_alg_values_supported": list(ALGORITHMS),
+        "token_endpoint_auth_signing_alg_values_supported": list(OURS),
         "revocation_endpoint_auth_methods_supported": list(AUTH_METHODS),
-        "revocation_endpoint_auth_signing_alg_values_supported": list(ALGORITHMS),
+        "revocation_endpoint_auth_signing_alg_values_supported": list(OURS),
         "introspection_endpoint_auth_methods_supported": [m for m in AUTH_METHODS if m != "none"],
-        "introspection_endpoint_auth_signing_alg_values_supported": list(ALGORITHMS),
+        "introspection_endpoint_auth_signing_alg_values_supported": list(OURS),
         "claims_supported": list(CLAIMS),
         "client_id_metadata_document_supported": documents,
         "code_challenge_methods_supported": [METHOD],

@@ -2,12 +2,9 @@
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from authserver.internal.svid import UNREADABLE
-
-_MIN_RSA_BITS = 2048
-_CURVES = ("secp256r1", "secp384r1", "secp521r1")
+from chassis.tls import key_policy
 
 
 def problem_of(der: bytes) -> str | None:
@@ -29,17 +26,8 @@ def problem_of(der: bytes) -> str | None:
         return "does not say that it is a CA and may sign certificates"
     if not constraints.ca or not usage.key_cert_sign:
         return "is no CA or may not sign certificates"
-    if not _strong(key):
+    if not key_policy.is_accepted(key, key_policy.CA_CURVES):
         return "has a weak key"
     if isinstance(signed_with, hashes.SHA1 | hashes.MD5) and anchor.issuer != anchor.subject:
         return "is signed with a broken hash"  # nobody verifies what a root says of itself
     return None
-
-
-def _strong(key: object) -> bool:
-    match key:
-        case rsa.RSAPublicKey():
-            return key.key_size >= _MIN_RSA_BITS
-        case ec.EllipticCurvePublicKey():
-            return key.curve.name in _CURVES
-    return isinstance(key, ed25519.Ed25519PublicKey)

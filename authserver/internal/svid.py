@@ -13,13 +13,10 @@ from typing import Final
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from chassis.spiffe_id import InvalidSpiffeId, Workload, parse_workload
-
-_MIN_RSA_BITS: Final = 2048
-_CURVES: Final = ("secp256r1", "secp384r1")
+from chassis.tls import key_policy
 
 UNREADABLE: Final = (
     ValueError,
@@ -78,7 +75,8 @@ class SvidReader:
         except UNREADABLE:
             raise InvalidSvid("certificate_unreadable") from None
         _check_usage(extensions)
-        _check_key(key)
+        if not key_policy.is_accepted(key):
+            raise InvalidSvid("weak_key")
         if leaf.not_valid_after_utc - leaf.not_valid_before_utc > self._longest_life:
             raise InvalidSvid("certificate_lives_too_long")
         names = _names(extensions)
@@ -134,14 +132,3 @@ def _check_usage(extensions: x509.Extensions) -> None:
         raise InvalidSvid("certificate_may_sign_certificates")
     if ExtendedKeyUsageOID.CLIENT_AUTH not in purposes:
         raise InvalidSvid("not_for_client_authentication")
-
-
-def _check_key(key: object) -> None:
-    match key:
-        case rsa.RSAPublicKey() if key.key_size >= _MIN_RSA_BITS:
-            return
-        case ec.EllipticCurvePublicKey() if key.curve.name in _CURVES:
-            return
-        case ed25519.Ed25519PublicKey():
-            return
-    raise InvalidSvid("weak_key")

@@ -4,16 +4,14 @@ Libraries keep the last of two duplicates, take NaN, strip odd white space and a
 nesting; each of those has been an attack. Here they are refused. Raises Malformed only.
 """
 
-import json
 import re
 from collections.abc import Iterable, Mapping
-from itertools import chain
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
+from chassis.strict_json import InvalidJson, parse_object
+
 MAX_FIELDS: Final = 100
-# What Python's own parser puts up with differs from version to version.
-MAX_DEPTH: Final = 64
 
 _PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
@@ -23,16 +21,11 @@ class Malformed(ValueError):
 
 
 def json_object(text: bytes | str) -> dict[str, Any]:
-    """A JSON object without duplicate members, NaN or infinities, at most MAX_DEPTH deep."""
+    """A JSON object as `chassis.strict_json` accepts it."""
     try:
-        found = json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
-    except (ValueError, RecursionError):
-        raise Malformed("not a JSON object that we accept") from None
-    if not isinstance(found, dict):
-        raise Malformed("not a JSON object")
-    if _openings(text) > MAX_DEPTH and _depth(found) > MAX_DEPTH:
-        raise Malformed("nested too deep")
-    return found
+        return parse_object(text)
+    except InvalidJson as invalid:
+        raise Malformed(str(invalid)) from None
 
 
 def form_fields(body: bytes) -> dict[str, str]:
@@ -105,31 +98,3 @@ def short_text(claims: Mapping[str, Any], name: str, longest: int = 255) -> str:
     if not isinstance(value, str) or not 0 < len(value) <= longest or not value.isprintable():
         raise Malformed(f"{name} is not a short text")
     return value
-
-
-def _openings(text: bytes | str) -> int:
-    """As many levels as there can be at most."""
-    if isinstance(text, str):
-        return text.count("{") + text.count("[")
-    return text.count(b"{") + text.count(b"[")
-
-
-def _depth(found: dict[str, Any]) -> int:
-    depth = 0
-    level: list[Any] = [found]
-    while level:
-        depth += 1
-        parts = chain.from_iterable(one.values() if type(one) is dict else one for one in level)
-        level = [part for part in parts if isinstance(part, dict | list)]
-    return depth
-
-
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise Malformed("a member appears twice")
-    return found
-
-
-def _no_constant(name: str) -> Any:
-    raise Malformed(f"{name} is not JSON")

@@ -17,6 +17,10 @@ _COLUMNS = (
 # The same of a table that is joined as `s`.
 _COLUMNS_OF_S = ", ".join(f"s.{name}" for name in _COLUMNS.split(", "))
 
+# Named, never `*`: a migration that adds a column must leave an older replica's statements valid.
+_CODE_COLUMNS = "tsid, client_id, redirect_uri, code_challenge, resource, nonce, redeemed_at"
+_PRESENTED_COLUMNS = "token_hash, tsid, used_at, successor_hash, sealed_successor, expires_at"
+
 # An ended session expires at once, so that one index finds everything that is over.
 _END = "UPDATE sessions SET ended_at = ?, expires_at = ? WHERE tsid = ? AND ended_at IS NULL"
 
@@ -90,22 +94,18 @@ class Sessions:
     async def code(self, code_hash: bytes, now: float) -> Code | None:
         """Look a code up without using it; a redeemed one is found as long as its session lasts."""
         row = await self._database.fetch_one(
-            "SELECT * FROM codes"
+            f"SELECT {_CODE_COLUMNS} FROM codes"
             " WHERE code_hash = ? AND (redeemed_at IS NOT NULL OR expires_at > ?)",
             code_hash,
             int(now),
         )
         if row is None:
             return None
+        tsid, client_id, redirect_uri, challenge, resource, nonce, redeemed_at = row
         return Code(
-            row["tsid"],
-            row["client_id"],
-            row["redirect_uri"],
-            row["code_challenge"],
-            row["resource"],
-            row["nonce"],
-            redeemed=row["redeemed_at"] is not None,
-        )
+            tsid, client_id, redirect_uri, challenge, resource, nonce,
+            redeemed=redeemed_at is not None,
+        )  # fmt: skip
 
     async def redeem(
         self,
@@ -180,7 +180,8 @@ class Sessions:
                 presented,
             )
             row = await transaction.fetch_one(
-                "SELECT * FROM refresh_tokens WHERE token_hash = ?", presented
+                f"SELECT {_PRESENTED_COLUMNS} FROM refresh_tokens WHERE token_hash = ?",
+                presented,
             )
             if session is None or row is None or session["ended_at"] is not None:
                 return None

@@ -1,20 +1,16 @@
 """ID tokens (OpenID Connect Core section 2): who signed in, for the client alone; no e-mail."""
 
-import base64
-import hashlib
 import json
 from typing import Final
 
 from authserver.storage.records import Session
+from authserver.tokens.algorithms import at_hash
 from authserver.tokens.jws import sign
 from authserver.tokens.signing_keys import SigningKeys
 
 CLAIMS: Final = ("iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "at_hash")
 _TYP: Final = "JWT"
 _LIFETIME: Final = 300
-
-# The hash that belongs to a signature algorithm (section 3.1.3.6); Ed25519 uses SHA-512.
-_HASHES: Final = {"ES256": hashlib.sha256, "RS256": hashlib.sha256, "EdDSA": hashlib.sha512}
 
 
 class IdTokens:
@@ -24,8 +20,6 @@ class IdTokens:
     def mint(self, session: Session, access_token: str, nonce: str | None, now: int) -> str:
         """A token about the session's user, for its client, beside this very access token."""
         key = self._keys.active
-        digest = _HASHES[key.algorithm](access_token.encode("ascii")).digest()
-        half = base64.urlsafe_b64encode(digest[: len(digest) // 2]).rstrip(b"=").decode()
         claims: dict[str, object] = {
             "iss": self._issuer,
             "sub": session.user_id,
@@ -33,7 +27,7 @@ class IdTokens:
             "exp": now + _LIFETIME,
             "iat": now,
             "auth_time": session.signed_in_at,
-            "at_hash": half,
+            "at_hash": at_hash(access_token, key.algorithm),
         }
         if nonce is not None:
             claims["nonce"] = nonce

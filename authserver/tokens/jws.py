@@ -18,13 +18,13 @@ from joserfc.errors import JoseError, SecurityWarning
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 
 from authserver.oauth.parsing import Malformed, json_object
+from authserver.tokens.algorithms import ALGORITHMS
 
 AnyKey = ECKey | RSAKey | OKPKey
 
 MAX_TOKEN: Final = 8192
 # Three times base64url without padding (RFC 7515 sections 2 and 7.1).
 _COMPACT: Final = re.compile(r"[\w-]+\.[\w-]*\.[\w-]*", re.ASCII)
-ALGORITHMS: Final = ("ES256", "RS256", "EdDSA")
 
 # Each of them lets the sender choose the key, or says that the payload is not what it seems.
 _FORBIDDEN_HEADERS: Final = frozenset({"crit", "jku", "jwk", "x5u", "x5c", "b64", "zip"})
@@ -50,19 +50,20 @@ class BadToken(Exception):
 
 @dataclass(frozen=True)
 class VerifiedJws:
-    """What a verified signature covers, and the key that verified it."""
+    """What a verified signature covers, the key that verified it, and the algorithm used."""
 
     kid: str | None
     key: "VerificationKey"
+    algorithm: str
     payload: dict[str, Any]
 
 
 @dataclass(frozen=True)
 class VerificationKey:
-    """A public key and the one algorithm it may be used with."""
+    """A public key and the algorithms it may be used with, by their JOSE names."""
 
     key: AnyKey
-    algorithm: str
+    algorithms: frozenset[str]
 
 
 def sign(claims: bytes, key: AnyKey, *, algorithm: str, kid: str, typ: str) -> str:
@@ -95,23 +96,23 @@ def verify(
     found = find_key(kid)
     if found is None:
         raise BadToken("unknown_kid")
-    if algorithm != found.algorithm:
+    if not isinstance(algorithm, str) or algorithm not in found.algorithms:
         raise BadToken("wrong_algorithm")
-    if not _signature_valid(token, found):
+    if not _signature_valid(token, found.key, algorithm):
         raise BadToken("bad_signature")
-    return VerifiedJws(kid, found, _object(token, 1, "payload_not_json"))
+    return VerifiedJws(kid, found, algorithm, _object(token, 1, "payload_not_json"))
 
 
-def _signature_valid(token: str, found: VerificationKey) -> bool:
+def _signature_valid(token: str, key: AnyKey, name: str) -> bool:
     """Whether the signature is this key's, which has to be one for signatures of this kind.
 
     joserfc's reading of a whole token would decode header and payload once more, less strictly.
     """
     signed, _, signature = token.rpartition(".")
-    algorithm = _REGISTRY.get_alg(found.algorithm)
+    algorithm = _REGISTRY.get_alg(name)
     try:
-        algorithm.check_key(found.key)
-        return bool(algorithm.verify(signed.encode(), _decoded(signature), found.key))
+        algorithm.check_key(key)
+        return bool(algorithm.verify(signed.encode(), _decoded(signature), key))
     except (JoseError, ValueError):
         return False
 

@@ -13,9 +13,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 
+from authserver.tokens.algorithms import ALGORITHMS
 from authserver.tokens.jws import AnyKey, VerificationKey
+from chassis.tls import key_policy
 
-_MIN_RSA_BITS: Final = 2048
 # Replicas read a changed configuration at different moments; until all have, the old key signs.
 _CHANGEOVER_SECONDS: Final = 300
 
@@ -37,20 +38,25 @@ class SigningKey:
 
 def load_signing_key(file: Path, algorithm: str) -> SigningKey:
     """Read a PKCS#8 PEM file. Raises ValueError with a text that repeats nothing of the file."""
+    pem = file.read_bytes()
     try:
-        private = load_pem_private_key(file.read_bytes(), password=None)
+        private = load_pem_private_key(pem, password=None)
     except (ValueError, TypeError):
         raise ValueError("not an unencrypted private key in PEM") from None
     key: AnyKey
-    match algorithm, private:
-        case "ES256", ec.EllipticCurvePrivateKey() if private.curve.name == "secp256r1":
-            key = ECKey.import_key(file.read_bytes())
-        case "RS256", rsa.RSAPrivateKey() if private.key_size >= _MIN_RSA_BITS:
-            key = RSAKey.import_key(file.read_bytes())
-        case "EdDSA", ed25519.Ed25519PrivateKey():
-            key = OKPKey.import_key(file.read_bytes())
+    match private:
+        case ec.EllipticCurvePrivateKey():
+            key = ECKey.import_key(pem)
+        case rsa.RSAPrivateKey():
+            key = RSAKey.import_key(pem)
+        case ed25519.Ed25519PrivateKey():
+            key = OKPKey.import_key(pem)
         case _:
             raise ValueError(f"not a key for {algorithm}")
+    jwk = key.as_dict(private=False)
+    fits = ALGORITHMS[algorithm].fits(jwk["kty"], jwk.get("crv"))
+    if not fits or not key_policy.is_accepted(private.public_key()):
+        raise ValueError(f"not a key for {algorithm}")
     return SigningKey(key, algorithm, key.thumbprint())
 
 
@@ -84,7 +90,7 @@ class SigningKeys:
             raise ValueError("no signing key")
         self.active = keys[0]
         self._states = {key.kid: key for key in keys}
-        self._all = {key.kid: VerificationKey(key.key, key.algorithm) for key in keys}
+        self._all = {key.kid: VerificationKey(key.key, frozenset({key.algorithm})) for key in keys}
         self._jwks = {"keys": [_public(key) for key in keys]}
 
     def could_have_signed(self, kid: str | None, issued_at: float) -> bool:
@@ -103,7 +109,7 @@ class SigningKeys:
         return self._jwks
 
     def algorithms(self) -> list[str]:
-        return sorted({key.algorithm for key in self._all.values()})
+        return sorted({key.algorithm for key in self._states.values()})
 
 
 def _public(key: SigningKey) -> dict[str, Any]:

@@ -1,12 +1,14 @@
 """A provider's public keys: fetched when a `kid` is unknown, at most once in 30 seconds."""
 
 import asyncio
+from collections.abc import Collection
 from typing import Any, Final, Protocol
 
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
-from authserver.tokens.jws import ALGORITHMS, VerificationKey
+from authserver.tokens.algorithms import OURS, usable_with
+from authserver.tokens.jws import VerificationKey
 from authserver.upstream.contract import Unavailable
 from chassis.clock import Clock
 
@@ -46,31 +48,25 @@ class RemoteKeys:
             self._keys = verification_keys(keys)
 
 
-def verification_keys(keys: list[Any]) -> dict[str | None, VerificationKey]:
-    """The usable signature keys by `kid`; a set of one may be addressed without a `kid`."""
+def verification_keys(
+    keys: list[Any], accepted: Collection[str] = OURS
+) -> dict[str | None, VerificationKey]:
+    """The usable signature keys by `kid`; a set of one may be addressed without a `kid`.
+
+    `accepted` holds the names of the algorithms whose signatures count.
+    """
     usable: dict[str | None, VerificationKey] = {}
     for key in keys:
         if not isinstance(key, dict) or key.get("use", "sig") != "sig":
             continue
-        algorithm = key.get("alg") or _usual_algorithm(key)
-        if algorithm not in ALGORITHMS:
+        algorithms = usable_with(key, accepted)
+        if not algorithms:
             continue
         try:
             imported: Any = KeySet.import_key_set({"keys": [key]}).keys[0]
         except (JoseError, ValueError):
             continue
-        usable[key.get("kid")] = VerificationKey(imported, algorithm)
+        usable[key.get("kid")] = VerificationKey(imported, algorithms)
     if len(usable) == 1:
         usable[None] = next(iter(usable.values()))
     return usable
-
-
-def _usual_algorithm(key: dict[str, Any]) -> str | None:
-    match key.get("kty"), key.get("crv"):
-        case "RSA", _:
-            return "RS256"
-        case "EC", "P-256":
-            return "ES256"
-        case "OKP", "Ed25519":
-            return "EdDSA"
-    return None

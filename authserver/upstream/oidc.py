@@ -131,7 +131,7 @@ class Oidc:
         try:
             whole_number(claims, "exp")
             whole_number(claims, "iat")
-            CodeIDToken(claims, {"alg": signed.key.algorithm}, expected, params).validate(
+            CodeIDToken(claims, {"alg": signed.algorithm}, expected, params).validate(
                 now=int(self._clock()), leeway=_LEEWAY
             )
             return short_text(claims, "sub")

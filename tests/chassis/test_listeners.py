@@ -14,7 +14,7 @@ import pytest
 import uvloop
 from aiohttp import ClientError, ClientSession, web
 
-from chassis import process
+from chassis import listeners
 from chassis.tls.contexts import KeyPair, client_context, mutual_server_context, server_context
 from demo.pki import CertificateAuthority, write_credential
 from tests.support.svid_certificates import AUTHORITY, Pair, Shape, dns, rsa_key, self_signed
@@ -28,9 +28,9 @@ async def hello(_: web.BaseRequest) -> web.Response:
 
 
 @asynccontextmanager
-async def listening(listener: process.Listener) -> AsyncIterator[list[tuple[str, int]]]:
+async def listening(listener: listeners.Listener) -> AsyncIterator[list[tuple[str, int]]]:
     """What was bound; the listener is served by the function that serves every process."""
-    runner = await process._bind(listener, 0.0)
+    runner = await listeners.bind(listener, 0.0)
     try:
         yield [address[:2] for address in runner.addresses]
     finally:
@@ -48,7 +48,7 @@ def test_a_handshake_that_stalls_is_cut_off(
     tmp_path: Path, loop: Callable[[], asyncio.AbstractEventLoop], sent: bytes
 ) -> None:
     async def stall() -> None:
-        listener = process.Listener(
+        listener = listeners.Listener(
             "test", "127.0.0.1", 0, web.Server(hello), tls(tmp_path), handshake_seconds=0.1
         )
         async with listening(listener) as [(host, port)]:
@@ -64,7 +64,7 @@ def test_a_handshake_that_stalls_is_cut_off(
 
 
 async def test_a_handshake_has_ten_seconds_unless_somebody_says_otherwise() -> None:
-    assert process.Listener("test", "127.0.0.1", 0, web.Server(hello)).handshake_seconds == 10
+    assert listeners.Listener("test", "127.0.0.1", 0, web.Server(hello)).handshake_seconds == 10
 
 
 @pytest.mark.parametrize("loop", LOOPS.values(), ids=LOOPS)
@@ -94,7 +94,7 @@ def test_a_chain_that_is_too_long_is_closed_before_any_http_and_reported(
         return await hello(request)
 
     async def ask(who: str) -> bool:
-        listener = process.Listener("test", "127.0.0.1", 0, web.Server(serve), mutual)
+        listener = listeners.Listener("test", "127.0.0.1", 0, web.Server(serve), mutual)
         ours = client_context(KeyPair.in_directory(tmp_path / who), tmp_path / "servers.pem")
         async with listening(listener) as [(host, port)], ClientSession() as http:
             try:
@@ -121,7 +121,7 @@ def test_every_address_means_both_families_on_one_port(
 ) -> None:
     async def ask() -> None:
         async with (
-            listening(process.Listener("test", "::", 0, web.Server(hello))) as [(host, port)],
+            listening(listeners.Listener("test", "::", 0, web.Server(hello))) as [(host, port)],
             ClientSession() as http,
         ):
             assert host == "::"
@@ -146,7 +146,7 @@ async def test_without_ipv6_every_address_is_every_ipv4_address(
 
     monkeypatch.setattr("socket.has_dualstack_ipv6", lambda: why is not None)
     monkeypatch.setattr("socket.create_server", without_ipv6)
-    async with listening(process.Listener("test", "::", 0, web.Server(hello))) as [(host, _)]:
+    async with listening(listeners.Listener("test", "::", 0, web.Server(hello))) as [(host, _)]:
         assert host == "0.0.0.0"
 
 
@@ -155,8 +155,8 @@ async def test_a_port_in_use_is_no_lack_of_ipv6() -> None:
     """Somebody has it on IPv6 alone; we do not make do with IPv4 then."""
     with socket.create_server(("::", 0), family=socket.AF_INET6) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(process.StartFailed, match=f"port {port} on :: is already in use"):
-            async with listening(process.Listener("test", "::", port, web.Server(hello))):
+        with pytest.raises(listeners.BindFailed, match=f"port {port} on :: is already in use"):
+            async with listening(listeners.Listener("test", "::", port, web.Server(hello))):
                 pass
 
 
@@ -169,7 +169,7 @@ async def test_a_client_takes_no_server_of_a_weak_authority(tmp_path: Path, bits
     (tmp_path / "trusted.pem").write_bytes(root.pem())
     server = server_context(KeyPair.in_directory(tmp_path / "server"))
     client = client_context(KeyPair.in_directory(tmp_path / "client"), tmp_path / "trusted.pem")
-    listener = process.Listener("test", "127.0.0.1", 0, web.Server(hello), server)
+    listener = listeners.Listener("test", "127.0.0.1", 0, web.Server(hello), server)
     async with listening(listener) as [(host, port)]:
         connecting = asyncio.open_connection(host, port, ssl=client, server_hostname="localhost")
         if bits < 2048:
@@ -181,7 +181,7 @@ async def test_a_client_takes_no_server_of_a_weak_authority(tmp_path: Path, bits
 
 
 async def test_a_listener_of_every_address_is_none_for_loopback_only() -> None:
-    listener = process.Listener("test", "::", 0, web.Server(hello), loopback_only=True)
-    with pytest.raises(process.StartFailed, match="not loopback"):
+    listener = listeners.Listener("test", "::", 0, web.Server(hello), loopback_only=True)
+    with pytest.raises(listeners.BindFailed, match="not loopback"):
         async with listening(listener):
             pass

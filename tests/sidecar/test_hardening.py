@@ -81,7 +81,7 @@ async def test_the_local_api_does_not_start_where_others_can_reach_it(
 
     from aiohttp import web
 
-    from chassis.process import Listener
+    from chassis.listeners import Listener
 
     sidecar = build(read_settings(environment(tmp_path, "https://authserver.example")))
     listener = local_listener(sidecar, 0)

@@ -282,7 +282,7 @@ async def test_a_refusal_names_its_request_and_the_log_does_too(
     assert first["request_id"] != second["request_id"]
     logged = [vars(record)["fields"] for record in caplog.records if record.msg == "refused"]
     assert [entry["request_id"] for entry in logged] == [first["request_id"], second["request_id"]]
-    assert {entry["reason"] for entry in logged} == {"body_members"}
+    assert {entry["reason"] for entry in logged} == {"body_not_json"}
 
 
 async def test_what_is_not_http_gets_json_and_nothing_it_sent_back(r: Harness) -> None:

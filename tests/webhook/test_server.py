@@ -18,7 +18,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from chassis.probes import Readiness
-from chassis.tls import contexts
+from chassis.tls import reload
 from tests.support.server_certificates import Authority
 from tests.webhook.pods import SIDECAR, pod, recorded, settings
 from webhook import listener
@@ -35,7 +35,7 @@ class Running:
     session: aiohttp.ClientSession
     registry: CollectorRegistry
     readiness: Readiness
-    serving: contexts.ContextReloader
+    serving: reload.ContextReloader
     under: list[Settings]
 
     async def review(self, review: Any, path: str = "/mutate?timeout=5s") -> dict[str, Any]:

@@ -156,6 +156,17 @@ def test_a_changed_file_takes_over_and_a_faulty_one_does_not(tmp_path: Path) -> 
     assert reloads == [True, False, True]
 
 
+def test_a_configuration_whose_ca_file_comes_later_takes_over_then(tmp_path: Path) -> None:
+    reloads: list[bool] = []
+    configuration = Configuration(_write(tmp_path), on_reload=reloads.append)
+    section = {"url": "https://b.svc:8443", "caFile": "later.pem"}
+    _write(tmp_path, authserver=section)
+    assert not configuration.poll()
+    (tmp_path / "later.pem").write_text(_CA.pem, "ascii")
+    assert configuration.poll()
+    assert reloads == [False, True]
+
+
 def test_a_changed_ca_is_a_changed_configuration(tmp_path: Path) -> None:
     configuration = Configuration(_write(tmp_path))
     before = configuration.current().config_hashes["default"]
@@ -206,3 +217,19 @@ def test_every_kind_of_configuration_passes_the_self_test(changes: dict[str, Any
 def test_the_self_test_finds_a_patch_that_does_not_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("webhook.evaluate.patch", lambda *_: b"")
     assert "self-test" in (readiness_check.fault(check(raw_settings(), Path())) or "")
+
+
+def test_a_member_written_twice_is_a_fault(tmp_path: Path) -> None:
+    """PyYAML lets the last one win, and with it another trust domain."""
+    file = _write(tmp_path)
+    file.write_text(file.read_text() + "trustDomain: two.example\n")
+    with pytest.raises(ConfigurationError) as bad:
+        load(file)
+    (fault,) = bad.value.faults
+    assert fault.path == str(file)
+    assert fault.problem.endswith("names a member a second time")
+
+
+def test_the_source_of_an_identity_is_no_part_of_a_path() -> None:
+    faults = _faults(identity={"source": "secret", "secret": 1}, authserver={"secret": 1})
+    assert {"identity.secret", "authserver.secret"} <= faults.keys()

@@ -6,6 +6,7 @@ opens a new one, so an outage ends without a restart. Nothing is read from the e
 
 import asyncio
 import os
+import re
 import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -24,8 +25,8 @@ _CONNECT_SECONDS: Final = 5.0
 # The server gives a statement up first; the client's limit is for a server that says nothing.
 _STATEMENT_SECONDS: Final = 10
 _ANSWER_SECONDS: Final = 12.0
+# Set after connecting: PgBouncer refuses them as parameters of the connection's start.
 _SESSION: Final = {
-    "application_name": "tokenward",
     "statement_timeout": f"{_STATEMENT_SECONDS}s",
     # A replica that froze inside a transaction must not hold its locks for long.
     "idle_in_transaction_session_timeout": "20s",
@@ -36,6 +37,7 @@ _SESSION: Final = {
 _MIGRATION_LOCK: Final = 0x746F6B656E77
 TABLES: Final = "SELECT tablename AS name FROM pg_tables WHERE schemaname = current_schema()"
 _FAILURES: Final = (
+    StorageOpenError,  # of a new connection whose session is not as it must be
     asyncpg.PostgresError,
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,
@@ -49,6 +51,17 @@ class _Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no t
 
     def get_reset_query(self) -> str:
         return ""
+
+
+# The statement is not where we prepared it: a pooler gave us another server connection.
+_FORGOTTEN_STATEMENT: Final = (
+    asyncpg.InvalidSQLStatementNameError,
+    asyncpg.DuplicatePreparedStatementError,
+    asyncpg.ProtocolViolationError,
+)
+_UNSUPPORTED_PARAMETER: Final = re.compile(
+    r"(?:unsupported startup|unrecognized configuration) parameter:? \"?([a-z_]{1,64})"
+)
 
 
 class _Statements:
@@ -110,7 +123,11 @@ class PostgresqlDatabase:
     async def _connection(self) -> AsyncIterator[Any]:
         with _translated():
             async with self._pool.acquire(timeout=_CONNECT_SECONDS) as connection:
-                yield connection
+                try:
+                    yield connection
+                except _FORGOTTEN_STATEMENT:
+                    connection.terminate()  # it would fail again and again
+                    raise
 
 
 async def connect(location: PostgresqlLocation, password: Password | None) -> PostgresqlDatabase:
@@ -130,7 +147,8 @@ async def connect(location: PostgresqlLocation, password: Password | None) -> Po
             connection_class=_Connection,
             timeout=_CONNECT_SECONDS,
             command_timeout=_ANSWER_SECONDS,
-            server_settings=_SESSION,
+            server_settings={"application_name": "tokenward"},
+            init=_set_session,
         )
     except (*_FAILURES, ValueError) as error:
         raise StorageOpenError(f"{location}: {_reason(error)}") from None
@@ -140,6 +158,21 @@ async def connect(location: PostgresqlLocation, password: Password | None) -> Po
         pool.terminate()
         raise StorageOpenError(f"{location}: {_reason(error)}") from None
     return PostgresqlDatabase(pool)
+
+
+async def _set_session(connection: Any) -> None:
+    """Set the session's parameters, and see that they are in force. Raises StorageOpenError."""
+    assignments = "; ".join(f"SET {name} = '{value}'" for name, value in _SESSION.items())
+    async with connection.transaction():  # behind a pooler, this keeps one server connection
+        await connection.execute(assignments)
+    settings = ", ".join(f"current_setting('{name}')" for name in _SESSION)
+    row = await connection.fetchrow(f"SELECT {settings}")
+    for (name, value), in_force in zip(_SESSION.items(), row, strict=True):
+        if in_force != value:
+            raise StorageOpenError(
+                f"{name} is {in_force} and not {value} after we set it: a pooler must keep one"
+                " server connection for a session, or the role must have this setting"
+            )
 
 
 def _tls(location: PostgresqlLocation) -> ssl.SSLContext | bool:
@@ -190,6 +223,11 @@ def _reason(error: Exception) -> str:
             return "the server refuses the user or the password"
         case asyncpg.InvalidCatalogNameError():
             return "the database does not exist"
+        case asyncpg.PostgresError() if named := _UNSUPPORTED_PARAMETER.search(str(error)):
+            return f"the server or pooler does not accept the parameter {named[1]}"
+        case asyncpg.ConnectionDoesNotExistError():
+            # PgBouncer does this to a transaction in its mode `statement`.
+            return "the server or pooler closed the connection"
         case TimeoutError():
             return "no answer"
         case OSError():

@@ -12,7 +12,8 @@ from authserver import listener_tls
 from authserver.config.loader import load
 from authserver.internal.client_ca import problem_of
 from chassis import process
-from chassis.tls.contexts import Certificate, CredentialFault
+from chassis.tls.contexts import CredentialFault
+from chassis.tls.self_handshake import Certificate
 from demo.pki import write_credential
 from tests.support.deployment import deployed
 from tests.support.svid_certificates import (

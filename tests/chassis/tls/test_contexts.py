@@ -12,15 +12,14 @@ import pytest
 from cryptography.x509.oid import ExtendedKeyUsageOID as Purpose
 
 from chassis.tls.contexts import (
-    Certificate,
-    ContextReloader,
     CredentialFault,
     KeyPair,
     client_context,
     mutual_server_context,
     server_context,
-    verify_key_pair,
 )
+from chassis.tls.reload import ContextReloader
+from chassis.tls.self_handshake import Certificate, verify_key_pair
 from demo.pki import CertificateAuthority, Issued, write_credential
 from tests.support.svid_certificates import AUTHORITY, Shape, dns, self_signed, uri
 

@@ -1,0 +1,180 @@
+"""Reads the head of a request strictly: what two readers may understand differently is refused.
+
+llhttp parses the fields. Its leniencies, and what it leaves to its caller, are closed here; the
+decision page lists them. Nothing refused here is repeated in an answer or a log.
+"""
+
+import re
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
+
+from chassis.http1.errors import Malformed, Refused
+from chassis.http1.limits import Limits
+from chassis.http1.request import Headers, Request
+
+if TYPE_CHECKING:
+    from chassis.http1.connection import Connection
+
+END: Final = b"\r\n\r\n"
+
+# Everything but line ends and what a field may hold; deleting it is faster than any search.
+_HARMLESS: Final = bytes((0x09, *range(0x20, 0x7F), *range(0x80, 0x100)))
+_NO_LINE_END: Final = re.compile(rb"\r(?!\n(?![ \t]))")
+_REQUEST_LINE: Final = re.compile(rb"([A-Z]{1,20}) ([!\"$-~]+) HTTP/1\.([01])\r\n")
+_METHODS: Final = {
+    name.encode(): name for name in ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+}
+_HOST: Final = re.compile(
+    r"(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?", re.ASCII
+)
+_LONGEST_HOST: Final = 262
+_LONGEST_LENGTH: Final = 15  # digits
+
+# What may be sent once only: two readers would choose different ones (aiohttp's list, and ours).
+_ONCE: Final = frozenset(
+    {
+        "authorization", "content-encoding", "content-length", "content-location",
+        "content-range", "content-type", "expect", "host", "max-forwards",
+        "transfer-encoding", "user-agent",
+    }
+)  # fmt: skip
+
+# The lower-case names of the usual spellings, so that they need not be made for every request.
+_NAMES: Final = {
+    spelling.encode(): name.lower()
+    for name in (
+        "Accept", "Accept-Encoding", "Accept-Language", "Authorization", "Connection",
+        "Content-Length", "Content-Type", "Expect", "Host", "Keep-Alive", "Mcp-Session-Id",
+        "Origin", "Traceparent", "Transfer-Encoding", "User-Agent", "X-Request-Id", "X-Tokenward",
+    )
+    for spelling in (name, name.lower())
+}  # fmt: skip
+
+
+class _Fields(Headers):
+    """What httptools calls back."""
+
+    __slots__ = ("complete",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.complete = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        known = _NAMES.get(name) or name.decode("latin-1").lower()
+        if known in self._joined:
+            self._repeat(known, value.decode("latin-1").strip(" \t"))
+        else:
+            self._joined[known] = value.decode("latin-1").strip(" \t")
+
+    def on_headers_complete(self) -> None:
+        self.complete = True
+
+
+def read_head(raw: bytes, connection: "Connection") -> Request:
+    """The request of a head that ends with the first empty line in `raw`. Raises Refused."""
+    _check_lines(raw)
+    line = _REQUEST_LINE.match(raw)
+    if line is None:
+        raise Malformed("request_line")
+    method, target = _METHODS.get(line[1]), line[2].decode("ascii")
+    if method is None:
+        raise Refused("method", 501)
+    limits = connection.limits
+    if len(target) > limits.target_bytes:
+        raise Refused("target_too_long", 414)
+    if target[0] != "/" and not _other_target(target, method, connection):
+        raise Malformed("target")
+    headers = _fields(raw, limits)
+    request = Request(method, target, line[3] == b"1", headers, connection)
+    _check_host(request)
+    _frame(request)
+    return request
+
+
+def check_beginning(raw: bytes, limits: Limits) -> None:
+    """Raise Refused where no head of ours can begin like `raw`, which has no empty line yet."""
+    if not raw[:1].isupper():
+        raise Malformed("request_line")
+    _check_lines(raw.removesuffix(b"\r"))  # it may be half of a line's end
+    if len(raw) > limits.head_bytes:
+        raise Refused("head_too_large", 431)
+
+
+def _check_lines(raw: bytes) -> None:
+    """No control character; CR and LF only as CR LF; no line that goes on in the next one.
+
+    With as many CR as LF, in turn, and an LF after each CR, there is no LF without a CR.
+    """
+    ends = raw.translate(None, _HARMLESS)
+    if ends != b"\r\n" * (len(ends) // 2) or _NO_LINE_END.search(raw) is not None:
+        raise Malformed("ambiguous_bytes")
+
+
+def _other_target(target: str, method: str, connection: "Connection") -> bool:
+    if target == "*":
+        return method == "OPTIONS"
+    return connection.absolute_form and _ABSOLUTE.match(target) is not None
+
+
+_ABSOLUTE: Final = re.compile(r"https?://[^/?]", re.IGNORECASE)
+
+
+def _fields(raw: bytes, limits: Limits) -> Headers:
+    fields = _Fields()
+    try:
+        HttpRequestParser(fields).feed_data(raw)
+    except HttpParserUpgrade:
+        pass  # RFC 9110 section 7.8: an upgrade may be ignored; some clients offer h2c each time
+    except HttpParserError:
+        raise Malformed("fields") from None
+    if not fields.complete:
+        raise Malformed("fields")
+    if len(fields) > limits.fields:
+        raise Refused("too_many_fields", 431)
+    if fields.repeated and not _ONCE.isdisjoint(fields.repeated):
+        raise Malformed("repeated_field")
+    return fields
+
+
+def _check_host(request: Request) -> None:
+    host = request.headers.get("host")
+    if host is None:
+        if request.minor_version:
+            raise Malformed("host")
+    elif len(host) > _LONGEST_HOST or not _is_host(host):
+        raise Malformed("host")
+
+
+@lru_cache(maxsize=64)
+def _is_host(text: str) -> bool:
+    return _HOST.fullmatch(text) is not None
+
+
+def _frame(request: Request) -> None:
+    """Where the body ends, and whether the connection may go on (RFC 9112 sections 6 and 9.3)."""
+    get = request.headers.get
+    coding, length = get("transfer-encoding"), get("content-length")
+    if coding is not None:
+        if length is not None or not request.minor_version or coding.lower() != "chunked":
+            raise Malformed("transfer_encoding")
+        request.chunked, request.content_length, request.body = True, None, None
+    elif length is not None:
+        if not (length.isascii() and length.isdigit() and len(length) <= _LONGEST_LENGTH):
+            raise Malformed("content_length")
+        request.content_length = int(length)
+    options = get("connection")
+    if options is not None:
+        request.keep_alive = _keeps_alive(options, request.keep_alive)
+    expected = get("expect")
+    if expected is not None and request.minor_version:
+        if expected.lower() != "100-continue":
+            raise Refused("expectation", 417)
+        request.expects_continue = True
+
+
+def _keeps_alive(options: str, otherwise: bool) -> bool:
+    named = {option.strip(" \t").lower() for option in options.split(",")}
+    return "close" not in named and (otherwise or "keep-alive" in named)

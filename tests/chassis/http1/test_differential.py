@@ -1,0 +1,122 @@
+"""Whatever aiohttp or nginx refuses, we refuse: each shape of the corpus is sent to both."""
+
+import asyncio
+import shutil
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from tests.chassis.http1.harness import STATUS
+from tests.chassis.http1.shapes import SHAPES
+
+_NGINX = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
+_SENTINEL = b"GET /sentinel HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+_CONFIGURATION = """
+daemon off; master_process off; pid {folder}/pid; error_log {folder}/error.log;
+events {{ worker_connections 256; }}
+http {{
+  access_log off; keepalive_timeout 60; lingering_timeout 1s; client_header_timeout 5s;
+  client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
+  fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
+  large_client_header_buffers 4 16k;
+  server {{ listen unix:{folder}/origin; location / {{ return 200 "ok"; }} }}
+  server {{
+    listen 127.0.0.1:{port};
+    location / {{ proxy_pass http://unix:{folder}/origin:/; }}
+  }}
+}}
+"""
+
+
+async def refuses(port: int, sent: bytes, *, half_closed: bool) -> bool:
+    """Whether a server answers anything in `sent` with an error, or nothing at all."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    answer = b""
+    try:
+        writer.write(sent if half_closed else sent + _SENTINEL)
+        if half_closed:
+            writer.write_eof()
+        async with asyncio.timeout(10):
+            while part := await reader.read(65536):
+                answer += part
+                if b"sentinel" in answer:
+                    break
+    except ConnectionError:
+        pass
+    finally:
+        writer.close()
+    found = [int(status) for status in STATUS.findall(answer)]
+    return not found or max(found) >= 400
+
+
+@asynccontextmanager
+async def nginx(folder: Path) -> AsyncIterator[int]:
+    """nginx before an origin of its own, so that it reads bodies to their end."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    configuration = folder / "nginx.conf"
+    configuration.write_text(_CONFIGURATION.format(folder=folder, port=port), "utf-8")
+    assert _NGINX is not None
+    process = await asyncio.create_subprocess_exec(
+        _NGINX, "-p", str(folder), "-c", str(configuration), "-e", str(folder / "error.log")
+    )
+    try:
+        async with asyncio.timeout(10):
+            while True:
+                try:
+                    _, writer = await asyncio.open_connection("127.0.0.1", port)
+                    writer.close()
+                    break
+                except ConnectionError:
+                    assert process.returncode is None, (folder / "error.log").read_text()
+                    await asyncio.sleep(0.02)
+        yield port
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+@asynccontextmanager
+async def aiohttp_server() -> AsyncIterator[int]:
+    async def read(request: web.BaseRequest) -> web.Response:
+        await request.read()
+        return web.Response(text=request.path)
+
+    runner = web.ServerRunner(web.Server(read, access_log=None, lingering_time=0.1))
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield runner.addresses[0][1]
+    finally:
+        await runner.cleanup()
+
+
+@pytest.mark.skipif(_NGINX is None, reason="nginx is not installed")
+async def test_whatever_nginx_refuses_we_refuse(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Serving less than it is no fault; each shape that it refuses alone is named with a reason."""
+    folder = Path(tmp_path_factory.mktemp("n"))
+    async with nginx(folder) as port:
+        verdicts = [await refuses(port, shape.sent, half_closed=True) for shape in SHAPES]
+    _compare("nginx", verdicts, [shape.nginx for shape in SHAPES])
+    assert sum(verdicts) > 100
+
+
+async def test_whatever_aiohttp_refuses_we_refuse() -> None:
+    async with aiohttp_server() as port:
+        verdicts = [await refuses(port, shape.sent, half_closed=False) for shape in SHAPES]
+    _compare("aiohttp", verdicts, [shape.aiohttp for shape in SHAPES])
+    assert sum(verdicts) > 100
+
+
+def _compare(server: str, verdicts: list[bool], reasons: list[str | None]) -> None:
+    judged = list(zip(SHAPES, verdicts, reasons, strict=True))
+    ours = {
+        shape.name for shape, refused, why in judged if refused and not shape.refused and not why
+    }
+    assert not ours, f"{server} refuses what we serve"
+    stale = {shape.name for shape, refused, why in judged if why and not refused}
+    assert not stale, f"the corpus says that {server} refuses these"

@@ -15,7 +15,7 @@ from chassis.addresses import read_address, source_of
 from chassis.http1.body import HIGH_WATER, ChunkReader, IncomingBody, LengthReader
 from chassis.http1.errors import Failure, Malformed, Refused
 from chassis.http1.head import END, check_beginning, read_head
-from chassis.http1.request import Request
+from chassis.http1.request import Head, Request
 from chassis.http1.response import Response, StreamResponse
 from chassis.logs import Log
 
@@ -28,6 +28,14 @@ _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _IN_A_TURN: Final = 16  # requests of one connection, before others have their turn
 
 _NEVER: Final = float("inf")
+
+# By whether the connection goes on and by the minor version: only what is not the default is said.
+_OPTIONS: Final = {
+    (True, 1): b"",
+    (True, 0): b"Connection: keep-alive\r\n",
+    (False, 1): b"Connection: close\r\n",
+    (False, 0): b"Connection: close\r\n",
+}
 
 AnyResponse = Response | StreamResponse
 
@@ -45,12 +53,14 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, server: "Server", loop: asyncio.AbstractEventLoop) -> None:
         self._server, self._loop = server, loop
-        self.limits, self.absolute_form = server.limits, server.absolute_form
+        self.limits = server.limits
         self.peer: Any = None
         self._transport: asyncio.Transport | None = None
         self._source: str | None = None
         self._buffer, self._at = b"", 0  # what arrived, and how far it was read
         self._begun = False  # a head has begun to arrive
+        self._head_bytes = b""  # the last head as it was sent, and as it was read
+        self._head: Head | None = None
         self._incoming: IncomingBody | None = None
         self._handling = False  # a request was read, and is not answered yet
         self._streaming = False
@@ -157,7 +167,7 @@ class Connection(asyncio.Protocol):
         if room is not None and not room.done():
             room.set_result(None)
         if self._handling:
-            self._rest()
+            self._deadline = _NEVER
         else:
             self._serve()
 
@@ -168,79 +178,101 @@ class Connection(asyncio.Protocol):
         for _ in range(_IN_A_TURN):
             if self._handling or self._over or self._room is not None or self._transport is None:
                 return
-            end = self._buffer.find(END, self._at) + len(END)
-            if end < len(END):
-                self._await_more()
-                return
             try:
-                if end - self._at > self.limits.head_bytes:
-                    raise Refused("head_too_large", 431)
-                request = read_head(self._buffer[self._at : end], self)
+                end = self._find_head()
+                if not end:
+                    self._await_more()
+                    return
             except Refused as refused:
                 self._refuse(refused)
                 return
             self._begun = False
-            self._take_body(request, end)
-            self._handle(request)
+            if not self._handle(self._take_body(end)):
+                return
+            if self._at == len(self._buffer):
+                self._rest()
+                return
         self._loop.call_soon(self._serve)
 
-    def _await_more(self) -> None:
+    def _find_head(self) -> int:
+        """Read the next head, and return where it ends; 0 where it is not whole. Raises Refused.
+
+        A program that asks the same again sends the same head: then there is nothing to read.
+        """
+        if self._head is not None and self._buffer.startswith(self._head_bytes, self._at):
+            return self._at + len(self._head_bytes)
+        end = self._buffer.find(END, self._at) + len(END)
+        if end < len(END):
+            return 0
+        if end - self._at > self.limits.head_bytes:
+            raise Refused("head_too_large", 431)
+        raw = self._buffer[self._at : end]
+        self._head = read_head(raw, self.limits, absolute_form=self._server.absolute_form)
+        self._head_bytes = raw
+        return end
+
+    def _rest(self) -> None:
+        """Every request was answered."""
+        self._buffer, self._at = b"", 0
         if self._ended or self._server.draining:
             self._close()
             return
         self._flow(True)
-        if self._at == len(self._buffer):
-            self._buffer, self._at = b"", 0
-            if not self._begun:
-                self._arm(self.limits.idle_seconds)
+        self._arm(self.limits.idle_seconds)
+
+    def _await_more(self) -> None:
+        """The next head is not whole."""
+        if self._at == len(self._buffer) and not self._begun:
+            self._rest()
             return
-        try:
+        if self._ended or self._server.draining:
+            self._close()
+            return
+        self._flow(True)
+        if self._at < len(self._buffer):
             check_beginning(self._buffer[self._at :], self.limits)
-        except Refused as refused:
-            self._refuse(refused)
-            return
         if not self._begun:
             self._begun = True
             self._arm(self.limits.head_seconds)
 
-    def _take_body(self, request: Request, at: int) -> None:
-        """Split what is in the buffer into this request's body and what follows it."""
-        length = request.content_length
+    def _take_body(self, at: int) -> Request:
+        """Split what is in the buffer into the body of the request and what follows it."""
+        head = self._head
+        assert head is not None
+        length = head.content_length
         if length is not None and len(self._buffer) - at >= length:
-            if length:
-                request.body = self._buffer[at : at + length]
             self._at = at + length
-            return
+            return Request(head, self, self._buffer[at : self._at])
         reader = ChunkReader() if length is None else LengthReader(length)
-        ask = self._invite if request.expects_continue else None
-        incoming = IncomingBody(reader, self._flow, ask)
+        incoming = IncomingBody(reader, self._flow, self._invite if head.expects_continue else None)
         begun, self._buffer, self._at = self._buffer[at:], b"", 0
         if begun:
             with contextlib.suppress(Malformed):  # a handler that reads the body is told
                 self._buffer = incoming.feed(begun)
         if incoming.whole:
-            request.body = incoming.arrived()
-            return
-        self._incoming = request.incoming = incoming
-        request.body = None
+            return Request(head, self, incoming.arrived())
         if self._ended:
             incoming.break_off()
+        request = Request(head, self, None)
+        self._incoming = request.incoming = incoming
+        return request
 
     def _invite(self) -> None:
         if self._transport is not None:
             self._transport.write(_CONTINUE)
 
-    def _handle(self, request: Request) -> None:
+    def _handle(self, request: Request) -> bool:
+        """Whether it was answered at once and the connection goes on."""
         self._handling = True
         try:
             outcome = self._server.handler(request)
         except Exception as error:  # noqa: BLE001 - the edge: every request gets an answer
             outcome = self._failed(error)
         if isinstance(outcome, Response):
-            self._respond(request, outcome)
-            return
+            return self._respond(request, outcome)
         self._deadline = _NEVER
         self._task = self._loop.create_task(self._answer(request, outcome))
+        return False
 
     async def _answer(
         self, request: Request, outcome: Awaitable[AnyResponse] | StreamResponse
@@ -278,16 +310,13 @@ class Connection(asyncio.Protocol):
 
     # Responses.
 
-    def _respond(self, request: Request, response: Response) -> None:
+    def _respond(self, request: Request, response: Response) -> bool:
+        """Whether the connection goes on."""
         stays = self._stays(request, response)
-        if stays and request.minor_version and request.method != "HEAD":
-            self._write_whole(response, b"", without_body=False)
-        else:
-            option = b"Connection: keep-alive\r\n" if stays else b"Connection: close\r\n"
-            if stays and request.minor_version:
-                option = b""
-            self._write_whole(response, option, without_body=request.method == "HEAD")
+        option = _OPTIONS[stays, request.head.minor_version]
+        self._write_whole(response, option, without_body=request.method == "HEAD")
         self._finish(request, stays)
+        return stays
 
     def _write_whole(self, response: Response, option: bytes, *, without_body: bool) -> None:
         if self._transport is None:
@@ -302,13 +331,12 @@ class Connection(asyncio.Protocol):
         )
 
     async def _stream(self, request: Request, response: StreamResponse) -> None:
-        stays = self._stays(request, response) and (
-            bool(request.minor_version) or response.length is not None
-        )
-        chunked = response.length is None and bool(request.minor_version)
+        version, length = request.head.minor_version, response.length
+        stays = self._stays(request, response) and (version == 1 or length is not None)
+        chunked = length is None and version == 1
         self._streaming = True
         try:
-            self._write_stream_head(request, response, stays=stays, chunked=chunked)
+            self._write_stream_head(response, _OPTIONS[stays, version], chunked=chunked)
             if request.method != "HEAD" and not response.head.bodiless:
                 await self._pump(response, chunked=chunked)
         except BaseException as error:  # the peer must see that the end is missing
@@ -325,22 +353,16 @@ class Connection(asyncio.Protocol):
             if close is not None:
                 await close()
 
-    def _write_stream_head(
-        self, request: Request, response: StreamResponse, *, stays: bool, chunked: bool
-    ) -> None:
-        framing = b""
-        if response.length is not None and not response.head.bodiless:
-            framing = b"Content-Length: %d\r\n" % response.length
-        elif chunked and not response.head.bodiless:
-            framing = b"Transfer-Encoding: chunked\r\n"
-        option = b"" if stays else b"Connection: close\r\n"
-        if stays and not request.minor_version:
-            option = b"Connection: keep-alive\r\n"
+    def _write_stream_head(self, response: StreamResponse, option: bytes, *, chunked: bool) -> None:
         if self._transport is None or self._ended:
             raise _PeerGone
-        self._transport.write(
-            response.head.rendered + self._server.date() + option + framing + b"\r\n"
-        )
+        head, framing = response.head, b""
+        if response.length is not None and not head.bodiless:
+            framing = b"Content-Length: %d\r\n" % response.length
+        elif chunked and not head.bodiless:
+            framing = b"Transfer-Encoding: chunked\r\n"
+        date = self._server.date()
+        self._transport.write(b"%b%b%b%b\r\n" % (head.rendered, date, option, framing))
 
     async def _pump(self, response: StreamResponse, *, chunked: bool) -> None:
         left = response.length
@@ -363,18 +385,17 @@ class Connection(asyncio.Protocol):
 
     def _stays(self, request: Request, response: AnyResponse) -> bool:
         """Whether the connection goes on after this response."""
-        whole = request.incoming is None or request.incoming.whole
-        return request.keep_alive and whole and not response.close and not self._server.draining
+        return (
+            request.head.keep_alive
+            and (request.incoming is None or request.incoming.whole)
+            and not (response.close or self._server.draining)
+        )
 
     def _finish(self, request: Request, stays: bool) -> None:
-        self._handling = False
-        whole = request.incoming is None or request.incoming.whole
-        self._incoming = None
-        if self._transport is None:
+        self._handling, self._incoming = False, None
+        if stays or self._transport is None:
             return
-        if stays:
-            return
-        if whole and self._at == len(self._buffer):
+        if request.all_arrived and self._at == len(self._buffer):
             self._close()
         else:
             self._linger()
@@ -436,9 +457,6 @@ class Connection(asyncio.Protocol):
                 self._timer.cancel()
             self._timer_at = due
             self._timer = self._loop.call_at(due, self._look)
-
-    def _rest(self) -> None:
-        self._deadline = _NEVER
 
     def _look(self) -> None:
         """The timer ended: the deadline may be later by now."""

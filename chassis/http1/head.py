@@ -6,16 +6,13 @@ decision page lists them. Nothing refused here is repeated in an answer or a log
 
 import re
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 from chassis.http1.errors import Malformed, Refused
 from chassis.http1.limits import Limits
-from chassis.http1.request import Headers, Request
-
-if TYPE_CHECKING:
-    from chassis.http1.connection import Connection
+from chassis.http1.request import Head, Headers
 
 END: Final = b"\r\n\r\n"
 
@@ -29,6 +26,7 @@ _METHODS: Final = {
 _HOST: Final = re.compile(
     r"(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?", re.ASCII
 )
+_ABSOLUTE: Final = re.compile(r"https?://[^/?]", re.IGNORECASE)
 _LONGEST_HOST: Final = 262
 _LONGEST_LENGTH: Final = 15  # digits
 
@@ -64,17 +62,18 @@ class _Fields(Headers):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         known = _NAMES.get(name) or name.decode("latin-1").lower()
+        text = value.decode("latin-1").strip(" \t")  # llhttp leaves what is behind a value
         if known in self._joined:
-            self._repeat(known, value.decode("latin-1").strip(" \t"))
+            self._repeat(known, text)
         else:
-            self._joined[known] = value.decode("latin-1").strip(" \t")
+            self._joined[known] = text
 
     def on_headers_complete(self) -> None:
         self.complete = True
 
 
-def read_head(raw: bytes, connection: "Connection") -> Request:
-    """The request of a head that ends with the first empty line in `raw`. Raises Refused."""
+def read_head(raw: bytes, limits: Limits, *, absolute_form: bool) -> Head:
+    """Read a head that ends with the first empty line in `raw`. Raises Refused."""
     _check_lines(raw)
     line = _REQUEST_LINE.match(raw)
     if line is None:
@@ -82,16 +81,14 @@ def read_head(raw: bytes, connection: "Connection") -> Request:
     method, target = _METHODS.get(line[1]), line[2].decode("ascii")
     if method is None:
         raise Refused("method", 501)
-    limits = connection.limits
     if len(target) > limits.target_bytes:
         raise Refused("target_too_long", 414)
-    if target[0] != "/" and not _other_target(target, method, connection):
+    if target[0] != "/" and not _is_other_form(target, method, absolute_form):
         raise Malformed("target")
-    headers = _fields(raw, limits)
-    request = Request(method, target, line[3] == b"1", headers, connection)
-    _check_host(request)
-    _frame(request)
-    return request
+    head = Head(method, target, int(line[3]), _fields(raw, limits))
+    _check_host(head)
+    _frame(head)
+    return head
 
 
 def check_beginning(raw: bytes, limits: Limits) -> None:
@@ -113,13 +110,10 @@ def _check_lines(raw: bytes) -> None:
         raise Malformed("ambiguous_bytes")
 
 
-def _other_target(target: str, method: str, connection: "Connection") -> bool:
+def _is_other_form(target: str, method: str, absolute_form: bool) -> bool:
     if target == "*":
         return method == "OPTIONS"
-    return connection.absolute_form and _ABSOLUTE.match(target) is not None
-
-
-_ABSOLUTE: Final = re.compile(r"https?://[^/?]", re.IGNORECASE)
+    return absolute_form and _ABSOLUTE.match(target) is not None
 
 
 def _fields(raw: bytes, limits: Limits) -> Headers:
@@ -139,10 +133,10 @@ def _fields(raw: bytes, limits: Limits) -> Headers:
     return fields
 
 
-def _check_host(request: Request) -> None:
-    host = request.headers.get("host")
+def _check_host(head: Head) -> None:
+    host = head.headers.get("host")
     if host is None:
-        if request.minor_version:
+        if head.minor_version:
             raise Malformed("host")
     elif len(host) > _LONGEST_HOST or not _is_host(host):
         raise Malformed("host")
@@ -153,26 +147,26 @@ def _is_host(text: str) -> bool:
     return _HOST.fullmatch(text) is not None
 
 
-def _frame(request: Request) -> None:
+def _frame(head: Head) -> None:
     """Where the body ends, and whether the connection may go on (RFC 9112 sections 6 and 9.3)."""
-    get = request.headers.get
+    get = head.headers.get
     coding, length = get("transfer-encoding"), get("content-length")
     if coding is not None:
-        if length is not None or not request.minor_version or coding.lower() != "chunked":
+        if length is not None or not head.minor_version or coding.lower() != "chunked":
             raise Malformed("transfer_encoding")
-        request.chunked, request.content_length, request.body = True, None, None
+        head.content_length = None
     elif length is not None:
         if not (length.isascii() and length.isdigit() and len(length) <= _LONGEST_LENGTH):
             raise Malformed("content_length")
-        request.content_length = int(length)
+        head.content_length = int(length)
     options = get("connection")
     if options is not None:
-        request.keep_alive = _keeps_alive(options, request.keep_alive)
+        head.keep_alive = _keeps_alive(options, head.keep_alive)
     expected = get("expect")
-    if expected is not None and request.minor_version:
+    if expected is not None and head.minor_version:
         if expected.lower() != "100-continue":
             raise Refused("expectation", 417)
-        request.expects_continue = True
+        head.expects_continue = True
 
 
 def _keeps_alive(options: str, otherwise: bool) -> bool:

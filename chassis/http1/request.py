@@ -66,39 +66,50 @@ class Headers:
         return name in self._joined
 
     def __len__(self) -> int:
-        repeats = (self._repeated or {}).values()
-        return len(self._joined) + sum(len(values) - 1 for values in repeats)
+        if self._repeated is None:
+            return len(self._joined)
+        return len(self._joined) + sum(len(values) - 1 for values in self._repeated.values())
 
 
-class Request:
-    """A request whose head is whole.
+class Head:
+    """The head of a request; nothing of it changes.
 
     `target` is spelled as it was sent: a path with its query, or `*` of OPTIONS; a URI only where
     the server allows it. `minor_version` is 0 or 1. `content_length` is None for a body in
-    chunks. `body` is the whole body where it came with the head, else None.
+    chunks, and 0 where there is none.
     """
 
     __slots__ = (
-        "body", "chunked", "connection", "content_length", "expects_continue", "headers",
-        "incoming", "keep_alive", "method", "minor_version", "target",
+        "content_length", "expects_continue", "headers", "keep_alive", "method",
+        "minor_version", "target",
     )  # fmt: skip
 
-    def __init__(
-        self,
-        method: str,
-        target: str,
-        minor_version: int,
-        headers: Headers,
-        connection: "Connection",
-    ) -> None:
+    def __init__(self, method: str, target: str, minor_version: int, headers: Headers) -> None:
         self.method, self.target, self.minor_version = method, target, minor_version
-        self.headers, self.connection = headers, connection
+        self.headers = headers
         self.content_length: int | None = 0
-        self.chunked = False
         self.keep_alive = minor_version == 1
         self.expects_continue = False
-        self.body: bytes | None = b""
+
+
+class Request:
+    """A request whose head is whole. `body` is the whole body where it has arrived, else None.
+
+    `head` is the same object as long as a connection repeats a head byte for byte, so that what
+    a handler found out about it can be remembered with `connection.peer`.
+    """
+
+    __slots__ = ("body", "connection", "head", "headers", "incoming", "method", "target")
+
+    def __init__(self, head: Head, connection: "Connection", body: bytes | None) -> None:
+        self.head, self.connection, self.body = head, connection, body
+        self.method, self.target, self.headers = head.method, head.target, head.headers
         self.incoming: IncomingBody | None = None
+
+    @property
+    def all_arrived(self) -> bool:
+        """Whether the whole body is here, read or not."""
+        return self.incoming is None or self.incoming.whole
 
     async def read(self, most: int | None = None, seconds: float | None = None) -> bytes:
         """The whole body, of at most `most` bytes, within `seconds`.
@@ -108,7 +119,7 @@ class Request:
         """
         limits = self.connection.limits
         most = limits.body_bytes if most is None else most
-        if (self.content_length or 0) > most:
+        if (self.head.content_length or 0) > most:
             raise BodyTooLarge
         if self.body is not None:
             return self.body

@@ -30,7 +30,7 @@ async def echo(request: Request) -> Response:
 
 def echo_at_once(request: Request) -> AnyResponse | Awaitable[AnyResponse]:
     """Answers synchronously where it can."""
-    return seen(request, request.body) if request.body is not None else echo(request)
+    return echo(request) if request.body is None else seen(request, request.body)
 
 
 class Failures:

@@ -189,7 +189,7 @@ class Connection(asyncio.Protocol):
             self._begun = False
             if not self._handle(self._take_body(end)):
                 return
-            if self._at == len(self._buffer):
+            if self._at == len(self._buffer) and self._room is None:
                 self._rest()
                 return
         self._loop.call_soon(self._serve)
@@ -312,7 +312,7 @@ class Connection(asyncio.Protocol):
 
     def _respond(self, request: Request, response: Response) -> bool:
         """Whether the connection goes on."""
-        stays = self._stays(request, response)
+        stays = self._may_stay(request, response) and request.all_arrived
         option = _OPTIONS[stays, request.head.minor_version]
         self._write_whole(response, option, without_body=request.method == "HEAD")
         self._finish(request, stays)
@@ -332,7 +332,8 @@ class Connection(asyncio.Protocol):
 
     async def _stream(self, request: Request, response: StreamResponse) -> None:
         version, length = request.head.minor_version, response.length
-        stays = self._stays(request, response) and (version == 1 or length is not None)
+        # The body may go on to arrive while the response goes out: whether it did is seen then.
+        stays = self._may_stay(request, response) and (version == 1 or length is not None)
         chunked = length is None and version == 1
         self._streaming = True
         try:
@@ -346,7 +347,7 @@ class Connection(asyncio.Protocol):
             if not isinstance(error, _PeerGone):
                 _log.failure("response_broken_off", error)
         else:
-            self._finish(request, stays)
+            self._finish(request, stays and request.all_arrived)
         finally:
             self._streaming = False
             close = getattr(response.body, "aclose", None)
@@ -383,13 +384,9 @@ class Connection(asyncio.Protocol):
         if chunked and self._transport is not None:
             self._transport.write(b"0\r\n\r\n")
 
-    def _stays(self, request: Request, response: AnyResponse) -> bool:
-        """Whether the connection goes on after this response."""
-        return (
-            request.head.keep_alive
-            and (request.incoming is None or request.incoming.whole)
-            and not (response.close or self._server.draining)
-        )
+    def _may_stay(self, request: Request, response: AnyResponse) -> bool:
+        """Whether the connection may go on after this response, if the request is whole by then."""
+        return request.head.keep_alive and not (response.close or self._server.draining)
 
     def _finish(self, request: Request, stays: bool) -> None:
         self._handling, self._incoming = False, None

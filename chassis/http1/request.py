@@ -119,7 +119,7 @@ class Request:
         """
         limits = self.connection.limits
         most = limits.body_bytes if most is None else most
-        if (self.head.content_length or 0) > most:
+        if max(self.head.content_length or 0, len(self.body or b"")) > most:
             raise BodyTooLarge
         if self.body is not None:
             return self.body

@@ -2,7 +2,9 @@
 
 import asyncio
 import re
+import socket
 import ssl
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -77,6 +79,39 @@ async def exchange(port: int, sent: bytes) -> bytes:
         writer.close()
 
 
+@asynccontextmanager
+async def connected(
+    port: int, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    host = "localhost" if tls else "127.0.0.1"
+    reader, writer = await asyncio.open_connection(host, port, ssl=tls)
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+
+
+async def answer_of(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
+    """The head and the body of one answer with a length."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = re.search(rb"\r\nContent-Length: (\d+)\r\n", head)
+    return head, await reader.readexactly(int(length[1])) if length else b""
+
+
+def vanish(writer: asyncio.StreamWriter) -> None:
+    """Reset the connection (RST); closing alone cannot be told from half-closing."""
+    plain = writer.get_extra_info("socket")
+    plain.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Let the loop run until `condition` holds."""
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
 def statuses(answer: bytes) -> list[int]:
     """The statuses of final responses, one after the other. Raises where the framing is wrong."""
     found = []
@@ -100,7 +135,7 @@ class MemoryTransport(asyncio.Transport):
     def __init__(self) -> None:
         super().__init__({"peername": ("127.0.0.1", 1), "sockname": ("127.0.0.1", 2)})
         self.written = bytearray()
-        self.closed = self.sent_end = False
+        self.closed = self.sent_end = self.paused = False
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         assert not self.closed
@@ -116,10 +151,10 @@ class MemoryTransport(asyncio.Transport):
     abort = close
 
     def pause_reading(self) -> None:
-        pass
+        self.paused = True
 
     def resume_reading(self) -> None:
-        pass
+        self.paused = False
 
     def can_write_eof(self) -> bool:
         return True

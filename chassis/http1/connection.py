@@ -11,8 +11,7 @@ import ssl
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from chassis.addresses import read_address, source_of
-from chassis.http1.body import HIGH_WATER, ChunkReader, IncomingBody, LengthReader
+from chassis.http1.body import HIGH_WATER, BodyReader, IncomingBody, LengthReader
 from chassis.http1.errors import Failure, Malformed, Refused
 from chassis.http1.head import END, check_beginning, read_head
 from chassis.http1.request import Head, Request
@@ -100,8 +99,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports have the methods of asyncio.Transport without being one.
         self._transport = cast(asyncio.Transport, transport)
-        peer = transport.get_extra_info("peername")
-        source = source_of(read_address(peer[0] if isinstance(peer, tuple) else ""))
+        source = self._find_source()
         if not self._server.add(self, source):
             self._transport.abort()
             return
@@ -110,6 +108,14 @@ class Connection(asyncio.Protocol):
             plain.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self._begun = True  # callers connect when they have something to ask
         self._arm(self.limits.head_seconds)
+
+    def _find_source(self) -> str:
+        if self.limits.connections_per_source is None:
+            return ""
+        from chassis.addresses import read_address, source_of
+
+        peer = self.peername
+        return source_of(read_address(peer[0] if isinstance(peer, tuple) else ""))
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._transport = None
@@ -243,7 +249,7 @@ class Connection(asyncio.Protocol):
         if length is not None and len(self._buffer) - at >= length:
             self._at = at + length
             return Request(head, self, self._buffer[at : self._at])
-        reader = ChunkReader() if length is None else LengthReader(length)
+        reader = _chunk_reader() if length is None else LengthReader(length)
         incoming = IncomingBody(reader, self._flow, self._invite if head.expects_continue else None)
         begun, self._buffer, self._at = self._buffer[at:], b"", 0
         if begun:
@@ -466,3 +472,9 @@ class Connection(asyncio.Protocol):
             self.abort()
         else:
             self._close()
+
+
+def _chunk_reader() -> BodyReader:
+    from chassis.http1.chunks import ChunkReader  # few callers send chunks
+
+    return ChunkReader()

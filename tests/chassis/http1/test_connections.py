@@ -61,7 +61,8 @@ async def test_a_head_that_drips_has_no_more_time() -> None:
         while not ended.done():
             writer.write(b"x")
             await asyncio.sleep(0.002)
-        assert ended.result() == b""
+        with contextlib.suppress(ConnectionError):  # it may have been sending just then
+            assert await ended == b""
 
 
 async def test_an_idle_connection_ends_after_its_time() -> None:

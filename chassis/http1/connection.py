@@ -1,17 +1,12 @@
-"""One connection: requests in, one after the other, and responses out in their order.
-
-Whatever ends a connection early leaves the peer time to read the answer: the sending side is
-closed, and what still arrives is dropped for a moment (RFC 9112 section 9.6).
-"""
+"""One connection: requests in, one after the other, and responses out in their order."""
 
 import asyncio
 import contextlib
-import socket
-import ssl
 from collections.abc import Awaitable
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 from chassis.http1.body import HIGH_WATER, BodyReader, IncomingBody, LengthReader
+from chassis.http1.channel import NEVER, Channel
 from chassis.http1.errors import Failure, Malformed, Refused
 from chassis.http1.head import END, check_beginning, read_head
 from chassis.http1.request import Head, Request
@@ -25,8 +20,6 @@ _log = Log("http1")
 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _IN_A_TURN: Final = 16  # requests of one connection, before others have their turn
-
-_NEVER: Final = float("inf")
 
 # By whether the connection goes on and by the minor version: only what is not the default is said.
 _OPTIONS: Final = {
@@ -43,18 +36,17 @@ class _PeerGone(Exception):
     """Nobody is there to read the rest of a response."""
 
 
-class Connection(asyncio.Protocol):
-    """What a handler may know of it: `peername`, `sockname`, the peer's certificate.
+class Connection(Channel):
+    """A caller's connection to a server.
 
     `peer` is the handler's own: what it has verified of the peer, kept exactly as long as the
     connection.
     """
 
     def __init__(self, server: "Server", loop: asyncio.AbstractEventLoop) -> None:
-        self._server, self._loop = server, loop
-        self.limits = server.limits
+        super().__init__(loop, server.limits)
+        self._server = server
         self.peer: Any = None
-        self._transport: asyncio.Transport | None = None
         self._source: str | None = None
         self._buffer, self._at = b"", 0  # what arrived, and how far it was read
         self._begun = False  # a head has begun to arrive
@@ -64,48 +56,19 @@ class Connection(asyncio.Protocol):
         self._handling = False  # a request was read, and is not answered yet
         self._streaming = False
         self._task: asyncio.Task[None] | None = None
-        self._held = False  # reading is paused
-        self._ended = False  # the peer sends nothing more
-        self._over = False  # the last response was written; what arrives is dropped
-        self._room: asyncio.Future[None] | None = None  # done when the peer has read on
-        self._deadline = 0.0
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = 0.0
-
-    # What a handler may know.
-
-    @property
-    def peername(self) -> Any:
-        """The peer's address as the socket has it; None once the connection is gone."""
-        return self._transport and self._transport.get_extra_info("peername")
-
-    @property
-    def sockname(self) -> Any:
-        """The address the peer reached; None once the connection is gone."""
-        return self._transport and self._transport.get_extra_info("sockname")
-
-    def peer_certificate(self) -> bytes | None:
-        """The certificate (DER) of the TLS peer; None without TLS, certificate or connection."""
-        tls = self._transport and self._transport.get_extra_info("ssl_object")
-        return tls.getpeercert(binary_form=True) if isinstance(tls, ssl.SSLObject) else None
 
     @property
     def idle(self) -> bool:
         """Whether no request is being answered; a head that is not whole yet is none."""
         return not self._handling
 
-    # What the loop calls.
-
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's transports have the methods of asyncio.Transport without being one.
-        self._transport = cast(asyncio.Transport, transport)
+        super().connection_made(transport)
         source = self._find_source()
         if not self._server.add(self, source):
-            self._transport.abort()
+            self.abort()
             return
         self._source = source
-        if (plain := transport.get_extra_info("socket")) is not None:
-            plain.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self._begun = True  # callers connect when they have something to ask
         self._arm(self.limits.head_seconds)
 
@@ -118,10 +81,8 @@ class Connection(asyncio.Protocol):
         return source_of(read_address(peer[0] if isinstance(peer, tuple) else ""))
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        self._transport = None
+        super().connection_lost(exc)
         self._buffer = b""
-        if self._timer is not None:
-            self._timer.cancel()
         if self._incoming is not None:
             self._incoming.break_off()
         if self._task is not None and self._streaming:
@@ -164,17 +125,9 @@ class Connection(asyncio.Protocol):
             self._serve()
         return self._transport is not None and not self._transport.get_extra_info("sslcontext")
 
-    def pause_writing(self) -> None:
-        self._room = self._loop.create_future()
-        self._arm(self.limits.write_seconds)
-
     def resume_writing(self) -> None:
-        room, self._room = self._room, None
-        if room is not None and not room.done():
-            room.set_result(None)
-        if self._handling:
-            self._deadline = _NEVER
-        else:
+        super().resume_writing()
+        if not self._handling:
             self._serve()
 
     # Requests.
@@ -276,7 +229,7 @@ class Connection(asyncio.Protocol):
             outcome = self._failed(error)
         if isinstance(outcome, Response):
             return self._respond(request, outcome)
-        self._deadline = _NEVER
+        self._deadline = NEVER
         self._task = self._loop.create_task(self._answer(request, outcome))
         return False
 
@@ -309,7 +262,6 @@ class Connection(asyncio.Protocol):
 
     def _refuse(self, refused: Refused) -> None:
         """Answer bytes that are no request, and end the connection."""
-        self._buffer = b""
         response = self._server.failed(Failure(refused.status, refused.reason))
         self._write_whole(response, b"Connection: close\r\n", without_body=False)
         self._linger()
@@ -403,13 +355,6 @@ class Connection(asyncio.Protocol):
         else:
             self._linger()
 
-    # Deadlines, flow, the end.
-
-    def abort(self) -> None:
-        """End the connection at once."""
-        if self._transport is not None:
-            self._transport.abort()
-
     def cancel(self) -> None:
         """Cancel the request in progress; it is answered 503."""
         if self._task is not None:
@@ -418,59 +363,6 @@ class Connection(asyncio.Protocol):
     def drain(self) -> None:
         """End the connection, unless it has a request in progress."""
         if not self._handling and not self._over:
-            self._close()
-
-    def _flow(self, go: bool) -> None:
-        """Let the peer send on, or hold it back."""
-        if self._held is go and self._transport is not None and not self._transport.is_closing():
-            self._held = not go
-            if go:
-                self._transport.resume_reading()
-            else:
-                self._transport.pause_reading()
-
-    def _close(self) -> None:
-        self._over = True
-        if self._transport is not None:
-            self._transport.close()
-            self._arm(self.limits.write_seconds)
-
-    def _linger(self) -> None:
-        """Close the sending side, and drop what still arrives."""
-        if self._transport is None:
-            return
-        if self._ended:
-            self._close()
-            return
-        self._flow(True)
-        self._over = True
-        self._buffer = b""
-        if self._transport.can_write_eof():
-            self._transport.write_eof()
-        self._arm(self.limits.linger_seconds)
-
-    def _arm(self, seconds: float) -> None:
-        self._arm_at(self._loop.time() + seconds)
-
-    def _arm_at(self, due: float) -> None:
-        """Set the deadline. A timer that ends earlier looks again, which spares a timer each."""
-        self._deadline = due
-        if self._timer is None or self._timer_at > due:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer_at = due
-            self._timer = self._loop.call_at(due, self._look)
-
-    def _look(self) -> None:
-        """The timer ended: the deadline may be later by now."""
-        self._timer = None
-        if self._transport is None or self._deadline == _NEVER:
-            return
-        if self._deadline > self._loop.time():
-            self._arm_at(self._deadline)
-        elif self._room is not None or self._transport.is_closing():
-            self.abort()
-        else:
             self._close()
 
 

@@ -33,6 +33,15 @@ class LengthReader:
         return body, rest
 
 
+def body_reader(length: int | None) -> BodyReader:
+    """For a body of `length` bytes, or in chunks where that is None."""
+    if length is not None:
+        return LengthReader(length)
+    from chassis.http1.chunks import ChunkReader  # few peers send chunks
+
+    return ChunkReader()
+
+
 class IncomingBody:
     """A body under way. It holds at most `HIGH_WATER` bytes and one more read of the socket.
 

@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, Final
 
-from chassis.http1.body import HIGH_WATER, BodyReader, IncomingBody, LengthReader
+from chassis.http1.body import HIGH_WATER, IncomingBody, body_reader
 from chassis.http1.channel import NEVER, Channel
 from chassis.http1.errors import Failure, Malformed, Refused
 from chassis.http1.head import END, check_beginning, read_head
@@ -180,16 +180,15 @@ class Connection(Channel):
         self._arm(self.limits.idle_seconds)
 
     def _await_more(self) -> None:
-        """The next head is not whole."""
-        if self._at == len(self._buffer) and not self._begun:
+        """The next head is not whole. Raises Refused."""
+        if self._at == len(self._buffer):
             self._rest()
             return
         if self._ended or self._server.draining:
             self._close()
             return
         self._flow(True)
-        if self._at < len(self._buffer):
-            check_beginning(self._buffer[self._at :], self.limits)
+        check_beginning(self._buffer[self._at :], self.limits)
         if not self._begun:
             self._begun = True
             self._arm(self.limits.head_seconds)
@@ -202,7 +201,7 @@ class Connection(Channel):
         if length is not None and len(self._buffer) - at >= length:
             self._at = at + length
             return Request(head, self, self._buffer[at : self._at])
-        reader = _chunk_reader() if length is None else LengthReader(length)
+        reader = body_reader(length)
         incoming = IncomingBody(reader, self._flow, self._invite if head.expects_continue else None)
         begun, self._buffer, self._at = self._buffer[at:], b"", 0
         if begun:
@@ -364,9 +363,3 @@ class Connection(Channel):
         """End the connection, unless it has a request in progress."""
         if not self._handling and not self._over:
             self._close()
-
-
-def _chunk_reader() -> BodyReader:
-    from chassis.http1.chunks import ChunkReader  # few callers send chunks
-
-    return ChunkReader()

@@ -8,7 +8,12 @@ import re
 from functools import lru_cache
 from typing import Final
 
-from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
+from httptools import (
+    HttpParserError,
+    HttpParserUpgrade,
+    HttpRequestParser,
+    HttpResponseParser,
+)
 
 from chassis.http1.errors import Malformed, Refused
 from chassis.http1.limits import Limits
@@ -74,7 +79,7 @@ class _Fields(Headers):
 
 def read_head(raw: bytes, limits: Limits, *, absolute_form: bool) -> Head:
     """Read a head that ends with the first empty line in `raw`. Raises Refused."""
-    _check_lines(raw)
+    check_lines(raw)
     line = _REQUEST_LINE.match(raw)
     if line is None:
         raise Malformed("request_line")
@@ -85,7 +90,7 @@ def read_head(raw: bytes, limits: Limits, *, absolute_form: bool) -> Head:
         raise Refused("target_too_long", 414)
     if target[0] != "/" and not _is_other_form(target, method, absolute_form):
         raise Malformed("target")
-    head = Head(method, target, int(line[3]), _fields(raw, limits))
+    head = Head(method, target, int(line[3]), read_fields(HttpRequestParser, raw, limits))
     _check_host(head)
     _frame(head)
     return head
@@ -95,12 +100,12 @@ def check_beginning(raw: bytes, limits: Limits) -> None:
     """Raise Refused where no head of ours can begin like `raw`, which has no empty line yet."""
     if not raw[:1].isupper():
         raise Malformed("request_line")
-    _check_lines(raw.removesuffix(b"\r"))  # it may be half of a line's end
+    check_lines(raw.removesuffix(b"\r"))  # it may be half of a line's end
     if len(raw) > limits.head_bytes:
         raise Refused("head_too_large", 431)
 
 
-def _check_lines(raw: bytes) -> None:
+def check_lines(raw: bytes) -> None:
     """No control character; CR and LF only as CR LF; no line that goes on in the next one.
 
     With as many CR as LF, in turn, and an LF after each CR, there is no LF without a CR.
@@ -116,10 +121,13 @@ def _is_other_form(target: str, method: str, absolute_form: bool) -> bool:
     return absolute_form and _ABSOLUTE.match(target) is not None
 
 
-def _fields(raw: bytes, limits: Limits) -> Headers:
+def read_fields(
+    parser: type[HttpRequestParser] | type[HttpResponseParser], raw: bytes, limits: Limits
+) -> Headers:
+    """The fields of a head whose lines were checked. Raises Refused."""
     fields = _Fields()
     try:
-        HttpRequestParser(fields).feed_data(raw)
+        parser(fields).feed_data(raw)
     except HttpParserUpgrade:
         pass  # RFC 9110 section 7.8: an upgrade may be ignored; some clients offer h2c each time
     except HttpParserError:
@@ -150,18 +158,8 @@ def _is_host(text: str) -> bool:
 def _frame(head: Head) -> None:
     """Where the body ends, and whether the connection may go on (RFC 9112 sections 6 and 9.3)."""
     get = head.headers.get
-    coding, length = get("transfer-encoding"), get("content-length")
-    if coding is not None:
-        if length is not None or not head.minor_version or coding.lower() != "chunked":
-            raise Malformed("transfer_encoding")
-        head.content_length = None
-    elif length is not None:
-        if not (length.isascii() and length.isdigit() and len(length) <= _LONGEST_LENGTH):
-            raise Malformed("content_length")
-        head.content_length = int(length)
-    options = get("connection")
-    if options is not None:
-        head.keep_alive = _keeps_alive(options, head.keep_alive)
+    head.content_length = read_length(head.headers, head.minor_version, otherwise=0)
+    head.keep_alive = read_keep_alive(head.headers, head.minor_version)
     expected = get("expect")
     if expected is not None and head.minor_version:
         if expected.lower() != "100-continue":
@@ -169,6 +167,24 @@ def _frame(head: Head) -> None:
         head.expects_continue = True
 
 
-def _keeps_alive(options: str, otherwise: bool) -> bool:
+def read_length(headers: Headers, minor_version: int, *, otherwise: int) -> int | None:
+    """How long a body is; None: in chunks; `otherwise` where nothing is said. Raises Malformed."""
+    coding, length = headers.get("transfer-encoding"), headers.get("content-length")
+    if coding is not None:
+        if length is not None or not minor_version or coding.lower() != "chunked":
+            raise Malformed("transfer_encoding")
+        return None
+    if length is None:
+        return otherwise
+    if not (length.isascii() and length.isdigit() and len(length) <= _LONGEST_LENGTH):
+        raise Malformed("content_length")
+    return int(length)
+
+
+def read_keep_alive(headers: Headers, minor_version: int) -> bool:
+    """Whether a peer that sent these goes on with the connection."""
+    options = headers.get("connection")
+    if options is None:
+        return minor_version == 1
     named = {option.strip(" \t").lower() for option in options.split(",")}
-    return "close" not in named and (otherwise or "keep-alive" in named)
+    return "close" not in named and (minor_version == 1 or "keep-alive" in named)

@@ -30,6 +30,16 @@ _REASONS: Final = {
 }  # fmt: skip
 
 
+def render_fields(headers: Iterable[tuple[str, str]]) -> bytes:
+    """Fields as lines. Raises ValueError for those that are malformed or not the caller's."""
+    lines = []
+    for name, value in headers:
+        if name.lower() in _OURS or not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
+            raise ValueError("a header field that cannot be sent")
+        lines.append(f"{name}: {value}\r\n")
+    return "".join(lines).encode("latin-1")
+
+
 class ResponseHead:
     """A final status and header fields, rendered once for any number of responses.
 
@@ -44,12 +54,8 @@ class ResponseHead:
             raise ValueError("no final status")
         self.status = status
         self.bodiless = status in (204, 304)
-        lines = [f"HTTP/1.1 {status} {_REASONS.get(status, '')}\r\n"]
-        for name, value in headers:
-            if name.lower() in _OURS or not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
-                raise ValueError("a header field that cannot be sent")
-            lines.append(f"{name}: {value}\r\n")
-        self.rendered = "".join(lines).encode("latin-1")
+        line = f"HTTP/1.1 {status} {_REASONS.get(status, '')}\r\n"
+        self.rendered = line.encode() + render_fields(headers)
 
 
 class Response:

@@ -5,9 +5,12 @@ import gzip
 from collections.abc import Awaitable
 
 import pytest
+from httptools import HttpRequestParser
 
 from chassis.http1.body import HIGH_WATER
-from chassis.http1.errors import BodyBrokenOff, Failure
+from chassis.http1.errors import BodyBrokenOff, Failure, Malformed
+from chassis.http1.head import check_lines, read_head
+from chassis.http1.limits import Limits
 from chassis.http1.request import Request
 from chassis.http1.response import Response
 from tests.chassis.http1.harness import (
@@ -24,6 +27,7 @@ from tests.chassis.http1.harness import (
     seen,
     statuses,
 )
+from tests.chassis.http1.shapes import NAMES, SHAPES
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 INVITATION = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -101,6 +105,64 @@ async def test_a_compressed_body_is_not_unpacked() -> None:
     body = gzip.compress(b"{}")
     answer = await Wire(make()).send(post(body, "Content-Encoding: gzip"))
     assert answer.endswith(b"[" + body + b"]")
+
+
+@pytest.mark.parametrize(
+    ("begun", "status"),
+    [
+        (b"get / HTTP/1.1\r\n", 400), (b" GET", 400), (b"\r", 400), (b"\x16\x03\x01", 400),
+        (b"GET / HTTP/1.1\nHost: a\n\n", 400), (b"GET / HTTP/1.1\r\n A", 400),
+        (b"GET / HTTP/1.1\r\nA: " + b"a" * 17_000, 431), (b"G" * 17_000, 431),
+    ],
+)  # fmt: skip
+async def test_what_cannot_become_a_head_is_refused_before_its_end(
+    begun: bytes, status: int
+) -> None:
+    for size in (1000, len(begun)):
+        pieces = [begun[at : at + size] for at in range(0, len(begun), size)]
+        assert statuses(await Wire(make()).send(*pieces)) == [status]
+
+
+def test_lines_are_checked_before_llhttp_sees_them() -> None:
+    """llhttp refuses these too; where a head ends follows from this check alone."""
+    shapes = {shape.name: shape.sent for shape in SHAPES}
+    for name in (
+        "a bare LF after a field", "a bare CR in a value", "two CR before an LF", "LF CR",
+        "a folded value", "a value folded with a tab", "a fold that holds nothing",
+        "a NUL in a value", "a DEL in a value", "a vertical tab in a value",
+    ):  # fmt: skip
+        with pytest.raises(Malformed):
+            check_lines(shapes[name])
+        with pytest.raises(Malformed):
+            read_head(shapes[name], Limits(), absolute_form=False)
+    check_lines(shapes["a value beyond ASCII"])
+
+
+async def test_a_head_is_found_where_its_lines_were_checked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without llhttp's own refusals, ours still hold."""
+
+    class Believer(HttpRequestParser):
+        def __init__(self, protocol: object) -> None:
+            super().__init__(protocol)
+            self.set_dangerous_leniencies(
+                lenient_headers=True,
+                lenient_optional_lf_after_cr=True,
+                lenient_optional_cr_before_lf=True,
+            )
+
+    monkeypatch.setattr("chassis.http1.head.HttpRequestParser", Believer)
+    assert len(_LINE_ENDS) >= 15
+    for shape in SHAPES:
+        if shape.name not in _LINE_ENDS:
+            continue
+        assert statuses(await Wire(make()).send(shape.sent)) == [400], shape.name
+
+
+_LINE_ENDS = NAMES[
+    NAMES.index("a bare LF after the request line") : NAMES.index("white space before a colon")
+]
 
 
 # Limits of bodies.

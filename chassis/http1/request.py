@@ -121,12 +121,12 @@ class Request:
         most = limits.body_bytes if most is None else most
         if max(self.head.content_length or 0, len(self.body or b"")) > most:
             raise BodyTooLarge
-        if self.body is not None:
-            return self.body
+        if self.incoming is None:
+            return self.body or b""
         pieces, size = [], 0
         try:
             async with asyncio.timeout(limits.body_seconds if seconds is None else seconds):
-                async for piece in self._pieces(None):
+                while piece := await self.incoming.next(None):
                     pieces.append(piece)
                     size += len(piece)
                     if size > most:
@@ -135,17 +135,15 @@ class Request:
             raise BodyTooSlow from None
         return b"".join(pieces)
 
-    def stream(self, seconds: float | None = None) -> AsyncIterator[bytes]:
+    async def stream(self, seconds: float | None = None) -> AsyncIterator[bytes]:
         """The body piece by piece, each within `seconds`; the peer is held back meanwhile.
 
         The server's limit holds where `seconds` is None. Raises BodyTooSlow and BodyBrokenOff.
         """
-        return self._pieces(self.connection.limits.body_seconds if seconds is None else seconds)
-
-    async def _pieces(self, seconds: float | None) -> AsyncIterator[bytes]:
         if self.incoming is None:
             if self.body:
                 yield self.body
             return
-        while piece := await self.incoming.next(seconds):
+        wait = self.connection.limits.body_seconds if seconds is None else seconds
+        while piece := await self.incoming.next(wait):
             yield piece

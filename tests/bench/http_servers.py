@@ -66,18 +66,30 @@ async def _serve(port: int) -> None:
     await asyncio.Event().wait()
 
 
-def _commands(folder: Path, port: int) -> dict[str, list[str]]:
+def _commands(folder: Path) -> dict[str, tuple[int, list[str]]]:
+    """Each server's port and command."""
+    first, second, third = _free_ports(3)
     body = folder / "answer"
     body.write_bytes(_ANSWER)
     ours = [sys.executable, "-m", "tests.bench.http_servers", "--serve"]
     bare = [sys.executable, "-m", "tests.bench.bare", "--body", str(body), "--port"]
-    commands = {"chassis.http1": [*ours, str(port)], "aiohttp": [*bare, str(port + 1)]}
+    commands = {
+        "chassis.http1": (first, [*ours, str(first)]),
+        "aiohttp": (second, [*bare, str(second)]),
+    }
     if _NGINX is not None:
         configuration = folder / "nginx.conf"
-        text = _NGINX_CONFIGURATION.format(folder=folder, port=port + 2, answer=_ANSWER.decode())
+        text = _NGINX_CONFIGURATION.format(folder=folder, port=third, answer=_ANSWER.decode())
         configuration.write_text(text, "utf-8")
-        commands["nginx"] = [_NGINX, "-c", str(configuration), "-e", str(folder / "error.log")]
+        command = [_NGINX, "-c", str(configuration), "-e", str(folder / "error.log")]
+        commands["nginx"] = (third, command)
     return commands
+
+
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as held:
+        sockets = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [taken.getsockname()[1] for taken in sockets]
 
 
 @contextlib.asynccontextmanager
@@ -140,13 +152,13 @@ def _latency(quantile: str, told: str) -> float:
 
 
 async def measure(rounds: int, seconds: float, connections: int, *, varied: bool) -> None:
-    with tempfile.TemporaryDirectory() as name, socket.create_server(("127.0.0.1", 0)) as free:
-        folder, port = Path(name), free.getsockname()[1] % 20000 + 20000
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
         async with contextlib.AsyncExitStack() as stack:
             pids = {}
-            for at, (server, command) in enumerate(_commands(folder, port).items()):
-                pid = await stack.enter_async_context(_running(command, port + at))
-                pids[server] = (pid, port + at)
+            for server, (port, command) in _commands(folder).items():
+                pid = await stack.enter_async_context(_running(command, port))
+                pids[server] = (pid, port)
             loads: dict[str, list[Load]] = {server: [] for server in pids}
             for _ in range(rounds):
                 for server, (pid, at) in pids.items():

@@ -75,10 +75,10 @@ class Connection(Channel):
     def _find_source(self) -> str:
         if self.limits.connections_per_source is None:
             return ""
-        from chassis.addresses import read_address, source_of
+        from chassis.rate_limit_key import rate_limit_key, read_address
 
         peer = self.peername
-        return source_of(read_address(peer[0] if isinstance(peer, tuple) else ""))
+        return rate_limit_key(read_address(peer[0] if isinstance(peer, tuple) else ""))
 
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)

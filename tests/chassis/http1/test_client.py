@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import uvloop
 
-from chassis.credential import KeyPair, client_context, mutual_server_context
 from chassis.http1.client import (
     BadResponse,
     Client,
@@ -23,6 +22,7 @@ from chassis.http1.client import (
 from chassis.http1.limits import Limits
 from chassis.http1.request import Request
 from chassis.http1.response import Response, ResponseHead, StreamResponse
+from chassis.tls.contexts import KeyPair, client_context, mutual_server_context
 from demo.pki import CertificateAuthority, write_credential
 from tests.chassis.http1.harness import listening, make, seen, until
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from chassis.credential import KeyPair, client_context, mutual_server_context
 from chassis.http1.request import Request
 from chassis.http1.response import Response
 from chassis.http1.server import Server
+from chassis.tls.contexts import KeyPair, client_context, mutual_server_context
 from demo.pki import CertificateAuthority, write_credential
 from tests.chassis.http1.harness import OK, answer_of, connected, listening, make, until, vanish
 

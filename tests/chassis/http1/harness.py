@@ -76,7 +76,7 @@ async def exchange(port: int, sent: bytes) -> bytes:
         writer.write_eof()
         return await reader.read()
     finally:
-        writer.close()
+        await close(writer)
 
 
 @asynccontextmanager
@@ -88,7 +88,17 @@ async def connected(
     try:
         yield reader, writer
     finally:
-        writer.close()
+        await close(writer)
+
+
+async def close(writer: asyncio.StreamWriter) -> None:
+    """Close, and wait for it: what the garbage collector closes is an error of some later test."""
+    writer.close()
+    try:
+        async with asyncio.timeout(5):
+            await writer.wait_closed()
+    except (OSError, TimeoutError):
+        writer.transport.abort()
 
 
 async def answer_of(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:

@@ -46,25 +46,18 @@ async def test_a_head_that_never_ends_is_cut_off_without_a_word(sent: bytes) -> 
 
 
 async def test_a_later_head_has_the_same_deadline() -> None:
-    server = make(limits={"head_seconds": 0.02, "idle_seconds": LONG})
-    async with listening(server) as port, connected(port) as (reader, writer):
-        writer.write(GET + b"GET /")
-        assert (await answer_of(reader))[1] == b"GET / []"
-        assert await reader.read() == b""
+    wire = Wire(make(limits={"head_seconds": 0.02, "idle_seconds": LONG}))
+    assert statuses(await wire.send(GET + b"GET /")) == [200]
+    await until(lambda: wire.transport.closed)
 
 
 async def test_a_head_that_drips_has_no_more_time() -> None:
-    server = make(limits={"head_seconds": 0.05, "idle_seconds": LONG})
-    async with listening(server) as port, connected(port) as (reader, writer):
-        writer.write(GET)
-        await answer_of(reader)
-        writer.write(b"GET /")
-        ended = asyncio.create_task(reader.read())
-        while not ended.done():
-            writer.write(b"x")
-            await asyncio.sleep(0.002)
-        with contextlib.suppress(ConnectionError):  # it may have been sending just then
-            assert await ended == b""
+    wire = Wire(make(limits={"head_seconds": 0.05, "idle_seconds": LONG}))
+    await wire.send(GET + b"GET /")
+    while not wire.transport.closed:
+        wire.connection.data_received(b"x")
+        await asyncio.sleep(0.002)
+    assert statuses(bytes(wire.transport.written)) == [200]
 
 
 async def test_an_idle_connection_ends_after_its_time() -> None:
@@ -75,13 +68,12 @@ async def test_an_idle_connection_ends_after_its_time() -> None:
 
 
 async def test_an_idle_connection_has_its_time() -> None:
-    server = make(limits={"head_seconds": 0.01, "idle_seconds": LONG})
-    async with listening(server) as port, connected(port) as (reader, writer):
-        for _ in range(3):
-            writer.write(GET)
-            await answer_of(reader)
-            await _past(0.02)
-        assert len(server.connections) == 1
+    wire = Wire(make(limits={"head_seconds": 0.01, "idle_seconds": LONG}))
+    for _ in range(3):
+        await wire.send(GET)
+        await _past(0.02)
+    assert statuses(bytes(wire.transport.written)) == [200, 200, 200]
+    assert not wire.transport.closed
 
 
 async def test_a_request_in_progress_has_no_deadline_of_the_connection() -> None:
@@ -91,12 +83,13 @@ async def test_a_request_in_progress_has_no_deadline_of_the_connection() -> None
         await go_on.wait()
         return seen(request, b"")
 
-    server = make(handle, limits={"head_seconds": 0.01, "idle_seconds": 0.01})
-    async with listening(server) as port, connected(port) as (reader, writer):
-        writer.write(GET)
-        await _past(0.03)
-        go_on.set()
-        assert (await answer_of(reader))[1] == b"GET / []"
+    wire = Wire(make(handle, limits={"head_seconds": 0.01, "idle_seconds": 0.01}))
+    wire.connection.data_received(GET)
+    await _past(0.03)
+    assert not wire.transport.closed
+    go_on.set()
+    await wire.settle()
+    assert statuses(bytes(wire.transport.written)) == [200]
 
 
 async def _past(seconds: float) -> None:

@@ -12,7 +12,7 @@ from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import HttpRequestParser
 
-from tests.chassis.http1.harness import STATUS
+from tests.chassis.http1.harness import STATUS, close
 from tests.chassis.http1.shapes import SHAPES
 
 _NGINX = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
@@ -47,7 +47,7 @@ async def refuses(port: int, sent: bytes) -> bool:
     except ConnectionError:
         pass
     finally:
-        writer.close()
+        await close(writer)
     found = [int(status) for status in STATUS.findall(answer)]
     return not found or max(found) >= 400
 
@@ -68,7 +68,7 @@ async def nginx(folder: Path) -> AsyncIterator[int]:
             while True:
                 try:
                     _, writer = await asyncio.open_connection("127.0.0.1", port)
-                    writer.close()
+                    await close(writer)
                     break
                 except ConnectionError:
                     assert process.returncode is None, (folder / "error.log").read_text()

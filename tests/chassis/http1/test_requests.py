@@ -245,6 +245,12 @@ async def test_a_caller_that_is_refused_is_not_invited() -> None:
     assert b"\r\nConnection: close\r\n" in answer  # its body may come or not
 
 
+async def test_a_caller_that_has_begun_to_send_is_not_invited() -> None:
+    answer = await Wire(make()).send(post(b"{", "Expect: 100-continue", length=2), b"}")
+    assert INVITATION not in answer
+    assert answer.endswith(b"[{}]")
+
+
 async def test_a_caller_is_invited_once() -> None:
     wire = Wire(make())
     answer = await wire.send(post(b"", "Expect: 100-continue", length=2), b"{", b"}")

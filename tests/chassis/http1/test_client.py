@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from chassis.http1.request import Request
 from chassis.http1.response import Response, ResponseHead, StreamResponse
 from chassis.tls.contexts import KeyPair, client_context, mutual_server_context
 from demo.pki import CertificateAuthority, write_credential
-from tests.chassis.http1.harness import listening, make, seen, until
+from tests.chassis.http1.harness import close, listening, make, seen, until
 
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -41,11 +41,10 @@ class Script:
 
     def __init__(self, *answers: bytes | None) -> None:
         self.answers, self.received, self.connections = list(answers), bytearray(), 0
-        self.lost, self.writers = 0, list[asyncio.StreamWriter]()
+        self.lost = 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        self.writers.append(writer)
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
             while self.answers:
                 self.received += await reader.readuntil(b"\r\n\r\n")
@@ -62,18 +61,39 @@ class Script:
         writer.close()
 
 
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[None, None, None]]
+
+
+@asynccontextmanager
+async def serving(serve: Serve) -> AsyncIterator[int]:
+    """A server that leaves no connection behind."""
+    open_, ended = list[asyncio.StreamWriter](), list[None]()
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        open_.append(writer)
+        try:
+            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+                await serve(reader, writer)
+        finally:
+            await close(writer)
+            ended.append(None)
+
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        for writer in open_:
+            writer.transport.abort()
+        await until(lambda: len(ended) == len(open_))
+        await server.wait_closed()
+
+
 @asynccontextmanager
 async def scripted(*answers: bytes | None) -> AsyncIterator[tuple[Script, int]]:
     script = Script(*answers)
-    server = await asyncio.start_server(script.serve, "127.0.0.1", 0)
-    try:
-        yield script, server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
-        for writer in script.writers:
-            writer.transport.abort()
-        await until(lambda: script.lost == script.connections)
-        await server.wait_closed()
+    async with serving(script.serve) as port:
+        yield script, port
 
 
 async def test_a_request_byte_for_byte() -> None:
@@ -242,16 +262,14 @@ async def test_what_nobody_asked_for_answers_nothing() -> None:
             await reader.read()
         writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    asking = client(server.sockets[0].getsockname()[1])
-    assert (await asking.request("GET", "/")).body == b"ok"
-    sent.set()
-    await until(lambda: not asking._idle)
-    assert (await asking.request("GET", "/")).body == b"ok"
-    assert connections == 2
-    asking.close()
-    server.close()
-    await server.wait_closed()
+    async with serving(serve) as port:
+        asking = client(port)
+        assert (await asking.request("GET", "/")).body == b"ok"
+        sent.set()
+        await until(lambda: not asking._idle)
+        assert (await asking.request("GET", "/")).body == b"ok"
+        assert connections == 2
+        asking.close()
 
 
 async def test_a_cancelled_request_leaves_no_answer_behind() -> None:
@@ -380,18 +398,13 @@ def test_each_end_of_mutual_tls_is_held_to_its_certificate(
         runner.run(main())
 
 
-async def test_a_server_that_does_not_finish_its_handshake_is_unreachable(tmp_path: Path) -> None:
-    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError):
-            await reader.read()
-            await reader.read()
-        writer.close()
+async def test_a_server_that_does_not_finish_its_handshake_is_unreachable() -> None:
+    async def silent(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+        while await reader.read(4096):
+            pass
 
-    server = await asyncio.start_server(silent, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    tls = ssl.create_default_context()
-    asking = Client(Host("127.0.0.1", port), tls, limits=Limits(), connect_seconds=0.05)
-    with pytest.raises(Unreachable):
-        await asking.request("GET", "/")
-    server.close()
-    await server.wait_closed()
+    async with serving(silent) as port:
+        tls = ssl.create_default_context()
+        asking = Client(Host("127.0.0.1", port), tls, limits=Limits(), connect_seconds=0.05)
+        with pytest.raises(Unreachable):
+            await asking.request("GET", "/")

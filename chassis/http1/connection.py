@@ -1,0 +1,365 @@
+"""One connection: requests in, one after the other, and responses out in their order."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, Any, Final
+
+from chassis.http1.body import HIGH_WATER, IncomingBody, body_reader
+from chassis.http1.channel import NEVER, Channel
+from chassis.http1.errors import Failure, Malformed, Refused
+from chassis.http1.head import END, check_beginning, read_head
+from chassis.http1.request import Head, Request
+from chassis.http1.response import Response, StreamResponse
+from chassis.logs import Log
+
+if TYPE_CHECKING:
+    from chassis.http1.server import Server
+
+_log = Log("http1")
+
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+_IN_A_TURN: Final = 16  # requests of one connection, before others have their turn
+
+# By whether the connection goes on and by the minor version: only what is not the default is said.
+_OPTIONS: Final = {
+    (True, 1): b"",
+    (True, 0): b"Connection: keep-alive\r\n",
+    (False, 1): b"Connection: close\r\n",
+    (False, 0): b"Connection: close\r\n",
+}
+
+AnyResponse = Response | StreamResponse
+
+
+class _PeerGone(Exception):
+    """Nobody is there to read the rest of a response."""
+
+
+class Connection(Channel):
+    """A caller's connection to a server.
+
+    `peer` is the handler's own: what it has verified of the peer, kept exactly as long as the
+    connection.
+    """
+
+    def __init__(self, server: "Server", loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop, server.limits)
+        self._server = server
+        self.peer: Any = None
+        self._source: str | None = None
+        self._buffer, self._at = b"", 0  # what arrived, and how far it was read
+        self._begun = False  # a head has begun to arrive
+        self._head_bytes = b""  # the last head as it was sent, and as it was read
+        self._head: Head | None = None
+        self._incoming: IncomingBody | None = None
+        self._handling = False  # a request was read, and is not answered yet
+        self._streaming = False
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request is being answered; a head that is not whole yet is none."""
+        return not self._handling
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        source = self._find_source()
+        if not self._server.add(self, source):
+            self.abort()
+            return
+        self._source = source
+        self._begun = True  # callers connect when they have something to ask
+        self._arm(self.limits.head_seconds)
+
+    def _find_source(self) -> str:
+        if self.limits.connections_per_source is None:
+            return ""
+        from chassis.rate_limit_key import rate_limit_key, read_address
+
+        peer = self.peername
+        return rate_limit_key(read_address(peer[0] if isinstance(peer, tuple) else ""))
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        super().connection_lost(exc)
+        self._buffer = b""
+        if self._incoming is not None:
+            self._incoming.break_off()
+        if self._task is not None and self._streaming:
+            self._task.cancel()
+        if self._source is not None:
+            self._server.remove(self, self._source)
+            self._source = None
+
+    def data_received(self, data: bytes) -> None:
+        if self._over or self._source is None:
+            return
+        if self._incoming is not None and not self._incoming.whole:
+            try:
+                data = self._incoming.feed(data)
+            except Malformed:
+                return  # the reader knows, and this was the last request
+            if not data:
+                return
+        if self._buffer:
+            data = self._buffer[self._at :] + data
+        self._buffer, self._at = data, 0
+        if not self._handling:
+            self._serve()
+        if len(self._buffer) - self._at > HIGH_WATER:
+            self._flow(False)
+
+    def eof_received(self) -> bool:
+        """The peer may still wait for an answer. TLS knows no half-closed connections.
+
+        A peer that gets a stream has no other way to say that it has gone.
+        """
+        self._ended = True
+        if self._incoming is not None:
+            self._incoming.break_off()
+        if self._streaming:
+            self.abort()
+        elif self._over:
+            self._close()
+        elif not self._handling:
+            self._serve()
+        return self._transport is not None and not self._transport.get_extra_info("sslcontext")
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if not self._handling:
+            self._serve()
+
+    # Requests.
+
+    def _serve(self) -> None:
+        """Answer what is in the buffer, until there is something to wait for."""
+        for _ in range(_IN_A_TURN):
+            if self._handling or self._over or self._room is not None or self._transport is None:
+                return
+            try:
+                end = self._find_head()
+                if not end:
+                    self._await_more()
+                    return
+            except Refused as refused:
+                self._refuse(refused)
+                return
+            self._begun = False
+            if not self._handle(self._take_body(end)):
+                return
+            if self._at == len(self._buffer) and self._room is None:
+                self._rest()
+                return
+        self._loop.call_soon(self._serve)
+
+    def _find_head(self) -> int:
+        """Read the next head, and return where it ends; 0 where it is not whole. Raises Refused.
+
+        A program that asks the same again sends the same head: then there is nothing to read.
+        """
+        if self._head is not None and self._buffer.startswith(self._head_bytes, self._at):
+            return self._at + len(self._head_bytes)
+        end = self._buffer.find(END, self._at) + len(END)
+        if end < len(END):
+            return 0
+        if end - self._at > self.limits.head_bytes:
+            raise Refused("head_too_large", 431)
+        raw = self._buffer[self._at : end]
+        self._head = read_head(raw, self.limits, absolute_form=self._server.absolute_form)
+        self._head_bytes = raw
+        return end
+
+    def _rest(self) -> None:
+        """Every request was answered."""
+        self._buffer, self._at = b"", 0
+        if self._ended or self._server.draining:
+            self._close()
+            return
+        self._flow(True)
+        self._arm(self.limits.idle_seconds)
+
+    def _await_more(self) -> None:
+        """The next head is not whole. Raises Refused."""
+        if self._at == len(self._buffer):
+            self._rest()
+            return
+        if self._ended or self._server.draining:
+            self._close()
+            return
+        self._flow(True)
+        check_beginning(self._buffer[self._at :], self.limits)
+        if not self._begun:
+            self._begun = True
+            self._arm(self.limits.head_seconds)
+
+    def _take_body(self, at: int) -> Request:
+        """Split what is in the buffer into the body of the request and what follows it."""
+        head = self._head
+        assert head is not None
+        length = head.content_length
+        if length is not None and len(self._buffer) - at >= length:
+            self._at = at + length
+            return Request(head, self, self._buffer[at : self._at])
+        reader = body_reader(length)
+        incoming = IncomingBody(reader, self._flow, self._invite if head.expects_continue else None)
+        begun, self._buffer, self._at = self._buffer[at:], b"", 0
+        if begun:
+            with contextlib.suppress(Malformed):  # a handler that reads the body is told
+                self._buffer = incoming.feed(begun)
+        if incoming.whole:
+            return Request(head, self, incoming.arrived())
+        if self._ended:
+            incoming.break_off()
+        request = Request(head, self, None)
+        self._incoming = request.incoming = incoming
+        return request
+
+    def _invite(self) -> None:
+        if self._transport is not None:
+            self._transport.write(_CONTINUE)
+
+    def _handle(self, request: Request) -> bool:
+        """Whether it was answered at once and the connection goes on."""
+        self._handling = True
+        try:
+            outcome = self._server.handler(request)
+        except Exception as error:  # noqa: BLE001 - the edge: every request gets an answer
+            outcome = self._failed(error)
+        if isinstance(outcome, Response):
+            return self._respond(request, outcome)
+        self._deadline = NEVER
+        self._task = self._loop.create_task(self._answer(request, outcome))
+        return False
+
+    async def _answer(
+        self, request: Request, outcome: Awaitable[AnyResponse] | StreamResponse
+    ) -> None:
+        try:
+            response = outcome if isinstance(outcome, StreamResponse) else await outcome
+        except asyncio.CancelledError as cancelled:
+            response = self._failed(cancelled)
+        except Exception as error:  # noqa: BLE001 - the edge: every request gets an answer
+            response = self._failed(error)
+        if isinstance(response, StreamResponse):
+            await self._stream(request, response)
+        else:
+            self._respond(request, response)
+        self._task = None
+        if not self._handling:
+            self._serve()
+
+    def _failed(self, error: BaseException) -> Response:
+        """The answer to a request that its handler failed at."""
+        if isinstance(error, Refused):
+            failure = Failure(error.status, error.reason)
+        elif isinstance(error, asyncio.CancelledError):
+            failure = Failure(503, "draining")
+        else:
+            failure = Failure(500, "bug", error)
+        return self._server.failed(failure)
+
+    def _refuse(self, refused: Refused) -> None:
+        """Answer bytes that are no request, and end the connection."""
+        response = self._server.failed(Failure(refused.status, refused.reason))
+        self._write_whole(response, b"Connection: close\r\n", without_body=False)
+        self._linger()
+
+    # Responses.
+
+    def _respond(self, request: Request, response: Response) -> bool:
+        """Whether the connection goes on."""
+        stays = self._may_stay(request, response) and request.all_arrived
+        option = _OPTIONS[stays, request.head.minor_version]
+        self._write_whole(response, option, without_body=request.method == "HEAD")
+        self._finish(request, stays)
+        return stays
+
+    def _write_whole(self, response: Response, option: bytes, *, without_body: bool) -> None:
+        if self._transport is None:
+            return
+        head, body, date = response.head, response.body, self._server.date()
+        if head.bodiless:
+            self._transport.write(b"%b%b%b\r\n" % (head.rendered, date, option))
+            return
+        shown = b"" if without_body else body
+        self._transport.write(
+            b"%b%b%bContent-Length: %d\r\n\r\n%b" % (head.rendered, date, option, len(body), shown)
+        )
+
+    async def _stream(self, request: Request, response: StreamResponse) -> None:
+        version, length = request.head.minor_version, response.length
+        # The body may go on to arrive while the response goes out: whether it did is seen then.
+        stays = self._may_stay(request, response) and (version == 1 or length is not None)
+        chunked = length is None and version == 1
+        self._streaming = True
+        try:
+            self._write_stream_head(response, _OPTIONS[stays, version], chunked=chunked)
+            if request.method != "HEAD" and not response.head.bodiless:
+                await self._pump(response, chunked=chunked)
+        except BaseException as error:  # the peer must see that the end is missing
+            self.abort()
+            if not isinstance(error, Exception):
+                raise
+            if not isinstance(error, _PeerGone):
+                _log.failure("response_broken_off", error)
+        else:
+            self._finish(request, stays and request.all_arrived)
+        finally:
+            self._streaming = False
+            close = getattr(response.body, "aclose", None)
+            if close is not None:
+                await close()
+
+    def _write_stream_head(self, response: StreamResponse, option: bytes, *, chunked: bool) -> None:
+        if self._transport is None or self._ended:
+            raise _PeerGone
+        head, framing = response.head, b""
+        if response.length is not None and not head.bodiless:
+            framing = b"Content-Length: %d\r\n" % response.length
+        elif chunked and not head.bodiless:
+            framing = b"Transfer-Encoding: chunked\r\n"
+        date = self._server.date()
+        self._transport.write(b"%b%b%b%b\r\n" % (head.rendered, date, option, framing))
+
+    async def _pump(self, response: StreamResponse, *, chunked: bool) -> None:
+        left = response.length
+        async for piece in response.body:
+            if self._transport is None:
+                raise _PeerGone
+            if not piece:
+                continue
+            if left is not None:
+                left -= len(piece)
+                if left < 0:
+                    raise ValueError("the body is longer than its length")
+            self._transport.write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
+            if self._room is not None:
+                await self._room
+        if left:
+            raise ValueError("the body is shorter than its length")
+        if chunked and self._transport is not None:
+            self._transport.write(b"0\r\n\r\n")
+
+    def _may_stay(self, request: Request, response: AnyResponse) -> bool:
+        """Whether the connection may go on after this response, if the request is whole by then."""
+        return request.head.keep_alive and not (response.close or self._server.draining)
+
+    def _finish(self, request: Request, stays: bool) -> None:
+        self._handling, self._incoming = False, None
+        if stays or self._transport is None:
+            return
+        if request.all_arrived and self._at == len(self._buffer):
+            self._close()
+        else:
+            self._linger()
+
+    def cancel(self) -> None:
+        """Cancel the request in progress; it is answered 503."""
+        if self._task is not None:
+            self._task.cancel()
+
+    def drain(self) -> None:
+        """End the connection, unless it has a request in progress."""
+        if not self._handling and not self._over:
+            self._close()

@@ -87,10 +87,15 @@ class OwnCredential:
         if certificate.uris != (self._spiffe_id,):
             named = ", ".join(certificate.uris) or "nobody"
             raise CredentialFault(f"{pair.certificate}: names {named}, not this workload alone")
-        context = client_context(pair, self._trusted)
+        context = client_context(pair, self._trusted, self._report_expired)
         if self._reloading is not None and self._is_too_new(certificate):
             raise RenewalDeferred
         return context, certificate
+
+    def _report_expired(self, fingerprints: tuple[str, ...]) -> None:
+        self._metrics.expired_cas(len(fingerprints))
+        if fingerprints:
+            _log.warning("expired_cas_left_out", file=str(self._trusted), sha256=fingerprints)
 
     def _is_too_new(self, renewed: Certificate) -> bool:
         assert self._reloading is not None

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from datetime import timedelta
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -134,6 +136,30 @@ async def test_a_spoilt_bundle_keeps_the_last_good_one_and_is_said_and_counted(
         (tmp_path / "workloads.pem").write_bytes(good + root(subject="the next").pem())
         assert reloading.poll()
         assert (counted("ok"), counted("failed")) == (1, 1)
+
+
+async def test_an_expired_ca_is_left_out_while_a_valid_one_remains(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Decision 22: taking a CA out of the bundle too late locks nobody out."""
+    async with deployed(tmp_path) as world:
+        settings = load(tmp_path / "authserver.yaml")
+        registry = world.server.registry
+        expired = root(subject="long ago", starts=timedelta(days=-2))
+        good = (tmp_path / "workloads.pem").read_bytes()
+        (tmp_path / "workloads.pem").write_bytes(expired.pem() + good)
+        assert listener_tls.faults(settings) == []
+        async with AsyncExitStack() as stack:
+            contexts = await listener_tls.followed(
+                stack, settings, world.server.credential_reloaded, world.server.expired_cas
+            )
+            assert registry.get_sample_value("tokenward_expired_cas") == 1
+            current = contexts[listener_tls.INTERNAL].current  # type: ignore[attr-defined]
+            assert expired.der() not in current.get_ca_certs(binary_form=True)
+        (record,) = [record for record in caplog.records if record.msg == "expired_cas_left_out"]
+        assert vars(record)["fields"]["sha256"] == (sha256(expired.der()).hexdigest(),)
+        (tmp_path / "workloads.pem").write_bytes(expired.pem())
+        assert "has expired" in listener_tls.faults(settings)[0].problem
 
 
 async def test_a_bundle_that_is_spoilt_after_it_was_checked_is_a_fault_all_the_same(

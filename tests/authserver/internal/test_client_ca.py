@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519
+from cryptography.x509.oid import ExtendedKeyUsageOID as Purpose
 
 from authserver import listener_tls
 from authserver.config.loader import load
@@ -31,10 +32,12 @@ from tests.support.svid_certificates import (
     self_signed,
     signed_with_sha1,
     twice_named,
+    unknown_extension,
     uri,
 )
 from tests.support.workloads import NOTES_SERVER, audited, line
 
+BOTH = (Purpose.CLIENT_AUTH, Purpose.CODE_SIGNING)
 RSA_ROOT = self_signed(replace(AUTHORITY, new_key=rsa_key(2048)))
 
 
@@ -56,6 +59,22 @@ ANCHORS: list[tuple[str, Callable[[], Pair], str | None]] = [
     ("no key usage", lambda: root(usages=None), "does not say"),
     ("no basic constraints", lambda: root(ca=None), "does not say"),
     ("no CA", lambda: root(ca=False), "is no CA"),
+    ("basic constraints not critical", lambda: root(ca_critical=False), "not marked critical"),
+    ("no subject key identifier", lambda: root(subject_id=False), "Missing Subject Key"),
+    ("for servers alone", lambda: root(purposes=(Purpose.SERVER_AUTH,)), "certificate purpose"),
+    (
+        "for any purpose",
+        lambda: root(purposes=(Purpose.ANY_EXTENDED_KEY_USAGE,)),
+        "certificate purpose",
+    ),
+    ("for clients among others", lambda: root(purposes=BOTH), None),
+    ("no subject", lambda: root(subject=None), "can vouch for nobody"),
+    (
+        "an RSA root without subject key identifier",
+        lambda: root(new_key=rsa_key(2048), subject_id=False),
+        "Missing Subject Key",
+    ),
+    ("an extension nobody knows", lambda: root(more=(unknown_extension(critical=True),)), "nobody"),
     ("a root's SHA-1", lambda: signed_with_sha1(RSA_ROOT, RSA_ROOT), None),
     (
         "an intermediate's SHA-1",

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from demo.pki import write_credential
-from sidecar.__main__ import Sidecar, build
+from sidecar.app import Sidecar, build
 from sidecar.settings import read_settings
 from sidecar.timeouts import DEFAULT, Timeouts
 from tests.resilience.tcp_proxy import StallableProxy

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from chassis.tls.contexts import KeyPair
 from demo.pki import CertificateAuthority, Issued, write_credential
-from sidecar.__main__ import Sidecar, build
+from sidecar.app import Sidecar, build
 from sidecar.settings import read_settings
 from sidecar.timeouts import DEFAULT, Timeouts
 from tests.fakes.authserver import FakeAuthserver

@@ -8,10 +8,10 @@ behind ours would not take it yet.
 """
 
 import ssl
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from chassis.clock import Clock
 from chassis.logs import Log
 from chassis.probes import Readiness
 from chassis.tls import ca_bundle
@@ -39,7 +39,7 @@ class OwnCredential:
         *,
         readiness: Readiness,
         metrics: Metrics,
-        wall: Callable[[], float],
+        wall: Clock,
     ) -> None:
         self._directory, self._trusted, self._spiffe_id = directory, trusted, spiffe_id
         self._readiness, self._metrics, self._wall = readiness, metrics, wall

@@ -101,7 +101,9 @@ async def serve(
     """Run an authserver on what was opened for it, until a signal; `config` is watched."""
     async with AsyncExitStack() as stack:
         server = Authserver(settings, database, http, now)
-        contexts = await listener_tls.followed(stack, settings, server.credential_reloaded)
+        contexts = await listener_tls.followed(
+            stack, settings, server.credential_reloaded, server.expired_cas
+        )
         stack.push_async_callback(server.drain)
         await stack.enter_async_context(process.background(server.housekeeping.run()))
         reloading = ConfigWatcher(config, settings, server.reload, server.reloaded)

@@ -159,6 +159,10 @@ class Authserver:
         if certificate is not None and place == INTERNAL:
             self._svids.set_own_names(certificate.dns_names)
 
+    def expired_cas(self, count: int) -> None:
+        """How many CAs of the bundle in use have expired and vouch for nobody any more."""
+        self._metrics.expired_cas.set(count)
+
     def public(self) -> web.Application:
         """The internet-facing listener's application."""
         return Public(

@@ -44,11 +44,14 @@ def faults(settings: Settings) -> list[process.ConfigProblem]:
 
 
 async def followed(
-    stack: AsyncExitStack, settings: Settings, on_reload: OnReload
+    stack: AsyncExitStack,
+    settings: Settings,
+    on_reload: OnReload,
+    on_expired_cas: Callable[[int], None] = lambda _: None,
 ) -> dict[str, ssl.SSLContext]:
     """The contexts by their place; they follow their files for as long as `stack` is open."""
     contexts: dict[str, ssl.SSLContext] = {}
-    for material in _materials(settings):
+    for material in _materials(settings, on_expired_cas):
         following = reloading(material, on_reload)
         await stack.enter_async_context(process.background(following.watch()))
         contexts[material.place] = following.context
@@ -72,19 +75,35 @@ def reloading(material: Material, on_reload: OnReload) -> reload.ContextReloader
     return made
 
 
-def _materials(settings: Settings) -> Iterator[Material]:
-    yield internal_material(settings.listeners.internal)
+def _materials(
+    settings: Settings, on_expired_cas: Callable[[int], None] | None = None
+) -> Iterator[Material]:
+    yield internal_material(settings.listeners.internal, on_expired_cas)
     if settings.listeners.public.tls is not None:
         yield _public_material(settings.listeners.public.tls)
 
 
-def internal_material(listener: InternalListener) -> Material:
-    """mTLS with workloads of the configured authorities, each of which is looked at first."""
+def internal_material(
+    listener: InternalListener, on_expired_cas: Callable[[int], None] | None = None
+) -> Material:
+    """mTLS with workloads of the configured CAs, each of which is judged first.
+
+    `on_expired_cas` gets how many CAs of the bundle in use have expired and are left out; without
+    it, as in a check at the start, nothing is reported.
+    """
     pair = contexts.KeyPair(listener.cert_file, listener.key_file)
+
+    def report_expired(fingerprints: tuple[str, ...]) -> None:
+        if on_expired_cas is None:
+            return
+        on_expired_cas(len(fingerprints))
+        if fingerprints:
+            file = str(listener.client_ca_file)
+            _log.warning("expired_cas_left_out", file=file, sha256=fingerprints)
 
     def build() -> tuple[ssl.SSLContext, self_handshake.Certificate]:
         context = contexts.mutual_server_context(
-            pair, listener.client_ca_file, _report_refused, client_ca.problem_of
+            pair, listener.client_ca_file, _report_refused, client_ca.problem_of, report_expired
         )
         return context, self_handshake.verify_key_pair(pair, as_client=False)
 

@@ -35,6 +35,11 @@ class Metrics:
             ["result"],
             registry=registry,
         )
+        self.expired_cas = Gauge(
+            "tokenward_expired_cas",
+            "Expired CAs in the bundle of client CAs, which are left out",
+            registry=registry,
+        )
         self.releases = Counter(
             f"{prefix}_releases",
             "Upstream access tokens released to their owner",

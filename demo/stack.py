@@ -6,7 +6,7 @@ from demo.processes import Processes
 
 async def start(layout: Layout, processes: Processes) -> None:
     """Raises ProcessFailed when a part does not come up."""
-    await _start_upstream(layout, processes)
+    await start_upstream(layout, processes)
     await processes.start("authserver", "authserver", "--config", str(layout.config))
     for server in layout.servers:
         await _start_sidecar(layout, server, processes)
@@ -22,7 +22,10 @@ async def start(layout: Layout, processes: Processes) -> None:
         await processes.ready(name, url)
 
 
-async def _start_upstream(layout: Layout, processes: Processes) -> None:
+async def start_upstream(
+    layout: Layout, processes: Processes, *, token_seconds: int = UPSTREAM_TOKEN_SECONDS
+) -> None:
+    """Start the fake upstream; its access tokens live for `token_seconds`."""
     await processes.start(
         "upstream",
         "demo.upstream",
@@ -30,7 +33,7 @@ async def _start_upstream(layout: Layout, processes: Processes) -> None:
         f"--client-id={CLIENT_ID}",
         f"--client-secret-file={layout.client_secret}",
         f"--redirect-uri={layout.callback}",
-        f"--access-token-lifetime={UPSTREAM_TOKEN_SECONDS}",
+        f"--access-token-lifetime={token_seconds}",
     )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from hashlib import sha256
 from typing import Final, NamedTuple
 
+from chassis.clock import Clock
 from sidecar.cached_token import CachedToken, Token
 from sidecar.errors import DENIALS, TEMPORARILY_UNAVAILABLE, ApiError
 from sidecar.metrics import Metrics
@@ -46,7 +47,7 @@ class Broker:
         exchange: Exchange,
         *,
         ttl_max: int,
-        now: Callable[[], float],
+        now: Clock,
         metrics: Metrics,
         wait_seconds: float,
         max_flights: int = MAX_FLIGHTS,

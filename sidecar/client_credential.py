@@ -8,10 +8,10 @@ behind ours would not take it yet.
 """
 
 import ssl
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from chassis.clock import Clock
 from chassis.logs import Log
 from chassis.probes import Readiness
 from chassis.tls import ca_bundle
@@ -39,7 +39,7 @@ class OwnCredential:
         *,
         readiness: Readiness,
         metrics: Metrics,
-        wall: Callable[[], float],
+        wall: Clock,
     ) -> None:
         self._directory, self._trusted, self._spiffe_id = directory, trusted, spiffe_id
         self._readiness, self._metrics, self._wall = readiness, metrics, wall
@@ -87,10 +87,15 @@ class OwnCredential:
         if certificate.uris != (self._spiffe_id,):
             named = ", ".join(certificate.uris) or "nobody"
             raise CredentialFault(f"{pair.certificate}: names {named}, not this workload alone")
-        context = client_context(pair, self._trusted)
+        context = client_context(pair, self._trusted, self._report_expired)
         if self._reloading is not None and self._is_too_new(certificate):
             raise RenewalDeferred
         return context, certificate
+
+    def _report_expired(self, fingerprints: tuple[str, ...]) -> None:
+        self._metrics.expired_cas(len(fingerprints))
+        if fingerprints:
+            _log.warning("expired_cas_left_out", file=str(self._trusted), sha256=fingerprints)
 
     def _is_too_new(self, renewed: Certificate) -> bool:
         assert self._reloading is not None

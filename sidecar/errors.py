@@ -16,6 +16,7 @@ Action = Literal["reauthenticate", "retry", "fix_request", "none"]
 class ApiError:
     """One refusal; `reason` is a code for our own log and never leaves the process.
 
+    `detail` is OpenSSL's message where it refused a certificate, for our own log too.
     `retry_after` is what the authserver asked for, in seconds.
     """
 
@@ -25,6 +26,7 @@ class ApiError:
     description: str
     retry_after: int | None = None
     reason: str = field(default="", compare=False)
+    detail: str = field(default="", compare=False)
 
     def with_reason(
         self, reason: str, description: str = "", *, retry_after: int | None = None

@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 from urllib.parse import urlencode
 
 import aiohttp
 
+from chassis.clock import Clock
 from chassis.logs import Log
 from sidecar.cached_token import Token
 from sidecar.client_credential import OwnCredential
@@ -14,6 +16,8 @@ from sidecar.connection_pool import ConnectionPool
 from sidecar.errors import DENIALS, TEMPORARILY_UNAVAILABLE, ApiError
 from sidecar.exchange_response import read_answer
 from sidecar.metrics import Metrics
+from sidecar.outage_log import OutageLog
+from sidecar.retry import PAUSES, RetryBudget, pause_before_retry
 from sidecar.token_request import TokenRequest
 
 _log = Log("exchange")
@@ -24,28 +28,11 @@ JWT_TYPE: Final = "urn:ietf:params:oauth:token-type:jwt"
 
 MAX_ANSWER_BYTES: Final = 64 * 1024
 
-_PAUSES: Final = (0.1, 0.3)  # before the second and the third attempt, at most
-_MAX_PAUSE_SECONDS: Final = 1.0
-_RETRIED: Final = frozenset({"unreachable", "disconnected", "unavailable"})
-_REPEAT_SECONDS: Final = 30.0
-
 _HEADERS: Final = {
     "Accept": "application/json",
     "Accept-Encoding": "identity",
     "Content-Type": "application/x-www-form-urlencoded",
     "User-Agent": "tokenward-sidecar",
-}
-
-_EXPLAINED: Final = {
-    "credential_not_ready": "this workload's certificate is not there yet",
-    "unreachable": "no connection to the authserver",
-    "disconnected": "the authserver closed the connection without an answer:"
-    " it does not accept this workload's certificate, or it is restarting",
-    "untrusted": "the authserver's certificate is not of TOKENWARD_AUTHSERVER_CA_FILE,"
-    " or not for the host name in TOKENWARD_AUTHSERVER_URL",
-    "identity_refused": "the authserver does not let this workload's SPIFFE ID in",
-    "timeout": "the authserver did not answer in time",
-    "unexpected_answer": "what answers at TOKENWARD_AUTHSERVER_URL is not the authserver",
 }
 
 
@@ -61,7 +48,7 @@ class ExchangeClient:
         credential: OwnCredential,
         metrics: Metrics,
         *,
-        now: Callable[[], float],
+        now: Clock,
         jitter: Callable[[], float],
         total_seconds: float,
     ) -> None:
@@ -69,8 +56,8 @@ class ExchangeClient:
         self._credential, self._metrics = credential, metrics
         self._now, self._jitter, self._total_seconds = now, jitter, total_seconds
         self._pool: ConnectionPool | None = None
-        self._budget = _RetryBudget()
-        self._trouble = _Trouble()
+        self._budget = RetryBudget()
+        self._outages = OutageLog()
 
     async def exchange(self, unverified_jwt: str, token_request: TokenRequest) -> Token | ApiError:
         """One exchange, tried again only where none took place; raises nothing of the network."""
@@ -102,17 +89,13 @@ class ExchangeClient:
             await self._pool.close()
 
     async def _attempts(self, form: bytes, asked: str | None) -> Token | ApiError:
-        for pause in _PAUSES:
+        for pause in PAUSES:
             outcome = await self._attempt(form, asked)
             if isinstance(outcome, Token):
                 self._budget.earn()
                 return outcome
-            wait = max(pause * self._jitter(), float(outcome.retry_after or 0))
-            if (
-                outcome.reason not in _RETRIED
-                or wait > _MAX_PAUSE_SECONDS
-                or not self._budget.spend()
-            ):
+            wait = pause_before_retry(outcome, pause * self._jitter())
+            if wait is None or not self._budget.spend():
                 return outcome
             await asyncio.sleep(wait)
         return await self._attempt(form, asked)
@@ -131,8 +114,10 @@ class ExchangeClient:
                     body,
                     asked=asked,
                 )
-        except aiohttp.ClientSSLError:
-            return TEMPORARILY_UNAVAILABLE.with_reason("untrusted")
+        except aiohttp.ClientSSLError as refused:
+            return replace(
+                TEMPORARILY_UNAVAILABLE, reason="untrusted", detail=_verify_message(refused)
+            )
         except aiohttp.ServerDisconnectedError:
             return TEMPORARILY_UNAVAILABLE.with_reason("disconnected")
         except aiohttp.ClientConnectionError:
@@ -142,56 +127,19 @@ class ExchangeClient:
 
     def _report(self, outcome: Token | ApiError) -> None:
         if isinstance(outcome, Token) or outcome.error in DENIALS:
-            self._trouble.ends()
+            self._outages.end()
         else:
-            self._trouble.is_(outcome.reason, self._now())
+            self._outages.report(outcome.reason, outcome.detail, self._now())
         if isinstance(outcome, Token):
             _log.debug("exchanged", upstream=outcome.upstream)
         elif outcome.error in DENIALS:
             _log.info("exchange_denied", error=outcome.error)
 
 
-class _Trouble:
-    """Says once what keeps us from the authserver, and once that it is over.
-
-    The same trouble is repeated every half minute, not with every call that meets it.
-    """
-
-    def __init__(self) -> None:
-        self._reason, self._said_at = "", 0.0
-
-    def is_(self, reason: str, now: float) -> None:
-        if reason != self._reason or now - self._said_at >= _REPEAT_SECONDS:
-            self._reason, self._said_at = reason, now
-            _log.warning("exchange_failed", reason=reason, problem=_EXPLAINED.get(reason))
-
-    def ends(self) -> None:
-        if self._reason:
-            _log.info("exchange_works_again", after=self._reason)
-            self._reason = ""
-
-
-class _RetryBudget:
-    """Allows a burst of retries, then one for every ten exchanges that worked.
-
-    When the authserver is down every exchange wants to be repeated; without a budget its
-    recovery would meet three times the load.
-    """
-
-    _BURST: Final = 10.0
-    _EARNED: Final = 0.1
-
-    def __init__(self) -> None:
-        self._left = self._BURST
-
-    def spend(self) -> bool:
-        if self._left < 1.0:
-            return False
-        self._left -= 1.0
-        return True
-
-    def earn(self) -> None:
-        self._left = min(self._BURST, self._left + self._EARNED)
+def _verify_message(refused: aiohttp.ClientSSLError) -> str:
+    """OpenSSL's reason: it names a rule or a host name, never a secret."""
+    cause = getattr(refused, "certificate_error", None) or refused.os_error
+    return getattr(cause, "verify_message", None) or getattr(cause, "reason", None) or ""
 
 
 def _form(unverified_jwt: str, token_request: TokenRequest) -> bytes:

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from chassis.clock import Clock
 from chassis.logs import Log
 
 _log = Log("local_server")
@@ -33,7 +34,7 @@ class LocalServer(web.Server):
         handler: Handler,
         failed: Failed,
         *,
-        now: Callable[[], float],
+        now: Clock,
         head_seconds: float,
         on_drain: Callable[[], object] = lambda: None,
         max_connections: int = MAX_CONNECTIONS,

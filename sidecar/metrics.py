@@ -43,6 +43,11 @@ class Metrics:
             ("result",),
             registry=registry,
         )
+        self._expired_cas = Gauge(
+            "tokenward_expired_cas",
+            "Expired CAs in the bundle that the authserver is checked against; they are left out.",
+            registry=registry,
+        )
         self._reloads = {True: reloads.labels("ok"), False: reloads.labels("failed")}
 
     def answered(self, result: str, seconds: float) -> None:
@@ -56,6 +61,9 @@ class Metrics:
 
     def credential_reloaded(self, succeeded: bool) -> None:
         self._reloads[succeeded].inc()
+
+    def expired_cas(self, count: int) -> None:
+        self._expired_cas.set(count)
 
     def credential_expires(self, at: float) -> None:
         self._expiry.set(at)

@@ -3,6 +3,7 @@
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
+from authserver.internal.openssl_check import problem_of_openssl
 from authserver.internal.svid import UNREADABLE
 from chassis.tls import key_policy
 
@@ -30,4 +31,5 @@ def problem_of(der: bytes) -> str | None:
         return "has a weak key"
     if isinstance(signed_with, hashes.SHA1 | hashes.MD5) and anchor.issuer != anchor.subject:
         return "is signed with a broken hash"  # nobody verifies what a root says of itself
-    return None
+    refused = problem_of_openssl(anchor)
+    return None if refused is None else f"can vouch for nobody: {refused}"

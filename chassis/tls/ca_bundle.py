@@ -26,35 +26,52 @@ class InvalidCaBundle(Exception):
     """A CA bundle must not be trusted as it is; the text says why."""
 
 
-def trust_only(context: ssl.SSLContext, bundle: str, judge: CaCheck, now: Clock) -> None:
-    """Let `context` trust the authorities in a PEM bundle, and refuse peers by OpenSSL's rules.
+def trust_only(context: ssl.SSLContext, bundle: str, judge: CaCheck, now: Clock) -> tuple[str, ...]:
+    """Let `context` trust the CAs in a PEM bundle, and refuse peers by OpenSSL's rules.
 
     Strict form (RFC 5280), keys and signatures of at least 112 bits of security, and a path that
-    ends in a root: an intermediate in the bundle is no anchor of its own. Raises InvalidCaBundle.
+    ends in a root: an intermediate in the bundle is no trust anchor of its own. An expired CA is
+    left out while a valid one remains: it is harmless, and taking it out late must stop nobody.
+    Returns the fingerprints of those left out. Raises InvalidCaBundle.
     """
     context.verify_mode = ssl.CERT_REQUIRED
     context.verify_flags |= ssl.VERIFY_X509_STRICT
     context.verify_flags &= ~ssl.VERIFY_X509_PARTIAL_CHAIN
     context.set_ciphers("DEFAULT:@SECLEVEL=2")
+    authorities, moment = _authorities(bundle), now()
+    expired = {der for anchor, der in authorities if _has_expired(anchor, moment)}
+    if len(expired) == len(authorities):
+        raise InvalidCaBundle(f"authority {fingerprint(authorities[0][1])} has expired")
+    valid = [(anchor, der) for anchor, der in authorities if der not in expired]
+    roots = {str(anchor["subject"]) for anchor, _ in valid}
+    for anchor, der in valid:
+        problem = _problem(anchor, roots, moment) or judge(der)
+        if problem is not None:
+            raise InvalidCaBundle(f"authority {fingerprint(der)} {problem}")
+    context.load_verify_locations(cadata=b"".join(der for _, der in valid))
+    return tuple(sorted(fingerprint(der) for der in expired))
+
+
+def _authorities(bundle: str) -> list[tuple[dict[str, Any], bytes]]:
+    """Each CA of a bundle as Python describes it, and its DER. Raises InvalidCaBundle."""
+    reader = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
-        context.load_verify_locations(cadata=bundle)
+        reader.load_verify_locations(cadata=bundle)
     except ssl.SSLError as error:
         raise InvalidCaBundle(error.reason or "no PEM certificate") from None
-    counted = context.cert_store_stats()
+    counted = reader.cert_store_stats()
     if counted["x509"] != counted["x509_ca"]:
         # A leaf among the anchors would be trusted as itself, whatever its CA says.
         raise InvalidCaBundle("must hold CA certificates and nothing else")
-    roots = {str(anchor["subject"]) for anchor in context.get_ca_certs()}
-    both = zip(context.get_ca_certs(), context.get_ca_certs(binary_form=True), strict=True)
-    for anchor, der in both:
-        problem = _problem(anchor, roots, now()) or judge(der)
-        if problem is not None:
-            raise InvalidCaBundle(f"authority {fingerprint(der)} {problem}")
+    both = zip(reader.get_ca_certs(), reader.get_ca_certs(binary_form=True), strict=True)
+    return list(both)
+
+
+def _has_expired(anchor: dict[str, Any], now: float) -> bool:
+    return now >= ssl.cert_time_to_seconds(anchor["notAfter"])
 
 
 def _problem(anchor: dict[str, Any], roots: set[str], now: float) -> str | None:
-    if now >= ssl.cert_time_to_seconds(anchor["notAfter"]):
-        return "has expired"
     if now < ssl.cert_time_to_seconds(anchor["notBefore"]):
         return "is not yet valid"
     if str(anchor["issuer"]) not in roots:

@@ -37,12 +37,22 @@ class KeyPair:
         return cls(folder / "tls.crt", folder / "tls.key")
 
 
-def client_context(pair: KeyPair, trusted: Path) -> ssl.SSLContext:
+OnExpired = Callable[[tuple[str, ...]], None]
+"""Gets the SHA-256 fingerprints of the expired CAs that were left out of a bundle."""
+
+
+def ignore_expired(_: tuple[str, ...]) -> None:
+    pass
+
+
+def client_context(
+    pair: KeyPair, trusted: Path, on_expired: OnExpired = ignore_expired
+) -> ssl.SSLContext:
     """TLS 1.3 with our certificate, towards servers of the CAs in `trusted` and no others."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.check_hostname = True
-    _trust(context, trusted, ca_bundle.accept_any)
+    on_expired(_trust(context, trusted, ca_bundle.accept_any))
     load_key_pair(context, pair)
     return context
 
@@ -52,6 +62,7 @@ def mutual_server_context(
     trusted: Path,
     on_refused: Callable[[ssl.SSLError], None],
     judge: CaCheck = ca_bundle.accept_any,
+    on_expired: OnExpired = ignore_expired,
 ) -> ssl.SSLContext:
     """TLS 1.3 for clients that hold a certificate of one of the CAs in `trusted`; nobody else.
 
@@ -61,7 +72,7 @@ def mutual_server_context(
     module, which has no means of its own for it, cannot see in a CA.
     """
     context = _server_context(pair, ssl.TLSVersion.TLSv1_3)
-    _trust(context, trusted, judge)
+    on_expired(_trust(context, trusted, judge))
 
     class Reporting(ssl.SSLObject):
         def do_handshake(self) -> None:
@@ -104,9 +115,9 @@ def load_key_pair(context: ssl.SSLContext, pair: KeyPair) -> None:
         raise CredentialFault(f"{names}: {error.reason or 'no PEM certificate and key'}") from None
 
 
-def _trust(context: ssl.SSLContext, trusted: Path, judge: CaCheck) -> None:
+def _trust(context: ssl.SSLContext, trusted: Path, judge: CaCheck) -> tuple[str, ...]:
     try:
-        ca_bundle.trust_only(context, read_pem(trusted), judge, wall)
+        return ca_bundle.trust_only(context, read_pem(trusted), judge, wall)
     except ca_bundle.InvalidCaBundle as unfit:
         raise CredentialFault(f"{trusted}: {unfit}") from None
 

@@ -9,9 +9,10 @@ from typing import Final
 import uvloop
 import yaml
 
-from demo.layout import CLIENT_ID, HOST, Layout, _free_ports, plan
+from demo.layout import HOST, Layout, _free_ports, plan
 from demo.material import write_material
 from demo.processes import Processes, cancel_on_signals
+from demo.stack import start_upstream
 from tests.bench.figures import Figure, table
 from tests.bench.load import drive
 from tests.bench.release import bare_mtls, exchange_call
@@ -62,14 +63,7 @@ def _config(layout: Layout, number: int) -> Path:
 
 
 async def _start(layout: Layout, processes: Processes) -> None:
-    await processes.start(
-        "upstream",
-        "demo.upstream",
-        f"--port={layout.upstream_port}",
-        f"--client-id={CLIENT_ID}",
-        f"--client-secret-file={layout.client_secret}",
-        f"--redirect-uri={layout.callback}",
-    )
+    await start_upstream(layout, processes, token_seconds=3600)
     for number in range(4):
         config = _config(layout, number)
         await processes.start(f"authserver-{number}", "authserver", "--config", str(config))

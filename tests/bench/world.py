@@ -15,10 +15,10 @@ import yaml
 from yarl import URL
 
 from demo.browser import Browser
-from demo.layout import CLIENT_ID, HOST, Layout, Server, plan
+from demo.layout import HOST, Layout, Server, plan
 from demo.material import write_material
 from demo.processes import Processes
-from demo.stack import sidecar_environment
+from demo.stack import sidecar_environment, start_upstream
 from tests.support.deployment import CALLBACK, Pkce, walk
 
 _UPSTREAM_TOKEN_SECONDS: Final = 3600
@@ -66,15 +66,7 @@ async def running(
     lift_limits(layout, storage)
     prepare(layout)
     async with Processes(folder) as processes:
-        await processes.start(
-            "upstream",
-            "demo.upstream",
-            f"--port={layout.upstream_port}",
-            f"--client-id={CLIENT_ID}",
-            f"--client-secret-file={layout.client_secret}",
-            f"--redirect-uri={layout.callback}",
-            f"--access-token-lifetime={_UPSTREAM_TOKEN_SECONDS}",
-        )
+        await start_upstream(layout, processes, token_seconds=_UPSTREAM_TOKEN_SECONDS)
         await processes.start("authserver", "authserver", "--config", str(layout.config))
         server = layout.servers[0]
         await processes.start("sidecar", "sidecar", environment=sidecar_environment(layout, server))

@@ -4,13 +4,13 @@ from chassis import clock
 
 
 class ManualClock:
-    """Starts now, stands still, and is called like `chassis.clock.wall`."""
+    """Called like `chassis.clock.wall`; starts at `now`, the current second unless given."""
 
-    def __init__(self) -> None:
-        self._now = float(int(clock.wall()))
+    def __init__(self, now: float | None = None) -> None:
+        self.now = float(int(clock.wall())) if now is None else now
 
     def __call__(self) -> float:
-        return self._now
+        return self.now
 
     def advance(self, seconds: float) -> None:
-        self._now += seconds
+        self.now += seconds

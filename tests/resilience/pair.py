@@ -15,11 +15,12 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from demo.pki import write_credential
-from sidecar.__main__ import Sidecar, build
+from sidecar.app import Sidecar, build
 from sidecar.settings import read_settings
 from sidecar.timeouts import DEFAULT, Timeouts
+from tests.fakes.clock import ManualClock
 from tests.resilience.tcp_proxy import StallableProxy
-from tests.sidecar.harness import FakeClock, Reply, environment, listening
+from tests.sidecar.harness import Reply, environment, listening
 from tests.support.deployment import Deployment, deployed
 from tests.support.workloads import NOTES_SERVER, UNLIMITED, forged
 
@@ -38,8 +39,8 @@ class Pair:
     folder: Path
     port: int
     http: aiohttp.ClientSession
-    clock: FakeClock
-    wall: FakeClock
+    clock: ManualClock
+    wall: ManualClock
 
     async def ask(self, jwt: str, **body: Any) -> Reply:
         """What the MCP server asks for its user."""
@@ -98,8 +99,8 @@ async def pair(folder: Path, *, timeouts: Timeouts = DEFAULT) -> AsyncIterator[P
         async with StallableProxy(port) as way:
             variables = environment(own, f"https://127.0.0.1:{way.port}", SPIFFE_ID=SPIFFE_ID)
             clock, wall = (
-                FakeClock(),
-                FakeClock(now=world.clock() + 120),
+                ManualClock(),
+                ManualClock(now=world.clock() + 120),
             )  # every certificate is ripe
             sidecar = build(read_settings(variables), now=clock, wall=wall, timeouts=timeouts)
             connector = aiohttp.TCPConnector(limit=0)

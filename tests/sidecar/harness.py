@@ -13,28 +13,16 @@ from aiohttp import web
 
 from chassis.tls.contexts import KeyPair
 from demo.pki import CertificateAuthority, Issued, write_credential
-from sidecar.__main__ import Sidecar, build
+from sidecar.app import Sidecar, build
 from sidecar.settings import read_settings
 from sidecar.timeouts import DEFAULT, Timeouts
 from tests.fakes.authserver import FakeAuthserver
+from tests.fakes.clock import ManualClock
 
 SPIFFE_ID = "spiffe://example.org/ns/mcp-servers/mcpserver/github"
 JWT = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJhbGljZSJ9.c2lnbmF0dXJl"
 OTHER_JWT = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJib2IifQ.c2lnbmF0dXJl"
 CALL = {"Authorization": f"Bearer {JWT}", "X-Tokenward": "1", "Content-Type": "application/json"}
-
-
-class FakeClock:
-    """Seconds that pass when a test says so."""
-
-    def __init__(self, now: float = 1_000_000.0) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        return self.now
-
-    def advance(self, seconds: float) -> None:
-        self.now += seconds
 
 
 @dataclass(frozen=True)
@@ -69,8 +57,8 @@ class Harness:
     folder: Path
     port: int
     http: aiohttp.ClientSession
-    clock: FakeClock
-    wall: FakeClock = field(default_factory=FakeClock)
+    clock: ManualClock
+    wall: ManualClock = field(default_factory=ManualClock)
 
     async def ask(
         self,
@@ -192,7 +180,7 @@ async def harness(
             issued = authorities.workloads.issue_svid(SPIFFE_ID)
             write_credential(folder / "credential", issued)
         # Some minutes ahead, so that a renewed certificate need not be waited for.
-        clock, wall = FakeClock(), FakeClock(now=datetime.now(UTC).timestamp() + 300)
+        clock, wall = ManualClock(), ManualClock(now=datetime.now(UTC).timestamp() + 300)
         settings = read_settings(environment(folder, authserver.url, **changes))
         sidecar = build(settings, now=clock, wall=wall, timeouts=timeouts, jitter=lambda: 0.0)
         async with listening(sidecar) as port, _http() as http:

@@ -19,6 +19,7 @@ from tests.fakes.authserver import (
     release,
 )
 from tests.sidecar.harness import SPIFFE_ID, Authorities, Harness, harness, restart
+from tests.support.svid_certificates import Pair, Shape, dns, ip
 
 
 async def test_the_authserver_sees_this_workloads_certificate(r: Harness) -> None:
@@ -278,22 +279,36 @@ def of_a_stranger(_: Authorities) -> Issued:
     return CertificateAuthority.create("stranger").issue_server()
 
 
+def without_authority_key_id(authorities: Authorities) -> Issued:
+    server_ca = Pair(authorities.server.certificate, authorities.server.key)
+    names = (dns("localhost"), ip(127, 0, 0, 1))
+    return server_ca.issue(Shape(names=names, authority_id=False)).issued()
+
+
 @pytest.mark.parametrize(
-    "certificate", [expired, of_another_host, of_the_workloads_ca, of_a_stranger]
+    ("certificate", "rule"),
+    [
+        (expired, "expired"),
+        (of_another_host, "mismatch"),
+        (of_the_workloads_ca, "self-signed certificate in certificate chain"),
+        (of_a_stranger, "issuer certificate"),
+        (without_authority_key_id, "Missing Authority Key Identifier"),
+    ],
 )
 async def test_an_authserver_that_is_not_ours_is_told_nothing(
     tmp_path: Path,
     authorities: Authorities,
     certificate: Callable[[Authorities], Issued],
+    rule: str,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     issued = certificate(authorities)
     async with harness(tmp_path, authorities, server_certificate=issued) as r:
         assert (await r.ask()).status == 503
         assert not r.authserver.received
-    assert [fields(record)["reason"] for record in logged(caplog, "exchange_failed")] == [
-        "untrusted"
-    ]
+    (record,) = logged(caplog, "exchange_failed")
+    assert fields(record)["reason"] == "untrusted"
+    assert rule in fields(record)["openssl"]
 
 
 async def test_a_certificate_the_authserver_refuses_is_an_outage_that_is_explained(

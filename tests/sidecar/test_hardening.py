@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from chassis.process import StartFailed, serve
-from sidecar.__main__ import build, local_listener
+from sidecar.app import build, local_listener
 from sidecar.hardening import scrub_environment, uses_host_network
 from sidecar.settings import read_settings
 from tests.sidecar.harness import environment

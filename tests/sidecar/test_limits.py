@@ -12,7 +12,8 @@ from aiohttp import web
 from sidecar.local_server import LocalServer
 from sidecar.timeouts import Timeouts
 from tests.fakes.authserver import held_until
-from tests.sidecar.harness import JWT, Authorities, FakeClock, Harness, harness, listening
+from tests.fakes.clock import ManualClock
+from tests.sidecar.harness import JWT, Authorities, Harness, harness, listening
 
 
 def head(r: Harness, more: str) -> bytes:
@@ -162,7 +163,7 @@ async def test_connections_are_capped_and_the_cap_is_not_the_end(r: Harness) -> 
         return web.Response()
 
     server = LocalServer(
-        answer, lambda _: web.Response(), now=FakeClock(), head_seconds=10, max_connections=2
+        answer, lambda _: web.Response(), now=ManualClock(), head_seconds=10, max_connections=2
     )
     runner = web.ServerRunner(server)
     await runner.setup()

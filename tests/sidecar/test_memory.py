@@ -16,7 +16,8 @@ from sidecar.timeouts import Timeouts
 from sidecar.token_request import TokenRequest
 from sidecar.ttl_cache import TtlCache
 from tests.fakes.authserver import Received, held_until, refuse, release
-from tests.sidecar.harness import JWT, OTHER_JWT, Authorities, FakeClock, Harness, harness
+from tests.fakes.clock import ManualClock
+from tests.sidecar.harness import JWT, OTHER_JWT, Authorities, Harness, harness
 
 
 def cache(r: Harness, result: str) -> float:
@@ -300,7 +301,7 @@ async def test_a_denial_that_was_overtaken_drops_nothing(r: Harness) -> None:
     assert (await r.ask()).status == 200
 
 
-def a_broker(clock: FakeClock, outcome: Callable[[], Token | ApiError]) -> Broker:
+def a_broker(clock: ManualClock, outcome: Callable[[], Token | ApiError]) -> Broker:
     async def exchange(_: str, __: TokenRequest) -> Token | ApiError:
         return outcome()
 
@@ -309,7 +310,7 @@ def a_broker(clock: FakeClock, outcome: Callable[[], Token | ApiError]) -> Broke
 
 
 async def test_memory_is_bounded_however_many_jwts_come_by() -> None:
-    clock = FakeClock()
+    clock = ManualClock()
     broker = a_broker(clock, lambda: Token("t", "github", 60))
     for number in range(MAX_LEASES + 500):
         await broker.obtain(f"{number}.b.c", TokenRequest())
@@ -327,7 +328,7 @@ async def test_exchanges_under_way_are_bounded_too() -> None:
 
     metrics = Metrics(CollectorRegistry())
     broker = Broker(
-        exchange, ttl_max=60, now=FakeClock(), metrics=metrics, wait_seconds=9, max_flights=2
+        exchange, ttl_max=60, now=ManualClock(), metrics=metrics, wait_seconds=9, max_flights=2
     )
     waiting = [asyncio.create_task(broker.obtain(f"{n}.b.c", TokenRequest())) for n in range(2)]
     await asyncio.sleep(0)

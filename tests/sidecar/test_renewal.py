@@ -110,10 +110,25 @@ async def test_the_log_says_at_the_start_who_it_is_and_whom_it_trusts(
 async def test_an_authority_that_is_not_fit_never_replaces_the_one_in_use(
     r: Harness, caplog: pytest.LogCaptureFixture
 ) -> None:
+    early = CertificateAuthority.create("new", now=datetime.now(UTC) + timedelta(days=2))
+    with (r.folder / "authserver-ca.pem").open("ab") as bundle:
+        bundle.write(early.certificate_pem)
+    assert await presented(r, 1)
+    (kept,) = [record for record in caplog.records if record.msg == "credential_kept"]
+    assert f"authority {print_of(early)} is not yet valid" in vars(kept)["fields"]["problem"]
+    assert r.metric("tokenward_credential_reloads_total", result="failed") == 1
+
+
+async def test_an_expired_authority_is_left_out_and_costs_nobody_the_others(
+    r: Harness, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Decision 22."""
+    assert r.metric("tokenward_expired_cas") == 0
     stale = CertificateAuthority.create("old", now=datetime.now(UTC) - timedelta(days=2))
     with (r.folder / "authserver-ca.pem").open("ab") as bundle:
         bundle.write(stale.certificate_pem)
-    assert await presented(r, 1)
-    (kept,) = [record for record in caplog.records if record.msg == "credential_kept"]
-    assert f"authority {print_of(stale)} has expired" in vars(kept)["fields"]["problem"]
-    assert r.metric("tokenward_credential_reloads_total", result="failed") == 1
+    assert await presented(r, 2)
+    (record,) = [record for record in caplog.records if record.msg == "expired_cas_left_out"]
+    assert vars(record)["fields"]["sha256"] == (print_of(stale),)
+    assert r.metric("tokenward_expired_cas") == 1
+    assert r.metric("tokenward_credential_reloads_total", result="ok") == 1

@@ -60,6 +60,7 @@ class Shape:
     names_critical: bool = True
     subject: str | None = None
     ca: bool | None = False
+    ca_critical: bool = True
     path_length: int | None = None
     usages: tuple[str, ...] | None = ("digital_signature",)
     usages_critical: bool = True
@@ -68,6 +69,7 @@ class Shape:
     starts: timedelta = timedelta(minutes=-1)
     lives: timedelta = timedelta(hours=4)
     new_key: Callable[[], Any] = field(default=lambda: ec.generate_private_key(ec.SECP256R1()))
+    subject_id: bool = True
     authority_id: bool = True
     more: tuple[tuple[x509.ExtensionType, bool], ...] = ()
 
@@ -187,13 +189,13 @@ def _built(shape: Shape, key: Any, issuer: x509.Name, issuer_key: Any) -> x509.C
 
 
 def _extensions(shape: Shape, key: Any, issuer_key: Any) -> list[tuple[x509.ExtensionType, bool]]:
-    found: list[tuple[x509.ExtensionType, bool]] = [
-        (x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
-    ]
+    found: list[tuple[x509.ExtensionType, bool]] = []
+    if shape.subject_id:
+        found.append((x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False))
     if shape.authority_id:
         found.append((_authority_id(issuer_key), False))
     if shape.ca is not None:
-        found.append((x509.BasicConstraints(shape.ca, shape.path_length), True))
+        found.append((x509.BasicConstraints(shape.ca, shape.path_length), shape.ca_critical))
     if shape.usages is not None:
         found.append((usage(*shape.usages), shape.usages_critical))
     if shape.purposes is not None:

@@ -3,10 +3,13 @@
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from datetime import timedelta
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519
+from cryptography.x509.oid import ExtendedKeyUsageOID as Purpose
 
 from authserver import listener_tls
 from authserver.config.loader import load
@@ -29,10 +32,12 @@ from tests.support.svid_certificates import (
     self_signed,
     signed_with_sha1,
     twice_named,
+    unknown_extension,
     uri,
 )
 from tests.support.workloads import NOTES_SERVER, audited, line
 
+BOTH = (Purpose.CLIENT_AUTH, Purpose.CODE_SIGNING)
 RSA_ROOT = self_signed(replace(AUTHORITY, new_key=rsa_key(2048)))
 
 
@@ -54,6 +59,22 @@ ANCHORS: list[tuple[str, Callable[[], Pair], str | None]] = [
     ("no key usage", lambda: root(usages=None), "does not say"),
     ("no basic constraints", lambda: root(ca=None), "does not say"),
     ("no CA", lambda: root(ca=False), "is no CA"),
+    ("basic constraints not critical", lambda: root(ca_critical=False), "not marked critical"),
+    ("no subject key identifier", lambda: root(subject_id=False), "Missing Subject Key"),
+    ("for servers alone", lambda: root(purposes=(Purpose.SERVER_AUTH,)), "certificate purpose"),
+    (
+        "for any purpose",
+        lambda: root(purposes=(Purpose.ANY_EXTENDED_KEY_USAGE,)),
+        "certificate purpose",
+    ),
+    ("for clients among others", lambda: root(purposes=BOTH), None),
+    ("no subject", lambda: root(subject=None), "can vouch for nobody"),
+    (
+        "an RSA root without subject key identifier",
+        lambda: root(new_key=rsa_key(2048), subject_id=False),
+        "Missing Subject Key",
+    ),
+    ("an extension nobody knows", lambda: root(more=(unknown_extension(critical=True),)), "nobody"),
     ("a root's SHA-1", lambda: signed_with_sha1(RSA_ROOT, RSA_ROOT), None),
     (
         "an intermediate's SHA-1",
@@ -134,6 +155,30 @@ async def test_a_spoilt_bundle_keeps_the_last_good_one_and_is_said_and_counted(
         (tmp_path / "workloads.pem").write_bytes(good + root(subject="the next").pem())
         assert reloading.poll()
         assert (counted("ok"), counted("failed")) == (1, 1)
+
+
+async def test_an_expired_ca_is_left_out_while_a_valid_one_remains(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Decision 22: taking a CA out of the bundle too late locks nobody out."""
+    async with deployed(tmp_path) as world:
+        settings = load(tmp_path / "authserver.yaml")
+        registry = world.server.registry
+        expired = root(subject="long ago", starts=timedelta(days=-2))
+        good = (tmp_path / "workloads.pem").read_bytes()
+        (tmp_path / "workloads.pem").write_bytes(expired.pem() + good)
+        assert listener_tls.faults(settings) == []
+        async with AsyncExitStack() as stack:
+            contexts = await listener_tls.followed(
+                stack, settings, world.server.credential_reloaded, world.server.expired_cas
+            )
+            assert registry.get_sample_value("tokenward_expired_cas") == 1
+            current = contexts[listener_tls.INTERNAL].current  # type: ignore[attr-defined]
+            assert expired.der() not in current.get_ca_certs(binary_form=True)
+        (record,) = [record for record in caplog.records if record.msg == "expired_cas_left_out"]
+        assert vars(record)["fields"]["sha256"] == (sha256(expired.der()).hexdigest(),)
+        (tmp_path / "workloads.pem").write_bytes(expired.pem())
+        assert "has expired" in listener_tls.faults(settings)[0].problem
 
 
 async def test_a_bundle_that_is_spoilt_after_it_was_checked_is_a_fault_all_the_same(

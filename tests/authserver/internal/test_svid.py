@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519
 from cryptography.x509.oid import ExtendedKeyUsageOID as Purpose
 
 from authserver.internal.svid import InvalidSvid, SvidReader
-from tests.chassis.test_spiffe_id import NOT_IDS
+from tests.support.spiffe_ids import NOT_IDS
 from tests.support.svid_certificates import (
     AUTHORITY,
     SPIFFE_ID,

@@ -24,9 +24,16 @@ def context_of(
 
 ROOT, NEXT = self_signed(), self_signed(replace(AUTHORITY, subject="the next"))
 MIDDLE = ROOT.issue(authority(subject="in the middle"))
+LONG_AGO = replace(AUTHORITY, subject="long ago", starts=timedelta(hours=-25))
+EXPIRED, EXPIRED_TOO = self_signed(LONG_AGO), self_signed(LONG_AGO)
+OF_EXPIRED = EXPIRED.issue(authority(subject="below long ago"))
+TOMORROW = self_signed(replace(AUTHORITY, starts=timedelta(hours=1)))
 UNFIT: list[tuple[str, tuple[Pair, ...], str]] = [
-    ("expired", (ROOT, self_signed(replace(AUTHORITY, starts=timedelta(hours=-25)))), "expired"),
-    ("of tomorrow", (self_signed(replace(AUTHORITY, starts=timedelta(hours=1))),), "not yet valid"),
+    ("expired", (EXPIRED,), "expired"),
+    ("two that expired", (EXPIRED, EXPIRED_TOO), "expired"),
+    ("an expired root and its intermediate", (EXPIRED, NEXT, OF_EXPIRED), "root is not here"),
+    ("an expired one and one of tomorrow", (EXPIRED, ROOT, TOMORROW), "not yet valid"),
+    ("of tomorrow", (TOMORROW,), "not yet valid"),
     ("an intermediate alone", (MIDDLE,), "root is not here"),
     ("a root and another's intermediate", (NEXT, MIDDLE), "root is not here"),
     ("a leaf that signed itself", (self_signed(Shape(subject="x")),), "nothing else"),
@@ -47,6 +54,20 @@ def test_an_anchor_that_is_not_fit_is_refused_with_the_whole_bundle(
 
 def test_roots_and_an_intermediate_below_one_of_them_are_fit() -> None:
     assert len(ca_bundle.fingerprints(context_of(ROOT, NEXT, MIDDLE))) == 3
+
+
+def test_an_expired_ca_is_left_out_while_a_valid_one_remains() -> None:
+    """Decision 22. The renewed root may have the name and the key of the expired one."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    bundle = (EXPIRED.pem() + ROOT.pem() + EXPIRED_TOO.pem()).decode()
+    left_out = ca_bundle.trust_only(context, bundle, lambda _: None, wall)
+    expired = [ca_bundle.fingerprint(each.der()) for each in (EXPIRED, EXPIRED_TOO)]
+    assert left_out == tuple(sorted(expired))
+    assert context.get_ca_certs(binary_form=True) == [ROOT.der()]
+
+
+def test_an_expired_ca_is_not_judged_otherwise() -> None:
+    context_of(ROOT, EXPIRED, judge=lambda der: "unfit" if der == EXPIRED.der() else None)
 
 
 def test_an_anchor_is_judged_at_the_moment_it_is_loaded() -> None:

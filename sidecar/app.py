@@ -1,0 +1,113 @@
+"""Builds a sidecar from its settings, and does its periodic work; the only wiring."""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from prometheus_client import CollectorRegistry
+
+from chassis import clock, listeners, logs
+from chassis.clock import Clock
+from chassis.probes import Readiness, new_registry
+from sidecar.broker import Broker
+from sidecar.client_credential import CREDENTIAL, OwnCredential
+from sidecar.exchange_client import ExchangeClient
+from sidecar.local_api import LocalApi
+from sidecar.local_server import LocalServer
+from sidecar.metrics import Metrics
+from sidecar.protected_resource import ProtectedResource
+from sidecar.settings import Settings
+from sidecar.timeouts import DEFAULT, Timeouts
+
+HOUSEKEEPING_SECONDS: Final = 2.0
+
+_log = logs.Log("main")
+
+
+@dataclass(frozen=True)
+class Sidecar:
+    """One sidecar, put together and not yet listening."""
+
+    local: LocalServer
+    readiness: Readiness
+    registry: CollectorRegistry
+    credential: OwnCredential
+    client: ExchangeClient
+    broker: Broker
+
+    async def tick(self) -> None:
+        """What has to be done every few seconds, whether or not anybody calls."""
+        self.credential.poll()
+        self.local.close_stalled()
+        self.broker.sweep()
+        await self.client.renew()
+
+    async def close(self) -> None:
+        self.broker.cancel_all()
+        await self.client.close()
+
+
+def build(
+    settings: Settings,
+    *,
+    now: Clock = time.monotonic,
+    wall: Clock = clock.wall,
+    timeouts: Timeouts = DEFAULT,
+    jitter: Callable[[], float] = random.random,
+) -> Sidecar:
+    """Build a sidecar inside a running loop.
+
+    `now` is monotonic and times what we hold; `wall` is Unix time and judges certificates.
+    """
+    readiness, registry = Readiness("listening", CREDENTIAL), new_registry()
+    metrics = Metrics(registry)
+    credential = OwnCredential(
+        settings.credential,
+        settings.authserver_ca,
+        settings.spiffe_id,
+        readiness=readiness,
+        metrics=metrics,
+        wall=wall,
+    )
+    client = ExchangeClient(
+        settings.authserver_url,
+        credential,
+        metrics,
+        now=now,
+        jitter=jitter,
+        total_seconds=timeouts.exchange,
+    )
+    broker = Broker(
+        client.exchange,
+        ttl_max=settings.cache_ttl_max,
+        now=now,
+        metrics=metrics,
+        wait_seconds=timeouts.wait,
+    )
+    resource = ProtectedResource(settings.resource, settings.issuer, settings.scopes)
+    api = LocalApi(broker, resource, metrics, now=now, wall=wall, body_seconds=timeouts.body)
+    loop = asyncio.get_running_loop()
+    local = LocalServer(
+        api.answer,
+        api.failed,
+        now=now,
+        head_seconds=timeouts.head,
+        on_drain=lambda: loop.call_later(timeouts.shutdown, broker.cancel_all),
+    )
+    return Sidecar(local, readiness, registry, credential, client, broker)
+
+
+def local_listener(sidecar: Sidecar, port: int) -> listeners.Listener:
+    return listeners.Listener("local", "127.0.0.1", port, sidecar.local, loopback_only=True)
+
+
+async def tick_forever(sidecar: Sidecar) -> None:
+    while True:
+        await asyncio.sleep(HOUSEKEEPING_SECONDS)
+        try:
+            await sidecar.tick()
+        except Exception as bug:  # noqa: BLE001 - without this task certificates would run out
+            _log.failure("housekeeping_failed", bug)

@@ -75,3 +75,12 @@ lock: $(STAMP) ## recompute requirements.lock from pyproject.toml
 
 clean: ## remove what the targets made
 	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache artefacts
+
+.PHONY: cluster test-cluster
+
+# Needs Go: the programs are built from tests/cluster/go.mod, once, into the user's cache.
+cluster: $(STAMP) ## run a real Kubernetes control plane on loopback until Ctrl-C; needs Go
+	@$(RUN) -m tests.cluster.control_plane
+
+test-cluster: $(STAMP) ## run tests/cluster against a real Kubernetes control plane; needs Go
+	@TOKENWARD_TEST_DISPOSABLE=1 $(RUN) -m tests.cluster.control_plane -- $(RUN) -m pytest tests/cluster

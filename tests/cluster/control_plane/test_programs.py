@@ -117,6 +117,13 @@ def test_every_part_of_kubernetes_is_pinned_at_the_version_of_the_whole() -> Non
     assert unreleased <= set(replaced)
 
 
+def test_the_reference_names_the_pinned_versions() -> None:
+    page = (KUBERNETES.folder.parents[1] / "docs/reference/cluster-tests.md").read_text("utf-8")
+    ran = re.search(r"`make test-cluster`: on \S+, Kubernetes (\S+), etcd (\S+),", page)
+    assert ran is not None
+    assert ran.groups() == (KUBERNETES.version.removeprefix("v"), ETCD.version.removeprefix("v"))
+
+
 def test_etcd_is_of_a_version_that_kubernetes_takes() -> None:
     """Kubernetes 1.34 and later ask for etcd 3.5.24 or later."""
     major, minor, *_ = ETCD.version.removeprefix("v").split(".")

@@ -78,9 +78,12 @@ clean: ## remove what the targets made
 
 .PHONY: cluster test-cluster
 
-# Needs Go: the programs are built from tests/cluster/go.mod, once, into the user's cache.
+# Needs Go: the programs are built from tests/cluster/go.mod, once, into the user's cache. NODE=1
+# adds a node that starts pods; it needs root, and packages that the reference names.
+CONTROL_PLANE := $(RUN) -m tests.cluster.control_plane $(if $(NODE),--node)
+
 cluster: $(STAMP) ## run a real Kubernetes control plane on loopback until Ctrl-C; needs Go
-	@$(RUN) -m tests.cluster.control_plane
+	@$(CONTROL_PLANE)
 
 test-cluster: $(STAMP) ## run tests/cluster against a real Kubernetes control plane; needs Go
-	@TOKENWARD_TEST_DISPOSABLE=1 $(RUN) -m tests.cluster.control_plane -- $(RUN) -m pytest tests/cluster
+	@TOKENWARD_TEST_DISPOSABLE=1 $(CONTROL_PLANE) -- $(RUN) -m pytest tests/cluster

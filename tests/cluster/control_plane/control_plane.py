@@ -32,7 +32,14 @@ class ControlPlane:
     kubeconfig: Path  # of its administrator
     url: str  # of the API server
     folder: Path
+    cluster_ca: Authority
     processes: Processes
+
+    def kubeconfig_of(self, component: str, *groups: str) -> Path:
+        """The kubeconfig of a component under its well-known user name, `system:COMPONENT`."""
+        client = self.cluster_ca.client(f"system:{component}", *groups)
+        path = self.folder / f"{component.replace(':', '-')}.kubeconfig"
+        return write_kubeconfig(path, self.url, self.cluster_ca.files.certificate, client)
 
 
 @dataclass(frozen=True)
@@ -54,39 +61,40 @@ class _Pki:
 
 
 @contextmanager
-def running(programs: Mapping[str, Path], folder: Path) -> Iterator[ControlPlane]:
-    """A control plane on loopback with its data, certificates and logs in `folder`.
+def running(
+    programs: Mapping[str, Path], folder: Path, address: str = _LOOPBACK
+) -> Iterator[ControlPlane]:
+    """A control plane with its data, certificates and logs in `folder`.
 
-    `programs` are paths by name. Raises ProcessFailed when a program does not become ready. At the
-    end everything is stopped; the folder is the caller's to remove.
+    `programs` are paths by name. The API server listens on `address`, everything else on loopback.
+    Raises ProcessFailed when a program does not become ready. At the end everything is stopped;
+    the folder is the caller's to remove.
     """
-    ports, pki = _free_ports(), _make_pki(folder)
+    ports, pki = _free_ports(address), _make_pki(folder)
+    url = f"https://{address}:{ports.api_server}"
     with Processes(folder) as processes:
-        _start_etcd(processes, programs["etcd"], folder, ports, pki)
         administrator = pki.cluster.client("kubernetes-admin", _ADMINISTRATORS)
-        url = f"https://{_LOOPBACK}:{ports.api_server}"
-        _start_api_server(processes, programs["kube-apiserver"], ports, pki)
-        ready = partial(_answers, f"{url}/readyz", pki.cluster, administrator)
-        processes.wait_until("kube-apiserver", ready)
-        kubeconfig = partial(_kubeconfig, folder, url, pki)
-        _start_controller_manager(
-            processes, programs["kube-controller-manager"], ports, pki, kubeconfig
-        )
+        answers = partial(_answers, authority=pki.cluster, client=administrator)
         admin = write_kubeconfig(
             folder / "admin.kubeconfig", url, pki.cluster.files.certificate, administrator
         )
+        plane = ControlPlane(admin, url, folder, pki.cluster, processes)
+        _start_etcd(processes, programs["etcd"], folder, ports, pki)
+        _start_api_server(processes, programs["kube-apiserver"], address, ports, pki)
+        processes.wait_until("kube-apiserver", lambda: answers(f"{url}/readyz"))
+        _start_controller_manager(plane, programs["kube-controller-manager"], ports, pki)
         # The last thing that a new cluster needs before pods can be made in it.
         account = f"{url}/api/v1/namespaces/default/serviceaccounts/default"
-        made = partial(_answers, account, pki.cluster, administrator)
-        processes.wait_until("kube-controller-manager", made)
-        yield ControlPlane(admin, url, folder, processes)
+        processes.wait_until("kube-controller-manager", lambda: answers(account))
+        yield plane
 
 
-def _free_ports() -> _Ports:
+def _free_ports(api_server_address: str) -> _Ports:
+    addresses = (_LOOPBACK, _LOOPBACK, api_server_address, _LOOPBACK)
     with ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(4)]
-        for each in sockets:
-            each.bind((_LOOPBACK, 0))
+        sockets = [held.enter_context(socket.socket()) for _ in addresses]
+        for each, address in zip(sockets, addresses, strict=True):
+            each.bind((address, 0))
         return _Ports(*(each.getsockname()[1] for each in sockets))
 
 
@@ -128,14 +136,16 @@ def _start_etcd(
     processes.wait_until("etcd", partial(_answers, f"{url}/health", pki.etcd, client))
 
 
-def _start_api_server(processes: Processes, program: Path, ports: _Ports, pki: _Pki) -> None:
+def _start_api_server(
+    processes: Processes, program: Path, address: str, ports: _Ports, pki: _Pki
+) -> None:
     names = ("localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc")
-    serving = pki.cluster.server("kube-apiserver", *names, _LOOPBACK, _SERVICE_ADDRESS)
+    serving = pki.cluster.server("kube-apiserver", *names, _LOOPBACK, address, _SERVICE_ADDRESS)
     to_etcd = pki.etcd.client("kube-apiserver-etcd-client")
     to_kubelet = pki.cluster.client("kube-apiserver-kubelet-client", _ADMINISTRATORS)
     front_proxy = pki.front_proxy.client("front-proxy-client")
     options = {
-        "bind-address": _LOOPBACK,
+        "bind-address": address,
         "secure-port": ports.api_server,
         "tls-cert-file": serving.certificate,
         "tls-private-key-file": serving.key,
@@ -146,6 +156,7 @@ def _start_api_server(processes: Processes, program: Path, ports: _Ports, pki: _
         "etcd-keyfile": to_etcd.key,
         "kubelet-client-certificate": to_kubelet.certificate,
         "kubelet-client-key": to_kubelet.key,
+        "kubelet-preferred-address-types": "InternalIP",  # nothing resolves the node's name
         "requestheader-client-ca-file": pki.front_proxy.files.certificate,
         "requestheader-allowed-names": "front-proxy-client",
         "requestheader-username-headers": "X-Remote-User",
@@ -162,18 +173,14 @@ def _start_api_server(processes: Processes, program: Path, ports: _Ports, pki: _
         "allow-privileged": "true",
         # Endpoints of a Service may not lie on loopback.
         "endpoint-reconciler-type": "none",
+        # Nothing forwards a Service's address here: webhooks are called at the pod's.
+        "enable-aggregator-routing": "true",
     }
     processes.start("kube-apiserver", [program, *_flags(options)])
 
 
-def _start_controller_manager(
-    processes: Processes,
-    program: Path,
-    ports: _Ports,
-    pki: _Pki,
-    kubeconfig: "partial[Path]",
-) -> None:
-    own = kubeconfig("kube-controller-manager")
+def _start_controller_manager(plane: ControlPlane, program: Path, ports: _Ports, pki: _Pki) -> None:
+    own = plane.kubeconfig_of("kube-controller-manager")
     serving = pki.cluster.server("kube-controller-manager", _LOOPBACK, "localhost")
     options = {
         "kubeconfig": own,
@@ -193,14 +200,7 @@ def _start_controller_manager(
         "use-service-account-credentials": "true",
         "leader-elect": "false",
     }
-    processes.start("kube-controller-manager", [program, *_flags(options)])
-
-
-def _kubeconfig(folder: Path, url: str, pki: _Pki, component: str) -> Path:
-    """The kubeconfig of a component under its well-known user name."""
-    client = pki.cluster.client(f"system:{component}")
-    path = folder / f"{component}.kubeconfig"
-    return write_kubeconfig(path, url, pki.cluster.files.certificate, client)
+    plane.processes.start("kube-controller-manager", [program, *_flags(options)])
 
 
 def _flags(options: Mapping[str, object]) -> list[str]:

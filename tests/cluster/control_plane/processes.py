@@ -95,11 +95,16 @@ class Processes:
 
 
 def _end(process: subprocess.Popen[bytes], seconds: float) -> None:
-    process.terminate()
+    """Ask the process group to end: the program may be a wrapper that waits for another."""
+    _signal(process, signal.SIGTERM)
     try:
         process.wait(seconds)
     except subprocess.TimeoutExpired:
-        # The group too: a program may have started others (the kubelet does).
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        _signal(process, signal.SIGKILL)
         process.wait()
+
+
+def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    if process.poll() is None:  # else its process id may be another's by now
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, number)

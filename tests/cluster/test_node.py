@@ -17,6 +17,7 @@ from tests.cluster.nodes import (
     log_of,
     started,
 )
+from tests.cluster.pod_certificates import request_for, sign
 from tests.webhook.pods import SIDECAR
 
 pytestmark = pytest.mark.skipif(not SIDECAR_IMAGE, reason="no node has this sidecar's image")
@@ -97,6 +98,20 @@ def test_a_rotated_secret_reaches_the_sidecar_without_a_restart(
     assert found is not None
     assert container_state(found, "app")["state"]["running"]
     assert container_state(found, SIDECAR)["restartCount"] == 0
+
+
+def test_the_kubelet_asks_a_signer_for_the_pods_certificate(
+    install: Install, authority: CertificateAuthority
+) -> None:
+    cluster = install(image=SIDECAR_IMAGE, identity={"source": "podCertificate"})
+    cluster.create(started("signed", _ASK))
+    request = eventually(partial(request_for, cluster, "signed"), bool)
+    assert request is not None
+    assert request["spec"]["serviceAccountName"] == "default"
+    spiffe_id = f"spiffe://example.org/ns/{cluster.namespace}/mcpserver/signed"
+    sign(cluster, request, authority, spiffe_id)
+    assert ended(cluster, "signed")["status"]["phase"] == "Succeeded"
+    assert "401 Unauthorized" in log_of(cluster, "signed", "app")
 
 
 def test_an_idle_sidecar_keeps_within_its_memory_request(

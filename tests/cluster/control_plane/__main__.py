@@ -30,6 +30,7 @@ from tests.cluster.control_plane.programs import (
     build_all,
     cache_folder,
 )
+from tests.cluster.control_plane.requirements import check_node_requirements
 
 EXIT_BROKEN: Final = 1
 EXIT_INTERRUPTED: Final = 130
@@ -49,7 +50,7 @@ def main() -> None:
     except KeyboardInterrupt:
         print("\nEverything has been stopped.")
         sys.exit(EXIT_INTERRUPTED if given.command else 0)
-    except (CannotBuild, ProcessFailed) as problem:
+    except (CannotBuild, ProcessFailed, subprocess.CalledProcessError) as problem:
         print(problem, file=sys.stderr)
         sys.exit(EXIT_BROKEN)
 
@@ -60,6 +61,8 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _run(command: list[str], *, with_node: bool) -> int:
+    if with_node:
+        check_node_requirements()
     programs = build_all(cache_folder(os.environ), node=with_node)  # noqa: TID251 - XDG_CACHE_HOME
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tokenward-cluster-")))

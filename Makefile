@@ -75,3 +75,15 @@ lock: $(STAMP) ## recompute requirements.lock from pyproject.toml
 
 clean: ## remove what the targets made
 	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache artefacts
+
+.PHONY: cluster test-cluster
+
+# Needs Go: the programs are built from tests/cluster/go.mod, once, into the user's cache. NODE=1
+# adds a node that starts pods; it needs root, and packages that the reference names.
+CONTROL_PLANE := $(RUN) -m tests.cluster.control_plane $(if $(NODE),--node)
+
+cluster: $(STAMP) ## run a real Kubernetes control plane on loopback until Ctrl-C; needs Go
+	@$(CONTROL_PLANE)
+
+test-cluster: $(STAMP) ## run tests/cluster against a real Kubernetes control plane; needs Go
+	@TOKENWARD_TEST_DISPOSABLE=1 $(CONTROL_PLANE) -- $(RUN) -m pytest tests/cluster

@@ -1,5 +1,6 @@
 """A cluster as `KUBECONFIG` names it, driven by kubectl, and what is shipped, fitted to it."""
 
+import contextlib
 import json
 import secrets
 import subprocess
@@ -69,6 +70,12 @@ class Cluster:
 
     def apply_everywhere(self, made: Object) -> str:
         return self.run("apply", "-f", "-", given=made)
+
+    def give_account(self, namespace: str) -> None:
+        """Make the ServiceAccount `default`; pods need it, and a controller manager may be late."""
+        account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}}
+        with contextlib.suppress(Refused):  # the controller manager was faster
+            self.run("create", "-n", namespace, "-f", "-", given=account)
 
     def label(self, key: str, value: str) -> None:
         self.run("label", "--overwrite", "namespace", self.namespace, f"{key}={value}")

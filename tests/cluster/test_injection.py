@@ -189,6 +189,7 @@ def test_an_outage_holds_up_opted_in_pods_and_nobody_else(
     also = ("kube-system",)
     made = pointed_at(configuration, url=nowhere, ca="", cluster=cluster, also=also)
     cluster.apply_everywhere(made)
+    cluster.give_account("kube-system")
     held_up = named("held-up")
     eventually(lambda: cluster.refusal(held_up), lambda told: "failed calling webhook" in told)
     assert cluster.refusal(held_up, namespace="kube-system") == ""

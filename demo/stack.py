@@ -1,7 +1,13 @@
 """Starts everything one run needs, each part as its own process, and says when all are ready."""
 
+from pathlib import Path
+from typing import Final
+
 from demo.layout import CLIENT_ID, SCOPE, UPSTREAM_TOKEN_SECONDS, Layout, Server
 from demo.processes import Processes
+
+# An MCP server's author would install it.
+_AUTHORS_PACKAGE: Final = Path(__file__).resolve().parent.parent / "integrations/python/src"
 
 
 async def start(layout: Layout, processes: Processes) -> None:
@@ -64,5 +70,5 @@ async def _start_mcp_server(layout: Layout, server: Server, processes: Processes
         f"--issuer={layout.issuer}",
         f"--scopes={SCOPE}",
         f"--api={layout.upstream}",
-        environment={"TOKENWARD_URL": server.sidecar},
+        environment={"TOKENWARD_URL": server.sidecar, "PYTHONPATH": str(_AUTHORS_PACKAGE)},
     )

@@ -21,7 +21,7 @@ from pydantic import BaseModel
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
-from tokenward_mcp import TokenwardMiddleware, with_token
+from tokenward_mcp import TokenError, TokenwardMiddleware, with_token
 
 
 class Account(BaseModel):
@@ -65,7 +65,10 @@ def build(
     @server.tool()
     async def whoami() -> Account:
         """Say which account of the upstream this user has."""
-        answer = await with_token(ask_the_api)
+        try:
+            answer = await with_token(ask_the_api)
+        except TokenError as refused:  # the SDK shows clients the text of no other exception
+            raise ToolError(str(refused)) from None
         if answer.is_error:
             raise ToolError(f"the upstream API answered {answer.status_code}")
         return Account.model_validate(answer.json())

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from demo.browser import Browser
-from tests.support.deployment import log_in
 from tests.interop.client import REDIRECT_URI
 from tests.interop.environments import node_packages, python_of
+from tests.support.deployment import log_in
 
 HERE = Path(__file__).resolve().parent
 

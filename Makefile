@@ -5,7 +5,7 @@ RUN    := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup chromium test check format demo demo-serve bench layers chaos images manifests lock clean
+.PHONY: help setup chromium test interop check format demo demo-serve bench layers chaos images manifests lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -13,7 +13,7 @@ help: ## list the targets
 $(STAMP): requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit("Tokenward needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Say which with: make PYTHON=python3.12 …") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv --clear $(VENV)
-	$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(RUN) -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
 	@touch $@
 
 setup: $(STAMP) ## make .venv with every locked dependency
@@ -25,6 +25,9 @@ chromium: ## install Chromium for the browser tests, where apt-get may (as root 
 
 test: $(STAMP) chromium ## all tests that need nothing but this machine
 	$(RUN) -m pytest -n auto --dist worksteal
+
+interop: $(STAMP) ## tests with other people's clients and SDKs, the long ones too; about ten minutes
+	$(RUN) -m pytest tests/interop -m "interop or not interop" -n 2
 
 check: $(STAMP) ## format, lint, types, import contract
 	$(RUN) -m ruff format --check .

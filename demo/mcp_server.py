@@ -1,7 +1,8 @@
 """A sample MCP server whose tool acts as the signed-in user: what an author of one would write.
 
-`upstream_token` is all of Tokenward in it. The rest is what every MCP server with sign-in needs:
-it verifies the JWT its client sends and says, when there is none, where to get one.
+`TokenwardMiddleware` and `with_token` are all of Tokenward in it. The rest is what every MCP server
+with sign-in needs: it verifies the JWT its client sends and says, when there is none, where to get
+one.
 """
 
 import asyncio
@@ -12,23 +13,15 @@ from contextlib import suppress
 import httpx2
 import jwt
 import uvicorn
-from mcp.server.auth.middleware.auth_context import get_access_token
 from mcp.server.auth.provider import AccessToken, TokenVerifier
 from mcp.server.auth.settings import AuthSettings
 from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from pydantic import BaseModel
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
 
-
-async def upstream_token(http: httpx2.AsyncClient, tokenward_url: str) -> str:
-    """The signed-in user's access token at the upstream; raises ToolError when there is none."""
-    caller = get_access_token()
-    assert caller is not None, "the SDK lets no request through without a verified JWT"
-    headers = {"Authorization": f"Bearer {caller.token}", "X-Tokenward": "1"}
-    answer = await http.post(f"{tokenward_url}/v1/token", headers=headers, json={})
-    if answer.is_error:
-        raise ToolError(answer.json()["error_description"])
-    return str(answer.json()["access_token"])
+from tokenward_mcp import TokenError, TokenwardMiddleware, with_token
 
 
 class Account(BaseModel):
@@ -48,7 +41,8 @@ def build(
     scopes: list[str],
     tokenward_url: str,
     api: str,
-) -> MCPServer:
+) -> Starlette:
+    """The server as an ASGI application, which its own verifier and then Tokenward guard."""
     server: MCPServer = MCPServer(
         name,
         log_level="WARNING",
@@ -64,16 +58,25 @@ def build(
         ),
     )
 
+    async def ask_the_api(access_token: str) -> httpx2.Response:
+        headers = {"Authorization": f"Bearer {access_token}"}
+        return await http.get(f"{api}/api/user", headers=headers)
+
     @server.tool()
     async def whoami() -> Account:
         """Say which account of the upstream this user has."""
-        headers = {"Authorization": f"Bearer {await upstream_token(http, tokenward_url)}"}
-        answer = await http.get(f"{api}/api/user", headers=headers)
+        try:
+            answer = await with_token(ask_the_api)
+        except TokenError as refused:  # the SDK shows clients the text of no other exception
+            raise ToolError(str(refused)) from None
         if answer.is_error:
             raise ToolError(f"the upstream API answered {answer.status_code}")
         return Account.model_validate(answer.json())
 
-    return server
+    app = server.streamable_http_app()
+    # At the end of the list: behind the SDK's check, so that only good JWTs are asked about.
+    app.user_middleware.append(Middleware(TokenwardMiddleware, url=tokenward_url))
+    return app
 
 
 class AuthserverTokens(TokenVerifier):
@@ -123,7 +126,7 @@ class AuthserverTokens(TokenVerifier):
 async def _serve(options: Namespace) -> None:
     # The environment's proxies are not for loopback.
     async with httpx2.AsyncClient(trust_env=False) as http:
-        server = build(
+        app = build(
             http,
             name=options.name,
             resource=options.resource,
@@ -134,7 +137,7 @@ async def _serve(options: Namespace) -> None:
         )
         await uvicorn.Server(
             uvicorn.Config(
-                server.streamable_http_app(),
+                app,
                 host="127.0.0.1",
                 port=options.port,
                 log_level="warning",

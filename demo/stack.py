@@ -1,20 +1,29 @@
 """Starts everything one run needs, each part as its own process, and says when all are ready."""
 
+from pathlib import Path
+from typing import Final
+
 from demo.layout import CLIENT_ID, SCOPE, UPSTREAM_TOKEN_SECONDS, Layout, Server
 from demo.processes import Processes
+
+# An MCP server's author would install it.
+_AUTHORS_PACKAGE: Final = Path(__file__).resolve().parent.parent / "integrations/python/src"
 
 
 async def start(layout: Layout, processes: Processes) -> None:
     """Raises ProcessFailed when a part does not come up."""
     await start_upstream(layout, processes)
+    await processes.ready("upstream", f"{layout.upstream}/.well-known/openid-configuration")
+    await start_beside_upstream(layout, processes)
+
+
+async def start_beside_upstream(layout: Layout, processes: Processes) -> None:
+    """The same where the upstream runs already, in a process of its own or the caller's."""
     await processes.start("authserver", "authserver", "--config", str(layout.config))
     for server in layout.servers:
-        await _start_sidecar(layout, server, processes)
+        await start_sidecar(layout, server, processes)
         await _start_mcp_server(layout, server, processes)
-    probes = {
-        "upstream": f"{layout.upstream}/.well-known/openid-configuration",
-        "authserver": f"{layout.ops}/readyz",
-    }
+    probes = {"authserver": f"{layout.ops}/readyz"}
     for server in layout.servers:
         probes[f"sidecar-{server.name}"] = f"{server.ops}/readyz"
         probes[f"mcp-{server.name}"] = server.resource_metadata
@@ -37,7 +46,7 @@ async def start_upstream(
     )
 
 
-async def _start_sidecar(layout: Layout, server: Server, processes: Processes) -> None:
+async def start_sidecar(layout: Layout, server: Server, processes: Processes) -> None:
     environment = sidecar_environment(layout, server)
     await processes.start(f"sidecar-{server.name}", "sidecar", environment=environment)
 
@@ -67,5 +76,5 @@ async def _start_mcp_server(layout: Layout, server: Server, processes: Processes
         f"--issuer={layout.issuer}",
         f"--scopes={SCOPE}",
         f"--api={layout.upstream}",
-        environment={"TOKENWARD_URL": server.sidecar},
+        environment={"TOKENWARD_URL": server.sidecar, "PYTHONPATH": str(_AUTHORS_PACKAGE)},
     )

@@ -102,6 +102,7 @@ class Grants:
     ) -> None:
         self.access_token_lifetime = access_token_lifetime
         self.counts = {login: Counts() for login in USERS}
+        self.refused_refreshes = 0
         self._now = now
         self._new_secret = new_secret
         self._logins: dict[str, _Login] = {}
@@ -159,6 +160,7 @@ class Grants:
         """Raises InvalidGrant; a spent token kills its grant."""
         grant = self._refresh_tokens.get(refresh_token)
         if grant is None or grant.dead:
+            self.refused_refreshes += 1
             raise InvalidGrant("refresh token is unknown or revoked")
         if refresh_token != grant.refresh_token:
             grant.dead = True
@@ -172,6 +174,19 @@ class Grants:
         if (grant := self._refresh_tokens.get(token)) is not None:
             grant.dead = True
         self._access_tokens.pop(token, None)
+
+    def end(self, login: str, *, access_tokens_too: bool) -> None:
+        """What a user does who takes our access away in the provider's settings.
+
+        Providers differ in whether access tokens that are out end at once as well.
+        """
+        ended = [grant for grant in self._refresh_tokens.values() if grant.user.login == login]
+        for grant in ended:
+            grant.refresh_token = ""
+            grant.dead = grant.dead or access_tokens_too
+        self._refresh_tokens = {
+            token: grant for token, grant in self._refresh_tokens.items() if grant not in ended
+        }
 
     def bearer(self, access_token: str) -> Grant:
         """The grant behind a token that is ours and still valid; raises InvalidToken."""

@@ -24,6 +24,7 @@ KEY = ECKey.generate_key("P-256", {"use": "sig", "alg": "ES256"}, auto_kid=True)
 FOREIGN_KEY = ECKey.generate_key("P-256", auto_kid=True)
 LONG_AGO, FAR_AHEAD = 1_700_000_000, 4_000_000_000
 UPSTREAM_TOKEN = "upstream-access-token"
+RENEWED_TOKEN = "renewed-access-token"
 
 
 @dataclass
@@ -32,6 +33,7 @@ class Neighbours:
 
     url: str = ""
     refusal: dict[str, str] | None = None
+    api_refuses: set[str] = field(default_factory=set)
     asked: list[web.Request] = field(default_factory=list)
     bodies: list[Any] = field(default_factory=list)
     account: dict[str, Any] = field(
@@ -52,11 +54,15 @@ class Neighbours:
         self.asked.append(request)
         self.bodies.append(await request.json())
         if self.refusal is not None:
-            return web.json_response(self.refusal, status=401)
-        return web.json_response({"access_token": UPSTREAM_TOKEN, "token_type": "Bearer"})
+            challenge = {"WWW-Authenticate": 'Bearer error="invalid_token"'}
+            return web.json_response(self.refusal, status=401, headers=challenge)
+        token = RENEWED_TOKEN if "rejected_token" in self.bodies[-1] else UPSTREAM_TOKEN
+        return web.json_response({"access_token": token, "token_type": "Bearer"})
 
     async def _user(self, request: web.Request) -> web.Response:
         self.asked.append(request)
+        if request.headers["Authorization"].removeprefix("Bearer ") in self.api_refuses:
+            return web.Response(status=401)
         return web.json_response(self.account)
 
 
@@ -117,7 +123,7 @@ async def running(url: str) -> AsyncIterator[str]:
     listening = socket.create_server(("127.0.0.1", 0))
     resource = f"http://127.0.0.1:{listening.getsockname()[1]}/mcp"
     async with httpx2.AsyncClient(trust_env=False) as http:
-        server = build(
+        app = build(
             http,
             name="notes",
             resource=resource,
@@ -126,7 +132,7 @@ async def running(url: str) -> AsyncIterator[str]:
             tokenward_url=url,
             api=url,
         )
-        config = uvicorn.Config(server.streamable_http_app(), log_level="error", lifespan="on")
+        config = uvicorn.Config(app, log_level="error", lifespan="on")
         process = uvicorn.Server(config)
         serving = asyncio.create_task(process.serve(sockets=[listening]))
         try:
@@ -153,24 +159,51 @@ async def test_whoami_acts_as_the_caller_and_keeps_the_upstream_token_to_itself(
         account = await connection.whoami()
 
     assert account == {"login": "alice", "id": 1001, "name": "Alice"}
-    to_sidecar, to_api = site.neighbours.asked
+    (to_api,) = [asked for asked in site.neighbours.asked if asked.path == "/api/user"]
+    to_sidecar = site.neighbours.asked[0]
     assert to_sidecar.headers["Authorization"] == f"Bearer {token}"
     assert to_sidecar.headers["X-Tokenward"] == "1"
     assert to_sidecar.content_type == "application/json"
-    assert site.neighbours.bodies == [{}]
+    # One question for each message, and none by the tool itself.
+    assert site.neighbours.bodies == [{}] * (len(site.neighbours.asked) - 1)
     assert to_api.headers["Authorization"] == f"Bearer {UPSTREAM_TOKEN}"
 
 
-async def test_a_refusal_of_the_sidecar_reaches_the_user_in_its_words(site: Site) -> None:
+async def test_a_sign_in_that_the_sidecar_asks_for_reaches_the_client_as_a_401(
+    site: Site,
+) -> None:
     site.neighbours.refusal = {
         "error": "reauthentication_required",
         "error_description": "sign in again",
     }
 
-    async with connect(site.resource, site.token()) as connection:
-        with pytest.raises(ToolFailed, match="sign in again"):
-            await connection.whoami()
+    status, challenge = await site.post(site.token())
+
+    assert (status, challenge) == (401, 'Bearer error="invalid_token"')
     assert len(site.neighbours.asked) == 1
+
+
+async def test_a_forged_token_is_not_asked_about(site: Site) -> None:
+    status, _ = await site.post(site.token(key=FOREIGN_KEY))
+    assert (status, site.neighbours.asked) == (401, [])
+
+
+async def test_a_token_that_the_api_refuses_is_renewed_within_the_call(site: Site) -> None:
+    site.neighbours.api_refuses = {UPSTREAM_TOKEN}
+
+    async with connect(site.resource, site.token()) as connection:
+        account = await connection.whoami()
+
+    assert account["login"] == "alice"
+    assert {"rejected_token": UPSTREAM_TOKEN} in site.neighbours.bodies
+
+
+async def test_an_api_that_refuses_every_token_is_the_tools_failure(site: Site) -> None:
+    site.neighbours.api_refuses = {UPSTREAM_TOKEN, RENEWED_TOKEN}
+
+    async with connect(site.resource, site.token()) as connection:
+        with pytest.raises(ToolFailed, match="answered 401"):
+            await connection.whoami()
 
 
 async def test_without_a_token_the_challenge_leads_to_the_metadata(site: Site) -> None:

@@ -1,0 +1,120 @@
+"""Drives a client process of any library: its calls, and the browser it opens."""
+
+import asyncio
+import json
+import os
+import shutil
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from demo.browser import Browser
+from tests.interop.client import REDIRECT_URI
+from tests.interop.environments import node_packages, python_of
+from tests.support.deployment import log_in
+
+HERE = Path(__file__).resolve().parent
+
+CLIENTS = (
+    "official_1",
+    "official_2",
+    "fastmcp",
+    "typescript_1",
+    "typescript_2",
+    "mcp_remote",
+)
+
+_CALL_SECONDS = 90.0
+
+
+class CallFailed(Exception):
+    """The client reported an error; its text."""
+
+
+@dataclass
+class ClientProcess:
+    """A client whose user is alice, and who is always at the browser."""
+
+    process: asyncio.subprocess.Process
+    sign_ins: int = 0
+
+    async def whoami(self) -> Any:
+        """What the tool answered; raises CallFailed."""
+        self._tell("CALL")
+        assert self.process.stdout is not None
+        async with asyncio.timeout(_CALL_SECONDS):
+            async for line in self.process.stdout:
+                word, _, rest = line.decode().strip().partition(" ")
+                match word:
+                    case "OPEN":
+                        await self._browse(rest)
+                    case "RESULT":
+                        return json.loads(rest)
+                    case "ERROR":
+                        raise CallFailed(json.loads(rest))
+        raise CallFailed("the client has ended")
+
+    async def _browse(self, url: str) -> None:
+        """Allow, sign in as alice if asked, and end where the client listens."""
+        self.sign_ins += 1
+        async with Browser(leave_at=REDIRECT_URI) as browser:
+            page = await browser.submit(await browser.open(url), press=("decision", "allow"))
+            back = page if page.status is None else await log_in(browser, page, "alice")
+        if back.status is None:
+            self._tell(f"BACK {back.url}")
+
+    def _tell(self, line: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{line}\n".encode())
+
+
+@asynccontextmanager
+async def client_process(name: str, url: str, folder: Path) -> AsyncIterator[ClientProcess]:
+    """Start the client for the MCP server at `url`; what it stores, it stores in `folder`."""
+    command = await asyncio.to_thread(_command, name, url)
+    with (folder / f"{name}.log").open("wb") as log:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            env=_environment(folder),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=log,
+        )
+    try:
+        yield ClientProcess(process)
+    finally:
+        assert process.stdin is not None
+        process.stdin.close()
+        try:
+            async with asyncio.timeout(10):
+                await process.wait()
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+
+def _command(name: str, url: str) -> list[str | Path]:
+    match name:
+        case "official_2":
+            return [sys.executable, HERE / "client.py", name, url]
+        case "official_1" | "fastmcp":
+            return [python_of(name), HERE / "client.py", name, url]
+        case "mcp_remote":
+            proxy = node_packages() / "node_modules/mcp-remote/dist/proxy.js"
+            return ["node", HERE / "stdio_bridge.mjs", proxy, url]
+        case _:
+            # A program finds packages from where it stands.
+            script = shutil.copy(HERE / "client.mjs", node_packages())
+            return ["node", script, name, url]
+
+
+def _environment(folder: Path) -> Mapping[str, str]:
+    return {
+        "PATH": os.environ["PATH"],  # noqa: TID251 - where the runtimes are
+        "HOME": str(folder),
+        "MCP_REMOTE_CONFIG_DIR": str(folder / "mcp-remote"),
+        "PYTHONUNBUFFERED": "1",
+    }

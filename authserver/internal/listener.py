@@ -5,7 +5,6 @@ order of the release policy, before the JWT is looked at; `exchange` goes on fro
 """
 
 import asyncio
-import re
 import ssl
 import time
 from random import getrandbits
@@ -15,10 +14,10 @@ import msgspec
 from aiohttp import web
 
 from authserver.audit import Audit
+from authserver.internal.exchange_request import ACCESS_TOKEN_TYPE, parse
 from authserver.internal.svid import InvalidSvid, Svid, SvidReader
 from authserver.internal.token_exchange import (
     Exchange,
-    ExchangeRequest,
     ReleasedToken,
     SubjectTokenRejected,
 )
@@ -30,7 +29,6 @@ from authserver.oauth.errors import (
     InvalidRequest,
     ProtocolError,
     TemporarilyUnavailable,
-    UnsupportedGrantType,
 )
 from authserver.oauth.parsing import Malformed, form_fields
 from authserver.rate_limit import RateLimit
@@ -43,21 +41,10 @@ from chassis.logs import Log, LogWriteFailed, request_scope
 _log = Log("internal")
 
 ROUTE: Final = "/internal/token-exchange"
-GRANT_TYPE: Final = "urn:ietf:params:oauth:grant-type:token-exchange"
-ACCESS_TOKEN_TYPE: Final = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - a URN
-_SUBJECT_TYPES: Final = ("urn:ietf:params:oauth:token-type:jwt", ACCESS_TOKEN_TYPE)
 _FORM: Final = "application/x-www-form-urlencoded"
-_FIELDS: Final = frozenset(
-    {
-        "grant_type", "subject_token", "subject_token_type", "audience", "min_ttl",
-        "rejected_token_sha256", "requested_token_type",
-    }
-)  # fmt: skip
 _MAX_BODY_BYTES: Final = 16 * 1024
 _BODY_SECONDS: Final = 10
 _MAX_CONNECTION_SECONDS: Final = 600
-_MAX_MIN_TTL_SECONDS: Final = 600
-_SHA256: Final = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
 _SVID: Final = "tokenward_svid"
 _SINCE: Final = "tokenward_since"
 _HEADERS: Final = {
@@ -136,7 +123,7 @@ class Internal:
         self._check_admitted(svid, now)
         self._failures.check(svid.spiffe_id, now)
         self._releases.take(svid.spiffe_id, now)
-        asked = _asked(await _fields(request))
+        asked = parse(await _fields(request))
         try:
             return await self._exchange.release(svid.workload, asked, facts)
         except SubjectTokenRejected:
@@ -233,39 +220,6 @@ def _small(body: bytes) -> bytes:
     if len(body) > _MAX_BODY_BYTES:
         raise InvalidRequest("body_too_large")
     return body
-
-
-def _asked(fields: dict[str, str]) -> ExchangeRequest:
-    grant_type = fields.get("grant_type")
-    if grant_type != GRANT_TYPE:
-        if grant_type is None:
-            raise InvalidRequest("no_grant_type")
-        raise UnsupportedGrantType("unsupported_grant_type")
-    if not _FIELDS.issuperset(fields):
-        raise InvalidRequest("unknown_parameter")
-    if fields.get("subject_token_type") not in _SUBJECT_TYPES:
-        raise InvalidRequest("subject_token_type")
-    if fields.get("requested_token_type", ACCESS_TOKEN_TYPE) != ACCESS_TOKEN_TYPE:
-        raise InvalidRequest("requested_token_type")
-    if "subject_token" not in fields:
-        raise InvalidRequest("no_subject_token")
-    rejected = fields.get("rejected_token_sha256")
-    if rejected is not None and _SHA256.fullmatch(rejected) is None:
-        raise InvalidRequest("rejected_token_sha256")
-    return ExchangeRequest(
-        fields["subject_token"],
-        fields.get("audience"),
-        _min_ttl(fields.get("min_ttl", "0")),
-        rejected,
-    )
-
-
-def _min_ttl(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= 3):
-        raise InvalidRequest("min_ttl")
-    if int(text) > _MAX_MIN_TTL_SECONDS:
-        raise InvalidRequest("min_ttl")
-    return int(text)
 
 
 def _body(released: ReleasedToken) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from authserver.audit import Audit
 from authserver.connections.refresher import TokenRefresher, margin
+from authserver.internal.exchange_request import ExchangeRequest
 from authserver.oauth.errors import InvalidGrant, InvalidRequest, InvalidTarget
 from authserver.oauth.resources import Resource, ResourceMap
 from authserver.rate_limit import RateLimit
@@ -24,16 +25,6 @@ from chassis.clock import Clock
 from chassis.spiffe_id import Workload
 
 _MAX_CACHE_SECONDS: Final = 60
-
-
-@dataclass(frozen=True)
-class ExchangeRequest:
-    """A well-formed exchange request, nothing of it believed yet."""
-
-    unverified_jwt: str = field(repr=False)
-    upstream: str | None
-    min_ttl: int
-    rejected_sha256: str | None
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ from authserver.sign_in.callback import Callback
 from authserver.sign_in.consent import Consent
 from authserver.sign_in.next_step import NextStep
 from authserver.sign_in.upstream_login import UpstreamLogin
+from authserver.storage.authorization_codes import AuthorizationCodes
 from authserver.storage.browser_sessions import BrowserSessions
 from authserver.storage.clients import Clients
 from authserver.storage.completed_sign_ins import SignIns
@@ -47,6 +48,7 @@ from authserver.storage.key_rotation import KeyRotation
 from authserver.storage.leases import Leases
 from authserver.storage.orphaned_owners import OrphanedOwners
 from authserver.storage.pending_sign_ins import PendingSignIns
+from authserver.storage.refresh_tokens import RefreshTokens
 from authserver.storage.sessions import Sessions
 from authserver.storage.used_assertions import UsedAssertions
 from authserver.tokens.access_tokens import AccessTokens
@@ -95,10 +97,11 @@ class Authserver:
 
         self._registered = Clients(database)
         self._pending_sign_ins = PendingSignIns(database, keyring)
-        self._sessions = Sessions(database, keyring)
+        self._sessions, self._codes = Sessions(database), AuthorizationCodes(database)
+        self._refresh_tokens = RefreshTokens(database, keyring)
         self._connections = Connections(database, keyring)
         self._consents, self._browsers = Consents(database), BrowserSessions(database)
-        self._sign_ins = SignIns(database, self._sessions, self._connections)
+        self._sign_ins = SignIns(database, self._sessions, self._codes, self._connections)
 
         self._audit = Audit(keyring.log_secret)
         self._clients = self._directory(database)
@@ -245,6 +248,8 @@ class Authserver:
             TokenEndpoint(
                 self._clients,
                 self._registered,
+                self._codes,
+                self._refresh_tokens,
                 self._sessions,
                 self._termination,
                 self._tokens,
@@ -255,8 +260,17 @@ class Authserver:
                 new_handle,
             ),
             self._registration(),
-            Revocation(self._clients, self._sessions, self._termination, self._tokens, clock),
-            TokenFacts(issuer, self._clients, self._sessions, self._tokens, clock),
+            Revocation(
+                self._clients,
+                self._sessions,
+                self._refresh_tokens,
+                self._termination,
+                self._tokens,
+                clock,
+            ),
+            TokenFacts(
+                issuer, self._clients, self._sessions, self._refresh_tokens, self._tokens, clock
+            ),
         )
 
     def _directory(self, database: Database) -> ClientDirectory:

@@ -7,6 +7,7 @@ from authserver.connections.termination import SessionTermination
 from authserver.handles import hash_of
 from authserver.oauth.errors import InvalidRequest
 from authserver.storage.records import Session
+from authserver.storage.refresh_tokens import RefreshTokens
 from authserver.storage.sessions import Sessions
 from authserver.tokens.access_tokens import AccessTokens
 from authserver.tokens.jws import BadToken
@@ -20,12 +21,13 @@ class Revocation:
         self,
         clients: ClientDirectory,
         sessions: Sessions,
+        refresh_tokens: RefreshTokens,
         termination: SessionTermination,
         tokens: AccessTokens,
         clock: Clock,
     ) -> None:
         self._clients, self._sessions, self._termination = clients, sessions, termination
-        self._tokens, self._clock = tokens, clock
+        self._refresh_tokens, self._tokens, self._clock = refresh_tokens, tokens, clock
 
     async def revoke(self, fields: Mapping[str, str], headers: Mapping[str, str]) -> None:
         """End the session of a token; a token that is none, or another client's, changes nothing.
@@ -43,7 +45,7 @@ class Revocation:
 
     async def _session(self, token: str) -> Session | None:
         if "." not in token:
-            return await self._sessions.of_refresh_token(hash_of(token))
+            return await self._refresh_tokens.session(hash_of(token))
         try:
             return await self._sessions.get(self._tokens.verify(token, self._clock()).tsid)
         except BadToken:

@@ -19,9 +19,17 @@ from authserver.oauth.errors import (
 )
 from authserver.oauth.resources import ResourceMap
 from authserver.oauth.scopes import OPENID
+from authserver.storage.authorization_codes import AuthorizationCodes
 from authserver.storage.clients import Clients as RegisteredClients
 from authserver.storage.records import Client, Code, Session
-from authserver.storage.sessions import NewRefreshToken, Repeated, Reused, Rotated, Sessions
+from authserver.storage.refresh_tokens import (
+    NewRefreshToken,
+    RefreshTokens,
+    Repeated,
+    Reused,
+    Rotated,
+)
+from authserver.storage.sessions import Sessions
 from authserver.tokens.access_tokens import AccessTokens
 from authserver.tokens.id_tokens import IdTokens
 from chassis.clock import Clock
@@ -38,6 +46,8 @@ class TokenEndpoint:
         self,
         clients: ClientDirectory,
         registered: RegisteredClients,
+        codes: AuthorizationCodes,
+        refresh_tokens: RefreshTokens,
         sessions: Sessions,
         termination: SessionTermination,
         tokens: AccessTokens,
@@ -48,7 +58,8 @@ class TokenEndpoint:
         new_handle: NewHandle,
     ) -> None:
         self._clients, self._registered = clients, registered
-        self._sessions, self._termination, self._tokens = sessions, termination, tokens
+        self._codes, self._refresh_tokens, self._sessions = codes, refresh_tokens, sessions
+        self._termination, self._tokens = termination, tokens
         self._id_tokens = id_tokens
         self._resources, self._lifetimes = resources, lifetimes
         self._clock, self._new_handle = clock, new_handle
@@ -70,13 +81,13 @@ class TokenEndpoint:
         self, client: Client, fields: Mapping[str, str]
     ) -> dict[str, Any]:
         code_hash = hash_of(fields.get("code", ""))
-        code = await self._sessions.code(code_hash, self._clock())
+        code = await self._codes.get(code_hash, self._clock())
         if code is None or not self._belongs(code, client, fields):
             raise InvalidGrant("code_unknown_or_not_of_this_request")
         self._check_resource(fields, code.resource)
         now = int(self._clock())
         refresh = self._new_refresh_token(now, now) if client.may_refresh else None
-        session = await self._sessions.redeem(
+        session = await self._codes.redeem(
             code_hash,
             now=now,
             session_expires_at=refresh.expires_at if refresh else now + self._tokens.lifetime,
@@ -103,7 +114,7 @@ class TokenEndpoint:
 
     async def _refresh_token(self, client: Client, fields: Mapping[str, str]) -> dict[str, Any]:
         presented = hash_of(fields.get("refresh_token", ""))
-        session = await self._sessions.of_refresh_token(presented)
+        session = await self._refresh_tokens.session(presented)
         if session is None or not session.live(self._clock()):
             raise InvalidGrant("refresh_token_unknown_or_over")
         if session.client_id != client.client_id:
@@ -120,7 +131,9 @@ class TokenEndpoint:
     async def _rotate(self, session: Session, presented: bytes, scope: str) -> dict[str, Any]:
         now = int(self._clock())
         successor = self._new_refresh_token(now, session.created_at)
-        outcome = await self._sessions.rotate(presented, successor, now=now, grace=GRACE_SECONDS)
+        outcome = await self._refresh_tokens.rotate(
+            presented, successor, now=now, grace=GRACE_SECONDS
+        )
         match outcome:
             case Rotated():
                 return self._answer(replace(session, scope=scope), successor.token, now)

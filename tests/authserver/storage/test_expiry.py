@@ -66,7 +66,7 @@ async def test_a_redeemed_code_is_kept_with_its_session_to_notice_a_replay(tmp_p
         await store.redeemed("s1")
         await store.sign_in("s2", expires_at=NOW + 10)
         await store.sweeper.expired(NOW + 500)
-        assert await store.sessions.code(hash_of("code-s1"), NOW + 500) is not None
+        assert await store.codes.get(hash_of("code-s1"), NOW + 500) is not None
         assert await count(tmp_path, "codes") == 1
 
 

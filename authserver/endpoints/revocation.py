@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from authserver.audit import Audit, Outcome, subject_of
 from authserver.clients.directory import ClientDirectory
 from authserver.connections.termination import SessionTermination
 from authserver.handles import hash_of
@@ -24,10 +25,12 @@ class Revocation:
         refresh_tokens: RefreshTokens,
         termination: SessionTermination,
         tokens: AccessTokens,
+        audit: Audit,
         clock: Clock,
     ) -> None:
         self._clients, self._sessions, self._termination = clients, sessions, termination
-        self._refresh_tokens, self._tokens, self._clock = refresh_tokens, tokens, clock
+        self._refresh_tokens, self._tokens = refresh_tokens, tokens
+        self._audit, self._clock = audit, clock
 
     async def revoke(self, fields: Mapping[str, str], headers: Mapping[str, str]) -> None:
         """End the session of a token; a token that is none, or another client's, changes nothing.
@@ -42,6 +45,7 @@ class Revocation:
         session = await self._session(token)
         if session is not None and session.client_id == client.client_id:
             await self._termination.end(session, "revoked")
+            self._audit.revocation(subject_of(session), Outcome.SUCCESS)
 
     async def _session(self, token: str) -> Session | None:
         if "." not in token:

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Final
 
+from authserver.internal.denial_reasons import DenialReason
 from authserver.oauth.errors import InvalidRequest, UnsupportedGrantType
 
 GRANT_TYPE: Final = "urn:ietf:params:oauth:grant-type:token-exchange"
@@ -34,19 +35,19 @@ def parse(fields: dict[str, str]) -> ExchangeRequest:
     grant_type = fields.get("grant_type")
     if grant_type != GRANT_TYPE:
         if grant_type is None:
-            raise InvalidRequest("no_grant_type")
-        raise UnsupportedGrantType("unsupported_grant_type")
+            raise InvalidRequest(DenialReason.NO_GRANT_TYPE)
+        raise UnsupportedGrantType(DenialReason.UNSUPPORTED_GRANT_TYPE)
     if not _FIELDS.issuperset(fields):
-        raise InvalidRequest("unknown_parameter")
+        raise InvalidRequest(DenialReason.UNKNOWN_PARAMETER)
     if fields.get("subject_token_type") not in _SUBJECT_TYPES:
-        raise InvalidRequest("subject_token_type")
+        raise InvalidRequest(DenialReason.SUBJECT_TOKEN_TYPE)
     if fields.get("requested_token_type", ACCESS_TOKEN_TYPE) != ACCESS_TOKEN_TYPE:
-        raise InvalidRequest("requested_token_type")
+        raise InvalidRequest(DenialReason.REQUESTED_TOKEN_TYPE)
     if "subject_token" not in fields:
-        raise InvalidRequest("no_subject_token")
+        raise InvalidRequest(DenialReason.NO_SUBJECT_TOKEN)
     rejected = fields.get("rejected_token_sha256")
     if rejected is not None and _SHA256.fullmatch(rejected) is None:
-        raise InvalidRequest("rejected_token_sha256")
+        raise InvalidRequest(DenialReason.REJECTED_TOKEN_SHA256)
     return ExchangeRequest(
         fields["subject_token"],
         fields.get("audience"),
@@ -57,7 +58,7 @@ def parse(fields: dict[str, str]) -> ExchangeRequest:
 
 def _min_ttl(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 3):
-        raise InvalidRequest("min_ttl")
+        raise InvalidRequest(DenialReason.MIN_TTL)
     if int(text) > _MAX_MIN_TTL_SECONDS:
-        raise InvalidRequest("min_ttl")
+        raise InvalidRequest(DenialReason.MIN_TTL)
     return int(text)

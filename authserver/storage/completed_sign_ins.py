@@ -9,7 +9,7 @@ from authserver.storage.connections import Connections
 from authserver.storage.consents import Given, remember
 from authserver.storage.contract import Database, Transactional
 from authserver.storage.records import Code, Grant, Session
-from authserver.storage.sessions import Sessions
+from authserver.storage.sessions import Sessions, lift_required_sign_ins
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,11 @@ class SignIns:
                 )
             for grant in grants:
                 await self._connections.put(transaction, session.user_id, session.owner, grant)
+            declined = await self._connections.spent(
+                transaction, session.user_id, session.owner, session.created_at
+            )
+            session = replace(session, declined=declined)
+            await lift_required_sign_ins(transaction, session.user_id, session.owner)
             if consent is not None:
                 await remember(transaction, session.user_id, consent)
             await self._sessions.add(transaction, session)

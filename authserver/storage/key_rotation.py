@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from authserver.storage import connection_rows, pending_sign_ins, refresh_tokens
+from authserver.storage import audit_keys, connection_rows, pending_sign_ins, refresh_tokens
 from authserver.storage.contract import Database, Row, StorageOpenError
 from authserver.storage.keyring import DecryptionFailed, Keyring, key_id_of
 
@@ -54,6 +54,13 @@ _SEALED: Final = (
         ("handle_hash", "stage"),
         lambda row: pending_sign_ins.associated_data(row["handle_hash"], row["stage"]),
         "DELETE FROM transactions",
+    ),
+    _Sealed(
+        "audit_keys",
+        "sealed_key",
+        ("name",),
+        lambda row: audit_keys.associated_data(row["name"]),
+        "DELETE FROM audit_keys",
     ),
 )
 

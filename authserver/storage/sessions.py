@@ -10,7 +10,7 @@ from chassis.spiffe_id import Workload
 
 COLUMNS = (
     "tsid, user_id, client_id, resource, owner_namespace, owner_name, scope, created_at,"
-    " expires_at, ended_at, signed_in_at"
+    " expires_at, ended_at, signed_in_at, sign_in_required_at, declined_upstreams"
 )
 # The same of a table that is joined as `s`.
 COLUMNS_OF_S = ", ".join(f"s.{name}" for name in COLUMNS.split(", "))
@@ -26,7 +26,8 @@ class Sessions:
     async def add(self, transaction: Transactional, session: Session) -> None:
         """Store a session, within a sign-in's transaction."""
         await transaction.execute(
-            f"INSERT INTO sessions ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?)",
+            f"INSERT INTO sessions ({COLUMNS})"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?, NULL, ?)",
             session.tsid,
             session.user_id,
             session.client_id,
@@ -37,6 +38,7 @@ class Sessions:
             session.created_at,
             session.expires_at,
             session.signed_in_at,
+            " ".join(session.declined),
         )
 
     async def get(self, tsid: str) -> Session | None:
@@ -52,6 +54,22 @@ class Sessions:
             await transaction.execute(END, now, now, tsid)
             await consents.forget_of(transaction, tsid)
 
+    async def require_sign_in(self, tsid: str, upstream: str, *, now: int) -> None:
+        """Note that a release of `upstream` was refused, because only a sign-in helps.
+
+        An upstream that the user declined when the session began is not noted: its absence is
+        no surprise, and a sign-in would only ask again.
+        """
+        session = await self.get(tsid)
+        if (
+            session is not None
+            and not session.sign_in_required
+            and upstream not in session.declined
+        ):
+            await self._database.write(
+                "UPDATE sessions SET sign_in_required_at = ? WHERE tsid = ?", now, tsid
+            )
+
     async def live(self, now: float) -> int:
         row = await self._database.fetch_one(
             "SELECT COUNT(*) AS n FROM sessions WHERE ended_at IS NULL AND expires_at > ?", int(now)
@@ -61,8 +79,22 @@ class Sessions:
 
 def session_of(row: Iterable[Any]) -> Session:
     """The session in a row of `COLUMNS`, in their order."""
-    tsid, user, client, resource, namespace, name, scope, created, expires, ended, signed_in = row
+    (
+        tsid, user, client, resource, namespace, name, scope, created, expires, ended, signed_in,
+        required, declined,
+    ) = row  # fmt: skip
     return Session(
         tsid, user, client, resource, Workload(namespace, name),
-        scope, created, expires, ended, signed_in,
+        scope, created, expires, ended, signed_in, required is not None, tuple(declined.split()),
     )  # fmt: skip
+
+
+async def lift_required_sign_ins(transaction: Transactional, user_id: str, owner: Workload) -> None:
+    """Within a sign-in's transaction: every session of this user and owner may refresh again."""
+    await transaction.execute(
+        "UPDATE sessions SET sign_in_required_at = NULL WHERE user_id = ? AND owner_namespace = ?"
+        " AND owner_name = ? AND sign_in_required_at IS NOT NULL",
+        user_id,
+        owner.namespace,
+        owner.name,
+    )

@@ -11,6 +11,7 @@ from authserver.metrics import Metrics
 from authserver.oauth.resources import ResourceMap
 from authserver.storage.contract import StorageUnavailable
 from authserver.storage.leases import Leases
+from authserver.storage.missing_upstreams import MissingUpstreams
 from authserver.storage.orphaned_owners import OrphanedOwners
 from chassis.probes import new_registry
 from tests.support.database_file import count, sql
@@ -26,7 +27,9 @@ def housekeeping(store: Store, now: int) -> Housekeeping:
         Leases(store.database),
         store.sweeper,
         OrphanedOwners(store.database),
+        MissingUpstreams(store.database),
         ResourceMap([]),
+        {},
         store.sessions,
         store.connections,
         termination,

@@ -85,8 +85,8 @@ class DenialReason(StrEnum):
 
     # What keeps us from answering.
     UPSTREAM_REFRESH_FAILED = "upstream_refresh_failed"
-    STORAGE_DOWN = "storage_down"
-    SEAL_BROKEN = "seal_broken"
+    STORAGE_UNAVAILABLE = "storage_down"
+    DECRYPTION_FAILED = "seal_broken"
     AUDIT_LOST = "audit_lost"
     UNEXPECTED = "unexpected"
 

@@ -111,9 +111,9 @@ class Internal:
             return self._refused(refusal, record)
         except DecryptionFailed:
             _log.error("sealed_record_unreadable")
-            return self._refused(TemporarilyUnavailable(DenialReason.SEAL_BROKEN), record)
+            return self._refused(TemporarilyUnavailable(DenialReason.DECRYPTION_FAILED), record)
         except StorageUnavailable:
-            return self._refused(TemporarilyUnavailable(DenialReason.STORAGE_DOWN), record)
+            return self._refused(TemporarilyUnavailable(DenialReason.STORAGE_UNAVAILABLE), record)
         except LogWriteFailed:
             return self._refused(TemporarilyUnavailable(DenialReason.AUDIT_LOST), record)
         except Exception as error:  # noqa: BLE001 - the edge: whatever it was, nothing is released

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from joserfc import jws
@@ -432,6 +433,49 @@ async def test_a_code_is_redeemed_without_a_redirect_uri_and_never_with_another(
         unproven = await world.token(**fields, code_verifier=Pkce().verifier)
         assert refusal(unproven) == (400, "invalid_grant")
         assert (await world.token(**fields, code_verifier=pkce.verifier)).status == 200
+
+
+async def test_a_public_client_may_send_basic_with_an_empty_secret(tmp_path: Path) -> None:
+    async with deployed(tmp_path) as world:
+        public = await world.register()
+        confidential = await world.register(token_endpoint_auth_method="client_secret_basic")
+        pkce = Pkce()
+        code = await world.code(public["client_id"], pkce)
+        fields = {
+            "grant_type": "authorization_code",
+            "code": code,
+            "code_verifier": pkce.verifier,
+        }
+        for client_id, secret, status in (
+            (confidential["client_id"], "", 401),
+            (public["client_id"], "guess", 401),
+            (public["client_id"], "", 200),
+        ):
+            pair = base64.b64encode(f"{client_id}:{secret}".encode()).decode()
+            answer = await world.call(
+                "POST", "/oauth/token", data=fields, headers={"Authorization": f"Basic {pair}"}
+            )
+            assert answer.status == status, answer.text
+            assert ("WWW-Authenticate" in answer.headers) == (status == 401)
+
+
+async def test_the_same_resource_twice_is_one_resource_and_two_are_refused(tmp_path: Path) -> None:
+    async with deployed(tmp_path) as world:
+        alice = await world.signed_in()
+        fields = [
+            ("grant_type", "refresh_token"),
+            ("client_id", alice.client_id),
+            ("refresh_token", alice.refresh_token),
+            ("resource", NOTES),
+        ]
+        other = await world.call("POST", "/oauth/token", data=[*fields, ("resource", TASKS)])
+        assert refusal(other) == (400, "invalid_request")
+        twice = await world.call("POST", "/oauth/token", data=[*fields, fields[1]])
+        assert refusal(twice) == (400, "invalid_request")
+        same = await world.call("POST", "/oauth/token", data=[*fields, fields[-1]])
+        assert same.status == 200
+        url = f"{world.authorize_url(alice.client_id, Pkce())}&resource={quote(NOTES, safe='')}"
+        assert (await world.call("GET", url)).status == 200
 
 
 async def test_storage_that_fails_is_temporary_and_recovers_without_a_restart(

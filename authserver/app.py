@@ -119,7 +119,7 @@ class Authserver:
         self._clients = self._directory(database)
         self._tokens = AccessTokens(settings.issuer, self._keys, settings.lifetimes.access_token)
         self._termination = SessionTermination(
-            self._sessions, self._connections, self._upstreams, clock
+            self._sessions, self._connections, self._upstreams, self._audit, clock
         )
         claimed_refresh = ClaimedRefresh(
             self._connections, self._upstreams, self._metrics, clock, new_handle

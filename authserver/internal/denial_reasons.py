@@ -78,6 +78,9 @@ class DenialReason(StrEnum):
     NO_CONNECTION = "no_connection"
     CONNECTION_GONE = "connection_gone"
     CONNECTION_NEEDS_SIGN_IN = "connection_needs_sign_in"
+    CONNECTION_REJECTED = "connection_rejected"
+    REFRESH_TOKEN_DOES_NOT_WORK = "refresh_token_does_not_work"  # noqa: S105 - a reason
+    UPSTREAM_REGISTRATION_CHANGED = "upstream_registration_changed"
     UPSTREAM_ENDED_THE_GRANT = "upstream_ended_the_grant"
     SUBJECT_CHANGED = "subject_changed"
     CLAIM_LEFT_BEHIND = "claim_left_behind"
@@ -85,6 +88,7 @@ class DenialReason(StrEnum):
 
     # What keeps us from answering.
     UPSTREAM_REFRESH_FAILED = "upstream_refresh_failed"
+    UPSTREAM_TOKEN_ALREADY_OVER = "upstream_token_already_over"  # noqa: S105 - a reason
     STORAGE_UNAVAILABLE = "storage_down"
     DECRYPTION_FAILED = "seal_broken"
     AUDIT_LOST = "audit_lost"

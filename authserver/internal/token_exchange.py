@@ -149,10 +149,12 @@ class Exchange:
             raise InvalidGrant(DenialReason.NO_CONNECTION)
         try:
             return await self._ensure_fresh(target.connection, request, claims, target.resource)
-        except InvalidGrant:
-            await self._sessions.require_sign_in(
-                claims.tsid, target.upstream, now=int(self._clock())
-            )
+        except InvalidGrant as refusal:
+            # What the operator can put right is not the user's to mend by signing in.
+            if refusal.reason != DenialReason.UPSTREAM_REGISTRATION_CHANGED:
+                await self._sessions.require_sign_in(
+                    claims.tsid, target.upstream, now=int(self._clock())
+                )
             raise
 
     async def _connection(

@@ -118,6 +118,9 @@ async def test_releases_and_denials_are_recorded_at_every_log_level(
         assert events == [("info", "release"), ("warning", "deny")]
 
 
+OURS = ("token_grant", "release", "session_end", "revocation")
+
+
 async def test_one_user_has_one_pseudonym_in_all_events_and_no_identifier_in_clear(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,11 +139,12 @@ async def test_one_user_has_one_pseudonym_in_all_events_and_no_identifier_in_cle
         events = sink.audited()
         of_alice = [event for event in events if event.get("client") == alice.client_id]
         summary = [(e["action"], e["outcome"], e.get("reason", "")) for e in of_alice]
-        assert [row for row in summary if row[0] in ("token_grant", "release", "revocation")] == [
+        assert [row for row in summary if row[0] in OURS] == [
             ("token_grant", "success", "authorization_code"),
             ("token_grant", "success", "refresh_token"),
             ("release", "success", ""),
             ("release", "refused", "caller_is_not_the_owner"),
+            ("session_end", "success", "revoked"),
             ("revocation", "success", ""),
         ]
         named = [event for event in of_alice if "user" in event and "session" in event]

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from authserver.audit import Audit
 from authserver.connections.termination import SessionTermination
 from authserver.handles import hash_of
 from authserver.housekeeping import Housekeeping
@@ -22,7 +23,7 @@ def housekeeping(store: Store, now: int) -> Housekeeping:
     def clock() -> float:
         return float(now)
 
-    termination = SessionTermination(store.sessions, store.connections, {}, clock)
+    termination = SessionTermination(store.sessions, store.connections, {}, Audit(b"k" * 32), clock)
     return Housekeeping(
         Leases(store.database),
         store.sweeper,

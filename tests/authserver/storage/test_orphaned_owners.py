@@ -2,6 +2,7 @@
 
 import pytest
 
+from authserver.audit import Audit
 from authserver.connections.termination import SessionTermination
 from authserver.housekeeping import Housekeeping
 from authserver.metrics import Metrics
@@ -46,7 +47,7 @@ class House:
             {},
             sessions,
             connections,
-            SessionTermination(sessions, connections, {}, self._clock),
+            SessionTermination(sessions, connections, {}, Audit(b"k" * 32), self._clock),
             Metrics(new_registry()),
             self._clock,
             name,

@@ -23,6 +23,7 @@ from authserver.app import Authserver
 from authserver.config.loader import load
 from authserver.config.settings import Settings
 from authserver.config.watcher import ConfigWatcher
+from authserver.storage.audit_keys import AuditKeys
 from authserver.storage.contract import Database, StorageOpenError, StorageUnavailable
 from authserver.storage.engines.open import open_database
 from authserver.storage.key_rotation import KeyRotation
@@ -100,7 +101,8 @@ async def serve(
 ) -> None:
     """Run an authserver on what was opened for it, until a signal; `config` is watched."""
     async with AsyncExitStack() as stack:
-        server = Authserver(settings, database, http, now)
+        audit_key = await AuditKeys(database, settings.keyring()).key()
+        server = Authserver(settings, database, http, now, audit_key=audit_key)
         contexts = await listener_tls.followed(
             stack, settings, server.credential_reloaded, server.expired_cas
         )

@@ -11,6 +11,7 @@ from authserver.config.settings import Settings
 from authserver.config.upstreams import AnyUpstream, OidcUpstream
 from authserver.connections.refresh_claims import ClaimedRefresh
 from authserver.connections.refresher import TokenRefresher
+from authserver.connections.session_health import SessionHealth
 from authserver.connections.termination import SessionTermination
 from authserver.endpoints.introspection import TokenFacts
 from authserver.endpoints.registration import Registration
@@ -18,9 +19,10 @@ from authserver.endpoints.revocation import Revocation
 from authserver.endpoints.token_endpoint import TokenEndpoint
 from authserver.handles import new_handle
 from authserver.housekeeping import Housekeeping
-from authserver.internal.listener import Internal
+from authserver.internal.listener import Internal, Timeouts
 from authserver.internal.svid import SvidReader
 from authserver.internal.token_exchange import Exchange
+from authserver.internal.token_limits import TokenLimits
 from authserver.internal.workload_policy import WorkloadPolicy
 from authserver.listener_tls import INTERNAL, own_names
 from authserver.metrics import Metrics
@@ -36,6 +38,7 @@ from authserver.sign_in.callback import Callback
 from authserver.sign_in.consent import Consent
 from authserver.sign_in.next_step import NextStep
 from authserver.sign_in.upstream_login import UpstreamLogin
+from authserver.storage.authorization_codes import AuthorizationCodes
 from authserver.storage.browser_sessions import BrowserSessions
 from authserver.storage.clients import Clients
 from authserver.storage.completed_sign_ins import SignIns
@@ -45,10 +48,13 @@ from authserver.storage.contract import Database, StorageOpenError, StorageUnava
 from authserver.storage.expiry import Expiry
 from authserver.storage.key_rotation import KeyRotation
 from authserver.storage.leases import Leases
+from authserver.storage.missing_upstreams import MissingUpstreams
 from authserver.storage.orphaned_owners import OrphanedOwners
 from authserver.storage.pending_sign_ins import PendingSignIns
+from authserver.storage.refresh_tokens import RefreshTokens
 from authserver.storage.sessions import Sessions
 from authserver.storage.used_assertions import UsedAssertions
+from authserver.storage.users import Users
 from authserver.tokens.access_tokens import AccessTokens
 from authserver.tokens.id_tokens import IdTokens
 from authserver.tokens.signing_keys import SigningKeys
@@ -65,12 +71,20 @@ from chassis.tls.self_handshake import Certificate
 
 _log = Log("wiring")
 
+_INTERNAL_TIMEOUTS = Timeouts()
+
 
 class Authserver:
     """Everything a running authserver is made of, short of sockets."""
 
     def __init__(
-        self, settings: Settings, database: Database, http: UpstreamHttp, clock: Clock
+        self,
+        settings: Settings,
+        database: Database,
+        http: UpstreamHttp,
+        clock: Clock,
+        *,
+        audit_key: bytes,
     ) -> None:
         self._settings, self._clock = settings, clock
         self.registry, self.readiness = new_registry(), Readiness("listening")
@@ -95,26 +109,33 @@ class Authserver:
 
         self._registered = Clients(database)
         self._pending_sign_ins = PendingSignIns(database, keyring)
-        self._sessions = Sessions(database, keyring)
+        self._sessions, self._codes = Sessions(database), AuthorizationCodes(database)
+        self._refresh_tokens = RefreshTokens(database, keyring)
         self._connections = Connections(database, keyring)
         self._consents, self._browsers = Consents(database), BrowserSessions(database)
-        self._sign_ins = SignIns(database, self._sessions, self._connections)
+        self._sign_ins = SignIns(database, self._sessions, self._codes, self._connections)
 
-        self._audit = Audit(keyring.log_secret)
+        self._audit = Audit(audit_key)
         self._clients = self._directory(database)
         self._tokens = AccessTokens(settings.issuer, self._keys, settings.lifetimes.access_token)
         self._termination = SessionTermination(
-            self._sessions, self._connections, self._upstreams, clock
+            self._sessions, self._connections, self._upstreams, self._audit, clock
         )
         claimed_refresh = ClaimedRefresh(
             self._connections, self._upstreams, self._metrics, clock, new_handle
         )
         self._refresher = TokenRefresher(claimed_refresh, clock)
+        self._missing_upstreams = MissingUpstreams(database)
+        self._session_health = SessionHealth(
+            self._connections, Users(database), self._missing_upstreams, self._upstreams, clock
+        )
         self.housekeeping = Housekeeping(
             Leases(database),
             Expiry(database),
             OrphanedOwners(database),
+            self._missing_upstreams,
             self._resources,
+            self._upstreams,
             self._sessions,
             self._connections,
             self._termination,
@@ -193,27 +214,24 @@ class Authserver:
             max_total=limits.connections,
         )
 
-    def internal(self) -> Internal:
+    def internal(self, timeouts: Timeouts = _INTERNAL_TIMEOUTS) -> Internal:
         """The mTLS listener's handler."""
-        limits = self._settings.limits
-        releases = limits.releases_per_workload_per_second
         return Internal(
             Exchange(
                 self._tokens,
                 self._resources,
                 self._connections,
+                self._sessions,
                 self._refresher,
-                RateLimit("rejected_tokens", 1, 10),
-                self._audit,
+                TokenLimits.of(self._settings.limits),
                 self._clock,
             ),
             self._svids,
             self._workload_policy,
-            RateLimit("releases", releases, 1, burst=2 * releases),
-            RateLimit("failed_tokens", limits.failed_tokens_per_workload_per_minute, 60),
             self._audit,
             self._metrics,
             self._clock,
+            timeouts,
         )
 
     async def drain(self) -> None:
@@ -249,18 +267,32 @@ class Authserver:
             TokenEndpoint(
                 self._clients,
                 self._registered,
+                self._codes,
+                self._refresh_tokens,
                 self._sessions,
+                self._session_health,
                 self._termination,
                 self._tokens,
                 IdTokens(issuer, self._keys),
                 self._resources,
                 lifetimes,
+                self._audit,
                 clock,
                 new_handle,
             ),
             self._registration(),
-            Revocation(self._clients, self._sessions, self._termination, self._tokens, clock),
-            TokenFacts(issuer, self._clients, self._sessions, self._tokens, clock),
+            Revocation(
+                self._clients,
+                self._sessions,
+                self._refresh_tokens,
+                self._termination,
+                self._tokens,
+                self._audit,
+                clock,
+            ),
+            TokenFacts(
+                issuer, self._clients, self._sessions, self._refresh_tokens, self._tokens, clock
+            ),
         )
 
     def _directory(self, database: Database) -> ClientDirectory:

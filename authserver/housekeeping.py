@@ -11,8 +11,10 @@ from authserver.storage.connections import Connections
 from authserver.storage.contract import StorageUnavailable
 from authserver.storage.expiry import BATCH, Expiry
 from authserver.storage.leases import Leases
+from authserver.storage.missing_upstreams import MissingUpstreams
 from authserver.storage.orphaned_owners import OrphanedOwners
 from authserver.storage.sessions import Sessions
+from authserver.upstream.contract import Upstreams
 from chassis.clock import Clock
 from chassis.logs import Log
 
@@ -36,7 +38,9 @@ class Housekeeping:
         leases: Leases,
         expiry: Expiry,
         orphaned_owners: OrphanedOwners,
+        missing_upstreams: MissingUpstreams,
         resources: ResourceMap,
+        upstreams: Upstreams,
         sessions: Sessions,
         connections: Connections,
         termination: SessionTermination,
@@ -47,6 +51,7 @@ class Housekeeping:
         self._leases, self._replica = leases, replica
         self._expiry, self._sessions, self._connections = expiry, sessions, connections
         self._orphaned_owners, self._resources = orphaned_owners, resources
+        self._missing_upstreams, self._upstreams = missing_upstreams, upstreams
         self._termination, self._metrics, self._clock = termination, metrics, clock
 
     async def run(self) -> None:
@@ -61,6 +66,7 @@ class Housekeeping:
     async def round(self) -> None:
         """Sweep and count if it is this replica's turn."""
         await self._orphaned_owners.are_named(self._resources.owned())
+        await self._missing_upstreams.are_configured(self._upstreams.keys())
         if await self._is_ours():
             await self.sweep()
             await self.measure()

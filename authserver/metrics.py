@@ -1,20 +1,31 @@
 """The authserver's metrics. Labels come from closed sets: routes, reason codes, upstream names."""
 
 from functools import cache
+from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from chassis.probes import DURATION_BUCKETS
 
+_PREFIX: Final = "tokenward_authserver"
+
 
 class Metrics:
+    """Every metric of the process, by the part that counts it."""
+
     def __init__(self, registry: CollectorRegistry) -> None:
-        prefix = "tokenward_authserver"
+        self._of_both_listeners(registry)
+        self._of_internal_listener(registry)
+        self._of_upstreams(registry)
+        self._of_storage(registry)
+        self._of_configuration(registry)
+
+    def _of_both_listeners(self, registry: CollectorRegistry) -> None:
         self.requests = Counter(
-            f"{prefix}_requests", "Requests answered", ["route", "status"], registry=registry
+            f"{_PREFIX}_requests", "Requests answered", ["route", "status"], registry=registry
         )
         self.request_seconds = Histogram(
-            f"{prefix}_request_duration_seconds",
+            f"{_PREFIX}_request_duration_seconds",
             "Time to answer",
             ["route"],
             buckets=DURATION_BUCKETS,
@@ -23,8 +34,43 @@ class Metrics:
         # A child is looked up under a lock each time; the hot paths' label sets are few and closed.
         self.requests_of = cache(self.requests.labels)
         self.request_seconds_of = cache(self.request_seconds.labels)
+
+    def _of_internal_listener(self, registry: CollectorRegistry) -> None:
+        self.releases = Counter(
+            f"{_PREFIX}_releases",
+            "Upstream access tokens released to their owner",
+            ["upstream", "result"],
+            registry=registry,
+        )
+        self.releases_of = cache(self.releases.labels)
+        self.denials = Counter(
+            f"{_PREFIX}_denials", "Refusals at the internal listener", ["reason"], registry=registry
+        )
+
+    def _of_upstreams(self, registry: CollectorRegistry) -> None:
+        self.refreshes = Counter(
+            f"{_PREFIX}_upstream_refresh",
+            "Refresh tokens presented upstream",
+            ["upstream", "result"],
+            registry=registry,
+        )
+        self.refresh_seconds = Histogram(
+            f"{_PREFIX}_upstream_refresh_duration_seconds",
+            "Time of an upstream refresh",
+            ["upstream"],
+            buckets=DURATION_BUCKETS,
+            registry=registry,
+        )
+
+    def _of_storage(self, registry: CollectorRegistry) -> None:
+        self.sessions = Gauge(f"{_PREFIX}_sessions", "Live sessions", registry=registry)
+        self.connections = Gauge(
+            f"{_PREFIX}_connections", "Connections", ["upstream", "state"], registry=registry
+        )
+
+    def _of_configuration(self, registry: CollectorRegistry) -> None:
         self.reloads = Counter(
-            f"{prefix}_config_reloads",
+            f"{_PREFIX}_config_reloads",
             "Changes of the configuration, taken or refused",
             ["result"],
             registry=registry,
@@ -39,31 +85,4 @@ class Metrics:
             "tokenward_expired_cas",
             "Expired CAs in the bundle of client CAs, which are left out",
             registry=registry,
-        )
-        self.releases = Counter(
-            f"{prefix}_releases",
-            "Upstream access tokens released to their owner",
-            ["upstream", "result"],
-            registry=registry,
-        )
-        self.releases_of = cache(self.releases.labels)
-        self.denials = Counter(
-            f"{prefix}_denials", "Refusals at the internal listener", ["reason"], registry=registry
-        )
-        self.refreshes = Counter(
-            f"{prefix}_upstream_refresh",
-            "Refresh tokens presented upstream",
-            ["upstream", "result"],
-            registry=registry,
-        )
-        self.refresh_seconds = Histogram(
-            f"{prefix}_upstream_refresh_duration_seconds",
-            "Time of an upstream refresh",
-            ["upstream"],
-            buckets=DURATION_BUCKETS,
-            registry=registry,
-        )
-        self.sessions = Gauge(f"{prefix}_sessions", "Live sessions", registry=registry)
-        self.connections = Gauge(
-            f"{prefix}_connections", "Connections", ["upstream", "state"], registry=registry
         )

@@ -9,7 +9,10 @@ _MAX_KEYS: Final = 20_000
 
 
 class RateLimit:
-    """At most `rate` events per `per` seconds for each key, with bursts of up to `burst`."""
+    """At most `rate` events per `per` seconds for each key, with bursts of up to `burst`.
+
+    `name` is the reason that its refusals carry.
+    """
 
     def __init__(self, name: str, rate: int, per: float, *, burst: int | None = None) -> None:
         self._name = name

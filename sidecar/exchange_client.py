@@ -10,6 +10,7 @@ import aiohttp
 
 from chassis.clock import Clock
 from chassis.logs import Log
+from chassis.request_ids import outgoing_headers
 from sidecar.cached_token import Token
 from sidecar.client_credential import OwnCredential
 from sidecar.connection_pool import ConnectionPool
@@ -105,7 +106,7 @@ class ExchangeClient:
         if pool is None:
             return TEMPORARILY_UNAVAILABLE.with_reason("credential_not_ready")
         try:
-            async with pool.post(self._url, form, _HEADERS) as response:
+            async with pool.post(self._url, form, _HEADERS | outgoing_headers()) as response:
                 body = await _read_capped(response)
                 return read_answer(
                     response.status,

@@ -27,6 +27,8 @@ _MAX_RETRY_AFTER: Final = 3_600
 # ours. Members we do not know are left alone: a newer authserver may send them.
 _NEVER_RELEASED: Final = frozenset({"refresh_token", "id_token", "client_secret"})
 
+_UNNAMED: Final = ("invalid_target", "invalid_request")
+
 _DENIED: Final = {
     "invalid_request": INVALID_TOKEN,
     "invalid_grant": REAUTHENTICATION_REQUIRED,
@@ -60,9 +62,10 @@ def read_answer(
 def _wants_a_name(members: dict[str, Any]) -> bool:
     """Whether we are the owner and have to say which upstream is meant.
 
-    What strangers are told has no description, so that nobody can tell its reasons apart.
+    What strangers are told has no description, so that nobody can tell its reasons apart. Until
+    version 0.2 the authserver said `invalid_request` here.
     """
-    return members.get("error") == "invalid_request" and "error_description" in members
+    return members.get("error") in _UNNAMED and "error_description" in members
 
 
 def _token(members: dict[str, Any], asked: str | None) -> Token | ApiError:

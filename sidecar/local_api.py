@@ -1,7 +1,6 @@
 """The local API: guard, parse, ask the broker, and render whatever comes of it."""
 
 import asyncio
-import secrets
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -10,6 +9,7 @@ from multidict import CIMultiDict
 
 from chassis.clock import Clock
 from chassis.logs import Log, request_scope
+from chassis.request_ids import HEADER, caller_request_id, keep_traceparent, new_request_id
 from sidecar.broker import Broker
 from sidecar.cached_token import CachedToken
 from sidecar.caller_checks import check_caller, refuse_token_call
@@ -26,6 +26,7 @@ from sidecar.metrics import Metrics
 from sidecar.prebuilt_response import HEADERS, ReadyResponses
 from sidecar.protected_resource import ProtectedResource
 from sidecar.token_request import MAX_BODY_BYTES, TokenRequest, has_jwt_shape, read_ask, read_bearer
+from sidecar.unverified_jwt import ExpectedClaims
 
 _log = Log("local_api")
 
@@ -52,6 +53,8 @@ class LocalApi:
         wall: Clock,
         body_seconds: float,
     ) -> None:
+        self._expected = ExpectedClaims(resource.issuer, resource.resource)
+        self._wall = wall
         self._broker, self._resource, self._metrics = broker, resource, metrics
         self._now, self._body_seconds = now, body_seconds
         self._responses = ReadyResponses(wall)
@@ -75,7 +78,7 @@ class LocalApi:
             _log.failure("unexpected_failure", bug)
             refusal = TEMPORARILY_UNAVAILABLE.with_reason("unexpected_failure")
         self._metrics.answered(refusal.error, 0.0)
-        return self._refuse(refusal, secrets.token_hex(8))
+        return self._refuse(refusal, new_request_id())
 
     async def _look(self, request: web.BaseRequest) -> CachedToken | bytes | _Call | ApiError:
         """Everything that needs no other process; the path of a token in memory."""
@@ -131,7 +134,9 @@ class LocalApi:
     ) -> tuple[str, web.StreamResponse]:
         if isinstance(found, bytes):
             return "ok", self._responses.make(request, found)
-        request_id = secrets.token_hex(8)
+        # One id names the request here, in the answer, and in the authserver's log.
+        request_id = caller_request_id(request.headers) or new_request_id()
+        keep_traceparent(request.headers)
         with request_scope(request_id):
             outcome = await self._obtain(found) if isinstance(found, _Call) else found
             if isinstance(outcome, CachedToken):
@@ -142,12 +147,16 @@ class LocalApi:
         # Only here: what memory knows by its hash was accepted before, so it had the shape.
         if not has_jwt_shape(call.unverified_jwt):
             return INVALID_TOKEN.with_reason("not_a_jwt")
+        problem = self._expected.problem_of(call.unverified_jwt, self._wall())
+        if problem is not None:
+            return INVALID_TOKEN.with_reason(problem)
         return await self._broker.obtain(call.unverified_jwt, call.token_request)
 
     def _refuse(self, refusal: ApiError, request_id: str) -> web.Response:
         say = _log.warning if refusal.error == FORBIDDEN_CALLER.error else _log.info
         say("refused", error=refusal.error, reason=refusal.reason, request_id=request_id)
         headers = CIMultiDict(HEADERS, **refusal.headers)
+        headers[HEADER] = request_id
         if refusal.status == 401:
             error = None if refusal == NO_TOKEN else "invalid_token"
             headers["WWW-Authenticate"] = self._resource.challenge(error, refusal.description)

@@ -84,9 +84,12 @@ class ClientDirectory:
         client = await self._first(presented.client_ids, now)
         if client is None:
             raise _refused("unknown_client", presented)
-        if presented.method not in client.auth_methods:
+        # Some public clients send a Basic header all the same, with nothing as the secret.
+        unproven = presented.method == "client_secret_basic" and presented.secrets == ("",)
+        method = "none" if unproven else presented.method
+        if method not in client.auth_methods:
             raise _refused("other_auth_method", presented)
-        if presented.method != "none":
+        if method != "none":
             await self._check_proof(client, presented)
         return client
 

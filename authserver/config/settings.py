@@ -184,6 +184,7 @@ class Lifetimes(Model):
 
 class Limits(Model):
     releases_per_workload_per_second: Annotated[int, Field(ge=1)] = 50
+    verifications_per_workload_per_second: Annotated[int, Field(ge=1)] = 1000
     failed_tokens_per_workload_per_minute: Annotated[int, Field(ge=1)] = 10
     registrations_per_source_per_minute: Annotated[int, Field(ge=1)] = 10
     registrations_per_minute: Annotated[int, Field(ge=1)] = 600

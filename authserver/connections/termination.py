@@ -6,6 +6,7 @@ is gone first, so a slow upstream cannot keep it alive here.
 
 import asyncio
 
+from authserver.audit import Audit, Outcome, subject_of
 from authserver.storage.connections import Connections
 from authserver.storage.records import Connection, Session
 from authserver.storage.sessions import Sessions
@@ -23,10 +24,11 @@ class SessionTermination:
         sessions: Sessions,
         connections: Connections,
         upstreams: Upstreams,
+        audit: Audit,
         clock: Clock,
     ) -> None:
         self._sessions, self._connections = sessions, connections
-        self._upstreams, self._clock = upstreams, clock
+        self._upstreams, self._audit, self._clock = upstreams, audit, clock
         self._revoking: set[asyncio.Task[None]] = set()
 
     async def end(self, session: Session, reason: str) -> None:
@@ -37,6 +39,7 @@ class SessionTermination:
         now = int(self._clock())
         await self._sessions.end(session.tsid, now)
         _log.info("session_ended", reason=reason)
+        self._audit.session_end(subject_of(session), Outcome.SUCCESS, reason)
         await self.purge_unused(session.user_id, session.owner, now)
 
     async def purge_unused(self, user_id: str, owner: Workload, now: int) -> None:

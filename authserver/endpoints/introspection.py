@@ -11,6 +11,7 @@ from authserver.handles import hash_of
 from authserver.oauth.errors import InsufficientScope, InvalidClient, InvalidRequest, InvalidToken
 from authserver.oauth.scopes import OPENID
 from authserver.storage.records import Session
+from authserver.storage.refresh_tokens import RefreshTokens
 from authserver.storage.sessions import Sessions
 from authserver.tokens.access_tokens import AccessTokens, VerifiedClaims
 from authserver.tokens.jws import BadToken
@@ -25,11 +26,12 @@ class TokenFacts:
         issuer: str,
         clients: ClientDirectory,
         sessions: Sessions,
+        refresh_tokens: RefreshTokens,
         tokens: AccessTokens,
         clock: Clock,
     ) -> None:
         self._issuer, self._clients, self._sessions = issuer, clients, sessions
-        self._tokens, self._clock = tokens, clock
+        self._refresh_tokens, self._tokens, self._clock = refresh_tokens, tokens, clock
 
     async def userinfo(self, authorization: str | None) -> dict[str, Any]:
         """The user of a token with the scope `openid`: the subject and nothing more.
@@ -96,7 +98,7 @@ class TokenFacts:
         return claims
 
     async def _refreshable(self, token: str) -> Session | None:
-        session = await self._sessions.of_unused_refresh_token(hash_of(token), self._clock())
+        session = await self._refresh_tokens.session_of_unused(hash_of(token), self._clock())
         return session if session is not None and session.live(self._clock()) else None
 
     def _of_refresh_token(self, session: Session | None, client_id: str) -> dict[str, Any]:

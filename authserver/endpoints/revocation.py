@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 
+from authserver.audit import Audit, Outcome, subject_of
 from authserver.clients.directory import ClientDirectory
 from authserver.connections.termination import SessionTermination
 from authserver.handles import hash_of
 from authserver.oauth.errors import InvalidRequest
 from authserver.storage.records import Session
+from authserver.storage.refresh_tokens import RefreshTokens
 from authserver.storage.sessions import Sessions
 from authserver.tokens.access_tokens import AccessTokens
 from authserver.tokens.jws import BadToken
@@ -20,12 +22,15 @@ class Revocation:
         self,
         clients: ClientDirectory,
         sessions: Sessions,
+        refresh_tokens: RefreshTokens,
         termination: SessionTermination,
         tokens: AccessTokens,
+        audit: Audit,
         clock: Clock,
     ) -> None:
         self._clients, self._sessions, self._termination = clients, sessions, termination
-        self._tokens, self._clock = tokens, clock
+        self._refresh_tokens, self._tokens = refresh_tokens, tokens
+        self._audit, self._clock = audit, clock
 
     async def revoke(self, fields: Mapping[str, str], headers: Mapping[str, str]) -> None:
         """End the session of a token; a token that is none, or another client's, changes nothing.
@@ -40,10 +45,11 @@ class Revocation:
         session = await self._session(token)
         if session is not None and session.client_id == client.client_id:
             await self._termination.end(session, "revoked")
+            self._audit.revocation(subject_of(session), Outcome.SUCCESS)
 
     async def _session(self, token: str) -> Session | None:
         if "." not in token:
-            return await self._sessions.of_refresh_token(hash_of(token))
+            return await self._refresh_tokens.session(hash_of(token))
         try:
             return await self._sessions.get(self._tokens.verify(token, self._clock()).tsid)
         except BadToken:

@@ -1,11 +1,14 @@
 """The token endpoint: `authorization_code` and `refresh_token`. No upstream is ever asked here."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Final
 
+from authserver.audit import Audit, Outcome, subject_of
 from authserver.clients.directory import ClientDirectory
 from authserver.config.settings import Lifetimes
+from authserver.connections.session_health import SessionHealth
 from authserver.connections.termination import SessionTermination
 from authserver.handles import NewHandle, hash_of
 from authserver.oauth import pkce
@@ -14,14 +17,24 @@ from authserver.oauth.errors import (
     InvalidRequest,
     InvalidScope,
     InvalidTarget,
+    ProtocolError,
+    TemporarilyUnavailable,
     UnauthorizedClient,
     UnsupportedGrantType,
 )
 from authserver.oauth.resources import ResourceMap
-from authserver.oauth.scopes import OPENID
+from authserver.oauth.scopes import OFFLINE_ACCESS, OPENID
+from authserver.storage.authorization_codes import AuthorizationCodes
 from authserver.storage.clients import Clients as RegisteredClients
 from authserver.storage.records import Client, Code, Session
-from authserver.storage.sessions import NewRefreshToken, Repeated, Reused, Rotated, Sessions
+from authserver.storage.refresh_tokens import (
+    NewRefreshToken,
+    RefreshTokens,
+    Repeated,
+    Reused,
+    Rotated,
+)
+from authserver.storage.sessions import Sessions
 from authserver.tokens.access_tokens import AccessTokens
 from authserver.tokens.id_tokens import IdTokens
 from chassis.clock import Clock
@@ -29,6 +42,7 @@ from chassis.clock import Clock
 # The immediate predecessor of an unused refresh token gets that same token again for so long:
 # several processes of one client share it, and answers get lost.
 GRACE_SECONDS: Final = 30
+_RETRY_SECONDS: Final = 60
 
 
 class TokenEndpoint:
@@ -38,17 +52,23 @@ class TokenEndpoint:
         self,
         clients: ClientDirectory,
         registered: RegisteredClients,
+        codes: AuthorizationCodes,
+        refresh_tokens: RefreshTokens,
         sessions: Sessions,
+        session_health: SessionHealth,
         termination: SessionTermination,
         tokens: AccessTokens,
         id_tokens: IdTokens,
         resources: ResourceMap,
         lifetimes: Lifetimes,
+        audit: Audit,
         clock: Clock,
         new_handle: NewHandle,
     ) -> None:
         self._clients, self._registered = clients, registered
-        self._sessions, self._termination, self._tokens = sessions, termination, tokens
+        self._codes, self._refresh_tokens, self._sessions = codes, refresh_tokens, sessions
+        self._session_health, self._termination = session_health, termination
+        self._tokens, self._audit = tokens, audit
         self._id_tokens = id_tokens
         self._resources, self._lifetimes = resources, lifetimes
         self._clock, self._new_handle = clock, new_handle
@@ -70,13 +90,17 @@ class TokenEndpoint:
         self, client: Client, fields: Mapping[str, str]
     ) -> dict[str, Any]:
         code_hash = hash_of(fields.get("code", ""))
-        code = await self._sessions.code(code_hash, self._clock())
+        code = await self._codes.get(code_hash, self._clock())
         if code is None or not self._belongs(code, client, fields):
             raise InvalidGrant("code_unknown_or_not_of_this_request")
+        self._check_in_map(code.resource)
         self._check_resource(fields, code.resource)
         now = int(self._clock())
-        refresh = self._new_refresh_token(now, now) if client.may_refresh else None
-        session = await self._sessions.redeem(
+        pending = await self._sessions.get(code.tsid)
+        asks_for_refresh = pending is not None and OFFLINE_ACCESS in pending.scope.split()
+        may_refresh = client.may_refresh or asks_for_refresh
+        refresh = self._new_refresh_token(now, now) if may_refresh else None
+        session = await self._codes.redeem(
             code_hash,
             now=now,
             session_expires_at=refresh.expires_at if refresh else now + self._tokens.lifetime,
@@ -88,6 +112,7 @@ class TokenEndpoint:
             await self._end(code.tsid, "code_replayed")
             raise InvalidGrant("code_replayed")
         await self._registered.keep(client.client_id)
+        self._audit.token_grant(subject_of(session), Outcome.SUCCESS, "authorization_code")
         answer = self._answer(session, refresh.token if refresh else None, now)
         if OPENID in session.scope.split():
             access_token = answer["access_token"]
@@ -95,32 +120,60 @@ class TokenEndpoint:
         return answer
 
     def _belongs(self, code: Code, client: Client, fields: Mapping[str, str]) -> bool:
+        """Whether the request is of the code's client, with its redirect URI where it sends one.
+
+        OAuth 2.1 (draft 13, section 4.1.3) has no `redirect_uri` here: PKCE binds the request.
+        """
         return (
             code.client_id == client.client_id
-            and code.redirect_uri == fields.get("redirect_uri")
+            and fields.get("redirect_uri", code.redirect_uri) == code.redirect_uri
             and pkce.matches(fields.get("code_verifier", ""), code.code_challenge)
         )
 
     async def _refresh_token(self, client: Client, fields: Mapping[str, str]) -> dict[str, Any]:
         presented = hash_of(fields.get("refresh_token", ""))
-        session = await self._sessions.of_refresh_token(presented)
+        session = await self._refresh_tokens.session(presented)
         if session is None or not session.live(self._clock()):
             raise InvalidGrant("refresh_token_unknown_or_over")
+        with self._audited(session):
+            await self._check_refresh(client, session, fields)
+            return await self._rotate(session, presented, self._narrowed_scope(fields, session))
+
+    @contextmanager
+    def _audited(self, session: Session) -> Iterator[None]:
+        """Write the event of a refresh grant, whichever way it ends."""
+        try:
+            yield
+        except ProtocolError as refusal:
+            outcome = Outcome.FAILED if refusal.status_code >= 500 else Outcome.REFUSED
+            self._audit.token_grant(subject_of(session), outcome, refusal.reason)
+            raise
+        self._audit.token_grant(subject_of(session), Outcome.SUCCESS, "refresh_token")
+
+    async def _check_refresh(
+        self, client: Client, session: Session, fields: Mapping[str, str]
+    ) -> None:
+        """Refuse what can be refused without using the token up: it costs no session.
+
+        Only a refresh token at another client ends the session, for that one was stolen.
+        """
         if session.client_id != client.client_id:
             await self._termination.end(session, "refresh_token_at_another_client")
             raise InvalidGrant("refresh_token_of_another_client")
-        if not client.may_refresh:
+        if not client.may_refresh and OFFLINE_ACCESS not in session.scope.split():
             raise UnauthorizedClient("client_may_not_refresh")
-        # What can be refused without using the token up is refused first: it costs no session.
+        self._check_in_map(session.resource)
         self._check_resource(fields, session.resource)
         self._check_owner(session)
-        scope = self._narrowed_scope(fields, session)
-        return await self._rotate(session, presented, scope)
+        self._narrowed_scope(fields, session)
+        await self._session_health.check(session)
 
     async def _rotate(self, session: Session, presented: bytes, scope: str) -> dict[str, Any]:
         now = int(self._clock())
         successor = self._new_refresh_token(now, session.created_at)
-        outcome = await self._sessions.rotate(presented, successor, now=now, grace=GRACE_SECONDS)
+        outcome = await self._refresh_tokens.rotate(
+            presented, successor, now=now, grace=GRACE_SECONDS
+        )
         match outcome:
             case Rotated():
                 return self._answer(replace(session, scope=scope), successor.token, now)
@@ -131,6 +184,11 @@ class TokenEndpoint:
                 raise InvalidGrant("refresh_token_reused")
             case None:
                 raise InvalidGrant("refresh_token_unknown_or_over")
+
+    def _check_in_map(self, url: str) -> None:
+        """A resource that left the map gets no new JWT; its sessions wait for it to come back."""
+        if self._resources.get(url) is None:
+            raise TemporarilyUnavailable("resource_not_in_map", _RETRY_SECONDS)
 
     def _check_resource(self, fields: Mapping[str, str], bound: str) -> None:
         asked = fields.get("resource")
@@ -143,7 +201,7 @@ class TokenEndpoint:
     def _check_owner(self, session: Session) -> None:
         """A session of a former owner is nobody's: only a new sign-in asks for the new one."""
         resource = self._resources.get(session.resource)
-        if resource is not None and resource.owner != session.owner:
+        if resource is None or resource.owner != session.owner:
             raise InvalidGrant("resource_changed_hands")
 
     def _narrowed_scope(self, fields: Mapping[str, str], session: Session) -> str:

@@ -5,20 +5,20 @@ order of the release policy, before the JWT is looked at; `exchange` goes on fro
 """
 
 import asyncio
-import re
 import ssl
 import time
-from random import getrandbits
+from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
 from aiohttp import web
 
-from authserver.audit import Audit
+from authserver.audit import Audit, AuditRecord
+from authserver.internal.denial_reasons import DenialReason
+from authserver.internal.exchange_request import ACCESS_TOKEN_TYPE, parse
 from authserver.internal.svid import InvalidSvid, Svid, SvidReader
 from authserver.internal.token_exchange import (
     Exchange,
-    ExchangeRequest,
     ReleasedToken,
     SubjectTokenRejected,
 )
@@ -30,34 +30,21 @@ from authserver.oauth.errors import (
     InvalidRequest,
     ProtocolError,
     TemporarilyUnavailable,
-    UnsupportedGrantType,
 )
 from authserver.oauth.parsing import Malformed, form_fields
-from authserver.rate_limit import RateLimit
 from authserver.storage.contract import StorageUnavailable
 from authserver.storage.keyring import DecryptionFailed
+from authserver.tokens.access_tokens import VerifiedClaims
 from chassis.clock import Clock
 from chassis.event_loop import yield_to_ready
 from chassis.logs import Log, LogWriteFailed, request_scope
+from chassis.request_ids import caller_request_id, new_request_id
 
 _log = Log("internal")
 
 ROUTE: Final = "/internal/token-exchange"
-GRANT_TYPE: Final = "urn:ietf:params:oauth:grant-type:token-exchange"
-ACCESS_TOKEN_TYPE: Final = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - a URN
-_SUBJECT_TYPES: Final = ("urn:ietf:params:oauth:token-type:jwt", ACCESS_TOKEN_TYPE)
 _FORM: Final = "application/x-www-form-urlencoded"
-_FIELDS: Final = frozenset(
-    {
-        "grant_type", "subject_token", "subject_token_type", "audience", "min_ttl",
-        "rejected_token_sha256", "requested_token_type",
-    }
-)  # fmt: skip
 _MAX_BODY_BYTES: Final = 16 * 1024
-_BODY_SECONDS: Final = 10
-_MAX_CONNECTION_SECONDS: Final = 600
-_MAX_MIN_TTL_SECONDS: Final = 600
-_SHA256: Final = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
 _SVID: Final = "tokenward_svid"
 _SINCE: Final = "tokenward_since"
 _HEADERS: Final = {
@@ -68,6 +55,14 @@ _HEADERS: Final = {
 }
 
 
+@dataclass(frozen=True)
+class Timeouts:
+    """In seconds: how long a body may take to arrive, and a connection may live."""
+
+    body: float = 10
+    connection: float = 600
+
+
 class Internal:
     """The low-level handler of the internal listener."""
 
@@ -76,20 +71,20 @@ class Internal:
         exchange: Exchange,
         svids: SvidReader,
         workload_policy: WorkloadPolicy,
-        releases: RateLimit,
-        failures: RateLimit,
         audit: Audit,
         metrics: Metrics,
         clock: Clock,
+        timeouts: Timeouts,
     ) -> None:
         self._exchange, self._svids = exchange, svids
         self._workload_policy = workload_policy
-        self._releases, self._failures = releases, failures
         self._audit, self._metrics = audit, metrics
-        self._clock = clock
+        self._clock, self._timeouts = clock, timeouts
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
-        started, request_id = time.perf_counter(), f"{getrandbits(64):016x}"
+        started = time.perf_counter()
+        # A sidecar sends the id of its own caller's request: one id in the logs of both.
+        request_id = caller_request_id(request.headers) or new_request_id()
         with request_scope(request_id):
             if request.raw_path.partition("?")[0] != ROUTE:
                 answer = _json(404, {"error": "not_found"})
@@ -106,42 +101,76 @@ class Internal:
         return answer
 
     async def _answer(self, request: web.BaseRequest) -> web.Response:
-        facts: dict[str, Any] = {}
+        record = AuditRecord()
         try:
-            released = await self._release(request, facts)
+            body, refreshed = await self._release(request, record)
             await yield_to_ready()
             # The record stands before the token leaves.
-            self._audit.release(refreshed=released.refreshed, **facts)
+            self._audit.release(record, refreshed=refreshed)
         except ProtocolError as refusal:
-            return self._refused(refusal, facts)
+            return self._refused(refusal, record)
         except DecryptionFailed:
             _log.error("sealed_record_unreadable")
-            return self._refused(TemporarilyUnavailable("seal_broken"), facts)
+            return self._refused(TemporarilyUnavailable(DenialReason.DECRYPTION_FAILED), record)
         except StorageUnavailable:
-            return self._refused(TemporarilyUnavailable("storage_down"), facts)
+            return self._refused(TemporarilyUnavailable(DenialReason.STORAGE_UNAVAILABLE), record)
         except LogWriteFailed:
-            return self._refused(TemporarilyUnavailable("audit_lost"), facts)
+            return self._refused(TemporarilyUnavailable(DenialReason.AUDIT_LOST), record)
         except Exception as error:  # noqa: BLE001 - the edge: whatever it was, nothing is released
             _log.failure("request_failed", error)
-            return self._refused(ProtocolError("unexpected"), facts)
-        result = "refreshed" if released.refreshed else "stored"
-        self._metrics.releases_of(released.upstream, result).inc()
-        return _json(200, _body(released))
+            return self._refused(ProtocolError(DenialReason.UNEXPECTED), record)
+        result = "refreshed" if refreshed else "stored"
+        self._metrics.releases_of(record.upstream, result).inc()
+        return _json(200, body)
 
-    async def _release(self, request: web.BaseRequest, facts: dict[str, Any]) -> ReleasedToken:
+    async def _release(
+        self, request: web.BaseRequest, record: AuditRecord
+    ) -> tuple[dict[str, Any], bool]:
+        """The answer's body, and whether the token was refreshed for it; `record` says how far
+        the request got.
+        """
         svid = self._svid(request)
-        facts |= {"spiffe_id": svid.spiffe_id, "certificate_serial": svid.serial}
-        facts["certificate_sha256"] = svid.fingerprint
-        now = self._clock()
-        self._check_admitted(svid, now)
-        self._failures.check(svid.spiffe_id, now)
-        self._releases.take(svid.spiffe_id, now)
-        asked = _asked(await _fields(request))
+        record.spiffe_id, record.certificate_serial = svid.spiffe_id, svid.serial
+        record.certificate_sha256 = svid.fingerprint
+        self._check_admitted(svid, self._clock())
+        exchange_request = parse(await self._fields(request))
         try:
-            return await self._exchange.release(svid.workload, asked, facts)
-        except SubjectTokenRejected:
-            self._failures.take(svid.spiffe_id, now)
+            claims = self._exchange.verify(svid.workload, exchange_request.unverified_jwt)
+        except SubjectTokenRejected as refused:
+            if refused.claims is not None:
+                self._note(record, refused.claims)
             raise
+        self._note(record, claims)
+        target = await self._exchange.authorize(svid.workload, claims, exchange_request.upstream)
+        record.upstream = target.upstream
+        released = await self._exchange.release(target, claims, exchange_request)
+        return self._body(released, claims, svid), released.refreshed
+
+    def _note(self, record: AuditRecord, claims: VerifiedClaims) -> None:
+        record.jti = self._audit.pseudonym("jti", claims.jti)
+        record.user = self._audit.pseudonym("user", claims.subject)
+        record.session = self._audit.pseudonym("session", claims.tsid)
+        record.client, record.resource = claims.client_id, claims.audience
+
+    async def _fields(self, request: web.BaseRequest) -> dict[str, str]:
+        if request.method != "POST" or request.version < (1, 1):
+            raise InvalidRequest(DenialReason.NOT_AN_HTTP_1_1_POST)
+        if "?" in request.raw_path:
+            raise InvalidRequest(DenialReason.QUERY_STRING)
+        if request.content_type != _FORM or "Content-Encoding" in request.headers:
+            raise InvalidRequest(DenialReason.MEDIA_TYPE)
+        try:
+            # A body usually came with its head: then there is nothing to wait for.
+            if request.content.is_eof():
+                return form_fields(_small(request.content.read_nowait()))
+            async with asyncio.timeout(self._timeouts.body):
+                return form_fields(await _body_of(request))
+        except TimeoutError:
+            raise InvalidRequest(DenialReason.SLOW_BODY) from None
+        except (ConnectionError, web.RequestPayloadError):
+            raise InvalidRequest(DenialReason.BODY_CUT_OFF) from None
+        except Malformed:
+            raise InvalidRequest(DenialReason.MALFORMED_FORM) from None
 
     def _svid(self, request: web.BaseRequest) -> Svid:
         """The peer's certificate, read once for each connection."""
@@ -152,34 +181,60 @@ class Internal:
         tls = request.transport.get_extra_info("ssl_object") if request.transport else None
         der = tls.getpeercert(binary_form=True) if isinstance(tls, ssl.SSLObject) else None
         if der is None:
-            raise InvalidClient("no_client_certificate")
+            raise InvalidClient(DenialReason.NO_CLIENT_CERTIFICATE)
         try:
             svid = peer[_SVID] = self._svids.read(der)
         except InvalidSvid as refused:
-            raise InvalidClient(str(refused)) from None
+            raise InvalidClient(refused.reason) from None
         return svid
 
     def _check_admitted(self, svid: Svid, now: float) -> None:
         """On every request: a connection outlives certificates, policies and our own names."""
         if not svid.valid(now):
-            raise InvalidClient("certificate_not_valid_now")
+            raise InvalidClient(DenialReason.CERTIFICATE_NOT_VALID_NOW)
         if self._svids.impersonates_us(svid):
-            raise InvalidClient("certificate_names_the_authserver")
+            raise InvalidClient(DenialReason.CERTIFICATE_NAMES_THE_AUTHSERVER)
         if (
             svid.serial in self._workload_policy.denied.serials
             or svid.spiffe_id in self._workload_policy.denied.spiffe_ids
         ):
-            raise ForbiddenClient("certificate_denied")
+            raise ForbiddenClient(DenialReason.CERTIFICATE_DENIED)
         if not self._workload_policy.allowed.admit(svid.workload):
-            raise ForbiddenClient("workload_not_allowed")
+            raise ForbiddenClient(DenialReason.WORKLOAD_NOT_ALLOWED)
 
-    def _refused(self, refusal: ProtocolError, facts: dict[str, Any]) -> web.Response:
-        self._audit.denial(refusal.reason, error=refusal.error, **facts)
-        self._metrics.denials.labels(refusal.reason).inc()
+    def _refused(self, refusal: ProtocolError, record: AuditRecord) -> web.Response:
+        try:
+            reason = DenialReason(refusal.reason)
+        except ValueError:
+            # A label outside the closed list would be a fault of ours, and no caller's to choose.
+            _log.error("unlisted_denial_reason")
+            reason = DenialReason.UNEXPECTED
+        self._audit.denial(record, reason=reason.value, error=refusal.error)
+        self._metrics.denials.labels(reason.value).inc()
         answer = _json(refusal.status_code, refusal.members(), refusal.headers)
         if isinstance(refusal, InvalidClient):
             answer.force_close()
         return answer
+
+    def _body(self, released: ReleasedToken, claims: VerifiedClaims, svid: Svid) -> dict[str, Any]:
+        """The members of a success; handles differ from owner to owner."""
+        owner, upstream = str(svid.workload), released.upstream
+        body: dict[str, Any] = {
+            "access_token": released.access_token,
+            "issued_token_type": ACCESS_TOKEN_TYPE,
+            "token_type": "Bearer",
+            "upstream": upstream,
+            "cache_ttl": released.cache_ttl,
+            "session": self._audit.handle("session", owner, claims.tsid),
+            "connection": self._audit.handle("connection", owner, claims.subject, upstream),
+            "sub": claims.subject,
+            "client_id": claims.client_id,
+        }
+        if released.expires_in is not None:
+            body["expires_in"] = released.expires_in
+        if released.scope is not None:
+            body["scope"] = released.scope
+        return body
 
     def _is_old(self, peer: dict[str, Any]) -> bool:
         """Whether the connection should end, so that a new handshake looks at the peer again.
@@ -188,7 +243,7 @@ class Internal:
         """
         now = self._clock()
         since: float = peer.setdefault(_SINCE, now)
-        return not 0 <= now - since <= _MAX_CONNECTION_SECONDS
+        return not 0 <= now - since <= self._timeouts.connection
 
 
 def _peer(request: web.BaseRequest) -> dict[str, Any]:
@@ -201,27 +256,6 @@ def _peer(request: web.BaseRequest) -> dict[str, Any]:
     return (transport.get_extra_info("peercert") if transport else None) or {}
 
 
-async def _fields(request: web.BaseRequest) -> dict[str, str]:
-    if request.method != "POST" or request.version < (1, 1):
-        raise InvalidRequest("not_an_http_1_1_post")
-    if "?" in request.raw_path:
-        raise InvalidRequest("query_string")
-    if request.content_type != _FORM or "Content-Encoding" in request.headers:
-        raise InvalidRequest("media_type")
-    try:
-        # A body usually came with its head: then there is nothing to wait for.
-        if request.content.is_eof():
-            return form_fields(_small(request.content.read_nowait()))
-        async with asyncio.timeout(_BODY_SECONDS):
-            return form_fields(await _body_of(request))
-    except TimeoutError:
-        raise InvalidRequest("slow_body") from None
-    except (ConnectionError, web.RequestPayloadError):
-        raise InvalidRequest("body_cut_off") from None
-    except Malformed:
-        raise InvalidRequest("malformed_form") from None
-
-
 async def _body_of(request: web.BaseRequest) -> bytes:
     body = b""
     async for part in request.content.iter_any():
@@ -231,55 +265,7 @@ async def _body_of(request: web.BaseRequest) -> bytes:
 
 def _small(body: bytes) -> bytes:
     if len(body) > _MAX_BODY_BYTES:
-        raise InvalidRequest("body_too_large")
-    return body
-
-
-def _asked(fields: dict[str, str]) -> ExchangeRequest:
-    grant_type = fields.get("grant_type")
-    if grant_type != GRANT_TYPE:
-        if grant_type is None:
-            raise InvalidRequest("no_grant_type")
-        raise UnsupportedGrantType("unsupported_grant_type")
-    if not _FIELDS.issuperset(fields):
-        raise InvalidRequest("unknown_parameter")
-    if fields.get("subject_token_type") not in _SUBJECT_TYPES:
-        raise InvalidRequest("subject_token_type")
-    if fields.get("requested_token_type", ACCESS_TOKEN_TYPE) != ACCESS_TOKEN_TYPE:
-        raise InvalidRequest("requested_token_type")
-    if "subject_token" not in fields:
-        raise InvalidRequest("no_subject_token")
-    rejected = fields.get("rejected_token_sha256")
-    if rejected is not None and _SHA256.fullmatch(rejected) is None:
-        raise InvalidRequest("rejected_token_sha256")
-    return ExchangeRequest(
-        fields["subject_token"],
-        fields.get("audience"),
-        _min_ttl(fields.get("min_ttl", "0")),
-        rejected,
-    )
-
-
-def _min_ttl(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= 3):
-        raise InvalidRequest("min_ttl")
-    if int(text) > _MAX_MIN_TTL_SECONDS:
-        raise InvalidRequest("min_ttl")
-    return int(text)
-
-
-def _body(released: ReleasedToken) -> dict[str, Any]:
-    body: dict[str, Any] = {
-        "access_token": released.access_token,
-        "issued_token_type": ACCESS_TOKEN_TYPE,
-        "token_type": "Bearer",
-        "upstream": released.upstream,
-        "cache_ttl": released.cache_ttl,
-    }
-    if released.expires_in is not None:
-        body["expires_in"] = released.expires_in
-    if released.scope is not None:
-        body["scope"] = released.scope
+        raise InvalidRequest(DenialReason.BODY_TOO_LARGE)
     return body
 
 

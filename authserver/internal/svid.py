@@ -15,6 +15,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from authserver.internal.denial_reasons import DenialReason
 from chassis.spiffe_id import InvalidSpiffeId, Workload, parse_workload
 from chassis.tls import key_policy
 
@@ -28,7 +29,11 @@ UNREADABLE: Final = (
 
 
 class InvalidSvid(Exception):
-    """The certificate is no X.509-SVID of a workload of ours; the text is a reason code."""
+    """The certificate is no X.509-SVID of a workload of ours."""
+
+    def __init__(self, reason: DenialReason) -> None:
+        super().__init__(reason.value)
+        self.reason = reason
 
 
 @dataclass(frozen=True)
@@ -73,18 +78,18 @@ class SvidReader:
             extensions = leaf.extensions
             key = leaf.public_key()
         except UNREADABLE:
-            raise InvalidSvid("certificate_unreadable") from None
+            raise InvalidSvid(DenialReason.CERTIFICATE_UNREADABLE) from None
         _check_usage(extensions)
         if not key_policy.is_accepted(key):
-            raise InvalidSvid("weak_key")
+            raise InvalidSvid(DenialReason.WEAK_KEY)
         if leaf.not_valid_after_utc - leaf.not_valid_before_utc > self._longest_life:
-            raise InvalidSvid("certificate_lives_too_long")
+            raise InvalidSvid(DenialReason.CERTIFICATE_LIVES_TOO_LONG)
         names = _names(extensions)
         spiffe_id = _only_uri(names)
         try:
             workload = parse_workload(spiffe_id, trust_domain=self._trust_domain)
         except InvalidSpiffeId:
-            raise InvalidSvid("not_a_workload_of_this_trust_domain") from None
+            raise InvalidSvid(DenialReason.NOT_A_WORKLOAD_OF_THIS_TRUST_DOMAIN) from None
         return Svid(
             workload,
             spiffe_id,
@@ -100,13 +105,13 @@ def _names(extensions: x509.Extensions) -> x509.SubjectAlternativeName:
     try:
         return extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
-        raise InvalidSvid("no_spiffe_id") from None
+        raise InvalidSvid(DenialReason.NO_SPIFFE_ID) from None
 
 
 def _only_uri(names: x509.SubjectAlternativeName) -> str:
     uris = names.get_values_for_type(x509.UniformResourceIdentifier)
     if len(uris) != 1:
-        raise InvalidSvid("not_exactly_one_uri")
+        raise InvalidSvid(DenialReason.NOT_EXACTLY_ONE_URI)
     return uris[0]
 
 
@@ -118,17 +123,17 @@ def _check_usage(extensions: x509.Extensions) -> None:
     try:
         constraints = extensions.get_extension_for_class(x509.BasicConstraints)
         if constraints.value.ca:
-            raise InvalidSvid("certificate_of_a_ca")
+            raise InvalidSvid(DenialReason.CERTIFICATE_OF_A_CA)
     except x509.ExtensionNotFound:
         pass  # absent means that it is not a CA (RFC 5280 section 4.2.1.9)
     try:
         usage = extensions.get_extension_for_class(x509.KeyUsage)
         purposes = extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     except x509.ExtensionNotFound:
-        raise InvalidSvid("key_usage_missing") from None
+        raise InvalidSvid(DenialReason.KEY_USAGE_MISSING) from None
     if not usage.critical or not usage.value.digital_signature:
-        raise InvalidSvid("key_usage")
+        raise InvalidSvid(DenialReason.KEY_USAGE)
     if usage.value.key_cert_sign or usage.value.crl_sign:
-        raise InvalidSvid("certificate_may_sign_certificates")
+        raise InvalidSvid(DenialReason.CERTIFICATE_MAY_SIGN_CERTIFICATES)
     if ExtendedKeyUsageOID.CLIENT_AUTH not in purposes:
-        raise InvalidSvid("not_for_client_authentication")
+        raise InvalidSvid(DenialReason.NOT_FOR_CLIENT_AUTHENTICATION)

@@ -11,29 +11,21 @@ import hmac
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from authserver.audit import Audit
 from authserver.connections.refresher import TokenRefresher, margin
+from authserver.internal.denial_reasons import DenialReason, of_bad_token
+from authserver.internal.exchange_request import ExchangeRequest
+from authserver.internal.token_limits import TokenLimits
 from authserver.oauth.errors import InvalidGrant, InvalidRequest, InvalidTarget
 from authserver.oauth.resources import Resource, ResourceMap
-from authserver.rate_limit import RateLimit
 from authserver.storage.connections import Connections, NoSuchSession
 from authserver.storage.records import Connection, ConnectionKey
+from authserver.storage.sessions import Sessions
 from authserver.tokens.access_tokens import AccessTokens, VerifiedClaims
 from authserver.tokens.jws import BadToken
 from chassis.clock import Clock
 from chassis.spiffe_id import Workload
 
 _MAX_CACHE_SECONDS: Final = 60
-
-
-@dataclass(frozen=True)
-class ExchangeRequest:
-    """A well-formed exchange request, nothing of it believed yet."""
-
-    unverified_jwt: str = field(repr=False)
-    upstream: str | None
-    min_ttl: int
-    rejected_sha256: str | None
 
 
 @dataclass(frozen=True)
@@ -49,56 +41,121 @@ class ReleasedToken:
 
 
 class SubjectTokenRejected(InvalidRequest):
-    """The subject token is not acceptable to this caller (RFC 8693 section 2.2.2): one answer."""
+    """The subject token is not acceptable to this caller (RFC 8693 section 2.2.2): one answer.
+
+    `claims` are those of a JWT that we did sign, for the audit alone.
+    """
+
+    claims: VerifiedClaims | None = None
+
+
+@dataclass(frozen=True)
+class ReleaseTarget:
+    """What a proven owner may obtain with an accepted JWT; `connection` is None where none is."""
+
+    resource: Resource
+    upstream: str
+    connection: Connection | None
 
 
 class Exchange:
+    """Three steps, in this order: `verify`, `authorize`, `release`."""
+
     def __init__(
         self,
         tokens: AccessTokens,
         resources: ResourceMap,
         connections: Connections,
+        sessions: Sessions,
         refresher: TokenRefresher,
-        rejections: RateLimit,
-        audit: Audit,
+        limits: TokenLimits,
         clock: Clock,
     ) -> None:
         self._tokens, self._resources = tokens, resources
-        self._connections, self._refresher = connections, refresher
-        self._rejections, self._audit, self._clock = rejections, audit, clock
+        self._connections, self._sessions = connections, sessions
+        self._refresher, self._limits, self._clock = refresher, limits, clock
 
-    async def release(
-        self, caller: Workload, asked: ExchangeRequest, facts: dict[str, Any]
-    ) -> ReleasedToken:
-        """Raises SubjectTokenRejected to anyone but the owner, InvalidGrant, InvalidTarget and
-        TemporarilyUnavailable to the owner. `facts` collects what the audit event will say.
+    def verify(self, caller: Workload, unverified_jwt: str) -> VerifiedClaims:
+        """The claims of a JWT that we signed for a resource of the caller.
+
+        A JWT that was accepted before meets no limit. Any other one is looked at in the order of
+        cost: form, `kid`, audience, then, within the bound on verifications, the signature.
+        Raises SubjectTokenRejected, or RateLimited for JWTs that fail too often.
         """
-        claims = self._verified(asked.unverified_jwt)
-        facts |= {"jti": self._audit.hashed(claims.jti), "session": self._audit.hashed(claims.tsid)}
-        resource = self._owned(caller, claims, facts)
-        upstream = _select_upstream(asked.upstream, resource)
-        found = await self._connection(claims, resource, upstream)
-        _check_permitted(upstream, resource)
-        facts["upstream"] = upstream
-        if found is None:
-            raise InvalidGrant("no_connection")
-        return await self._ensure_fresh(found, asked, claims, resource)
+        now = self._clock()
 
-    def _verified(self, unverified_jwt: str) -> VerifiedClaims:
+        def before_signature(unverified_claims: dict[str, Any]) -> None:
+            audience = unverified_claims.get("aud")
+            if not isinstance(audience, str):
+                raise SubjectTokenRejected(DenialReason.JWT_BAD_CLAIMS)
+            self._owned(caller, audience)
+            self._limits.verifications.take(str(caller), now)
+
         try:
-            return self._tokens.verify(unverified_jwt, self._clock())
+            claims = self._tokens.verify(unverified_jwt, now, before_signature=before_signature)
+            self._owned(caller, claims.audience)
         except BadToken as refused:
-            raise SubjectTokenRejected(f"jwt_{refused}") from None
+            reason = of_bad_token(refused)
+            if reason is not DenialReason.JWT_EXPIRED:
+                self._limits.failures.take(str(caller), now)
+            # An expired JWT is rightly signed: an ordinary client that is about to refresh.
+            raise SubjectTokenRejected(reason) from None
+        except SubjectTokenRejected as refused:
+            self._limits.failures.take(str(caller), now)
+            refused.claims = self._if_ours(unverified_jwt, now)
+            raise
+        return claims
 
-    def _owned(self, caller: Workload, claims: VerifiedClaims, facts: dict[str, Any]) -> Resource:
-        resource = self._resources.get(claims.audience)
+    def _if_ours(self, unverified_jwt: str, now: float) -> VerifiedClaims | None:
+        """Whose JWT a caller presented that may not have it; the limit on failures bounds this."""
+        try:
+            return self._tokens.verify(unverified_jwt, now)
+        except BadToken:
+            return None
+
+    def _owned(self, caller: Workload, audience: str) -> Resource:
+        resource = self._resources.get(audience)
         if resource is None:
-            raise SubjectTokenRejected("unknown_resource")
-        facts["resource"] = resource.url
+            raise SubjectTokenRejected(DenialReason.UNKNOWN_RESOURCE)
         # In constant time, so that an answer's time tells nothing of who the owner is.
         if not hmac.compare_digest(str(resource.owner), str(caller)):
-            raise SubjectTokenRejected("caller_is_not_the_owner")
+            raise SubjectTokenRejected(DenialReason.CALLER_IS_NOT_THE_OWNER)
         return resource
+
+    async def authorize(
+        self, caller: Workload, claims: VerifiedClaims, upstream: str | None
+    ) -> ReleaseTarget:
+        """What the caller may obtain of `upstream`, None for the only one there is.
+
+        Raises SubjectTokenRejected to anyone but the session's owner, RateLimited and
+        InvalidTarget to the owner.
+        """
+        self._limits.releases.take(str(caller), self._clock())
+        resource = self._owned(caller, claims.audience)
+        chosen = _select_upstream(upstream, resource)
+        connection = await self._connection(claims, resource, chosen)
+        _check_permitted(chosen, resource)
+        return ReleaseTarget(resource, chosen, connection)
+
+    async def release(
+        self, target: ReleaseTarget, claims: VerifiedClaims, request: ExchangeRequest
+    ) -> ReleasedToken:
+        """A fresh access token of the target. Raises InvalidGrant and TemporarilyUnavailable.
+
+        A session whose connection can give nothing any more is marked: the client's next refresh
+        is refused, so that the client opens a sign-in.
+        """
+        if target.connection is None:
+            raise InvalidGrant(DenialReason.NO_CONNECTION)
+        try:
+            return await self._ensure_fresh(target.connection, request, claims, target.resource)
+        except InvalidGrant as refusal:
+            # What the operator can put right is not the user's to mend by signing in.
+            if refusal.reason != DenialReason.UPSTREAM_REGISTRATION_CHANGED:
+                await self._sessions.require_sign_in(
+                    claims.tsid, target.upstream, now=int(self._clock())
+                )
+            raise
 
     async def _connection(
         self, claims: VerifiedClaims, resource: Resource, upstream: str
@@ -117,22 +174,28 @@ class Exchange:
                 now=self._clock(),
             )
         except NoSuchSession:
-            raise SubjectTokenRejected("no_such_session_of_this_token") from None
+            raise SubjectTokenRejected(DenialReason.NO_SUCH_SESSION) from None
 
     async def _ensure_fresh(
-        self, found: Connection, asked: ExchangeRequest, claims: VerifiedClaims, resource: Resource
+        self,
+        connection: Connection,
+        request: ExchangeRequest,
+        claims: VerifiedClaims,
+        resource: Resource,
     ) -> ReleasedToken:
-        rejected = asked.rejected_sha256 is not None and hmac.compare_digest(
-            asked.rejected_sha256, _sha256(found.tokens.access_token)
+        rejected = request.rejected_sha256 is not None and hmac.compare_digest(
+            request.rejected_sha256, _sha256(connection.tokens.access_token)
         )
-        if not rejected and self._refresher.usable_now(found, asked.min_ttl):
-            return self._released(found, claims, refreshed=False)
-        if rejected and not self._refresher.in_flight(found):
-            self._rejections.take(f"{claims.tsid} {found.key.upstream}", self._clock())
-        usable = await self._refresher.refresh(found, min_ttl=asked.min_ttl, rejected=rejected)
+        if not rejected and self._refresher.usable_now(connection, request.min_ttl):
+            return self._released(connection, claims, refreshed=False)
+        if rejected and not self._refresher.in_flight(connection):
+            self._limits.rejections.take(f"{claims.tsid} {connection.key.upstream}", self._clock())
+        usable = await self._refresher.refresh(
+            connection, min_ttl=request.min_ttl, rejected=rejected
+        )
         # Time has passed in which the session may have been ended.
-        await self._connection(claims, resource, found.key.upstream)
-        return self._released(usable, claims, refreshed=usable.generation != found.generation)
+        await self._connection(claims, resource, connection.key.upstream)
+        return self._released(usable, claims, refreshed=usable.generation != connection.generation)
 
     def _released(
         self, connection: Connection, claims: VerifiedClaims, *, refreshed: bool
@@ -163,9 +226,9 @@ def _select_upstream(asked: str | None, resource: Resource) -> str:
 def _check_permitted(upstream: str, resource: Resource) -> None:
     """Whether the operator allows this resource the upstream; for its proven owner only."""
     if not upstream:
-        raise InvalidRequest("upstream_not_named", "audience must name an upstream")
+        raise InvalidTarget(DenialReason.UPSTREAM_NOT_NAMED, "audience must name an upstream")
     if upstream not in resource.upstreams:
-        raise InvalidTarget("upstream_not_permitted")
+        raise InvalidTarget(DenialReason.UPSTREAM_NOT_PERMITTED)
 
 
 def _sha256(token: str) -> str:

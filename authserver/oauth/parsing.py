@@ -28,13 +28,16 @@ def json_object(text: bytes | str) -> dict[str, Any]:
         raise Malformed(str(invalid)) from None
 
 
-def form_fields(body: bytes) -> dict[str, str]:
-    """The fields of an application/x-www-form-urlencoded body, each exactly once (RFC 6749 3.1)."""
-    return query_fields(body.decode("latin-1"))  # whatever is not ASCII is refused there
+def form_fields(body: bytes, repeatable: frozenset[str] = frozenset()) -> dict[str, str]:
+    """The fields of an application/x-www-form-urlencoded body, as `query_fields` reads them."""
+    return query_fields(body.decode("latin-1"), repeatable)  # it refuses whatever is not ASCII
 
 
-def query_fields(raw: str) -> dict[str, str]:
-    """The parameters of a raw query string, each exactly once; empty values count as absent."""
+def query_fields(raw: str, repeatable: frozenset[str] = frozenset()) -> dict[str, str]:
+    """The parameters of a raw query string, each exactly once (RFC 6749 section 3.1).
+
+    Empty values count as absent. A `repeatable` parameter may come again with the same value.
+    """
     if not raw.isascii() or "\0" in raw:
         raise Malformed("not ASCII, or a NUL character")
     escapes = "%" in raw or "+" in raw
@@ -50,7 +53,7 @@ def query_fields(raw: str) -> dict[str, str]:
         name, _, value = pair.partition("=")
         if escapes:
             name, value = _unescaped(name), _unescaped(value)
-        if name in fields:
+        if name in fields and not (name in repeatable and fields[name] == value):
             raise Malformed("a parameter appears twice")
         fields[name] = value
     return {name: value for name, value in fields.items() if value}

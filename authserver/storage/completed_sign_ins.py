@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from authserver.storage import browser_sessions
+from authserver.storage.authorization_codes import AuthorizationCodes
 from authserver.storage.connections import Connections
 from authserver.storage.consents import Given, remember
 from authserver.storage.contract import Database, Transactional
 from authserver.storage.records import Code, Grant, Session
-from authserver.storage.sessions import Sessions
+from authserver.storage.sessions import Sessions, lift_required_sign_ins
 
 
 @dataclass(frozen=True)
@@ -20,8 +21,15 @@ class NewBrowserSession:
 
 
 class SignIns:
-    def __init__(self, database: Database, sessions: Sessions, connections: Connections) -> None:
-        self._database, self._sessions, self._connections = database, sessions, connections
+    def __init__(
+        self,
+        database: Database,
+        sessions: Sessions,
+        codes: AuthorizationCodes,
+        connections: Connections,
+    ) -> None:
+        self._database, self._sessions = database, sessions
+        self._codes, self._connections = codes, connections
 
     async def complete(
         self,
@@ -54,11 +62,15 @@ class SignIns:
                 )
             for grant in grants:
                 await self._connections.put(transaction, session.user_id, session.owner, grant)
+            declined = await self._connections.spent(
+                transaction, session.user_id, session.owner, session.created_at
+            )
+            session = replace(session, declined=declined)
+            await lift_required_sign_ins(transaction, session.user_id, session.owner)
             if consent is not None:
                 await remember(transaction, session.user_id, consent)
-            await self._sessions.add(
-                transaction, session, code_hash, code, code_expires_at=code_expires_at
-            )
+            await self._sessions.add(transaction, session)
+            await self._codes.add(transaction, code_hash, code, expires_at=code_expires_at)
 
 
 async def _known_or_new(transaction: Transactional, identity: Grant, session: Session) -> str:

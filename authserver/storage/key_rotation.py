@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from authserver.storage import connection_rows, pending_sign_ins, sessions
+from authserver.storage import audit_keys, connection_rows, pending_sign_ins, refresh_tokens
 from authserver.storage.contract import Database, Row, StorageOpenError
 from authserver.storage.keyring import DecryptionFailed, Keyring, key_id_of
 
@@ -45,7 +45,7 @@ _SEALED: Final = (
         "refresh_tokens",
         "sealed_successor",
         ("token_hash", "tsid"),
-        lambda row: sessions.successor_place(row["tsid"], row["token_hash"]),
+        lambda row: refresh_tokens.successor_place(row["tsid"], row["token_hash"]),
         "UPDATE refresh_tokens SET sealed_successor = NULL, sealed_under = NULL",
     ),
     _Sealed(
@@ -54,6 +54,13 @@ _SEALED: Final = (
         ("handle_hash", "stage"),
         lambda row: pending_sign_ins.associated_data(row["handle_hash"], row["stage"]),
         "DELETE FROM transactions",
+    ),
+    _Sealed(
+        "audit_keys",
+        "sealed_key",
+        ("name",),
+        lambda row: audit_keys.associated_data(row["name"]),
+        "DELETE FROM audit_keys",
     ),
 )
 

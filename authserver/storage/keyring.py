@@ -55,7 +55,6 @@ class Keyring:
             raise ValueError("no encryption key")
         self._keys = {key_id.encode(): AESGCM(key) for key_id, key in keys}
         self._sealing_id = keys[0][0]
-        self._log_secret = _derive(keys[0][1], b"tokenward log hash")
         self._fingerprints = {key_id: _derive(key, b"tokenward key check") for key_id, key in keys}
         self._random = random
 
@@ -72,11 +71,6 @@ class Keyring:
     def fingerprints(self) -> Mapping[str, bytes]:
         """By id, what tells one key from another and gives nothing away of it."""
         return self._fingerprints
-
-    @property
-    def log_secret(self) -> bytes:
-        """32 bytes derived from the first key, for keyed hashes of identifiers in logs."""
-        return self._log_secret
 
     def seal(self, plaintext: bytes, *belongs_to: str | int) -> bytes:
         """Encrypt `plaintext`; it opens only with the same `belongs_to`, part for part."""

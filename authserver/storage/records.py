@@ -82,7 +82,9 @@ class Code:
 class Session:
     """One client's authorization by one user for one resource; `tsid` is its public handle.
 
-    `signed_in_at` is when the user was last at the upstream for it.
+    `signed_in_at` is when the user was last at the upstream for it. `sign_in_required` says that
+    a release was refused since then, because only a sign-in helps. `declined` are the upstreams
+    that could give nothing when the session began, because the user declined or they failed.
     """
 
     tsid: str
@@ -95,6 +97,8 @@ class Session:
     expires_at: int
     ended_at: int | None = None
     signed_in_at: int = 0
+    sign_in_required: bool = False
+    declined: tuple[str, ...] = ()
 
     def live(self, now: float) -> bool:
         return self.ended_at is None and now < self.expires_at

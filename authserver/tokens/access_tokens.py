@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -66,16 +67,23 @@ class AccessTokens:
         payload = json.dumps(claims, separators=(",", ":")).encode()
         return sign(payload, key.key, algorithm=key.algorithm, kid=key.kid, typ=_TYP)
 
-    def verify(self, unverified_jwt: str, now: float) -> VerifiedClaims:
+    def verify(
+        self,
+        unverified_jwt: str,
+        now: float,
+        *,
+        before_signature: Callable[[dict[str, Any]], None] | None = None,
+    ) -> VerifiedClaims:
         """The claims of a token of ours that is valid at `now`. Raises BadToken with a reason.
 
         A signature is verified once; the same token again is known by its hash for as long as
-        its key is one of ours. Its times are looked at every time.
+        its key is one of ours. Its times are looked at every time. `before_signature` gets the
+        unverified claims of a token that is not known yet, and refuses by raising.
         """
         digest = hashlib.sha256(unverified_jwt.encode("utf-8", "surrogateescape")).digest()
         known = self._known.get(digest)
         if known is None or self._keys.find(known.kid) is not known.key:
-            known = self._verified(unverified_jwt)
+            known = self._verified(unverified_jwt, before_signature)
             self._known[digest] = known
             if len(self._known) > _MAX_KNOWN:
                 self._known.popitem(last=False)
@@ -84,8 +92,12 @@ class AccessTokens:
             raise BadToken("key_did_not_sign_then")
         return known.claims
 
-    def _verified(self, unverified_jwt: str) -> _Known:
-        signed = verify(unverified_jwt, self._keys.find, types=_TYPES)
+    def _verified(
+        self, unverified_jwt: str, before_signature: Callable[[dict[str, Any]], None] | None
+    ) -> _Known:
+        signed = verify(
+            unverified_jwt, self._keys.find, types=_TYPES, before_signature=before_signature
+        )
         if signed.payload.get("iss") != self._issuer:
             raise BadToken("wrong_issuer")
         try:

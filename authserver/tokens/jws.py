@@ -77,11 +77,14 @@ def verify(
     find_key: Callable[[str | None], VerificationKey | None],
     *,
     types: frozenset[str | None],
+    before_signature: Callable[[dict[str, Any]], None] | None = None,
 ) -> VerifiedJws:
     """The content of a compact JWS whose signature, algorithm, key and `typ` are acceptable.
 
     `find_key` maps `kid` to a key or None; `types` holds the accepted `typ`, in lower case, None
-    where it may be absent. Raises BadToken.
+    where it may be absent. `before_signature` gets the unverified claims once the header is
+    acceptable, and refuses by raising: a signature costs far more than everything before it.
+    Raises BadToken, and what `before_signature` raises.
     """
     header = _header(token)
     if not _FORBIDDEN_HEADERS.isdisjoint(header):
@@ -98,6 +101,8 @@ def verify(
         raise BadToken("unknown_kid")
     if not isinstance(algorithm, str) or algorithm not in found.algorithms:
         raise BadToken("wrong_algorithm")
+    if before_signature is not None:
+        before_signature(_object(token, 1, "payload_not_json"))
     if not _signature_valid(token, found.key, algorithm):
         raise BadToken("bad_signature")
     return VerifiedJws(kid, found, algorithm, _object(token, 1, "payload_not_json"))

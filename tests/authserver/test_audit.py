@@ -14,7 +14,8 @@ import pytest
 
 from chassis import logs
 from tests.support.deployment import Deployment, deployed
-from tests.support.workloads import DENIED, NOTES_SERVER, TASKS_SERVER, line, verdict
+from tests.support.forged_tokens import claims_of
+from tests.support.workloads import DENIED, NOTES_SERVER, TASKS_SERVER, form, line, verdict
 
 
 class Sink(io.StringIO):
@@ -115,3 +116,63 @@ async def test_releases_and_denials_are_recorded_at_every_log_level(
             assert verdict(await world.exchange(TASKS_SERVER, jwt)) == DENIED
         events = [(event["level"], event["decision"]) for event in sink.audited()]
         assert events == [("info", "release"), ("warning", "deny")]
+
+
+OURS = ("token_grant", "release", "session_end", "revocation")
+
+
+async def test_one_user_has_one_pseudonym_in_all_events_and_no_identifier_in_clear(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with deployed(tmp_path) as world:
+        sink = Sink()
+        with logging_to(sink, "info", monkeypatch):
+            alice, bob = [await world.signed_in(user) for user in ("alice", "bob")]
+            again = await world.refresh(alice.client_id, alice.refresh_token)
+            jwt = again.json()["access_token"]
+            assert (await world.exchange(NOTES_SERVER, jwt)).status == 200
+            assert verdict(await world.exchange(TASKS_SERVER, jwt)) == DENIED
+            fields = {"token": jwt, "client_id": alice.client_id}
+            assert (await world.call("POST", "/oauth/revoke", data=fields)).status == 200
+            gone = await world.refresh(alice.client_id, again.json()["refresh_token"])
+            assert gone.status == 400
+        events = sink.audited()
+        of_alice = [event for event in events if event.get("client") == alice.client_id]
+        summary = [(e["action"], e["outcome"], e.get("reason", "")) for e in of_alice]
+        assert [row for row in summary if row[0] in OURS] == [
+            ("token_grant", "success", "authorization_code"),
+            ("token_grant", "success", "refresh_token"),
+            ("release", "success", ""),
+            ("release", "refused", "caller_is_not_the_owner"),
+            ("session_end", "success", "revoked"),
+            ("revocation", "success", ""),
+        ]
+        named = [event for event in of_alice if "user" in event and "session" in event]
+        assert {len({event[field] for event in named}) for field in ("user", "session")} == {1}
+        of_bob = {event["user"] for event in events if event.get("client") == bob.client_id}
+        assert of_bob
+        assert not of_bob & {event["user"] for event in named}
+        claims = claims_of(jwt)
+        for secret in (claims["sub"], claims["tsid"], claims["jti"], jwt, alice.refresh_token):
+            assert secret not in sink.getvalue()
+
+
+async def test_the_sidecars_request_id_is_in_the_event_and_in_the_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with deployed(tmp_path) as world, line(world) as sidecar:
+        jwt = (await world.signed_in("alice")).access_token
+        sink = Sink()
+        trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+        sent = [
+            {"X-Request-Id": "sidecar-call-1"},
+            {"traceparent": trace},
+            {"X-Request-Id": 'forged" id'},
+            {"X-Request-Id": "x" * 65},
+        ]
+        with logging_to(sink, "info", monkeypatch):
+            answers = [await sidecar.send(form(jwt), headers=headers) for headers in sent]
+        ids = [answer.headers["X-Request-Id"] for answer in answers]
+        assert ids[:2] == ["sidecar-call-1", trace.split("-")[1]]
+        assert [len(made) for made in ids[2:]] == [16, 16]
+        assert [event["request_id"] for event in sink.audited()] == ids

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlencode
 
-from authserver.internal.listener import GRANT_TYPE, ROUTE
+from authserver.internal.exchange_request import GRANT_TYPE
+from authserver.internal.listener import ROUTE
 from demo.layout import HOST, plan
 from tests.bench.figures import Figure, alternate
 from tests.bench.load import Calls, Load, costing, drive, post

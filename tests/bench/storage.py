@@ -63,12 +63,12 @@ async def _verbs(store: Store, database: Database) -> dict[str, Verb]:
         )
 
     async def redeem(n: int) -> object:
-        return await store.sessions.redeem(
+        return await store.codes.redeem(
             signed_in[n][1], now=NOW, session_expires_at=NOW + 9, refresh_token=presented[n]
         )
 
     async def rotate(n: int) -> object:
-        return await store.sessions.rotate(
+        return await store.refresh_tokens.rotate(
             presented[n].token_hash, new_refresh_token(), now=NOW, grace=30
         )
 

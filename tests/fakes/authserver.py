@@ -57,7 +57,7 @@ def release(**changes: Any) -> web.Response:
 
 def refuse(status: int, error: str, *, retry_after: int | None = None) -> web.Response:
     members = {"error": error, "error_description": "canary-description"}
-    if error == "invalid_request":  # the one answer to strangers has no description
+    if error in ("invalid_request", "invalid_target"):  # described where a name is missing only
         del members["error_description"]
     response = _json(status, members)
     if retry_after is not None:
@@ -65,9 +65,9 @@ def refuse(status: int, error: str, *, retry_after: int | None = None) -> web.Re
     return response
 
 
-def asks_for_an_upstream() -> web.Response:
+def asks_for_an_upstream(error: str = "invalid_target") -> web.Response:
     """What an owner hears that may obtain several upstreams and named none."""
-    return _json(400, {"error": "invalid_request", "error_description": "name one"})
+    return _json(400, {"error": error, "error_description": "name one"})
 
 
 def answering(make: Callable[[], web.StreamResponse]) -> Answer:

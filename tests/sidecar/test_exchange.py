@@ -367,15 +367,17 @@ async def test_nothing_secret_is_logged(r: Harness, caplog: pytest.LogCaptureFix
     assert not [record for record in caplog.records if "canary" in str(vars(record))]
 
 
+@pytest.mark.parametrize("error", ["invalid_target", "invalid_request"])
 async def test_a_caller_that_must_name_an_upstream_is_told_so_and_nobody_signs_in_again(
-    r: Harness,
+    r: Harness, error: str
 ) -> None:
-    r.authserver.then(asks_for_an_upstream, asks_for_an_upstream)
+    r.authserver.then(lambda: asks_for_an_upstream(error), lambda: asks_for_an_upstream(error))
     reply = await r.ask()
     assert (reply.status, reply.json["error"]) == (400, "invalid_request")
     assert reply.json["action"] == "fix_request"
     # Whoever named one and hears the same is no owner.
-    assert (await r.ask({"upstream": "github"})).status == 401
+    named = await r.ask({"upstream": "github"})
+    assert named.status == {"invalid_target": 404, "invalid_request": 401}[error]
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from authserver.app import Authserver
 from authserver.config.loader import load
 from authserver.listener_tls import internal_material
+from authserver.storage.audit_keys import AuditKeys
 from authserver.storage.engines.open import open_database
 from authserver.upstream.http_client import UpstreamHttp
 from demo.browser import Browser, Page
@@ -242,7 +243,8 @@ async def deployed(
         database = await open_database(settings.storage.url, settings.storage.password)
         stack.push_async_callback(database.close)
         http = await stack.enter_async_context(UpstreamHttp())
-        server = Authserver(settings, database, http, clock)
+        audit_key = await AuditKeys(database, settings.keyring()).key()
+        server = Authserver(settings, database, http, clock, audit_key=audit_key)
         stack.push_async_callback(server.drain)
         tls, _ = internal_material(settings.listeners.internal).build()
         await _serve(stack, web.AppRunner(server.public(), access_log=None), public)

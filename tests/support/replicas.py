@@ -8,6 +8,7 @@ from aiohttp import web
 
 from authserver.app import Authserver
 from authserver.config.loader import load
+from authserver.storage.audit_keys import AuditKeys
 from authserver.storage.engines.open import open_database
 from authserver.upstream.http_client import UpstreamHttp
 from tests.support.deployment import Answer, Deployment
@@ -31,7 +32,8 @@ async def second_replica(world: Deployment) -> AsyncIterator[Replica]:
         database = await open_database(settings.storage.url)
         stack.push_async_callback(database.close)
         http = await stack.enter_async_context(UpstreamHttp())
-        server = Authserver(settings, database, http, world.clock)
+        audit_key = await AuditKeys(database, settings.keyring()).key()
+        server = Authserver(settings, database, http, world.clock, audit_key=audit_key)
         stack.push_async_callback(server.drain)
         runner = web.AppRunner(server.public(), access_log=None)
         await runner.setup()

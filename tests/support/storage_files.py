@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from authserver.handles import hash_of
+from authserver.storage.authorization_codes import AuthorizationCodes
 from authserver.storage.completed_sign_ins import SignIns
 from authserver.storage.connections import Connections
 from authserver.storage.contract import Database
@@ -15,7 +16,8 @@ from authserver.storage.expiry import Expiry
 from authserver.storage.keyring import Keyring
 from authserver.storage.pending_sign_ins import PendingSignIns
 from authserver.storage.records import Code, ConnectionKey, Grant, Session, UpstreamTokens
-from authserver.storage.sessions import NewRefreshToken, Sessions
+from authserver.storage.refresh_tokens import NewRefreshToken, RefreshTokens
+from authserver.storage.sessions import Sessions
 from chassis.spiffe_id import Workload
 
 NOW = 1_800_000_000
@@ -31,10 +33,12 @@ class Store:
     keyring: Keyring = field(default_factory=lambda: Keyring([KEY]))
 
     def __post_init__(self) -> None:
-        self.sessions = Sessions(self.database, self.keyring)
+        self.sessions = Sessions(self.database)
+        self.codes = AuthorizationCodes(self.database)
+        self.refresh_tokens = RefreshTokens(self.database, self.keyring)
         self.connections = Connections(self.database, self.keyring)
         self.transactions = PendingSignIns(self.database, self.keyring)
-        self.sign_ins = SignIns(self.database, self.sessions, self.connections)
+        self.sign_ins = SignIns(self.database, self.sessions, self.codes, self.connections)
         self.sweeper = Expiry(self.database)
 
     async def sign_in(self, name: str = "s1", **changes: Any) -> Session:
@@ -64,7 +68,7 @@ class Store:
     async def redeemed(self, name: str = "s1", **changes: Any) -> Session:
         """A session whose code was redeemed for the refresh token `rt-<name>`."""
         await self.sign_in(name, **changes)
-        session = await self.sessions.redeem(
+        session = await self.codes.redeem(
             hash_of(f"code-{name}"),
             now=NOW,
             session_expires_at=NOW + 1000,

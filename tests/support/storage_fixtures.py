@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from authserver.handles import hash_of, new_handle
+from authserver.storage.authorization_codes import AuthorizationCodes
 from authserver.storage.completed_sign_ins import SignIns
 from authserver.storage.connections import Connections
 from authserver.storage.contract import Database
@@ -22,7 +23,8 @@ from authserver.storage.records import (
     Session,
     UpstreamTokens,
 )
-from authserver.storage.sessions import NewRefreshToken, Sessions
+from authserver.storage.refresh_tokens import NewRefreshToken, RefreshTokens
+from authserver.storage.sessions import Sessions
 from chassis.spiffe_id import Workload
 
 NOW = 1_800_000_000
@@ -57,9 +59,11 @@ class Store:
         self, database: Database, *keys: tuple[str, bytes], keyring: Keyring | None = None
     ) -> None:
         self.database, self.keyring = database, keyring or Keyring(keys or [KEY])
-        self.sessions = Sessions(database, self.keyring)
+        self.sessions = Sessions(database)
+        self.codes = AuthorizationCodes(database)
+        self.refresh_tokens = RefreshTokens(database, self.keyring)
         self.connections = Connections(database, self.keyring)
-        self.sign_ins = SignIns(database, self.sessions, self.connections)
+        self.sign_ins = SignIns(database, self.sessions, self.codes, self.connections)
 
     async def sign_in(self, *grants: Grant, **changes: object) -> tuple[Session, bytes]:
         """A whole sign-in, up to its code; the session as stored, and the code's hash."""

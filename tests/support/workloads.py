@@ -13,7 +13,9 @@ from aiohttp import web
 
 from authserver.app import Authserver
 from authserver.config.loader import load
+from authserver.internal.listener import Timeouts
 from authserver.listener_tls import internal_material
+from authserver.storage.audit_keys import AuditKeys
 from authserver.storage.contract import Database
 from authserver.storage.engines.open import open_database
 from authserver.upstream.http_client import UpstreamHttp
@@ -26,6 +28,7 @@ ROUTE = "/internal/token-exchange"
 FORM = "application/x-www-form-urlencoded"
 UNLIMITED = {"releasesPerWorkloadPerSecond": 100_000, "failedTokensPerWorkloadPerMinute": 100_000}
 STANDARD_PATIENCE = ConnectionLimits()
+STANDARD_TIMEOUTS = Timeouts()
 DENIED = (400, {"error": "invalid_request"})
 
 
@@ -118,6 +121,7 @@ async def replica(
     answer_within: float | None = None,
     connection_limits: ConnectionLimits = STANDARD_PATIENCE,
     through: Callable[[Database], Database] = lambda database: database,
+    timeouts: Timeouts = STANDARD_TIMEOUTS,
 ) -> AsyncIterator[Deployment]:
     """A second authserver over the same database file, seen by sidecars only.
 
@@ -135,11 +139,14 @@ async def replica(
         stack.push_async_callback(database.close)
         limit = () if answer_within is None else (aiohttp.ClientTimeout(total=answer_within),)
         http = await stack.enter_async_context(UpstreamHttp(*limit))
-        server = Authserver(settings, through(database), http, world.clock)
+        audit_key = await AuditKeys(database, settings.keyring()).key()
+        server = Authserver(settings, through(database), http, world.clock, audit_key=audit_key)
         stack.push_async_callback(server.drain)
         runner = web.ServerRunner(
             LimitedServer(
-                server.internal(), connection_limits=connection_limits, handler_cancellation=True
+                server.internal(timeouts),
+                connection_limits=connection_limits,
+                handler_cancellation=True,
             )
         )
         await runner.setup()
@@ -165,9 +172,14 @@ class AuditTrail:
         ]
 
     @property
+    def releases(self) -> list[dict[str, Any]]:
+        """The events of the internal listener: releases and denials."""
+        return [event for event in self.events if event["action"] == "release"]
+
+    @property
     def reason(self) -> str:
         """Why the last denial was one."""
-        return str(self.events[-1].get("reason"))
+        return str(self.releases[-1].get("reason"))
 
 
 @contextmanager

@@ -6,7 +6,9 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
+import pytest
 from joserfc import jws
 from joserfc.jwk import KeySet
 
@@ -80,7 +82,6 @@ async def test_a_code_is_worth_nothing_outside_its_own_request_and_is_not_used_u
             ({"code": f"{code}x"}, "invalid_grant"),
             ({"code": other_code}, "invalid_grant"),
             ({"client_id": other_client}, "invalid_grant"),
-            ({"redirect_uri": ""}, "invalid_grant"),
             ({"redirect_uri": f"{CALLBACK}/"}, "invalid_grant"),
             ({"redirect_uri": "http://127.0.0.1:9998/callback"}, "invalid_grant"),
             ({"code_verifier": ""}, "invalid_grant"),
@@ -395,10 +396,86 @@ async def test_a_client_that_did_not_register_for_refreshing_gets_no_refresh_tok
     async with deployed(tmp_path) as world:
         client = await world.register(grant_types=["authorization_code"])
         pkce = Pkce()
-        code = await world.code(client["client_id"], pkce, scope="mcp offline_access")
+        code = await world.code(client["client_id"], pkce, scope="mcp")
         answer = await world.redeem(client["client_id"], code, pkce)
         assert answer.status == 200
         assert "refresh_token" not in answer.json()
+
+
+@pytest.mark.parametrize("grant_types", [None, ["authorization_code"]])
+async def test_whoever_asks_for_offline_access_gets_a_refresh_token(
+    tmp_path: Path, grant_types: list[str] | None
+) -> None:
+    async with deployed(tmp_path) as world:
+        metadata: dict[str, object] = {"client_name": "Minimal", "redirect_uris": [CALLBACK]}
+        metadata["token_endpoint_auth_method"] = "none"
+        if grant_types is not None:
+            metadata["grant_types"] = grant_types
+        client = (await world.call("POST", "/oauth/register", json=metadata)).json()
+        pkce = Pkce()
+        code = await world.code(client["client_id"], pkce, scope="mcp offline_access")
+        answer = (await world.redeem(client["client_id"], code, pkce)).json()
+        assert "offline_access" in answer["scope"].split()
+        refreshed = await world.refresh(client["client_id"], answer["refresh_token"])
+        assert refreshed.status == 200
+
+
+async def test_a_code_is_redeemed_without_a_redirect_uri_and_never_with_another(
+    tmp_path: Path,
+) -> None:
+    """OAuth 2.1 has no such parameter here; PKCE binds the request, and the next test shows it."""
+    async with deployed(tmp_path) as world:
+        client_id, pkce = (await world.register())["client_id"], Pkce()
+        fields = {"grant_type": "authorization_code", "client_id": client_id}
+        fields["code"] = await world.code(client_id, pkce)
+        wrong = await world.token(**fields, code_verifier=pkce.verifier, redirect_uri="http://x")
+        assert refusal(wrong) == (400, "invalid_grant")
+        unproven = await world.token(**fields, code_verifier=Pkce().verifier)
+        assert refusal(unproven) == (400, "invalid_grant")
+        assert (await world.token(**fields, code_verifier=pkce.verifier)).status == 200
+
+
+async def test_a_public_client_may_send_basic_with_an_empty_secret(tmp_path: Path) -> None:
+    async with deployed(tmp_path) as world:
+        public = await world.register()
+        confidential = await world.register(token_endpoint_auth_method="client_secret_basic")
+        pkce = Pkce()
+        code = await world.code(public["client_id"], pkce)
+        fields = {
+            "grant_type": "authorization_code",
+            "code": code,
+            "code_verifier": pkce.verifier,
+        }
+        for client_id, secret, status in (
+            (confidential["client_id"], "", 401),
+            (public["client_id"], "guess", 401),
+            (public["client_id"], "", 200),
+        ):
+            pair = base64.b64encode(f"{client_id}:{secret}".encode()).decode()
+            answer = await world.call(
+                "POST", "/oauth/token", data=fields, headers={"Authorization": f"Basic {pair}"}
+            )
+            assert answer.status == status, answer.text
+            assert ("WWW-Authenticate" in answer.headers) == (status == 401)
+
+
+async def test_the_same_resource_twice_is_one_resource_and_two_are_refused(tmp_path: Path) -> None:
+    async with deployed(tmp_path) as world:
+        alice = await world.signed_in()
+        fields = [
+            ("grant_type", "refresh_token"),
+            ("client_id", alice.client_id),
+            ("refresh_token", alice.refresh_token),
+            ("resource", NOTES),
+        ]
+        other = await world.call("POST", "/oauth/token", data=[*fields, ("resource", TASKS)])
+        assert refusal(other) == (400, "invalid_request")
+        twice = await world.call("POST", "/oauth/token", data=[*fields, fields[1]])
+        assert refusal(twice) == (400, "invalid_request")
+        same = await world.call("POST", "/oauth/token", data=[*fields, fields[-1]])
+        assert same.status == 200
+        url = f"{world.authorize_url(alice.client_id, Pkce())}&resource={quote(NOTES, safe='')}"
+        assert (await world.call("GET", url)).status == 200
 
 
 async def test_storage_that_fails_is_temporary_and_recovers_without_a_restart(

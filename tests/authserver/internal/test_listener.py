@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import contextlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from cryptography import x509
 from yarl import URL
 
-from authserver.internal import listener
+from authserver.internal.listener import Timeouts
 from chassis.connection_limits import ConnectionLimits
 from tests.support.deployment import deployed
 from tests.support.workloads import (
@@ -206,11 +207,13 @@ async def test_a_caller_that_goes_away_in_its_request_is_no_failure_of_ours(
 
 
 async def test_a_body_that_never_ends_is_given_up_and_others_are_served(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert listener._BODY_SECONDS == 10
-    monkeypatch.setattr(listener, "_BODY_SECONDS", 0.1)
-    async with deployed(tmp_path) as world:
+    assert Timeouts().body == 10
+    async with (
+        deployed(tmp_path) as deployment,
+        replica(deployment, timeouts=Timeouts(body=0.1)) as world,
+    ):
         jwt = (await world.signed_in()).access_token
         head = f"POST {ROUTE} HTTP/1.1\r\nHost: x\r\nContent-Type: {FORM}\r\n"
         with audited(caplog) as trail:
@@ -391,25 +394,84 @@ async def test_a_workload_is_slowed_down_alone_and_is_served_again_in_time(tmp_p
             assert statuses == [200, 200, 429]
 
 
-async def test_malformed_requests_count_against_the_limit(tmp_path: Path) -> None:
+async def test_malformed_requests_take_nothing_from_the_limit_on_releases(tmp_path: Path) -> None:
     async with deployed(tmp_path, limits={"releasesPerWorkloadPerSecond": 1}) as world:
+        jwt = (await world.signed_in()).access_token
         async with line(world) as sidecar:
-            statuses = [(await sidecar.send("x")).status for _ in range(3)]
-        assert statuses == [400, 400, 429]
+            assert [(await sidecar.send("x")).status for _ in range(3)] == [400, 400, 400]
+            assert [(await sidecar.exchange(jwt)).status for _ in range(3)] == [200, 200, 429]
 
 
-async def test_whoever_tries_many_bad_tokens_must_wait(tmp_path: Path) -> None:
+async def test_only_jwts_that_fail_wait_where_many_have_failed(tmp_path: Path) -> None:
+    """Decision 24: the limit on failures never holds up a JWT that is good."""
     async with deployed(tmp_path, limits={"failedTokensPerWorkloadPerMinute": 3}) as world:
         jwt = (await world.signed_in()).access_token
         async with line(world) as sidecar, line(world, TASKS_SERVER) as neighbour:
             statuses = [(await sidecar.exchange("bad")).status for _ in range(4)]
             assert statuses == [400, 400, 400, 429]
-            held = await sidecar.exchange(jwt)
+            held = await sidecar.exchange("worse")
             assert verdict(held) == (429, {"error": "temporarily_unavailable"})
             assert int(held.headers["Retry-After"]) == 21
+            assert (await sidecar.exchange(jwt)).status == 200
             assert (await neighbour.exchange("bad")).status == 400
             world.clock.advance(21)
-            assert (await sidecar.exchange(jwt)).status == 200
+            assert (await sidecar.exchange("bad")).status == 400
+
+
+async def test_expired_jwts_of_ours_are_no_failures(tmp_path: Path) -> None:
+    """Eleven ordinary clients come back within a minute, each with a JWT that has just ended."""
+    async with deployed(tmp_path) as world:
+        clients = [await world.signed_in() for _ in range(11)]
+        world.clock.advance(901 + 5)
+        async with line(world) as sidecar:
+            for client in clients:
+                assert verdict(await sidecar.exchange(client.access_token)) == DENIED
+                fresh = await world.refresh(client.client_id, client.refresh_token)
+                assert (await sidecar.exchange(fresh.json()["access_token"])).status == 200
+
+
+async def test_a_stranger_with_forged_jwts_is_not_noticed_by_signed_in_users(
+    tmp_path: Path,
+) -> None:
+    """Ten times the limit for a minute: users with JWTs new to the server, and old ones."""
+    async with deployed(tmp_path) as world:
+        users = [await world.signed_in(user) for user in ("alice", "bob")]
+        jwts = [user.access_token for user in users]
+        statuses: list[int] = []
+        forged_statuses: set[int] = set()
+        async with line(world) as sidecar:
+            for second in range(60):
+                for number in range(2):  # 120 a minute, the limit is 10
+                    head, claims, _ = jwts[0].split(".")
+                    signature = f"{second:03d}{number:03d}".ljust(86, "A")
+                    answer = await sidecar.exchange(f"{head}.{claims}.{signature}")
+                    forged_statuses.add(answer.status)
+                if second % 20 == 10:
+                    renewed = await world.refresh(users[0].client_id, users[0].refresh_token)
+                    users[0] = replace(users[0], **renewed.json())
+                    jwts[0] = users[0].access_token
+                statuses += [(await sidecar.exchange(jwt)).status for jwt in jwts]
+                world.clock.advance(1)
+        assert forged_statuses == {400, 429}
+        assert statuses == [200] * 120
+
+
+async def test_above_the_bound_on_verifications_jwts_accepted_before_go_first(
+    tmp_path: Path,
+) -> None:
+    async with deployed(tmp_path, limits={"verificationsPerWorkloadPerSecond": 2}) as world:
+        known, new = [(await world.signed_in()).access_token for _ in range(2)]
+        async with line(world) as sidecar:
+            assert (await sidecar.exchange(known)).status == 200
+            head, claims, _ = known.split(".")
+            await sidecar.exchange(f"{head}.{claims}.{'A' * 86}")
+            held = await sidecar.exchange(new)
+            assert verdict(held) == (429, {"error": "temporarily_unavailable"})
+            assert (await sidecar.exchange(known)).status == 200
+            # Neither form nor audience costs a verification, whatever else is wrong.
+            assert (await sidecar.exchange("bad")).status == 400
+            world.clock.advance(1)
+            assert (await sidecar.exchange(new)).status == 200
 
 
 async def test_good_tokens_do_not_count_as_bad_ones(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Promise 1: a stored token is released to its owner and to nobody else; missing data denies."""
 
+import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,9 @@ async def test_an_answer_holds_the_contracts_members_and_nothing_else(tmp_path: 
         answer = await world.exchange(NOTES_SERVER, alice.access_token)
         released = answer.json()
         secret = released.pop("access_token")
+        handles = [released.pop(name) for name in ("session", "connection")]
+        assert len(set(handles)) == 2
+        assert all(re.fullmatch(r"[0-9a-f]{36}", handle) for handle in handles)
         assert released == {
             "issued_token_type": "urn:ietf:params:oauth:token-type:access_token",
             "token_type": "Bearer",
@@ -61,6 +65,8 @@ async def test_an_answer_holds_the_contracts_members_and_nothing_else(tmp_path: 
             "scope": "openid",
             "expires_in": 3600,
             "cache_ttl": 60,
+            "sub": claims_of(alice.access_token)["sub"],
+            "client_id": alice.client_id,
         }
         assert set(answer.headers) <= {
             "Cache-Control", "Pragma", "X-Content-Type-Options", "X-Request-Id", "X-Request-ID",
@@ -268,7 +274,7 @@ def two_upstreams(folder: Path, issuer: str) -> list[dict[str, object]]:
 @pytest.mark.parametrize(
     ("audience", "error"),
     [
-        (None, "invalid_request"),
+        (None, "invalid_target"),
         ("nobody", "invalid_target"),
         ("other", "invalid_grant"),
         ("acme", None),
@@ -351,7 +357,9 @@ async def test_a_release_is_one_audit_event_without_any_identifier_in_clear(
         assert event["refreshed"] is False
         assert int(event["certificate_serial"], 16) > 0
         assert len(event["certificate_sha256"]) == 64
-        assert len(event["session"]) == len(event["jti"]) == 24
+        assert len(event["session"]) == len(event["jti"]) == len(event["user"]) == 24
+        assert (event["action"], event["outcome"]) == ("release", "success")
+        assert event["client"] == alice.client_id
         claims = claims_of(alice.access_token)
         secrets = (claims["tsid"], claims["jti"], claims["sub"], answer.json()["access_token"])
         for record in caplog.records:
@@ -373,6 +381,7 @@ async def test_a_denial_is_one_audit_event_with_all_that_was_proven(
         assert event["resource"] == NOTES
         assert event["certificate_serial"]
         assert event["session"]
+        assert event["client"] == alice.client_id
         assert "upstream" not in event
 
 
@@ -388,16 +397,17 @@ async def test_checks_run_in_the_order_of_the_release_policy(
         (401, "certificate_not_valid_now"),
         (403, "certificate_denied"),
         (403, "workload_not_allowed"),
-        (429, "releases"),
         (400, "unsupported_grant_type"),
-        (400, "jwt_bad_claims"),
         (400, "caller_is_not_the_owner"),
+        (400, "jwt_bad_claims"),
+        (429, "releases"),
         (400, "no_such_session_of_this_token"),
     ]
-    spiffe_id = "spiffe://example.org/ns/mcp-servers/mcpserver/tasks"
+    name = "notes" if step >= 5 else "tasks"
+    spiffe_id = f"spiffe://example.org/ns/mcp-servers/mcpserver/{name}"
     denied = {"spiffeIds": [spiffe_id]} if step <= 1 else {}
     allowed = {"namespaces": ["mcp-servers"], "names": ["notes"] if step <= 2 else ["*"]}
-    rate = {"releasesPerWorkloadPerSecond": 1 if step <= 3 else 100}
+    rate = {"releasesPerWorkloadPerSecond": 1 if step <= 6 else 100}
     async with deployed(
         tmp_path, deniedCertificates=denied, allowedWorkloads=allowed, limits=rate
     ) as world:
@@ -407,11 +417,11 @@ async def test_checks_run_in_the_order_of_the_release_policy(
             wrong["sub"] = 7
         jwt = forged(world, alice.access_token, **wrong)
         changes: dict[str, str | None] = {"audience": "not permitted"}
-        if step <= 4:
+        if step <= 3:
             changes["grant_type"] = "password"
-        owner = NOTES_SERVER if step == 7 else TASKS_SERVER
+        owner = NOTES_SERVER if step >= 5 else TASKS_SERVER
         async with line(world, owner) as sidecar:
-            for _ in range(2):  # what the rate limit of the fourth step leaves
+            for _ in range(2):  # what the rate limit of the seventh step leaves
                 await sidecar.exchange(jwt, **changes)
             if step == 0:
                 world.clock.advance(5 * 3600)

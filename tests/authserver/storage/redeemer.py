@@ -16,7 +16,7 @@ async def main(url: str, password_file: str, code_hash: str) -> None:
     print("ready", flush=True)  # noqa: T201 - to its parent
     await asyncio.to_thread(sys.stdin.readline)
     found = await together(
-        store.sessions.redeem(
+        store.codes.redeem(
             bytes.fromhex(code_hash),
             now=NOW,
             session_expires_at=NOW + 3600,

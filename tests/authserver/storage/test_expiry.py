@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from authserver.audit import Audit
 from authserver.connections.termination import SessionTermination
 from authserver.handles import hash_of
 from authserver.housekeeping import Housekeeping
@@ -11,6 +12,7 @@ from authserver.metrics import Metrics
 from authserver.oauth.resources import ResourceMap
 from authserver.storage.contract import StorageUnavailable
 from authserver.storage.leases import Leases
+from authserver.storage.missing_upstreams import MissingUpstreams
 from authserver.storage.orphaned_owners import OrphanedOwners
 from chassis.probes import new_registry
 from tests.support.database_file import count, sql
@@ -21,12 +23,14 @@ def housekeeping(store: Store, now: int) -> Housekeeping:
     def clock() -> float:
         return float(now)
 
-    termination = SessionTermination(store.sessions, store.connections, {}, clock)
+    termination = SessionTermination(store.sessions, store.connections, {}, Audit(b"k" * 32), clock)
     return Housekeeping(
         Leases(store.database),
         store.sweeper,
         OrphanedOwners(store.database),
+        MissingUpstreams(store.database),
         ResourceMap([]),
+        {},
         store.sessions,
         store.connections,
         termination,
@@ -66,7 +70,7 @@ async def test_a_redeemed_code_is_kept_with_its_session_to_notice_a_replay(tmp_p
         await store.redeemed("s1")
         await store.sign_in("s2", expires_at=NOW + 10)
         await store.sweeper.expired(NOW + 500)
-        assert await store.sessions.code(hash_of("code-s1"), NOW + 500) is not None
+        assert await store.codes.get(hash_of("code-s1"), NOW + 500) is not None
         assert await count(tmp_path, "codes") == 1
 
 

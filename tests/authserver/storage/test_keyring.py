@@ -114,11 +114,6 @@ def test_without_a_key_there_is_no_keyring() -> None:
         Keyring([])
 
 
-def test_the_secret_of_log_hashes_is_not_the_key() -> None:
-    assert Keyring([ONE]).log_secret == Keyring([ONE, TWO]).log_secret
-    assert Keyring([ONE]).log_secret not in (ONE[1], Keyring([TWO]).log_secret)
-
-
 @pytest.mark.parametrize(
     "text",
     ["", "x", "=" * 44,

@@ -19,10 +19,8 @@ async def test_after_a_rewrap_the_old_key_may_go(database: Database) -> None:
     found = [await old.connected() for _ in range(3)]
     _, code_hash = await old.sign_in()
     first, second = new_refresh_token(), new_refresh_token()
-    await old.sessions.redeem(
-        code_hash, now=NOW, session_expires_at=NOW + 3600, refresh_token=first
-    )
-    await old.sessions.rotate(first.token_hash, second, now=NOW, grace=30)
+    await old.codes.redeem(code_hash, now=NOW, session_expires_at=NOW + 3600, refresh_token=first)
+    await old.refresh_tokens.rotate(first.token_hash, second, now=NOW, grace=30)
     keys = KeyRotation(database)
     with pytest.raises(StorageOpenError, match=r"k1 is missing, and 5 row\(s\)"):
         await keys.check(Keyring([NEW]))
@@ -30,7 +28,9 @@ async def test_after_a_rewrap_the_old_key_may_go(database: Database) -> None:
     await keys.check(Keyring([NEW]))
     new = Store(database, NEW)
     assert [await new.connections.get(one.key) for one in found] == found
-    again = await new.sessions.rotate(first.token_hash, new_refresh_token(), now=NOW, grace=30)
+    again = await new.refresh_tokens.rotate(
+        first.token_hash, new_refresh_token(), now=NOW, grace=30
+    )
     assert again is not None
     assert getattr(again, "successor", None) == second.token
 

@@ -58,7 +58,7 @@ async def test_an_ended_session_is_over_at_once_and_takes_its_codes_along(
     assert over == {session.tsid: (session.user_id, session.owner)}
     await sweeper.drop_sessions(over, NOW)
     assert await store.sessions.get(session.tsid) is None
-    assert await store.sessions.code(code_hash, NOW) is None
+    assert await store.codes.get(code_hash, NOW) is None
     assert await store.sessions.get(kept.tsid) == kept
 
 

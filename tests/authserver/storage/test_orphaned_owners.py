@@ -2,6 +2,7 @@
 
 import pytest
 
+from authserver.audit import Audit
 from authserver.connections.termination import SessionTermination
 from authserver.housekeeping import Housekeeping
 from authserver.metrics import Metrics
@@ -10,6 +11,7 @@ from authserver.storage.consents import Given, remember
 from authserver.storage.contract import Database
 from authserver.storage.expiry import BATCH, Expiry
 from authserver.storage.leases import Leases
+from authserver.storage.missing_upstreams import MissingUpstreams
 from authserver.storage.orphaned_owners import OrphanedOwners, Owned
 from authserver.storage.records import Session
 from chassis.probes import new_registry
@@ -40,10 +42,12 @@ class House:
             Leases(database),
             Expiry(database),
             self.former_owners,
+            MissingUpstreams(database),
             self._maps[name],
+            {},
             sessions,
             connections,
-            SessionTermination(sessions, connections, {}, self._clock),
+            SessionTermination(sessions, connections, {}, Audit(b"k" * 32), self._clock),
             Metrics(new_registry()),
             self._clock,
             name,
@@ -166,7 +170,9 @@ async def test_the_sessions_of_a_former_owner_end_in_batches(house: House) -> No
         await transaction.execute("INSERT INTO users VALUES ('u', 'i', 's', 0)")
         for number in range(BATCH + 5):
             await transaction.execute(
-                "INSERT INTO sessions VALUES (?, 'u', 'c', ?, ?, ?, '', 0, ?, 0, NULL)",
+                "INSERT INTO sessions (tsid, user_id, client_id, resource, owner_namespace,"
+                " owner_name, scope, created_at, expires_at, signed_in_at)"
+                " VALUES (?, 'u', 'c', ?, ?, ?, '', 0, ?, 0)",
                 str(number),
                 RESOURCE,
                 OWNER.namespace,

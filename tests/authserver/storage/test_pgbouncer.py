@@ -111,12 +111,12 @@ async def test_a_column_that_a_newer_release_adds_breaks_no_statement_of_this_on
 
     async def use_code_and_rotate() -> None:
         _, code_hash = await store.sign_in()
-        assert await store.sessions.code(code_hash, NOW) is not None
+        assert await store.codes.get(code_hash, NOW) is not None
         first = new_refresh_token()
-        await store.sessions.redeem(
+        await store.codes.redeem(
             code_hash, now=NOW, session_expires_at=NOW + 86400, refresh_token=first
         )
-        rotated = await store.sessions.rotate(
+        rotated = await store.refresh_tokens.rotate(
             hash_of(first.token), new_refresh_token(), now=NOW, grace=30
         )
         assert rotated is not None

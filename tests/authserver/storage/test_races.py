@@ -9,7 +9,7 @@ from authserver.storage.connections import StaleClaimRule
 from authserver.storage.contract import Database, Row, Transactional
 from authserver.storage.pending_sign_ins import PendingSignIns
 from authserver.storage.records import AuthorizationRequest, ConnectionKey, PendingSignIn, Stage
-from authserver.storage.sessions import Repeated, Reused, Rotated
+from authserver.storage.refresh_tokens import Repeated, Reused, Rotated
 from tests.support.storage_fixtures import (
     ENVIRONMENT,
     NOW,
@@ -58,12 +58,10 @@ async def test_concurrent_rotations_converge_on_one_successor(
 ) -> None:
     store, first = Store(database), new_refresh_token()
     session, code_hash = await store.sign_in()
-    await store.sessions.redeem(
-        code_hash, now=NOW, session_expires_at=NOW + 3600, refresh_token=first
-    )
+    await store.codes.redeem(code_hash, now=NOW, session_expires_at=NOW + 3600, refresh_token=first)
     successors = [new_refresh_token() for _ in range(20)]
     outcomes = await together(
-        replica.sessions.rotate(first.token_hash, successor, now=NOW + 1, grace=30)
+        replica.refresh_tokens.rotate(first.token_hash, successor, now=NOW + 1, grace=30)
         for replica, successor in zip([store, Store(other)] * 10, successors, strict=True)
     )
     rotated = [s for s, o in zip(successors, outcomes, strict=True) if isinstance(o, Rotated)]
@@ -71,8 +69,10 @@ async def test_concurrent_rotations_converge_on_one_successor(
     repeated = [o for o in outcomes if isinstance(o, Repeated)]
     assert [o.successor for o in repeated] == [rotated[0].token] * 19
     # One line of descent: the predecessor's predecessor ends the session.
-    await store.sessions.rotate(rotated[0].token_hash, new_refresh_token(), now=NOW + 2, grace=30)
-    again = await store.sessions.rotate(
+    await store.refresh_tokens.rotate(
+        rotated[0].token_hash, new_refresh_token(), now=NOW + 2, grace=30
+    )
+    again = await store.refresh_tokens.rotate(
         first.token_hash, new_refresh_token(), now=NOW + 3, grace=30
     )
     ended = await store.sessions.get(session.tsid)

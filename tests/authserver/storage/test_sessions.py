@@ -7,7 +7,7 @@ import pytest
 
 from authserver.handles import hash_of
 from authserver.storage.keyring import DecryptionFailed
-from authserver.storage.sessions import Repeated, Reused, Rotated
+from authserver.storage.refresh_tokens import Repeated, Reused, Rotated
 from tests.support.database_file import count, sql
 from tests.support.storage_files import NOW, Store, refresh_token, stores
 
@@ -15,7 +15,7 @@ GRACE = 30
 
 
 async def redeem(store: Store, now: int = NOW, token: str | None = None) -> bool:
-    session = await store.sessions.redeem(
+    session = await store.codes.redeem(
         hash_of("code-s1"),
         now=now,
         session_expires_at=now + 1000,
@@ -28,7 +28,7 @@ async def rotate(
     store: Store, presented: str, successor: str, now: int = NOW, expires_at: int = NOW + 1000
 ) -> Rotated | Repeated | Reused | None:
     new = refresh_token(successor, expires_at)
-    return await store.sessions.rotate(hash_of(presented), new, now=now, grace=GRACE)
+    return await store.refresh_tokens.rotate(hash_of(presented), new, now=now, grace=GRACE)
 
 
 async def test_of_fifty_redemptions_at_two_instances_one_succeeds(tmp_path: Path) -> None:
@@ -43,17 +43,17 @@ async def test_a_redeemed_code_is_remembered_but_gives_nothing(tmp_path: Path) -
         await store.sign_in()
         assert await redeem(store, token="rt-1")
         assert not await redeem(store, token="rt-2")
-        code = await store.sessions.code(hash_of("code-s1"), NOW + 500)
+        code = await store.codes.get(hash_of("code-s1"), NOW + 500)
         assert code is not None
         assert code.redeemed
-        assert await store.sessions.of_refresh_token(hash_of("rt-2")) is None
+        assert await store.refresh_tokens.session(hash_of("rt-2")) is None
 
 
 async def test_a_code_is_over_at_its_end(tmp_path: Path) -> None:
     async with stores(tmp_path) as (store, _):
         await store.sign_in(expires_at=NOW + 60)
-        assert await store.sessions.code(hash_of("code-s1"), NOW + 59) is not None
-        assert await store.sessions.code(hash_of("code-s1"), NOW + 60) is None
+        assert await store.codes.get(hash_of("code-s1"), NOW + 59) is not None
+        assert await store.codes.get(hash_of("code-s1"), NOW + 60) is None
         assert not await redeem(store, now=NOW + 60)
         assert await redeem(store, now=NOW + 59)
 
@@ -63,7 +63,7 @@ async def test_the_code_of_an_ended_session_leads_nowhere(tmp_path: Path) -> Non
         await store.sign_in()
         await store.sessions.end("s1", NOW)
         assert not await redeem(store, token="rt-1")
-        assert await store.sessions.of_refresh_token(hash_of("rt-1")) is None
+        assert await store.refresh_tokens.session(hash_of("rt-1")) is None
 
 
 async def test_fifty_refreshes_at_two_instances_converge_on_one_successor(tmp_path: Path) -> None:

@@ -90,10 +90,10 @@ async def test_a_successor_does_not_open_for_another_predecessor(database: Datab
     for _ in range(2):
         _, code_hash = await store.sign_in()
         first = new_refresh_token()
-        await store.sessions.redeem(
+        await store.codes.redeem(
             code_hash, now=NOW, session_expires_at=NOW + 3600, refresh_token=first
         )
-        await store.sessions.rotate(first.token_hash, new_refresh_token(), now=NOW, grace=30)
+        await store.refresh_tokens.rotate(first.token_hash, new_refresh_token(), now=NOW, grace=30)
         presented.append(first.token_hash)
     row = await database.fetch_one(
         "SELECT sealed_successor FROM refresh_tokens WHERE token_hash = ?", presented[0]
@@ -105,4 +105,4 @@ async def test_a_successor_does_not_open_for_another_predecessor(database: Datab
         presented[1],
     )
     with pytest.raises(DecryptionFailed):
-        await store.sessions.rotate(presented[1], new_refresh_token(), now=NOW + 1, grace=30)
+        await store.refresh_tokens.rotate(presented[1], new_refresh_token(), now=NOW + 1, grace=30)

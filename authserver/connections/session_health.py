@@ -1,0 +1,80 @@
+"""Whether a session can still give its client's workload anything, asked before a refresh.
+
+A client that gets new tokens for a session without a usable connection meets the same 401 at its
+MCP server again, and many clients never open a sign-in then. So its refresh grant is refused
+`invalid_grant` first (RFC 6749 section 5.2), and nothing is rotated. The session does not end: a
+sign-in by any client of the user puts it right.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+from authserver.connections.refresher import lasts
+from authserver.oauth.errors import InvalidGrant, TemporarilyUnavailable
+from authserver.storage.connections import Connections
+from authserver.storage.missing_upstreams import MissingUpstreams
+from authserver.storage.records import Connection, Session
+from authserver.storage.users import Users
+from authserver.upstream.contract import Upstreams
+from chassis.clock import Clock
+
+# An operator puts a slip in the configuration right within this time, and it costs no sign-in.
+CONFIGURATION_GRACE_SECONDS: Final = 3600
+_RETRY_SECONDS: Final = 60
+
+
+class SessionHealth:
+    def __init__(
+        self,
+        connections: Connections,
+        users: Users,
+        missing: MissingUpstreams,
+        upstreams: Upstreams,
+        clock: Clock,
+    ) -> None:
+        self._connections, self._users, self._missing = connections, users, missing
+        self._upstreams, self._clock = upstreams, clock
+
+    async def check(self, session: Session) -> None:
+        """Raises InvalidGrant where a token was wanted and only a sign-in can bring it.
+
+        That is: a release was refused for it, the connection to the upstream that identifies the
+        user is dead or missing, or no connection can give a token. An upstream that was declined
+        or was added later is not missed. Raises TemporarilyUnavailable for an hour where the
+        configuration is in the way.
+        """
+        if session.sign_in_required:
+            raise InvalidGrant("release_was_refused")
+        stored = (await self._connections.of_user(session.user_id, session.owner)).values()
+        identifying = await self._identifying(session, stored)
+        if identifying is None:
+            raise InvalidGrant("identifying_connection_missing")
+        if identifying.key.upstream not in self._upstreams:
+            await self._refuse_for_configuration(identifying.key.upstream)
+        if not can_give(identifying, self._clock()):
+            raise InvalidGrant("identifying_connection_dead")
+
+    async def _identifying(
+        self, session: Session, stored: Iterable[Connection]
+    ) -> Connection | None:
+        """The connection to the upstream account that the user is known by."""
+        user = await self._users.get(session.user_id)
+        for connection in stored:
+            if user is not None and (connection.upstream_issuer, connection.upstream_subject) == (
+                user.upstream_issuer,
+                user.subject,
+            ):
+                return connection
+        return None
+
+    async def _refuse_for_configuration(self, upstream: str) -> None:
+        now = int(self._clock())
+        if now - await self._missing.since(upstream, now) < CONFIGURATION_GRACE_SECONDS:
+            raise TemporarilyUnavailable("upstream_not_configured", _RETRY_SECONDS)
+        raise InvalidGrant("upstream_not_configured")
+
+
+def can_give(connection: Connection, now: float) -> bool:
+    """Whether the connection holds a token that is valid now, or a refresh token to get one."""
+    refreshable = not connection.dead and connection.tokens.refresh_token is not None
+    return refreshable or lasts(connection.tokens, now, 0)

@@ -1,0 +1,35 @@
+"""How often a workload may have JWTs looked at and tokens released, in this process."""
+
+from dataclasses import dataclass
+from typing import Self
+
+from authserver.config.settings import Limits
+from authserver.internal.denial_reasons import DenialReason
+from authserver.rate_limit import RateLimit
+
+
+@dataclass(frozen=True)
+class TokenLimits:
+    """Each limit counts one thing, so that none of them lets one caller shut out another.
+
+    `verifications` counts signatures of JWTs that were not accepted before, `failures` JWTs that
+    were refused, `releases` accepted JWTs; all three by workload. `rejections` counts forced
+    refreshes, by session and upstream.
+    """
+
+    verifications: RateLimit
+    failures: RateLimit
+    releases: RateLimit
+    rejections: RateLimit
+
+    @classmethod
+    def of(cls, limits: Limits) -> Self:
+        verifications = limits.verifications_per_workload_per_second
+        failures = limits.failed_tokens_per_workload_per_minute
+        releases = limits.releases_per_workload_per_second
+        return cls(
+            RateLimit(DenialReason.VERIFICATIONS, verifications, 1),
+            RateLimit(DenialReason.FAILED_TOKENS, failures, 60),
+            RateLimit(DenialReason.RELEASES, releases, 1, burst=2 * releases),
+            RateLimit(DenialReason.REJECTED_TOKENS, 1, 10),
+        )

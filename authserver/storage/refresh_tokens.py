@@ -1,0 +1,142 @@
+"""Refresh tokens of clients: kept as hashes only, rotated, and each used once (RFC 9700 4.14)."""
+
+from dataclasses import dataclass, field
+
+from authserver.storage.contract import Database, Row, Transactional
+from authserver.storage.keyring import Keyring, key_id_of
+from authserver.storage.records import Session
+from authserver.storage.sessions import COLUMNS_OF_S, END, session_of
+
+# Named, never `*`: a migration that adds a column must leave an older replica's statements valid.
+_COLUMNS = "token_hash, tsid, used_at, successor_hash, sealed_successor, expires_at"
+
+
+@dataclass(frozen=True)
+class NewRefreshToken:
+    """A refresh token about to be issued; only its hash is stored in the clear."""
+
+    token: str = field(repr=False)
+    token_hash: bytes = field(repr=False)
+    expires_at: int
+
+
+@dataclass(frozen=True)
+class Rotated:
+    """The presented token is used up; the new one took its place."""
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """The presented token was used a moment ago: its unused successor again."""
+
+    successor: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Reused:
+    """A used-up token came back: somebody else may hold it. The session has been ended."""
+
+
+class RefreshTokens:
+    def __init__(self, database: Database, keyring: Keyring) -> None:
+        self._database, self._keyring = database, keyring
+
+    async def session(self, token_hash: bytes) -> Session | None:
+        """The session a refresh token, used or not, belongs to."""
+        row = await self._database.fetch_one(
+            f"SELECT {COLUMNS_OF_S} FROM refresh_tokens r JOIN sessions s ON s.tsid = r.tsid"
+            " WHERE r.token_hash = ?",
+            token_hash,
+        )
+        return session_of(row) if row else None
+
+    async def session_of_unused(self, token_hash: bytes, now: float) -> Session | None:
+        """The session of a refresh token that can still be presented."""
+        row = await self._database.fetch_one(
+            f"SELECT {COLUMNS_OF_S} FROM refresh_tokens r JOIN sessions s ON s.tsid = r.tsid"
+            " WHERE r.token_hash = ? AND r.used_at IS NULL AND r.expires_at > ?",
+            token_hash,
+            int(now),
+        )
+        return session_of(row) if row else None
+
+    async def rotate(
+        self, presented: bytes, successor: NewRefreshToken, *, now: int, grace: int
+    ) -> Rotated | Repeated | Reused | None:
+        """Replace a refresh token by its successor, in one atomic step (RFC 9700 section 4.14).
+
+        Within `grace` seconds the immediate predecessor gets the same successor again, while
+        that is unused; any other reuse ends the session. None for an unknown or expired token
+        or an ended session.
+        """
+        async with self._database.transaction() as transaction:
+            # All that happens to a session's tokens happens one after the other.
+            session = await transaction.fetch_locked(
+                "SELECT ended_at, expires_at FROM sessions"
+                " WHERE tsid = (SELECT tsid FROM refresh_tokens WHERE token_hash = ?)",
+                presented,
+            )
+            row = await transaction.fetch_one(
+                f"SELECT {_COLUMNS} FROM refresh_tokens WHERE token_hash = ?", presented
+            )
+            if session is None or row is None or session["ended_at"] is not None:
+                return None
+            if row["used_at"] is not None:
+                return await self._again(transaction, row, now, grace)
+            if now >= row["expires_at"] or now >= session["expires_at"]:
+                return None
+            await self._succeed(transaction, row, successor, now)
+            return Rotated()
+
+    async def _succeed(
+        self, transaction: Transactional, row: Row, successor: NewRefreshToken, now: int
+    ) -> None:
+        tsid, presented = row["tsid"], row["token_hash"]
+        await add_refresh_token(transaction, tsid, successor)
+        sealed = self._keyring.seal(successor.token.encode(), *successor_place(tsid, presented))
+        await transaction.execute(
+            "UPDATE refresh_tokens SET used_at = ?, successor_hash = ?, sealed_successor = ?,"
+            " sealed_under = ? WHERE token_hash = ?",
+            now,
+            successor.token_hash,
+            sealed,
+            key_id_of(sealed),
+            presented,
+        )
+        # The successor was used, so no grace is left in which its text may be needed.
+        await transaction.execute(
+            "UPDATE refresh_tokens SET sealed_successor = NULL, sealed_under = NULL"
+            " WHERE successor_hash = ?",
+            presented,
+        )
+        await transaction.execute(
+            "UPDATE sessions SET expires_at = ? WHERE tsid = ?", successor.expires_at, tsid
+        )
+
+    async def _again(
+        self, transaction: Transactional, row: Row, now: int, grace: int
+    ) -> Repeated | Reused:
+        unused_successor = await transaction.fetch_one(
+            "SELECT 1 FROM refresh_tokens WHERE token_hash = ? AND used_at IS NULL",
+            row["successor_hash"],
+        )
+        sealed = row["sealed_successor"]
+        if unused_successor and sealed is not None and now - row["used_at"] <= grace:
+            place = successor_place(row["tsid"], row["token_hash"])
+            return Repeated(self._keyring.open(sealed, *place).decode())
+        await transaction.execute(END, now, now, row["tsid"])
+        return Reused()
+
+
+async def add_refresh_token(transaction: Transactional, tsid: str, token: NewRefreshToken) -> None:
+    await transaction.execute(
+        "INSERT INTO refresh_tokens (token_hash, tsid, expires_at) VALUES (?, ?, ?)",
+        token.token_hash,
+        tsid,
+        token.expires_at,
+    )
+
+
+def successor_place(tsid: str, presented: bytes) -> tuple[str, ...]:
+    """Where a sealed successor belongs: to its session and its predecessor."""
+    return ("refresh_tokens", "sealed_successor", tsid, presented.hex())

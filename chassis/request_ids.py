@@ -1,0 +1,52 @@
+"""The id that names one request in every log it touches, from process to process.
+
+A caller may bring one, in `X-Request-Id` or as the trace id of `traceparent` (W3C Trace Context
+section 3.2). Its length and characters are bounded, for it is written to logs and sent on.
+"""
+
+import re
+from collections.abc import Mapping
+from contextvars import ContextVar
+from random import getrandbits
+from typing import Final
+
+from chassis.logs import current_request_id
+
+HEADER: Final = "X-Request-Id"
+TRACEPARENT: Final = "traceparent"
+
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{8,64}", re.ASCII)
+_TRACEPARENT: Final = re.compile(
+    r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII
+)
+
+_traceparent: ContextVar[str] = ContextVar("traceparent", default="")
+
+
+def new_request_id() -> str:
+    """Sixteen hexadecimal digits: enough to find a line, and no secret."""
+    return f"{getrandbits(64):016x}"
+
+
+def caller_request_id(headers: Mapping[str, str]) -> str:
+    """The id that a caller gave its request; empty where it gave none that we would repeat.
+
+    `X-Request-Id` comes first: whoever sets it means it as the name of this request.
+    """
+    given = headers.get(HEADER, "")
+    if _REQUEST_ID.fullmatch(given):
+        return given
+    match = _TRACEPARENT.fullmatch(headers.get(TRACEPARENT, ""))
+    return match[1] if match else ""
+
+
+def keep_traceparent(headers: Mapping[str, str]) -> None:
+    """Remember the caller's `traceparent`, if it is well-formed, for what this task sends on."""
+    given = headers.get(TRACEPARENT, "")
+    _traceparent.set(given if _TRACEPARENT.fullmatch(given) else "")
+
+
+def outgoing_headers() -> dict[str, str]:
+    """The headers that carry this task's request id and `traceparent` to the next process."""
+    headers = {HEADER: current_request_id() or "", TRACEPARENT: _traceparent.get()}
+    return {name: value for name, value in headers.items() if value}

@@ -6,7 +6,7 @@ from typing import Any, Final
 from authlib.oauth2.rfc7591 import ClientMetadataClaims
 from joserfc.errors import JoseError
 
-from authserver.clients.directory import AUTH_METHODS
+from authserver.clients.authentication import AUTH_METHODS
 from authserver.handles import NewHandle, hash_of
 from authserver.oauth import redirect_uris
 from authserver.oauth.errors import (
@@ -41,7 +41,7 @@ class Registration:
         self._clients, self._per_source, self._overall = clients, per_source, overall
         self._clock, self._new_handle, self._most_unused = clock, new_handle, max_unused
 
-    async def register(self, metadata: Mapping[str, Any], source: str | None) -> dict[str, Any]:
+    async def handle(self, metadata: Mapping[str, Any], source: str | None) -> dict[str, Any]:
         """Store a client; the 201 body (section 3.2.1). Raises ProtocolError.
 
         Unknown members are ignored, defaults filled in and reported, nothing is null. The client

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from authserver.clients.directory import ClientDirectory
+from authserver.clients.authentication import ClientAuthentication
 from authserver.connections.termination import SessionTermination
 from authserver.handles import hash_of
 from authserver.oauth.errors import InvalidRequest
@@ -18,22 +18,23 @@ class Revocation:
 
     def __init__(
         self,
-        clients: ClientDirectory,
+        authentication: ClientAuthentication,
         sessions: Sessions,
         termination: SessionTermination,
         tokens: AccessTokens,
         clock: Clock,
     ) -> None:
-        self._clients, self._sessions, self._termination = clients, sessions, termination
+        self._authentication, self._sessions = authentication, sessions
+        self._termination = termination
         self._tokens, self._clock = tokens, clock
 
-    async def revoke(self, fields: Mapping[str, str], headers: Mapping[str, str]) -> None:
+    async def handle(self, fields: Mapping[str, str], headers: Mapping[str, str]) -> None:
         """End the session of a token; a token that is none, or another client's, changes nothing.
 
         Raises ProtocolError if client authentication fails, and StorageUnavailable if the end could
         not be recorded: a response of 200 means that it was (section 2.2).
         """
-        client = await self._clients.authenticate(fields, headers, self._clock())
+        client = await self._authentication.authenticate(fields, headers, self._clock())
         token = fields.get("token")
         if token is None:
             raise InvalidRequest("no_token", "token is missing")

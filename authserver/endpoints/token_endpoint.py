@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from authserver.clients.directory import ClientDirectory
+from authserver.clients.authentication import ClientAuthentication
 from authserver.config.settings import Lifetimes
 from authserver.connections.termination import SessionTermination
 from authserver.handles import NewHandle, hash_of
@@ -36,7 +36,7 @@ class TokenEndpoint:
 
     def __init__(
         self,
-        clients: ClientDirectory,
+        authentication: ClientAuthentication,
         registered: RegisteredClients,
         sessions: Sessions,
         termination: SessionTermination,
@@ -47,7 +47,7 @@ class TokenEndpoint:
         clock: Clock,
         new_handle: NewHandle,
     ) -> None:
-        self._clients, self._registered = clients, registered
+        self._authentication, self._registered = authentication, registered
         self._sessions, self._termination, self._tokens = sessions, termination, tokens
         self._id_tokens = id_tokens
         self._resources, self._lifetimes = resources, lifetimes
@@ -55,7 +55,7 @@ class TokenEndpoint:
 
     async def answer(self, fields: Mapping[str, str], headers: Mapping[str, str]) -> dict[str, Any]:
         """The body of a successful answer (RFC 6749 section 5.1). Raises ProtocolError."""
-        client = await self._clients.authenticate(fields, headers, self._clock())
+        client = await self._authentication.authenticate(fields, headers, self._clock())
         match fields.get("grant_type"):
             case "authorization_code":
                 return await self._authorization_code(client, fields)

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from aiohttp import web
 
-from authserver.clients.directory import claimed_client_id
+from authserver.clients.authentication import claimed_client_id
 from authserver.config.settings import Limits
 from authserver.oauth.errors import InvalidClient, RateLimited, UserFacingError
 from authserver.public.client_ip import Sources

@@ -13,11 +13,10 @@ from authserver.oauth.errors import (
 )
 from authserver.sign_in.consent import NOT_YOUR_SIGN_IN
 from authserver.sign_in.next_step import NextStep, Redirect
+from authserver.sign_in.services import SignInServices
 from authserver.sign_in.upstream_login import UpstreamLogin
-from authserver.storage.pending_sign_ins import PendingSignIns
 from authserver.storage.records import Grant, PendingSignIn, Stage
 from authserver.upstream.contract import Unavailable, UpstreamFailure
-from chassis.clock import Clock
 from chassis.logs import Log
 
 _log = Log("callback")
@@ -27,16 +26,12 @@ class Callback:
     """GET /oauth/callback/{upstream}."""
 
     def __init__(
-        self,
-        upstream_login: UpstreamLogin,
-        pending_sign_ins: PendingSignIns,
-        next_step: NextStep,
-        clock: Clock,
+        self, services: SignInServices, upstream_login: UpstreamLogin, next_step: NextStep
     ) -> None:
-        self._upstream_login, self._pending_sign_ins = upstream_login, pending_sign_ins
-        self._next_step, self._clock = next_step, clock
+        self._services, self._upstream_login = services, upstream_login
+        self._next_step = next_step
 
-    async def finish(
+    async def handle(
         self, upstream: str, fields: Mapping[str, str], browser: str | None
     ) -> Redirect:
         """Where to send the user next. Raises UserFacingError or Redirected.
@@ -47,8 +42,12 @@ class Callback:
         state = fields.get("state")
         if state is None or browser is None:
             raise UserFacingError("callback_without_state_or_cookie", NOT_YOUR_SIGN_IN)
-        pending = await self._pending_sign_ins.take(
-            hash_of(state), Stage.UPSTREAM, hash_of(browser), upstream=upstream, now=self._clock()
+        pending = await self._services.pending_sign_ins.take(
+            hash_of(state),
+            Stage.UPSTREAM,
+            hash_of(browser),
+            upstream=upstream,
+            now=self._services.clock(),
         )
         if pending is None:
             raise UserFacingError("no_such_transaction", NOT_YOUR_SIGN_IN)

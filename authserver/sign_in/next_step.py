@@ -6,16 +6,16 @@ At the end everything is stored in one step, and the user goes back to the clien
 from dataclasses import dataclass, replace
 
 from authserver.config.settings import Lifetimes
-from authserver.handles import NewHandle, hash_of
+from authserver.handles import hash_of
 from authserver.oauth.errors import InvalidTarget, TemporarilyUnavailable
 from authserver.oauth.redirect_uris import authorization_response_url
-from authserver.oauth.resources import Resource, ResourceMap
+from authserver.oauth.resources import Resource
+from authserver.sign_in.services import SignInServices
 from authserver.sign_in.upstream_login import UpstreamLogin
 from authserver.storage.completed_sign_ins import NewBrowserSession, SignIns
 from authserver.storage.consents import Given
 from authserver.storage.records import Code, PendingSignIn, Session
 from authserver.upstream.contract import UpstreamFailure
-from chassis.clock import Clock
 from chassis.logs import Log
 
 _log = Log("onward")
@@ -32,17 +32,13 @@ class Redirect:
 class NextStep:
     def __init__(
         self,
-        issuer: str,
+        services: SignInServices,
         upstream_login: UpstreamLogin,
-        resources: ResourceMap,
         sign_ins: SignIns,
         lifetimes: Lifetimes,
-        clock: Clock,
-        new_handle: NewHandle,
     ) -> None:
-        self._issuer, self._upstream_login, self._resources = issuer, upstream_login, resources
+        self._services, self._upstream_login = services, upstream_login
         self._sign_ins, self._lifetimes = sign_ins, lifetimes
-        self._clock, self._new_handle = clock, new_handle
 
     async def run(self, pending: PendingSignIn, browser: str) -> Redirect:
         """Raises TemporarilyUnavailable where the upstream that names the user cannot be asked,
@@ -62,12 +58,16 @@ class NextStep:
         return await self._complete(pending)
 
     async def _complete(self, pending: PendingSignIn) -> Redirect:
-        request, now, code = pending.request, int(self._clock()), self._new_handle()
+        request, now, code = (
+            pending.request,
+            int(self._services.clock()),
+            self._services.new_handle(),
+        )
         resource = self._check_owner(pending)
         code_expires_at = now + self._lifetimes.authorization_code
         session = Session(
-            tsid=self._new_handle(),
-            user_id=pending.user_id or self._new_handle(),
+            tsid=self._services.new_handle(),
+            user_id=pending.user_id or self._services.new_handle(),
             client_id=request.client_id,
             resource=resource.url,
             owner=resource.owner,
@@ -76,7 +76,7 @@ class NextStep:
             expires_at=code_expires_at,  # until the code is redeemed
             signed_in_at=pending.signed_in_at or now,
         )
-        began = None if pending.user_id else self._new_handle()
+        began = None if pending.user_id else self._services.new_handle()
         await self._sign_ins.complete(
             pending.grants,
             session,
@@ -90,12 +90,12 @@ class NextStep:
             else None,
         )
         url = authorization_response_url(
-            request.redirect_uri, issuer=self._issuer, state=request.state, code=code
+            request.redirect_uri, issuer=self._services.issuer, state=request.state, code=code
         )
         return Redirect(url, began)
 
     def _check_owner(self, pending: PendingSignIn) -> Resource:
-        resource = self._resources.get(pending.request.resource)
+        resource = self._services.resources.get(pending.request.resource)
         if resource is None:
             raise InvalidTarget("resource_gone")
         if resource.owner != pending.request.owner:

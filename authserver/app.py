@@ -39,6 +39,7 @@ from authserver.sign_in.callback import Callback
 from authserver.sign_in.consent import Consent
 from authserver.sign_in.next_step import NextStep
 from authserver.sign_in.services import SignInServices
+from authserver.sign_in.sign_out import SignOut
 from authserver.sign_in.upstream_login import UpstreamLogin
 from authserver.storage.browser_sessions import BrowserSessions
 from authserver.storage.clients import Clients
@@ -82,8 +83,8 @@ class Authserver:
         self._pending_sign_ins = PendingSignIns(database, live.keyring)
         self._sessions = Sessions(database, live.keyring)
         self._connections = Connections(database, live.keyring)
-        self._consents, self._browsers = Consents(database), BrowserSessions(database)
-        self._sign_ins = SignIns(database, self._sessions, self._connections)
+        self._consents, self._browsers = Consents(database), BrowserSessions(database, live.keyring)
+        self._sign_ins = SignIns(database, live.keyring, self._sessions, self._connections)
 
         self._audit = Audit(live.keyring.log_secret)
         self._used_assertions = UsedAssertions(database)
@@ -124,7 +125,7 @@ class Authserver:
     def public(self) -> web.Application:
         """The internet-facing listener's application."""
         settings = self._settings
-        pages = Pages(settings.issuer, settings.pages.style())
+        pages = Pages(settings.issuer, settings.pages, self._live.upstreams)
         return Public(
             Site(settings.issuer, pages, self._metrics, new_handle),
             self._flows(),
@@ -197,6 +198,7 @@ class Authserver:
             Authorize(services, directory, visitors, self._consents, next_step),
             Consent(services, visitors, next_step),
             Callback(services, upstream_login, next_step),
+            SignOut(visitors, self._browsers),
             TokenEndpoint(
                 authentication,
                 self._registered,

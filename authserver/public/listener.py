@@ -17,18 +17,20 @@ from authserver.endpoints.registration import Registration
 from authserver.endpoints.revocation import Revocation
 from authserver.endpoints.token_endpoint import TokenEndpoint
 from authserver.endpoints.userinfo import Userinfo
-from authserver.oauth.errors import UnsupportedMediaType
+from authserver.oauth.errors import InvalidRequest, UnsupportedMediaType
 from authserver.oauth.parsing import json_object
 from authserver.public.cookies import BINDING, BINDING_SECONDS, SESSION, BrowserCookie
 from authserver.public.middleware import ErrorMiddleware, Handler, Site
-from authserver.public.pages import STYLE_ROUTE
+from authserver.public.pages import FAVICON_ROUTE, LOGO_ROUTE, STYLE_ROUTE, Ending, Outcome
 from authserver.public.rate_limits import Throttling
 from authserver.public.request_body import body_of, check_one_authorization, form_of, query_of
-from authserver.public.responses import json_answer, page, preflight, see_other
+from authserver.public.responses import image, json_answer, page, preflight, see_other
 from authserver.sign_in.authorize import Authorize
 from authserver.sign_in.callback import Callback
 from authserver.sign_in.consent import Consent
 from authserver.sign_in.next_step import Redirect
+from authserver.sign_in.sign_out import SignOut
+from authserver.storage.records import NO_ACCOUNT
 from authserver.tokens.signing_keys import SigningKeys
 from authserver.upstream.contract import Upstream
 
@@ -45,6 +47,7 @@ class Flows:
     authorize: Authorize
     consent: Consent
     callback: Callback
+    sign_out: SignOut
     token: TokenEndpoint
     registration: Registration | None
     revocation: Revocation
@@ -85,19 +88,27 @@ class Public:
         prefix = urlsplit(self._site.issuer).path
         for name in (discovery.OAUTH, discovery.OPENID):
             for path in discovery.well_known_paths(self._site.issuer, name):
-                yield path, {"GET": self._metadata}, True, False
-        yield f"{prefix}/.well-known/jwks.json", {"GET": self._jwks}, True, False
+                yield path, _readable(self._metadata), True, False
+        yield f"{prefix}/.well-known/jwks.json", _readable(self._jwks), True, False
         yield f"{prefix}/oauth/token", {"POST": self._token}, True, False
         yield f"{prefix}/oauth/revoke", {"POST": self._revoke}, True, False
-        yield f"{prefix}/oauth/userinfo", {"GET": self._userinfo}, True, False
+        userinfo = {**_readable(self._userinfo), "POST": self._posted_userinfo}
+        yield f"{prefix}/oauth/userinfo", userinfo, True, False
         yield f"{prefix}/oauth/introspect", {"POST": self._introspect}, False, False
         if self._flows.registration is not None:
             yield f"{prefix}/oauth/register", {"POST": self._register}, True, False
-        yield f"{prefix}/oauth/authorize", {"GET": self._authorize}, False, True
+        authorize: dict[str, Handler] = {"GET": self._authorize, "POST": self._posted_authorize}
+        yield f"{prefix}/oauth/authorize", authorize, False, True
         yield f"{prefix}/oauth/consent", {"POST": self._consent}, False, True
         callback: dict[str, Handler] = {"GET": self._callback, "POST": self._posted_callback}
         yield f"{prefix}/oauth/callback/{{upstream}}", callback, False, True
-        yield f"{prefix}{STYLE_ROUTE}", {"GET": self._style, "HEAD": self._style}, False, False
+        for path in dict.fromkeys((f"{prefix}/", prefix or "/")):
+            yield path, _readable(self._home), False, True
+        yield f"{prefix}/sign-out", {"POST": self._sign_out}, False, True
+        yield f"{prefix}{STYLE_ROUTE}", _readable(self._style), False, False
+        yield f"{prefix}{FAVICON_ROUTE}", _readable(self._favicon), False, False
+        if self._site.pages.logo is not None:
+            yield f"{prefix}{LOGO_ROUTE}", _readable(self._logo), False, False
 
     # Handlers: parse, call the flow, wrap what it returns.
 
@@ -108,15 +119,21 @@ class Public:
         return json_answer(self._flows.keys.jwks(), cache=_CACHED)
 
     async def _authorize(self, request: web.Request) -> web.Response:
+        return await self._authorized(request, query_of(request))
+
+    async def _posted_authorize(self, request: web.Request) -> web.Response:
+        """The same by POST (OpenID Connect Core section 3.1.2.1)."""
+        return await self._authorized(request, await form_of(request))
+
+    async def _authorized(self, request: web.Request, fields: dict[str, str]) -> web.Response:
         self._throttling.sign_in(request)
         browser = self._cookie.read_or_new(request)
         session = self._session.read(request)
-        found = await self._flows.authorize.handle(query_of(request), browser, session)
+        found = await self._flows.authorize.handle(fields, browser, session)
         if isinstance(found, Redirect):
             response = self._sent(found)
         else:
-            asked = [self._upstreams[name] for name in found.resource.upstreams]
-            response = page(self._site.pages.consent(found, asked))
+            response = page(self._site.pages.consent(found))
         self._cookie.set_on(response, browser)
         return response
 
@@ -144,7 +161,8 @@ class Public:
 
     def _sent(self, sent: Redirect) -> web.Response:
         """On to the next place; whoever has just signed in gets a session nobody knew before."""
-        response = self._edge.back(sent.url, "signed_in")
+        ending = Ending(Outcome.SIGNED_IN, account=sent.account, failed=sent.failed)
+        response = self._edge.back(sent.url, ending)
         if sent.session is not None:
             self._session.set_on(response, sent.session)
         return response
@@ -166,6 +184,17 @@ class Public:
         check_one_authorization(request)
         return json_answer(await self._flows.userinfo.handle(request.headers.get("Authorization")))
 
+    async def _posted_userinfo(self, request: web.Request) -> web.Response:
+        """By POST the token may be in the body (RFC 6750 section 2.2), in one place only."""
+        check_one_authorization(request)
+        authorization = request.headers.get("Authorization")
+        if request.can_read_body:
+            token = (await form_of(request)).get("access_token")
+            if token is not None and authorization is not None:
+                raise InvalidRequest("two_tokens", "the token belongs into one place")
+            authorization = f"Bearer {token}" if token is not None else authorization
+        return json_answer(await self._flows.userinfo.handle(authorization))
+
     async def _introspect(self, request: web.Request) -> web.Response:
         check_one_authorization(request)
         fields = await form_of(request)
@@ -181,7 +210,33 @@ class Public:
         source = self._throttling.source(request)
         return json_answer(await self._flows.registration.handle(members, source), status=201)
 
+    async def _home(self, request: web.Request) -> web.Response:
+        visitor, token = await self._flows.sign_out.describe(self._session.read(request))
+        account = visitor.account if visitor is not None else NO_ACCOUNT
+        return page(
+            self._site.pages.home(signed_in=visitor is not None, account=account, token=token)
+        )
+
+    async def _sign_out(self, request: web.Request) -> web.Response:
+        fields, session = await form_of(request), self._session.read(request)
+        await self._flows.sign_out.handle(fields, session, request.headers.get("Sec-Fetch-Site"))
+        response = see_other(f"{self._site.issuer}/")
+        self._session.clear_on(response)
+        return response
+
+    async def _favicon(self, request: web.Request) -> web.Response:
+        return image(self._site.pages.favicon, "image/svg+xml", cache=_CACHED)
+
+    async def _logo(self, request: web.Request) -> web.Response:
+        assert self._site.pages.logo is not None
+        return image(*self._site.pages.logo, cache=_CACHED)
+
     async def _style(self, request: web.Request) -> web.Response:
         return web.Response(
             body=self._site.pages.style, content_type="text/css", headers={"Cache-Control": _CACHED}
         )
+
+
+def _readable(handler: Handler) -> dict[str, Handler]:
+    """GET and HEAD (RFC 9110 section 9.1), for what changes nothing."""
+    return {"GET": handler, "HEAD": handler}

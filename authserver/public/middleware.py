@@ -14,7 +14,6 @@ from authserver.handles import NewHandle
 from authserver.metrics import Metrics
 from authserver.oauth import redirect_uris
 from authserver.oauth.errors import (
-    AccessDenied,
     ErrorRedirect,
     InvalidRequest,
     ProtocolError,
@@ -23,7 +22,7 @@ from authserver.oauth.errors import (
 )
 from authserver.oauth.parsing import Malformed
 from authserver.oauth.redirect_uris import authorization_response_url
-from authserver.public.pages import Outcome, Pages
+from authserver.public.pages import Ending, Pages, ending_of
 from authserver.public.responses import page, plain_refusal, refused, see_other
 from authserver.storage.contract import StorageUnavailable
 from authserver.storage.keyring import DecryptionFailed
@@ -117,19 +116,26 @@ class ErrorMiddleware:
             _log.failure("request_failed", error)
             return self._render_error(request, ProtocolError("unexpected"), _TROUBLE)
 
-    def _redirected(self, back: ErrorRedirect) -> web.Response:
-        _log.info("refused", reason=back.refusal.reason, error=back.refusal.error)
-        url = authorization_response_url(
-            back.redirect_uri, issuer=self._site.issuer, state=back.state, **back.refusal.members()
+    def _redirected(self, error: ErrorRedirect) -> web.Response:
+        refusal = error.refusal
+        _log.info(
+            "refused", reason=refusal.reason, error=refusal.error, upstream=error.upstream or None
         )
-        return self.back(url, "denied" if isinstance(back.refusal, AccessDenied) else "stopped")
+        members = refusal.members()
+        if "error_description" in members:
+            members["error_description"] += f" (request {current_request_id()})"
+        url = authorization_response_url(
+            error.redirect_uri, issuer=self._site.issuer, state=error.state, **members
+        )
+        return self.back(url, ending_of(error))
 
-    def back(self, url: str, outcome: Outcome) -> web.Response:
+    def back(self, url: str, ending: Ending) -> web.Response:
         """On to `url`. A browser that hands over to an application stays where it is, so it
-        stays on a page that says how things stand.
+        stays on a page that says how the sign-in ended.
         """
         if redirect_uris.is_private_use(url):
-            return page(self._site.pages.handed_over(url, outcome))
+            request_id = current_request_id() or ""
+            return page(self._site.pages.handed_over(url, ending, request_id))
         return see_other(url)
 
     def _render_error(

@@ -100,4 +100,5 @@ def read_request(
         granted_scope(fields.get("scope"), resource),
         nonce,
         resource.owner,
+        resource.upstreams,
     )

@@ -33,7 +33,7 @@ from authserver.sign_in.services import SignInServices
 from authserver.sign_in.upstream_login import PENDING_SIGN_IN_SECONDS
 from authserver.storage.browser_sessions import SignedIn
 from authserver.storage.consents import Consents
-from authserver.storage.records import AuthorizationRequest, Client, PendingSignIn, Stage
+from authserver.storage.records import Account, AuthorizationRequest, Client, PendingSignIn, Stage
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ class ConsentPrompt:
     resource: Resource
     scope: str
     signed_in: bool
+    account: Account
 
 
 class Authorize:
@@ -84,7 +85,9 @@ class Authorize:
             ):
                 # Anyone may register a web site; it must not borrow our name to send people there.
                 raise UserFacingError(refusal.reason, BAD_REQUEST) from None
-            raise ErrorRedirect(refusal, redirect_uri, fields.get("state")) from None
+            raise ErrorRedirect(
+                refusal, redirect_uri, fields.get("state"), consented=False
+            ) from None
 
     async def _prompt_or_continue(
         self,
@@ -131,6 +134,7 @@ class Authorize:
             resource,
             request.scope,
             signed_in=bool(pending.user_id),
+            account=pending.account,
         )
 
     def _must_sign_in_again(
@@ -176,4 +180,5 @@ def new_sign_in(
         remaining=missing,
         user_id=visitor.user_id,
         signed_in_at=visitor.signed_in_at,
+        account=visitor.account,
     )

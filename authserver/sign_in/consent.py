@@ -8,7 +8,7 @@ from authserver.oauth.errors import AccessDenied, ErrorRedirect, ProtocolError, 
 from authserver.sign_in.browser_session import BrowserLogin
 from authserver.sign_in.next_step import NextStep, Redirect
 from authserver.sign_in.services import SignInServices
-from authserver.storage.records import PendingSignIn, Stage
+from authserver.storage.records import NO_ACCOUNT, PendingSignIn, Stage
 
 ALLOW, ALLOW_OTHER, DENY = "allow", "allow_other", "deny"
 
@@ -63,7 +63,8 @@ class Consent:
         try:
             return await self._next_step.run(pending, browser)
         except ProtocolError as refusal:
-            raise ErrorRedirect(refusal, request.redirect_uri, request.state) from None
+            upstream = pending.remaining[0] if pending.remaining else ""
+            raise ErrorRedirect(refusal, request.redirect_uri, request.state, upstream) from None
 
     async def _still_there(self, pending: PendingSignIn, session: str | None) -> bool:
         """Whether who answers is who the page was made for."""
@@ -77,4 +78,5 @@ class Consent:
             remaining=resource.upstreams if resource else (),
             user_id="",
             signed_in_at=0,
+            account=NO_ACCOUNT,
         )

@@ -7,26 +7,29 @@ from dataclasses import dataclass, replace
 
 from authserver.config.settings import Lifetimes
 from authserver.handles import hash_of
-from authserver.oauth.errors import InvalidTarget, TemporarilyUnavailable
+from authserver.oauth.errors import InvalidTarget
 from authserver.oauth.redirect_uris import authorization_response_url
 from authserver.oauth.resources import Resource
 from authserver.sign_in.services import SignInServices
+from authserver.sign_in.upstream_errors import log_failure, refusal_of
 from authserver.sign_in.upstream_login import UpstreamLogin
 from authserver.storage.completed_sign_ins import NewBrowserSession, SignIns
 from authserver.storage.consents import Given
-from authserver.storage.records import Code, PendingSignIn, Session
+from authserver.storage.records import NO_ACCOUNT, Account, Code, PendingSignIn, Session
 from authserver.upstream.contract import UpstreamFailure
-from chassis.logs import Log
-
-_log = Log("onward")
 
 
 @dataclass(frozen=True)
 class Redirect:
-    """Where to send the user; `session` is the handle of the browser session that began."""
+    """Where to send the user; `session` is the handle of the browser session that began.
+
+    At the end, `account` names the person and `failed` the upstreams that were left out.
+    """
 
     url: str
     session: str | None = None
+    failed: tuple[str, ...] = ()
+    account: Account = NO_ACCOUNT
 
 
 class NextStep:
@@ -41,7 +44,7 @@ class NextStep:
         self._sign_ins, self._lifetimes = sign_ins, lifetimes
 
     async def run(self, pending: PendingSignIn, browser: str) -> Redirect:
-        """Raises TemporarilyUnavailable where the upstream that names the user cannot be asked,
+        """Raises ProtocolError where the upstream that names the user cannot be asked,
         and InvalidTarget where the resource is no longer that of the owner the user consented to.
 
         A linked upstream that fails is left out: it does not cost what the others gave.
@@ -51,10 +54,11 @@ class NextStep:
             try:
                 return Redirect(await self._upstream_login.start(pending, browser))
             except UpstreamFailure as failure:
+                name, *rest = pending.remaining
+                log_failure(name, failure, linked=pending.names_its_user)
                 if not pending.names_its_user:
-                    raise TemporarilyUnavailable(f"upstream_{failure}") from None
-                _log.warning("linked_upstream_failed", upstream=pending.remaining[0])
-                pending = replace(pending, remaining=pending.remaining[1:])
+                    raise refusal_of(failure) from None
+                pending = replace(pending, remaining=tuple(rest), failed=(*pending.failed, name))
         return await self._complete(pending)
 
     async def _complete(self, pending: PendingSignIn) -> Redirect:
@@ -75,6 +79,8 @@ class NextStep:
             created_at=now,
             expires_at=code_expires_at,  # until the code is redeemed
             signed_in_at=pending.signed_in_at or now,
+            upstreams=request.upstreams or None,
+            when_needed=pending.failed,
         )
         began = None if pending.user_id else self._services.new_handle()
         await self._sign_ins.complete(
@@ -92,7 +98,7 @@ class NextStep:
         url = authorization_response_url(
             request.redirect_uri, issuer=self._services.issuer, state=request.state, code=code
         )
-        return Redirect(url, began)
+        return Redirect(url, began, failed=pending.failed, account=pending.account)
 
     def _check_owner(self, pending: PendingSignIn) -> Resource:
         resource = self._services.resources.get(pending.request.resource)

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from authserver.storage import browser_sessions
+from authserver.storage import accounts, browser_sessions
 from authserver.storage.connections import Connections
 from authserver.storage.consents import Given, remember
 from authserver.storage.contract import Database, Transactional
-from authserver.storage.records import Code, Grant, Session
+from authserver.storage.keyring import Keyring
+from authserver.storage.records import Account, Code, Grant, Session
 from authserver.storage.sessions import Sessions
 
 
@@ -20,8 +21,11 @@ class NewBrowserSession:
 
 
 class SignIns:
-    def __init__(self, database: Database, sessions: Sessions, connections: Connections) -> None:
-        self._database, self._sessions, self._connections = database, sessions, connections
+    def __init__(
+        self, database: Database, keyring: Keyring, sessions: Sessions, connections: Connections
+    ) -> None:
+        self._database, self._keyring = database, keyring
+        self._sessions, self._connections = sessions, connections
 
     async def complete(
         self,
@@ -44,6 +48,9 @@ class SignIns:
             if not user_known:
                 user_id = await _known_or_new(transaction, grants[0], session)
                 session = replace(session, user_id=user_id)
+                if grants[0].account:
+                    account = Account(grants[0].account, grants[0].upstream)
+                    await accounts.put(transaction, self._keyring, user_id, account)
             if browser is not None:
                 await browser_sessions.add(
                     transaction,

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from authserver.storage import connection_rows, pending_sign_ins, sessions
+from authserver.storage import accounts, connection_rows, pending_sign_ins, sessions
 from authserver.storage.contract import Database, Row, StorageOpenError
 from authserver.storage.keyring import DecryptionFailed, Keyring, key_id_of
 
@@ -54,6 +54,13 @@ _SEALED: Final = (
         ("handle_hash", "stage"),
         lambda row: pending_sign_ins.associated_data(row["handle_hash"], row["stage"]),
         "DELETE FROM transactions",
+    ),
+    _Sealed(
+        "users",
+        "sealed_account",
+        ("user_id",),
+        lambda row: accounts.associated_data(row["user_id"]),
+        "UPDATE users SET sealed_account = NULL, sealed_under = NULL",
     ),
 )
 

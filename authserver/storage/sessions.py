@@ -12,7 +12,7 @@ from chassis.spiffe_id import Workload
 
 _COLUMNS = (
     "tsid, user_id, client_id, resource, owner_namespace, owner_name, scope, created_at,"
-    " expires_at, ended_at, signed_in_at"
+    " expires_at, ended_at, signed_in_at, upstreams, when_needed"
 )
 # The same of a table that is joined as `s`.
 _COLUMNS_OF_S = ", ".join(f"s.{name}" for name in _COLUMNS.split(", "))
@@ -66,7 +66,7 @@ class Sessions:
     ) -> None:
         """Store a session and the code that leads to it, within a sign-in's transaction."""
         await transaction.execute(
-            f"INSERT INTO sessions ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?)",
+            f"INSERT INTO sessions ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?, ?, ?)",
             session.tsid,
             session.user_id,
             session.client_id,
@@ -77,6 +77,8 @@ class Sessions:
             session.created_at,
             session.expires_at,
             session.signed_in_at,
+            None if session.upstreams is None else " ".join(session.upstreams),
+            " ".join(session.when_needed),
         )
         await transaction.execute(
             "INSERT INTO codes (code_hash, tsid, client_id, redirect_uri, code_challenge,"
@@ -258,10 +260,13 @@ async def _add_refresh_token(transaction: Transactional, tsid: str, token: NewRe
 
 def _session_of(row: Iterable[Any]) -> Session:
     """The session in a row of `_COLUMNS`, in their order."""
-    tsid, user, client, resource, namespace, name, scope, created, expires, ended, signed_in = row
+    tsid, user, client, resource, namespace, name, scope, created, expires, *rest = row
+    ended, signed_in, upstreams, when_needed = rest
     return Session(
         tsid, user, client, resource, Workload(namespace, name),
         scope, created, expires, ended, signed_in,
+        upstreams=None if upstreams is None else tuple(upstreams.split()),
+        when_needed=tuple(when_needed.split()),
     )  # fmt: skip
 
 

@@ -34,7 +34,7 @@ class Store:
         self.sessions = Sessions(self.database, self.keyring)
         self.connections = Connections(self.database, self.keyring)
         self.transactions = PendingSignIns(self.database, self.keyring)
-        self.sign_ins = SignIns(self.database, self.sessions, self.connections)
+        self.sign_ins = SignIns(self.database, self.keyring, self.sessions, self.connections)
         self.sweeper = Expiry(self.database)
 
     async def sign_in(self, name: str = "s1", **changes: Any) -> Session:

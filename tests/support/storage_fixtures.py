@@ -59,7 +59,7 @@ class Store:
         self.database, self.keyring = database, keyring or Keyring(keys or [KEY])
         self.sessions = Sessions(database, self.keyring)
         self.connections = Connections(database, self.keyring)
-        self.sign_ins = SignIns(database, self.sessions, self.connections)
+        self.sign_ins = SignIns(database, self.keyring, self.sessions, self.connections)
 
     async def sign_in(self, *grants: Grant, **changes: object) -> tuple[Session, bytes]:
         """A whole sign-in, up to its code; the session as stored, and the code's hash."""

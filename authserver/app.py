@@ -6,7 +6,7 @@ from authserver.audit import Audit
 from authserver.clients.assertions import ClientAssertions
 from authserver.clients.authentication import ClientAuthentication
 from authserver.clients.directory import ClientDirectory
-from authserver.clients.metadata_documents import MetadataDocuments
+from authserver.clients.metadata_documents import FetchLimits, MetadataDocuments
 from authserver.clients.safe_fetch import SafeFetcher
 from authserver.config.settings import Settings
 from authserver.connections.refresh_claims import ClaimedRefresh
@@ -32,7 +32,7 @@ from authserver.public.listener import Flows, Public
 from authserver.public.middleware import Site
 from authserver.public.pages import Pages
 from authserver.public.rate_limits import Throttling
-from authserver.rate_limit import RateLimit
+from authserver.rate_limit import RateLimit, SharedRateLimit
 from authserver.sign_in.authorize import Authorize
 from authserver.sign_in.browser_session import BrowserLogin
 from authserver.sign_in.callback import Callback
@@ -58,8 +58,11 @@ from authserver.tokens.id_tokens import IdTokens
 from authserver.upstream.http_client import UpstreamHttp
 from chassis.clock import Clock
 from chassis.connection_limits import ConnectionLimits
+from chassis.logs import Log
 from chassis.probes import Readiness, new_registry
 from chassis.tls.self_handshake import Certificate
+
+_log = Log("app")
 
 
 class Authserver:
@@ -80,7 +83,9 @@ class Authserver:
         )
 
         self._registered = Clients(database)
-        self._pending_sign_ins = PendingSignIns(database, live.keyring)
+        self._pending_sign_ins = PendingSignIns(
+            database, live.keyring, max_pending=settings.limits.pending_sign_ins
+        )
         self._sessions = Sessions(database, live.keyring)
         self._connections = Connections(database, live.keyring)
         self._consents, self._browsers = Consents(database), BrowserSessions(database, live.keyring)
@@ -125,6 +130,12 @@ class Authserver:
     def public(self) -> web.Application:
         """The internet-facing listener's application."""
         settings = self._settings
+        if self._sources().shared:
+            _log.warning(
+                "trusted_proxies_not_set",
+                consequence="all callers behind the proxy share one limit",
+                remedy="set listeners.public.trustedProxies",
+            )
         pages = Pages(settings.issuer, settings.pages, self._live.upstreams)
         return Public(
             Site(settings.issuer, pages, self._metrics, new_handle),
@@ -135,9 +146,11 @@ class Authserver:
         ).application()
 
     def _throttling(self) -> Throttling:
+        return Throttling(self._sources(), self._settings.limits, self._clock)
+
+    def _sources(self) -> Sources:
         listener = self._settings.listeners.public
-        sources = Sources(listener.trusted_proxies, behind_proxy=listener.behind_tls_proxy)
-        return Throttling(sources, self._settings.limits, self._clock)
+        return Sources(listener.trusted_proxies, behind_proxy=listener.behind_tls_proxy)
 
     def connection_limits(self) -> ConnectionLimits:
         """How the public listener treats connections; behind a proxy all have one source."""
@@ -230,15 +243,25 @@ class Authserver:
     def _clients(self) -> tuple[ClientDirectory, ClientAuthentication]:
         settings, limits = self._settings, self._settings.limits
         loopback, documents = settings.on_loopback, settings.clients.metadata_documents
+        factor = self._sources().factor
         web = SafeFetcher(loopback=loopback, denied=documents.denied_networks)
         found = MetadataDocuments(
             web,
             loopback=loopback,
-            per_host=RateLimit("documents", limits.metadata_documents_per_host_per_minute, 60),
-            overall=RateLimit("documents", limits.metadata_documents_per_minute, 60),
+            limits=FetchLimits(
+                RateLimit(
+                    "documents", limits.metadata_documents_per_source_per_minute * factor, 60
+                ),
+                RateLimit("documents", limits.metadata_documents_per_host_per_minute, 60),
+                RateLimit("documents", limits.metadata_documents_per_minute, 60),
+                RateLimit("documents", limits.metadata_documents_per_host_per_minute, 60),
+            ),
         )
         directory = ClientDirectory(
-            settings.clients.static, self._registered, found if documents.enabled else None
+            settings.clients.static,
+            self._registered,
+            found if documents.enabled else None,
+            self._sessions,
         )
         assertions = ClientAssertions(
             settings.issuer, web, self._used_assertions, self._clock, loopback=loopback
@@ -251,8 +274,12 @@ class Authserver:
         limits = self._settings.limits
         return Registration(
             self._registered,
-            RateLimit("registrations", limits.registrations_per_source_per_minute, 60),
-            RateLimit("registrations", limits.registrations_per_minute, 60),
+            RateLimit(
+                "registrations",
+                limits.registrations_per_source_per_minute * self._sources().factor,
+                60,
+            ),
+            SharedRateLimit("registrations", limits.registrations_per_minute, 60),
             self._clock,
             new_handle,
             max_unused=limits.unused_registrations,

@@ -8,6 +8,7 @@ from authserver.handles import hash_of
 from authserver.oauth.errors import InvalidClient, TemporarilyUnavailable
 from authserver.storage.clients import Clients as RegisteredClients
 from authserver.storage.records import GRANT_TYPES, Client
+from authserver.storage.sessions import Sessions
 from authserver.upstream.contract import Unavailable
 from chassis.secret_file import read_secret
 
@@ -20,21 +21,32 @@ class ClientDirectory:
         static: Iterable[StaticClient],
         registered: RegisteredClients,
         documents: MetadataDocuments | None,
+        sessions: Sessions,
     ) -> None:
         self._static = {settings.client_id: _from_settings(settings) for settings in static}
         self._registered, self._documents = registered, documents
+        self._sessions = sessions
 
-    async def get(self, client_id: str, now: float, *, signed_in: bool = False) -> Client | None:
-        """The client of this id; `signed_in` where it already holds something of ours.
+    async def get(
+        self, client_id: str, now: float, *, signed_in: bool = False, source: str = ""
+    ) -> Client | None:
+        """The client of this id; `signed_in` where it says that it holds something of ours.
 
+        No document is fetched for one that says so and has no session here: anybody may say it.
+        `source` is where the request came from, for counting.
         Raises ProtocolError where a document would say and cannot be had now.
         """
         if (configured := self._static.get(client_id)) is not None:
             return configured
         if self._documents is None or not self._documents.names(client_id):
             return await self._registered.get(client_id, now)
+        known = self._documents.keeps(client_id) or await self._sessions.has_client(client_id)
+        if signed_in and not known:
+            return None
         try:
-            return await self._documents.client(client_id, now, signed_in=signed_in)
+            return await self._documents.client(
+                client_id, now, signed_in=signed_in, known=known, source=source
+            )
         except BadDocument as bad:
             raise InvalidClient(f"document_{bad}") from None
         except Unavailable as failure:

@@ -222,10 +222,12 @@ class Limits(Model):
     registrations_per_minute: Annotated[int, Field(ge=1)] = 600
     unused_registrations: Annotated[int, Field(ge=1)] = 10_000
     metadata_documents_per_host_per_minute: Annotated[int, Field(ge=1)] = 30
+    metadata_documents_per_source_per_minute: Annotated[int, Field(ge=1)] = 10
     metadata_documents_per_minute: Annotated[int, Field(ge=1)] = 300
     failed_authentications_per_source_per_minute: Annotated[int, Field(ge=1)] = 30
     sign_ins_per_source_per_minute: Annotated[int, Field(ge=1)] = 600
     token_requests_per_client_and_source_per_minute: Annotated[int, Field(ge=1)] = 600
+    pending_sign_ins: Annotated[int, Field(ge=100)] = 20_000
     connections_per_source: Annotated[int, Field(ge=1)] = 200
     connections: Annotated[int, Field(ge=1)] = 4000
 

@@ -12,9 +12,8 @@ from authserver.oauth import redirect_uris
 from authserver.oauth.errors import (
     InvalidClientMetadata,
     InvalidRedirectUri,
-    TemporarilyUnavailable,
 )
-from authserver.rate_limit import RateLimit
+from authserver.rate_limit import RateLimit, SharedRateLimit
 from authserver.storage.clients import Clients
 from authserver.storage.records import GRANT_TYPES, Client
 from chassis.clock import Clock
@@ -32,29 +31,28 @@ class Registration:
         self,
         clients: Clients,
         per_source: RateLimit,
-        overall: RateLimit,
+        overall: SharedRateLimit,
         clock: Clock,
         new_handle: NewHandle,
         *,
         max_unused: int,
     ) -> None:
         self._clients, self._per_source, self._overall = clients, per_source, overall
-        self._clock, self._new_handle, self._most_unused = clock, new_handle, max_unused
+        self._clock, self._new_handle, self._max_unused = clock, new_handle, max_unused
 
-    async def handle(self, metadata: Mapping[str, Any], source: str | None) -> dict[str, Any]:
+    async def handle(self, metadata: Mapping[str, Any], source: str) -> dict[str, Any]:
         """Store a client; the 201 body (section 3.2.1). Raises ProtocolError.
 
         Unknown members are ignored, defaults filled in and reported, nothing is null. The client
-        is forgotten after a day unless it gets a token.
+        is forgotten after a day unless it gets a token, and earlier where too many wait.
         """
         now = int(self._clock())
-        if source is not None:
-            self._per_source.take(source, now)
-        self._overall.take("", now)
+        self._per_source.take(source, now)
+        self._overall.take(source, now)
         client, secret = self._client(metadata)
-        if await self._clients.unused(now) >= self._most_unused:
-            raise TemporarilyUnavailable("too_many_unused_clients", retry_after=3600)
-        await self._clients.add(client, now=now, expires_at=now + UNUSED_SECONDS)
+        await self._clients.add(
+            client, now=now, expires_at=now + UNUSED_SECONDS, max_unused=self._max_unused
+        )
         return _registered(client, secret, now)
 
     def _client(self, metadata: Mapping[str, Any]) -> tuple[Client, str | None]:

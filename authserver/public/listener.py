@@ -126,10 +126,10 @@ class Public:
         return await self._authorized(request, await form_of(request))
 
     async def _authorized(self, request: web.Request, fields: dict[str, str]) -> web.Response:
-        self._throttling.sign_in(request)
+        source = self._throttling.sign_in(request)
         browser = self._cookie.read_or_new(request)
         session = self._session.read(request)
-        found = await self._flows.authorize.handle(fields, browser, session)
+        found = await self._flows.authorize.handle(fields, browser, session, source)
         if isinstance(found, Redirect):
             response = self._sent(found)
         else:

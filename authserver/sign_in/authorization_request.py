@@ -27,6 +27,10 @@ _UNKNOWN_CLIENT: Final = (
     "The application that sent you here is not registered with this server (any more). "
     "Remove its stored login for this server in the application, and connect again."
 )
+_NO_CLIENT: Final = (
+    "This address is for applications, and the request names none. "
+    "To connect, add the MCP server in your application."
+)
 _NO_DOCUMENT: Final = (
     "The application that sent you here is known by a description on its own web site, and that "
     "description cannot be read or cannot be accepted. Try again later, or ask its maker."
@@ -42,11 +46,15 @@ BAD_REQUEST: Final = (
 _NO_RESOURCE: Final = "resource must name one MCP server known here"
 
 
-async def read_client(fields: Mapping[str, str], clients: ClientDirectory, now: float) -> Client:
+async def read_client(
+    fields: Mapping[str, str], clients: ClientDirectory, now: float, source: str
+) -> Client:
     """The client that a request names. Raises UserFacingError."""
     client_id = fields.get("client_id")
+    if client_id is None:
+        raise UserFacingError("no_client_id", _NO_CLIENT)
     try:
-        client = await clients.get(client_id, now) if client_id else None
+        client = await clients.get(client_id, now, source=source)
     except ProtocolError as refusal:
         status = 400 if refusal.status_code == 401 else refusal.status_code
         raise UserFacingError(refusal.reason, _NO_DOCUMENT, status=status) from None
@@ -58,7 +66,9 @@ async def read_client(fields: Mapping[str, str], clients: ClientDirectory, now: 
 def read_redirect_uri(fields: Mapping[str, str], client: Client) -> str:
     """The redirect URI, which the client has registered. Raises UserFacingError."""
     redirect_uri = fields.get("redirect_uri", "")
-    if not redirect_uris.matches(redirect_uri, client.redirect_uris):
+    known = redirect_uris.matches(redirect_uri, client.redirect_uris)
+    # One that was registered under rules of before must not lead to where no new one may.
+    if not known or not redirect_uris.is_registrable(redirect_uri):
         raise UserFacingError("unregistered_redirect_uri", _BAD_REDIRECT)
     return redirect_uri
 

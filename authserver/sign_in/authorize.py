@@ -64,13 +64,14 @@ class Authorize:
         self._consents, self._next_step = consents, next_step
 
     async def handle(
-        self, fields: Mapping[str, str], browser: str, session: str | None
+        self, fields: Mapping[str, str], browser: str, session: str | None, source: str
     ) -> ConsentPrompt | Redirect:
         """Check a request and remember it for `browser`, or go on where nothing is to be asked.
 
-        `session` is the handle of a signed-in browser. Raises UserFacingError or Redirected.
+        `session` is the handle of a signed-in browser, `source` where it calls from. Raises
+        UserFacingError or ErrorRedirect.
         """
-        client = await read_client(fields, self._clients, self._services.clock())
+        client = await read_client(fields, self._clients, self._services.clock(), source)
         redirect_uri = read_redirect_uri(fields, client)
         try:
             resource = read_resource(fields, self._services.resources)

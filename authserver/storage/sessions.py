@@ -233,6 +233,13 @@ class Sessions:
         await transaction.execute(_END, now, now, row["tsid"])
         return Reused()
 
+    async def has_client(self, client_id: str) -> bool:
+        """Whether a client has a session, live or not yet swept away."""
+        row = await self._database.fetch_one(
+            "SELECT 1 FROM sessions WHERE client_id = ? LIMIT 1", client_id
+        )
+        return row is not None
+
     async def end(self, tsid: str, now: int) -> None:
         """End a session, and forget what its user agreed to for it, in one atomic step.
 

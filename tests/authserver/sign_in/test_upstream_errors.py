@@ -65,6 +65,7 @@ def _error_of(page: Answer) -> str:
 async def test_each_error_of_an_upstream_reaches_client_person_and_operator(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, said: str, error: str, words: str
 ) -> None:
+    caplog.set_level(logging.INFO, "tokenward")
     async with deployed(tmp_path) as world:
         page = await _returned(world, error=said, code="")
         assert page.status == 200

@@ -7,3 +7,6 @@ CREATE INDEX users_by_key ON users (sealed_under);
 -- without; names with spaces between. NULL in sessions of before: their connections say it.
 ALTER TABLE sessions ADD COLUMN upstreams TEXT;
 ALTER TABLE sessions ADD COLUMN when_needed TEXT NOT NULL DEFAULT '';
+
+-- Whether anybody here has used a client.
+CREATE INDEX sessions_by_client ON sessions (client_id);

@@ -25,6 +25,16 @@ from authserver.upstream.contract import Unavailable
 AUTH_METHODS = ("none", "client_secret_basic", "client_secret_post", "private_key_jwt")
 _CHALLENGE = {"WWW-Authenticate": 'Basic realm="tokenward"'}
 
+# For the developer of a client; said only of an assertion that the client has signed.
+_ASSERTION_FAULTS = {
+    "wrong_audience": "the assertion's aud must be the issuer, and nothing else",
+    "lifetime_too_long": "the assertion's exp may be at most five minutes ahead",
+    "assertion_used_before": "the assertion's jti was used before",
+    "expired": "the assertion has expired",
+    "not_yet_valid": "the assertion is not valid yet: compare the clocks",
+    "bad_claims": "the assertion needs iss, sub, aud, exp, iat and jti",
+}
+
 
 @dataclass(frozen=True)
 class _Presented:
@@ -72,7 +82,8 @@ class ClientAuthentication:
         try:
             await self._assertions.check(client, presented.unverified_assertion)
         except BadToken as refused:
-            raise _refused(f"assertion_{refused}", presented) from None
+            description = _ASSERTION_FAULTS.get(str(refused), "")
+            raise InvalidClient(f"assertion_{refused}", description) from None
         except Unavailable:
             raise TemporarilyUnavailable("client_keys_not_fetched") from None
 

@@ -15,6 +15,7 @@ from authserver.oauth import redirect_uris
 from authserver.oauth.errors import (
     ConsentRequired,
     ErrorRedirect,
+    InvalidRequest,
     LoginRequired,
     ProtocolError,
     UserFacingError,
@@ -115,8 +116,9 @@ class Authorize:
             )
         )
         asks = missing or not remembered
-        if "none" in prompts and asks and self._clients.is_configured(client):
-            # Others asked for `none` get the page: nobody is sent on unseen for a stranger.
+        if "none" in prompts and len(prompts) > 1:
+            raise InvalidRequest("prompt_none_and_more", "prompt=none goes with no other value")
+        if "none" in prompts and asks:
             raise LoginRequired("prompt_none") if missing else ConsentRequired("prompt_none")
         if remembered:
             return await self._next_step.run(pending, browser)

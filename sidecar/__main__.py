@@ -21,7 +21,7 @@ from prometheus_client import CollectorRegistry
 
 from chassis import clock, listeners, logs, process
 from chassis.clock import Clock
-from chassis.probes import Readiness, new_registry, ops_handler
+from chassis.probes import Readiness, new_registry, ops_server
 from sidecar.broker import Broker
 from sidecar.client_credential import CREDENTIAL, OwnCredential
 from sidecar.exchange_client import ExchangeClient
@@ -140,8 +140,7 @@ def local_listener(sidecar: Sidecar, port: int) -> listeners.Listener:
 
 
 def _ops(sidecar: Sidecar) -> web.Server:
-    handler = ops_handler(sidecar.readiness, sidecar.registry)
-    return web.Server(handler, access_log=None)
+    return ops_server(sidecar.readiness, sidecar.registry)
 
 
 async def _tick_forever(sidecar: Sidecar) -> None:

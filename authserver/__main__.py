@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Final
 
 import uvloop
-from aiohttp import web
 
 from authserver import listener_tls
 from authserver.admin import keys
@@ -30,7 +29,7 @@ from authserver.storage.key_rotation import KeyRotation
 from authserver.upstream.http_client import UpstreamHttp
 from chassis import clock, listeners, logs, process
 from chassis.connection_limits import ConnectionLimits, LimitedServer
-from chassis.probes import ops_handler
+from chassis.probes import ops_server
 
 _log = logs.Log("main")
 
@@ -154,7 +153,7 @@ async def _listen(
         settings.listeners.internal,
         settings.listeners.ops,
     )
-    probes = web.Server(ops_handler(server.readiness, server.registry))
+    probes = ops_server(server.readiness, server.registry)
     await process.serve(
         [
             listeners.Listener(

@@ -6,6 +6,7 @@ from typing import Final
 from authserver.oauth.errors import RateLimited
 
 _MAX_KEYS: Final = 20_000
+_RESERVED: Final = 0.2
 
 
 class RateLimit:
@@ -49,3 +50,31 @@ class RateLimit:
         self._buckets.move_to_end(key)
         if len(self._buckets) > _MAX_KEYS:
             self._buckets.popitem(last=False)
+
+
+class SharedRateLimit:
+    """One rate for all keys together, of which a part is kept for keys not seen lately.
+
+    Whoever has used up the rest, from however few keys, does not keep a newcomer out.
+    """
+
+    def __init__(self, name: str, rate: int, per: float, *, lately: float = 600) -> None:
+        reserved = max(1, int(rate * _RESERVED))
+        self._common = RateLimit(name, max(1, rate - reserved), per)
+        self._reserved = RateLimit(name, reserved, per)
+        self._lately = lately
+        self._seen: OrderedDict[str, float] = OrderedDict()
+
+    def take(self, key: str, now: float) -> None:
+        """Count one event of `key`. Raises RateLimited when there are too many."""
+        newcomer = now - self._seen.get(key, -self._lately) >= self._lately
+        self._seen[key] = now
+        self._seen.move_to_end(key)
+        if len(self._seen) > _MAX_KEYS:
+            self._seen.popitem(last=False)
+        try:
+            self._common.take("", now)
+        except RateLimited:
+            if not newcomer:
+                raise
+            self._reserved.take("", now)

@@ -8,10 +8,12 @@ only so many connections; whoever goes beyond is closed without an answer.
 import asyncio
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 from aiohttp import web
 
+from chassis.anonymous_server import AnonymousHandler, AnonymousRequest, AnonymousServer
 from chassis.rate_limit_key import rate_limit_key, read_address
 
 
@@ -24,7 +26,7 @@ class ConnectionLimits:
     max_total: int = 4000
 
 
-class LimitedHandler(web.RequestHandler):
+class LimitedHandler(AnonymousHandler):
     """One connection. What it needs of aiohttp's insides is whether a head was parsed."""
 
     __slots__ = ("_deadline", "_own_loop", "_server", "_source")
@@ -75,7 +77,7 @@ class LimitedHandler(web.RequestHandler):
             self._deadline = None
 
 
-class LimitedServer(web.Server):
+class LimitedServer(AnonymousServer):
     """Makes the connections of one listener and knows how many there are."""
 
     def __init__(
@@ -83,11 +85,10 @@ class LimitedServer(web.Server):
     ) -> None:
         super().__init__(handler, **options)
         self.connection_limits = connection_limits
-        self._options = {name: value for name, value in options.items() if name not in _OF_SERVER}
         self._sources: Counter[str] = Counter()
 
     def __call__(self) -> LimitedHandler:
-        return LimitedHandler(self, loop=asyncio.get_running_loop(), **self._options)
+        return LimitedHandler(self, loop=asyncio.get_running_loop(), **self._connection_options)
 
     def admit(self, source: str) -> bool:
         """Count a new connection, unless there are too many."""
@@ -103,9 +104,6 @@ class LimitedServer(web.Server):
         self._sources[source] -= 1
         if not self._sources[source]:
             del self._sources[source]
-
-
-_OF_SERVER = ("request_factory", "handler_cancellation")
 
 
 class LimitedRunner(web.AppRunner):
@@ -124,9 +122,10 @@ class LimitedRunner(web.AppRunner):
 
     async def _make_server(self) -> web.Server:
         plain = await super()._make_server()
+        make_request: Any = plain.request_factory  # Application._make_request
         return LimitedServer(
             plain.request_handler,
-            request_factory=plain.request_factory,
+            request_factory=partial(make_request, _cls=AnonymousRequest),
             connection_limits=self._patience,
             **self._connection_options,
         )

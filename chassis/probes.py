@@ -10,6 +10,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from chassis.anonymous_server import AnonymousServer
 from chassis.logs import Log
 
 _log = Log("probes")
@@ -76,6 +77,11 @@ def ops_handler(readiness: Readiness, registry: CollectorRegistry) -> Handler:
                 return _text(404, "not found\n")
 
     return handle
+
+
+def ops_server(readiness: Readiness, registry: CollectorRegistry) -> web.Server:
+    """The ops listener's server."""
+    return AnonymousServer(ops_handler(readiness, registry), access_log=None)
 
 
 def _text(status: int, text: str) -> web.Response:

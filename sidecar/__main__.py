@@ -14,7 +14,7 @@ import gc
 from aiohttp import web
 
 from chassis import listeners, logs, process
-from chassis.probes import ops_handler
+from chassis.probes import ops_server
 from sidecar.app import Sidecar, build, local_listener, tick_forever
 from sidecar.settings import read_settings
 from sidecar.timeouts import DRAIN_SECONDS
@@ -46,8 +46,7 @@ async def main() -> None:
 
 
 def _ops(sidecar: Sidecar) -> web.Server:
-    handler = ops_handler(sidecar.readiness, sidecar.registry)
-    return web.Server(handler, access_log=None)
+    return ops_server(sidecar.readiness, sidecar.registry)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 
 import uvloop
-from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from chassis import clock, listeners, logs, probes, process
@@ -119,9 +118,7 @@ async def _watch_certificate(
 def _ops(
     host: str, port: int, readiness: probes.Readiness, registry: CollectorRegistry
 ) -> listeners.Listener:
-    return listeners.Listener(
-        "ops", host, port, web.Server(probes.ops_handler(readiness, registry))
-    )
+    return listeners.Listener("ops", host, port, probes.ops_server(readiness, registry))
 
 
 def _count(metrics: app.Metrics, reloaded: bool) -> None:

@@ -14,8 +14,9 @@ from ipaddress import ip_address
 from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
 
-from authserver.clients.safe_fetch import Fetched, SafeFetcher
+from authserver.clients.safe_fetch import Fetched, SafeFetcher, TooLarge
 from authserver.oauth import redirect_uris
+from authserver.oauth.errors import RateLimited
 from authserver.oauth.parsing import Malformed, json_object
 from authserver.rate_limit import RateLimit
 from authserver.storage.records import GRANT_TYPES, Client
@@ -47,14 +48,25 @@ class _Kept:
     usable_until: float
 
 
+@dataclass(frozen=True)
+class FetchLimits:
+    """How often documents are fetched.
+
+    A client that nobody here has used counts by source, by host and over all. One that is kept or
+    has a session counts by itself, so that strangers cannot use up what its users need.
+    """
+
+    per_source: RateLimit
+    per_host: RateLimit
+    overall: RateLimit
+    per_known_client: RateLimit
+
+
 class MetadataDocuments:
     """The clients that are URLs. `loopback` also lets http URLs of this machine in."""
 
-    def __init__(
-        self, web: SafeFetcher, *, loopback: bool, per_host: RateLimit, overall: RateLimit
-    ) -> None:
-        self._web, self._loopback = web, loopback
-        self._per_host, self._overall = per_host, overall
+    def __init__(self, web: SafeFetcher, *, loopback: bool, limits: FetchLimits) -> None:
+        self._web, self._loopback, self._limits = web, loopback, limits
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._flights: dict[str, asyncio.Task[Client]] = {}
 
@@ -62,10 +74,17 @@ class MetadataDocuments:
         """Whether this client id is a URL; ids that we generate never are."""
         return client_id.startswith(("https://", "http://"))
 
-    async def client(self, client_id: str, now: float, *, signed_in: bool) -> Client:
+    def keeps(self, client_id: str) -> bool:
+        """Whether a copy of this client's document is here, fresh or not."""
+        return client_id in self._kept
+
+    async def client(
+        self, client_id: str, now: float, *, signed_in: bool, known: bool, source: str
+    ) -> Client:
         """The client described at `client_id`; fetched once however many wait.
 
-        For one that is `signed_in` an older copy stands in while its host does not answer.
+        An older copy stands in when a limit is hit, and for a client that is `signed_in` also
+        while its host does not answer. `known`: somebody here has used the client before.
         Raises BadDocument, Unavailable, RateLimited.
         """
         kept = self._kept.get(client_id)
@@ -73,18 +92,25 @@ class MetadataDocuments:
             self._kept.move_to_end(client_id)
             return kept.client
         try:
-            return await asyncio.shield(self._flight(client_id, now))
-        except Unavailable:
-            if signed_in and kept is not None and now < kept.usable_until:
+            return await asyncio.shield(self._flight(client_id, now, known=known, source=source))
+        except (RateLimited, Unavailable) as failure:
+            stands_in = signed_in or isinstance(failure, RateLimited)
+            if stands_in and kept is not None and now < kept.usable_until:
                 return kept.client
             raise
 
-    def _flight(self, client_id: str, now: float) -> asyncio.Task[Client]:
+    def _flight(
+        self, client_id: str, now: float, *, known: bool, source: str
+    ) -> asyncio.Task[Client]:
         flight = self._flights.get(client_id)
         if flight is None:
             host = check_url(client_id, loopback=self._loopback).hostname or ""
-            self._per_host.take(host, now)
-            self._overall.take("", now)
+            if known:
+                self._limits.per_known_client.take(client_id, now)
+            else:
+                self._limits.per_source.take(source, now)
+                self._limits.per_host.take(host, now)
+                self._limits.overall.take("", now)
             flight = asyncio.create_task(self._fetch(client_id, now))
             self._flights[client_id] = flight
             flight.add_done_callback(lambda done: self._landed(client_id, done))
@@ -96,7 +122,10 @@ class MetadataDocuments:
             flight.exception()  # whoever waits gets it; nobody may be left
 
     async def _fetch(self, client_id: str, now: float) -> Client:
-        fetched = await self._web.fetch(client_id, max_bytes=MAX_BYTES)
+        try:
+            fetched = await self._web.fetch(client_id, max_bytes=MAX_BYTES)
+        except TooLarge:
+            raise BadDocument("too_large") from None
         client = read_document(client_id, fetched)
         seconds = lifetime(fetched.headers)
         self._kept[client_id] = _Kept(client, now + seconds, now + _MAX_SECONDS)

@@ -41,6 +41,10 @@ class AddressRefused(OSError):
         super().__init__(errno.EACCES, "address refused")
 
 
+class TooLarge(Unavailable):
+    """The answer is longer than may be read: asking again does not help."""
+
+
 @dataclass(frozen=True)
 class Fetched:
     """An answer of status 200."""
@@ -64,7 +68,7 @@ class SafeFetcher:
         self._denied: tuple[Network, ...] = tuple(ip_network(text) for text in denied)
 
     async def fetch(self, url: str, *, max_bytes: int) -> Fetched:
-        """GET `url` once. Raises Unavailable for anything but a 200 of at most `largest` bytes."""
+        """GET `url` once. Raises TooLarge beyond `max_bytes`, Unavailable for all but a 200."""
         connector = aiohttp.TCPConnector(
             force_close=True, socket_factory=self._socket, resolver=self._resolver
         )
@@ -120,5 +124,5 @@ async def _read(answer: aiohttp.ClientResponse, max_bytes: int) -> Fetched:
     async for part in answer.content.iter_chunked(max_bytes + 1):
         body += part
         if len(body) > max_bytes:
-            raise Unavailable("too_large")
+            raise TooLarge("too_large")
     return Fetched(answer.content_type, answer.headers, body)

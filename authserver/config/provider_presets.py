@@ -7,10 +7,70 @@ without `issuer` needs the operator's own (Okta, Auth0: the domain; Microsoft: t
 from collections.abc import Mapping
 from typing import Any, Final
 
+# OpenID Connect Core section 5.4 and 11, in the words of our consent page.
+OPENID_SCOPES: Final[Mapping[str, str]] = {
+    "openid": "Know which account you use",
+    "profile": "See your name and profile",
+    "email": "See your e-mail address",
+    "offline_access": "Keep this access while you are away",
+}
+_GITHUB_SCOPES: Final = {
+    "repo": "Read and write your repositories, private ones included",
+    "public_repo": "Read and write your public repositories",
+    "read:user": "Read your profile",
+    "user:email": "See your e-mail addresses",
+    "read:org": "See your organisations and teams",
+    "gist": "Write gists",
+    "workflow": "Change workflow files in your repositories",
+    "notifications": "Read your notifications",
+    "project": "Read and write your projects",
+}
+_GOOGLE_SCOPES: Final = {
+    **OPENID_SCOPES,
+    "https://www.googleapis.com/auth/calendar": "See and change your calendars",
+    "https://www.googleapis.com/auth/calendar.readonly": "See your calendars",
+    "https://www.googleapis.com/auth/drive": "See and change all your files in Drive",
+    "https://www.googleapis.com/auth/drive.readonly": "See all your files in Drive",
+    "https://www.googleapis.com/auth/drive.file": "See and change files you open with this server",
+    "https://www.googleapis.com/auth/gmail.readonly": "Read your mail",
+    "https://www.googleapis.com/auth/gmail.send": "Send mail in your name",
+    "https://www.googleapis.com/auth/gmail.modify": "Read, send and change your mail",
+}
+_MICROSOFT_SCOPES: Final = {
+    **OPENID_SCOPES,
+    "User.Read": "Read your profile",
+    "Mail.Read": "Read your mail",
+    "Mail.Send": "Send mail in your name",
+    "Calendars.Read": "See your calendars",
+    "Calendars.ReadWrite": "See and change your calendars",
+    "Files.Read": "See your files",
+    "Files.ReadWrite": "See and change your files",
+    "Chat.Read": "Read your chats",
+}
+_SLACK_SCOPES: Final = {
+    "channels:read": "See the public channels of your workspace",
+    "channels:history": "Read messages in public channels",
+    "groups:history": "Read messages in your private channels",
+    "im:history": "Read your direct messages",
+    "chat:write": "Post messages in your name",
+    "users:read": "See the people in your workspace",
+    "search:read": "Search what you can see in your workspace",
+    "files:read": "See files shared with you",
+}
+_ATLASSIAN_SCOPES: Final = {
+    "offline_access": "Keep this access while you are away",
+    "read:me": "Read your profile",
+    "read:jira-work": "Read your Jira projects and issues",
+    "write:jira-work": "Create and change Jira issues in your name",
+    "read:confluence-content.all": "Read Confluence pages that you can see",
+}
+
 PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
     # https://docs.github.com/apps/oauth-apps and /apps/creating-github-apps: answers 200 to
     # errors, lists granted scopes with commas, gives expiry and refresh tokens to GitHub Apps.
     "github": {
+        "displayName": "GitHub",
+        "scopeDescriptions": _GITHUB_SCOPES,
         "type": "oauth2",
         "authorizationEndpoint": "https://github.com/login/oauth/authorize",
         "tokenEndpoint": "https://github.com/login/oauth/access_token",
@@ -21,6 +81,8 @@ PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
     # https://developers.google.com/identity/protocols/oauth2/web-server: a refresh token comes
     # with access_type=offline, and again only where consent is asked for; it never rotates.
     "google": {
+        "displayName": "Google",
+        "scopeDescriptions": _GOOGLE_SCOPES,
         "type": "oidc",
         "issuer": "https://accounts.google.com",
         "scopes": ["openid"],
@@ -30,6 +92,8 @@ PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
     # https://learn.microsoft.com/entra/identity-platform/v2-oauth2-auth-code-flow: a new refresh
     # token does not revoke the old one; the issuer is https://login.microsoftonline.com/TENANT/v2.0.
     "microsoft": {
+        "displayName": "Microsoft",
+        "scopeDescriptions": _MICROSOFT_SCOPES,
         "type": "oidc",
         "scopes": ["openid", "offline_access"],
         "clientAuthentication": "body",
@@ -38,6 +102,8 @@ PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
     # https://docs.slack.dev/authentication/installing-with-oauth: user tokens stand in
     # `authed_user`, users are known within their team only, errors come with status 200.
     "slack": {
+        "displayName": "Slack",
+        "scopeDescriptions": _SLACK_SCOPES,
         "type": "oauth2",
         "authorizationEndpoint": "https://slack.com/oauth/v2/authorize",
         "tokenEndpoint": "https://slack.com/api/oauth.v2.access",
@@ -50,13 +116,25 @@ PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
         "subjectField": ["team.id", "authed_user.id"],
     },
     # https://developer.okta.com/docs/guides/refresh-tokens: rotation is a setting of the app.
-    "okta": {"type": "oidc", "scopes": ["openid", "offline_access"]},
+    "okta": {
+        "displayName": "Okta",
+        "scopeDescriptions": OPENID_SCOPES,
+        "type": "oidc",
+        "scopes": ["openid", "offline_access"],
+    },
     # https://auth0.com/docs/secure/tokens/refresh-tokens: the issuer ends with a slash; an API's
     # tokens need authorizeParameters.audience.
-    "auth0": {"type": "oidc", "scopes": ["openid", "offline_access"]},
+    "auth0": {
+        "displayName": "Auth0",
+        "scopeDescriptions": OPENID_SCOPES,
+        "type": "oidc",
+        "scopes": ["openid", "offline_access"],
+    },
     # https://developer.atlassian.com/cloud/oauth/getting-started: always rotates, and takes a
     # spent refresh token again for ten minutes.
     "atlassian": {
+        "displayName": "Atlassian",
+        "scopeDescriptions": _ATLASSIAN_SCOPES,
         "type": "oauth2",
         "authorizationEndpoint": "https://auth.atlassian.com/authorize",
         "tokenEndpoint": "https://auth.atlassian.com/oauth/token",
@@ -72,7 +150,15 @@ PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
 
 
 def expanded(upstream: Mapping[str, Any]) -> dict[str, Any]:
-    """An upstream of the configuration file with its preset filled in."""
+    """An upstream of the configuration file with its preset filled in.
+
+    The operator's words for a scope win over the preset's, scope by scope.
+    """
     preset = upstream.get("preset")
     known = PRESETS.get(preset, {}) if isinstance(preset, str) else {}
-    return {**known, **upstream}
+    found = {**known, **upstream}
+    words = found.get("scopeDescriptions", {})
+    if isinstance(words, Mapping):
+        base = OPENID_SCOPES if found.get("type") == "oidc" else {}
+        found["scopeDescriptions"] = {**base, **known.get("scopeDescriptions", {}), **words}
+    return found

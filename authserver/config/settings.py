@@ -163,10 +163,43 @@ class DeniedCertificates(Model):
         return tuple(serial.replace(":", "").lstrip("0").upper() for serial in serials)
 
 
+_LOGO_TYPES: Final = {
+    ".png": "image/png",
+    ".jpg": "image/jpeg",
+    ".svg": "image/svg+xml",
+    ".webp": "image/webp",
+}
+
+
 class PageSettings(Model):
-    """`styleFile` is CSS that comes after ours, on every page."""
+    """`styleFile` is CSS that comes after ours. `title`, `logoFile` and `supportUrl` (https or
+    mailto) are on every page.
+    """
 
     style_file: ReadableFile | None = None
+    title: Annotated[str, Field(max_length=64)] = ""
+    logo_file: ReadableFile | None = None
+    support_url: str = ""
+
+    @field_validator("logo_file")
+    @classmethod
+    def _is_an_image(cls, file: Path | None) -> Path | None:
+        if file is not None and file.suffix.lower() not in _LOGO_TYPES:
+            raise ValueError(f"must be one of {', '.join(_LOGO_TYPES)}")
+        return file
+
+    @field_validator("support_url")
+    @classmethod
+    def _leads_to_help(cls, url: str) -> str:
+        if url and re.fullmatch(r"(https://|mailto:)[\x21-\x7e]+", url) is None:
+            raise ValueError("must begin with https:// or mailto:")
+        return url
+
+    def logo(self) -> tuple[bytes, str] | None:
+        """The logo and its media type."""
+        if self.logo_file is None:
+            return None
+        return self.logo_file.read_bytes(), _LOGO_TYPES[self.logo_file.suffix.lower()]
 
     def style(self) -> bytes:
         return self.style_file.read_bytes() if self.style_file is not None else b""
@@ -190,10 +223,12 @@ class Limits(Model):
     registrations_per_minute: Annotated[int, Field(ge=1)] = 600
     unused_registrations: Annotated[int, Field(ge=1)] = 10_000
     metadata_documents_per_host_per_minute: Annotated[int, Field(ge=1)] = 30
+    metadata_documents_per_source_per_minute: Annotated[int, Field(ge=1)] = 10
     metadata_documents_per_minute: Annotated[int, Field(ge=1)] = 300
     failed_authentications_per_source_per_minute: Annotated[int, Field(ge=1)] = 30
     sign_ins_per_source_per_minute: Annotated[int, Field(ge=1)] = 600
     token_requests_per_client_and_source_per_minute: Annotated[int, Field(ge=1)] = 600
+    pending_sign_ins: Annotated[int, Field(ge=100)] = 20_000
     connections_per_source: Annotated[int, Field(ge=1)] = 200
     connections: Annotated[int, Field(ge=1)] = 4000
 

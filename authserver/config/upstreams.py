@@ -1,5 +1,6 @@
 """What an operator says of an upstream."""
 
+import re
 import ssl
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -7,7 +8,7 @@ from typing import Annotated, Final, Literal
 from pydantic import Field, field_validator
 
 from authserver.config.value_types import Duration, ReadableFile, SecretFile, UpstreamName, WebUrl
-from chassis.config_types import Model, Scope
+from chassis.config_types import Model, Scope, matches_pattern
 from chassis.secret_file import read_secret
 
 _RESERVED_PARAMETERS: Final = frozenset(
@@ -19,10 +20,21 @@ _RESERVED_PARAMETERS: Final = frozenset(
 )  # fmt: skip
 
 
+_WORDS: Final = re.compile(r"[^\x00-\x1f\x7f]+")
+_IN_WORDS: Final = "a text on one line"
+
+
 class _Upstream(Model):
-    """`caFile` holds the authorities this upstream's certificate is verified with, alone."""
+    """`caFile` holds the authorities this upstream's certificate is verified with, alone.
+
+    `displayName` and `scopeDescriptions` (scope to words) are for the pages that people read.
+    """
 
     name: UpstreamName
+    display_name: Annotated[str, Field(max_length=64), matches_pattern(_WORDS, _IN_WORDS)] = ""
+    scope_descriptions: dict[
+        str, Annotated[str, Field(max_length=200), matches_pattern(_WORDS, _IN_WORDS)]
+    ] = Field(default_factory=dict)
     preset: str | None = None
     client_id: str
     client_secret_file: SecretFile | None = None

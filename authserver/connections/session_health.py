@@ -70,7 +70,7 @@ class SessionHealth:
     async def _refuse_for_configuration(self, upstream: str) -> None:
         now = int(self._clock())
         if now - await self._missing.since(upstream, now) < CONFIGURATION_GRACE_SECONDS:
-            raise TemporarilyUnavailable("upstream_not_configured", _RETRY_SECONDS)
+            raise TemporarilyUnavailable("upstream_not_configured", retry_after=_RETRY_SECONDS)
         raise InvalidGrant("upstream_not_configured")
 
 

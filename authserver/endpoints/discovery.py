@@ -3,7 +3,7 @@
 from typing import Any
 from urllib.parse import urlsplit
 
-from authserver.clients.directory import AUTH_METHODS
+from authserver.clients.authentication import AUTH_METHODS
 from authserver.oauth.pkce import METHOD
 from authserver.oauth.resources import ResourceMap
 from authserver.oauth.scopes import OFFLINE_ACCESS
@@ -16,43 +16,53 @@ from authserver.tokens.signing_keys import SigningKeys
 OAUTH, OPENID = "oauth-authorization-server", "openid-configuration"
 
 
-def document(
-    issuer: str,
-    resources: ResourceMap,
-    keys: SigningKeys,
-    *,
-    registration: bool,
-    documents: bool,
-) -> dict[str, Any]:
-    """The metadata of this authorization server; the same for both well-known names."""
-    found: dict[str, Any] = {
-        "issuer": issuer,
-        "authorization_endpoint": f"{issuer}/oauth/authorize",
-        "token_endpoint": f"{issuer}/oauth/token",
-        "jwks_uri": f"{issuer}/.well-known/jwks.json",
-        "revocation_endpoint": f"{issuer}/oauth/revoke",
-        "introspection_endpoint": f"{issuer}/oauth/introspect",
-        "userinfo_endpoint": f"{issuer}/oauth/userinfo",
-        "scopes_supported": [*resources.scopes(), OFFLINE_ACCESS, OPENID_SCOPE],
-        "response_types_supported": ["code"],
-        "response_modes_supported": ["query"],
-        "grant_types_supported": list(GRANT_TYPES),
-        "token_endpoint_auth_methods_supported": list(AUTH_METHODS),
-        "token_endpoint_auth_signing_alg_values_supported": list(OURS),
-        "revocation_endpoint_auth_methods_supported": list(AUTH_METHODS),
-        "revocation_endpoint_auth_signing_alg_values_supported": list(OURS),
-        "introspection_endpoint_auth_methods_supported": [m for m in AUTH_METHODS if m != "none"],
-        "introspection_endpoint_auth_signing_alg_values_supported": list(OURS),
-        "claims_supported": list(CLAIMS),
-        "client_id_metadata_document_supported": documents,
-        "code_challenge_methods_supported": [METHOD],
-        "authorization_response_iss_parameter_supported": True,
-        "subject_types_supported": ["public"],
-        "id_token_signing_alg_values_supported": keys.algorithms(),
-    }
-    if registration:
-        found["registration_endpoint"] = f"{issuer}/oauth/register"
-    return found
+class MetadataDocument:
+    """What this authorization server says of itself; the same for both well-known names."""
+
+    def __init__(
+        self,
+        issuer: str,
+        resources: ResourceMap,
+        keys: SigningKeys,
+        *,
+        registration: bool,
+        documents: bool,
+    ) -> None:
+        self._issuer, self._resources, self._keys = issuer, resources, keys
+        self._registration, self._documents = registration, documents
+
+    def handle(self) -> dict[str, Any]:
+        issuer = self._issuer
+        found: dict[str, Any] = {
+            "issuer": issuer,
+            "authorization_endpoint": f"{issuer}/oauth/authorize",
+            "token_endpoint": f"{issuer}/oauth/token",
+            "jwks_uri": f"{issuer}/.well-known/jwks.json",
+            "revocation_endpoint": f"{issuer}/oauth/revoke",
+            "introspection_endpoint": f"{issuer}/oauth/introspect",
+            "userinfo_endpoint": f"{issuer}/oauth/userinfo",
+            "scopes_supported": [*self._resources.scopes(), OFFLINE_ACCESS, OPENID_SCOPE],
+            "response_types_supported": ["code"],
+            "response_modes_supported": ["query"],
+            "grant_types_supported": list(GRANT_TYPES),
+            "token_endpoint_auth_methods_supported": list(AUTH_METHODS),
+            "token_endpoint_auth_signing_alg_values_supported": list(OURS),
+            "revocation_endpoint_auth_methods_supported": list(AUTH_METHODS),
+            "revocation_endpoint_auth_signing_alg_values_supported": list(OURS),
+            "introspection_endpoint_auth_methods_supported": [
+                m for m in AUTH_METHODS if m != "none"
+            ],
+            "introspection_endpoint_auth_signing_alg_values_supported": list(OURS),
+            "claims_supported": list(CLAIMS),
+            "client_id_metadata_document_supported": self._documents,
+            "code_challenge_methods_supported": [METHOD],
+            "authorization_response_iss_parameter_supported": True,
+            "subject_types_supported": ["public"],
+            "id_token_signing_alg_values_supported": self._keys.algorithms(),
+        }
+        if self._registration:
+            found["registration_endpoint"] = f"{issuer}/oauth/register"
+        return found
 
 
 def well_known_paths(issuer: str, name: str) -> tuple[str, ...]:

@@ -6,21 +6,30 @@ from typing import Any, Final
 from authlib.oauth2.rfc7591 import ClientMetadataClaims
 from joserfc.errors import JoseError
 
-from authserver.clients.directory import AUTH_METHODS
+from authserver.clients.authentication import AUTH_METHODS
 from authserver.handles import NewHandle, hash_of
 from authserver.oauth import redirect_uris
 from authserver.oauth.errors import (
     InvalidClientMetadata,
     InvalidRedirectUri,
-    TemporarilyUnavailable,
 )
-from authserver.rate_limit import RateLimit
+from authserver.rate_limit import RateLimit, SharedRateLimit
 from authserver.storage.clients import Clients
 from authserver.storage.records import GRANT_TYPES, Client
 from chassis.clock import Clock
+from chassis.logs import Log
+
+_log = Log("registration")
 
 _MAX_REDIRECTS: Final = 10
 _MAX_NAME_LENGTH: Final = 128
+# Checked by Authlib; every other member has a reader of its own below, or is ignored.
+_CHECKED_BY_FORM: Final = frozenset(
+    {
+        "client_uri", "contacts", "logo_uri", "policy_uri", "response_types", "scope",
+        "software_id", "software_version", "tos_uri",
+    }
+)  # fmt: skip
 UNUSED_SECONDS: Final = 86400
 SECRET_METHODS: Final = ("client_secret_basic", "client_secret_post")
 
@@ -32,29 +41,28 @@ class Registration:
         self,
         clients: Clients,
         per_source: RateLimit,
-        overall: RateLimit,
+        overall: SharedRateLimit,
         clock: Clock,
         new_handle: NewHandle,
         *,
         max_unused: int,
     ) -> None:
         self._clients, self._per_source, self._overall = clients, per_source, overall
-        self._clock, self._new_handle, self._most_unused = clock, new_handle, max_unused
+        self._clock, self._new_handle, self._max_unused = clock, new_handle, max_unused
 
-    async def register(self, metadata: Mapping[str, Any], source: str | None) -> dict[str, Any]:
+    async def handle(self, metadata: Mapping[str, Any], source: str) -> dict[str, Any]:
         """Store a client; the 201 body (section 3.2.1). Raises ProtocolError.
 
         Unknown members are ignored, defaults filled in and reported, nothing is null. The client
-        is forgotten after a day unless it gets a token.
+        is forgotten after a day unless it gets a token, and earlier where too many wait.
         """
         now = int(self._clock())
-        if source is not None:
-            self._per_source.take(source, now)
-        self._overall.take("", now)
+        self._per_source.take(source, now)
+        self._overall.take(source, now)
         client, secret = self._client(metadata)
-        if await self._clients.unused(now) >= self._most_unused:
-            raise TemporarilyUnavailable("too_many_unused_clients", retry_after=3600)
-        await self._clients.add(client, now=now, expires_at=now + UNUSED_SECONDS)
+        await self._clients.add(
+            client, now=now, expires_at=now + UNUSED_SECONDS, max_unused=self._max_unused
+        )
         return _registered(client, secret, now)
 
     def _client(self, metadata: Mapping[str, Any]) -> tuple[Client, str | None]:
@@ -78,29 +86,43 @@ class Registration:
 
 
 def _check_form(metadata: Mapping[str, Any]) -> None:
-    try:
+    """Check the members that we only pass on, one by one, to name the one that is wrong."""
+    for member in metadata.keys() & _CHECKED_BY_FORM:
         claims = ClientMetadataClaims(
-            {k: v for k, v in metadata.items() if k not in ("redirect_uris", "jwks", "jwks_uri")},
+            {member: metadata[member]},
             {},
             ClientMetadataClaims.get_claims_options({"response_types_supported": ["code"]}),
         )
-        claims.validate()
-    except (JoseError, ValueError, TypeError, AttributeError):
-        raise InvalidClientMetadata("metadata", "the client metadata is not acceptable") from None
+        try:
+            claims.validate()
+        except (JoseError, ValueError, TypeError, AttributeError):
+            raise InvalidClientMetadata(
+                f"metadata_{member}", f"{member} is not acceptable"
+            ) from None
 
 
 def _redirect_uris(metadata: Mapping[str, Any]) -> tuple[str, ...]:
+    """Those of the URIs that we can serve; the response says which (RFC 7591 section 3.2.1).
+
+    One that can never be used costs the client not the others. Raises InvalidRedirectUri where
+    none is left, with the place and the fault of the first.
+    """
     uris = metadata.get("redirect_uris")
     if not isinstance(uris, list) or not 0 < len(uris) <= _MAX_REDIRECTS:
         raise InvalidRedirectUri("redirect_uris", "redirect_uris must hold 1 to 10 URIs")
-    for uri in uris:
+    refused: dict[int, str] = {}
+    for place, uri in enumerate(uris):
         if not isinstance(uri, str):
-            raise InvalidRedirectUri("redirect_uris", "a redirect URI is not a text")
+            raise InvalidRedirectUri("redirect_uris", f"redirect_uris[{place}] is not a text")
         try:
             redirect_uris.check_registrable(uri)
-        except redirect_uris.InvalidRedirect as refused:
-            raise InvalidRedirectUri("redirect_uri", str(refused)) from None
-    return tuple(uris)
+        except redirect_uris.InvalidRedirect as fault:
+            refused[place] = str(fault)
+    if len(refused) == len(uris):
+        raise InvalidRedirectUri("redirect_uri", f"redirect_uris[0]: {refused[0]}")
+    if refused:
+        _log.info("redirect_uris_left_out", places=tuple(refused))
+    return tuple(uri for place, uri in enumerate(uris) if place not in refused)
 
 
 def _keys(metadata: Mapping[str, Any], method: str) -> tuple[dict[str, Any] | None, str | None]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from authserver.audit import Audit, Outcome, subject_of
-from authserver.clients.directory import ClientDirectory
+from authserver.clients.authentication import ClientAuthentication
 from authserver.connections.termination import SessionTermination
 from authserver.handles import hash_of
 from authserver.oauth.errors import InvalidRequest
@@ -20,7 +20,7 @@ class Revocation:
 
     def __init__(
         self,
-        clients: ClientDirectory,
+        authentication: ClientAuthentication,
         sessions: Sessions,
         refresh_tokens: RefreshTokens,
         termination: SessionTermination,
@@ -28,17 +28,17 @@ class Revocation:
         audit: Audit,
         clock: Clock,
     ) -> None:
-        self._clients, self._sessions, self._termination = clients, sessions, termination
-        self._refresh_tokens, self._tokens = refresh_tokens, tokens
-        self._audit, self._clock = audit, clock
+        self._authentication, self._sessions = authentication, sessions
+        self._termination, self._refresh_tokens = termination, refresh_tokens
+        self._tokens, self._audit, self._clock = tokens, audit, clock
 
-    async def revoke(self, fields: Mapping[str, str], headers: Mapping[str, str]) -> None:
+    async def handle(self, fields: Mapping[str, str], headers: Mapping[str, str]) -> None:
         """End the session of a token; a token that is none, or another client's, changes nothing.
 
         Raises ProtocolError if client authentication fails, and StorageUnavailable if the end could
         not be recorded: a response of 200 means that it was (section 2.2).
         """
-        client = await self._clients.authenticate(fields, headers, self._clock())
+        client = await self._authentication.authenticate(fields, headers, self._clock())
         token = fields.get("token")
         if token is None:
             raise InvalidRequest("no_token", "token is missing")

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from authserver.audit import Audit, Outcome, subject_of
-from authserver.clients.directory import ClientDirectory
+from authserver.clients.authentication import ClientAuthentication
 from authserver.config.settings import Lifetimes
 from authserver.connections.session_health import SessionHealth
 from authserver.connections.termination import SessionTermination
@@ -50,7 +50,7 @@ class TokenEndpoint:
 
     def __init__(
         self,
-        clients: ClientDirectory,
+        authentication: ClientAuthentication,
         registered: RegisteredClients,
         codes: AuthorizationCodes,
         refresh_tokens: RefreshTokens,
@@ -65,7 +65,7 @@ class TokenEndpoint:
         clock: Clock,
         new_handle: NewHandle,
     ) -> None:
-        self._clients, self._registered = clients, registered
+        self._authentication, self._registered = authentication, registered
         self._codes, self._refresh_tokens, self._sessions = codes, refresh_tokens, sessions
         self._session_health, self._termination = session_health, termination
         self._tokens, self._audit = tokens, audit
@@ -75,7 +75,7 @@ class TokenEndpoint:
 
     async def answer(self, fields: Mapping[str, str], headers: Mapping[str, str]) -> dict[str, Any]:
         """The body of a successful answer (RFC 6749 section 5.1). Raises ProtocolError."""
-        client = await self._clients.authenticate(fields, headers, self._clock())
+        client = await self._authentication.authenticate(fields, headers, self._clock())
         match fields.get("grant_type"):
             case "authorization_code":
                 return await self._authorization_code(client, fields)
@@ -188,7 +188,7 @@ class TokenEndpoint:
     def _check_in_map(self, url: str) -> None:
         """A resource that left the map gets no new JWT; its sessions wait for it to come back."""
         if self._resources.get(url) is None:
-            raise TemporarilyUnavailable("resource_not_in_map", _RETRY_SECONDS)
+            raise TemporarilyUnavailable("resource_not_in_map", retry_after=_RETRY_SECONDS)
 
     def _check_resource(self, fields: Mapping[str, str], bound: str) -> None:
         asked = fields.get("resource")

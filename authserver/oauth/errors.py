@@ -131,16 +131,33 @@ class RateLimited(ProtocolError):
 class TemporarilyUnavailable(ProtocolError):
     error, status_code = "temporarily_unavailable", 503
 
-    def __init__(self, reason: str, retry_after: int = 5) -> None:
-        super().__init__(reason, headers={"Retry-After": str(retry_after)})
+    def __init__(self, reason: str, description: str = "", *, retry_after: int = 5) -> None:
+        super().__init__(reason, description, headers={"Retry-After": str(retry_after)})
+
+
+class ServerError(ProtocolError):
+    """RFC 6749 section 4.1.2.1: something that waiting and signing in again do not mend."""
 
 
 class ErrorRedirect(Exception):
-    """An authorization error that goes back to the client's validated redirect URI (4.1.2.1)."""
+    """An authorization error that goes back to the client's validated redirect URI (4.1.2.1).
 
-    def __init__(self, refusal: ProtocolError, redirect_uri: str, state: str | None) -> None:
+    `upstream` names the upstream at which a sign-in ended; it is empty where none had a part.
+    `consented`: the person has answered our page, which said where they would be sent.
+    """
+
+    def __init__(
+        self,
+        refusal: ProtocolError,
+        redirect_uri: str,
+        state: str | None,
+        upstream: str = "",
+        *,
+        consented: bool = True,
+    ) -> None:
         super().__init__(refusal.reason)
         self.refusal, self.redirect_uri, self.state = refusal, redirect_uri, state
+        self.upstream, self.consented = upstream, consented
 
 
 class UserFacingError(Exception):

@@ -5,13 +5,15 @@ nesting; each of those has been an attack. Here they are refused. Raises Malform
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
 from chassis.strict_json import InvalidJson, parse_object
 
 MAX_FIELDS: Final = 100
+# Between the values of a repeated parameter. A NUL is refused in every value.
+SEPARATOR: Final = "\0"
 
 _PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
@@ -28,15 +30,20 @@ def json_object(text: bytes | str) -> dict[str, Any]:
         raise Malformed(str(invalid)) from None
 
 
-def form_fields(body: bytes, repeatable: frozenset[str] = frozenset()) -> dict[str, str]:
-    """The fields of an application/x-www-form-urlencoded body, as `query_fields` reads them."""
-    return query_fields(body.decode("latin-1"), repeatable)  # it refuses whatever is not ASCII
+def form_fields(body: bytes, *, repeatable: Container[str] = ()) -> dict[str, str]:
+    """The fields of an application/x-www-form-urlencoded body, each exactly once (RFC 6749 3.1).
+
+    `repeatable` as in `query_fields`.
+    """
+    raw = body.decode("latin-1")  # whatever is not ASCII is refused there
+    return query_fields(raw, repeatable=repeatable)
 
 
-def query_fields(raw: str, repeatable: frozenset[str] = frozenset()) -> dict[str, str]:
-    """The parameters of a raw query string, each exactly once (RFC 6749 section 3.1).
+def query_fields(raw: str, *, repeatable: Container[str] = ()) -> dict[str, str]:
+    """The parameters of a raw query string, each exactly once; empty values count as absent.
 
-    Empty values count as absent. A `repeatable` parameter may come again with the same value.
+    A parameter in `repeatable` may come several times; its values are joined with SEPARATOR,
+    which none of them can hold.
     """
     if not raw.isascii() or "\0" in raw:
         raise Malformed("not ASCII, or a NUL character")
@@ -53,9 +60,9 @@ def query_fields(raw: str, repeatable: frozenset[str] = frozenset()) -> dict[str
         name, _, value = pair.partition("=")
         if escapes:
             name, value = _unescaped(name), _unescaped(value)
-        if name in fields and not (name in repeatable and fields[name] == value):
+        if name in fields and name not in repeatable:
             raise Malformed("a parameter appears twice")
-        fields[name] = value
+        fields[name] = f"{fields[name]}{SEPARATOR}{value}" if fields.get(name) else value
     return {name: value for name, value in fields.items() if value}
 
 

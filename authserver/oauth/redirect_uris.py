@@ -21,12 +21,34 @@ _LOOPBACK: Final = re.compile(
 )
 # RFC 8252 section 7.1 asks for a reverse domain name; real clients (cursor, vscode) use bare names.
 _PRIVATE_USE: Final = re.compile(r"(?P<scheme>[a-z][a-z0-9.+-]*):/.*", re.ASCII)
+# Schemes of the network, of operating systems and of browsers: they lead to another machine or
+# to a program that no MCP client is. From the IANA registry of URI schemes and vendors' lists.
 _NOT_PRIVATE_USE: Final = frozenset(
     {
-        "about", "blob", "data", "file", "filesystem", "ftp", "http", "https", "intent",
-        "javascript", "mailto", "vbscript", "view-source", "ws", "wss",
+        "about", "acap", "adb", "afp", "aim", "app-prefs", "apt", "bitcoin", "blob", "bzr",
+        "callto", "cap", "chrome", "chrome-extension", "chrome-search", "cid", "coap", "coaps",
+        "content", "cvs", "data", "dav", "davs", "dict", "dns", "ed2k", "edge", "ethereum",
+        "facetime", "facetime-audio", "feed", "file", "filesystem", "finger", "firefox", "fish",
+        "ftp", "ftps", "geo", "git", "go", "gopher", "h323", "hcp", "hg", "http", "https",
+        "iax", "icap", "im", "imap", "imaps", "info", "intent", "ipp", "ipps", "irc", "irc6",
+        "ircs", "iris", "itms", "itms-apps", "itms-appss", "itms-services", "jar", "javascript",
+        "jdbc", "jms", "jnlp", "jnlps", "ldap", "ldapi", "ldaps", "lastfm", "magnet", "mailto",
+        "maps", "market", "mid", "microsoft-edge", "mms", "modem", "moz-extension", "msrp",
+        "mtqp", "mumble", "mvn", "mqtt", "mqtts", "news", "nfs", "ni", "nntp", "oci", "odbc",
+        "opaquelocktoken", "pkcs11", "pop", "pops", "prefs", "pres", "psql", "rdp", "redis",
+        "res", "resource", "rlogin", "rmi", "rsync", "rtmp", "rtmps", "rtsp", "rtsps", "rtspu",
+        "s3", "safari", "scp", "search", "search-ms", "secondlife", "sftp", "shell",
+        "shortcuts", "shttp", "sieve", "sip", "sips", "skype", "sms", "smb", "smbs", "smtp",
+        "smtps", "sms-to", "snmp", "soap", "ssh", "steam", "stun", "stuns", "svn", "tel",
+        "telnet", "tftp", "tip", "tn3270", "turn", "turns", "tv", "udp", "urn", "vbs",
+        "vbscript", "view-source", "vnc", "webcal", "webcals", "webdav", "webdavs", "ws", "wss",
+        "wais", "wtai", "wyciwyg", "xcon", "xmpp", "z39.50", "z39.50r", "z39.50s",
     }
 )  # fmt: skip
+# Families of such schemes: git+ssh, ms-msdt, x-apple-reminder, windows.update ...
+_NOT_PRIVATE_USE_FAMILIES: Final = re.compile(
+    r"(?:ms-|x-apple|x-man-page|x-help|windows|apple|android-app|bzr\+|git\+|hg\+|svn\+|soap\.|itms).*"
+)
 _PLAIN: Final = re.compile(r"[\x21-\x7E]+", re.ASCII)
 
 
@@ -63,7 +85,10 @@ def is_registrable(uri: str) -> bool:
 def is_private_use(uri: str) -> bool:
     """Whether the URI is of a scheme that an application has for itself, such as `cursor://`."""
     match = _PRIVATE_USE.fullmatch(uri)
-    return match is not None and match["scheme"] not in _NOT_PRIVATE_USE
+    if match is None:
+        return False
+    scheme = match["scheme"]
+    return scheme not in _NOT_PRIVATE_USE and not _NOT_PRIVATE_USE_FAMILIES.fullmatch(scheme)
 
 
 def matches(requested: str, registered: Iterable[str]) -> bool:

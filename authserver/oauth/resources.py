@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
+from authserver.oauth.parsing import SEPARATOR
 from chassis.spiffe_id import Workload
 
 _ESCAPE: Final = re.compile(r"%([0-9A-Fa-f]{2})")
@@ -93,11 +94,16 @@ class ResourceMap:
         self._exact, self._canonical = exact, folded
 
     def resolve(self, text: str) -> Resource | None:
-        """What a client means by `text`, in any spelling; for the edges only."""
+        """What a client means by `text`, in any spelling; for the edges only.
+
+        A client may send several URIs, which `query_fields` joins (RFC 8707 section 2).
+        They count where all of them mean the same resource: a token is for one.
+        """
         try:
-            return self._canonical.get(canonical(text))
+            meant = {canonical(one) for one in text.split(SEPARATOR)}
         except InvalidResource:
             return None
+        return self._canonical.get(meant.pop()) if len(meant) == 1 else None
 
     def get(self, url: str) -> Resource | None:
         """The resource of exactly this configured spelling."""

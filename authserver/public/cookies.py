@@ -17,9 +17,8 @@ class BrowserCookie:
     def __init__(self, issuer: str, name: str, seconds: int, new_handle: NewHandle) -> None:
         secure = issuer.startswith("https://")
         self._name = f"__Host-{name}" if secure else name
-        self._attributes = (
-            f"; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Lax{'; Secure' if secure else ''}"
-        )
+        self._seconds = seconds
+        self._attributes = f"HttpOnly; SameSite=Lax{'; Secure' if secure else ''}"
         self._new_handle = new_handle
 
     def read(self, request: web.BaseRequest) -> str | None:
@@ -31,4 +30,12 @@ class BrowserCookie:
         return self.read(request) or self._new_handle()
 
     def set_on(self, response: web.StreamResponse, handle: str) -> None:
-        response.headers.add("Set-Cookie", f"{self._name}={handle}{self._attributes}")
+        self._add(response, handle, self._seconds)
+
+    def clear_on(self, response: web.StreamResponse) -> None:
+        """Make the browser forget the cookie."""
+        self._add(response, "", 0)
+
+    def _add(self, response: web.StreamResponse, value: str, seconds: int) -> None:
+        cookie = f"{self._name}={value}; Path=/; Max-Age={seconds}; {self._attributes}"
+        response.headers.add("Set-Cookie", cookie)

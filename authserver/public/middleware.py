@@ -4,6 +4,7 @@ and gets the headers that all have.
 
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -13,7 +14,6 @@ from authserver.handles import NewHandle
 from authserver.metrics import Metrics
 from authserver.oauth import redirect_uris
 from authserver.oauth.errors import (
-    AccessDenied,
     ErrorRedirect,
     InvalidRequest,
     ProtocolError,
@@ -22,7 +22,7 @@ from authserver.oauth.errors import (
 )
 from authserver.oauth.parsing import Malformed
 from authserver.oauth.redirect_uris import authorization_response_url
-from authserver.public.pages import Outcome, Pages
+from authserver.public.pages import Ending, Pages, ending_of
 from authserver.public.responses import page, plain_refusal, refused, see_other
 from authserver.storage.contract import StorageUnavailable
 from authserver.storage.keyring import DecryptionFailed
@@ -43,35 +43,51 @@ _MALFORMED: Final = "The application that sent you here made a request that cann
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-class ErrorMiddleware:
-    def __init__(self, issuer: str, pages: Pages, metrics: Metrics, new_handle: NewHandle) -> None:
-        self._issuer, self._prefix = issuer, urlsplit(issuer).path
-        self._pages, self._metrics, self._new_handle = pages, metrics, new_handle
-        self._open: set[str] = set()
+@dataclass(frozen=True)
+class Site:
+    """What every answer of the public listener needs."""
 
-    def allow_any_origin(self, path: str) -> None:
-        """Let browser applications of any origin read what `path` answers, without credentials."""
-        self._open.add(path)
+    issuer: str
+    pages: Pages
+    metrics: Metrics
+    new_handle: NewHandle
+
+
+class ErrorMiddleware:
+    def __init__(self, site: Site) -> None:
+        self._site, self._prefix = site, urlsplit(site.issuer).path
+        self._cors: set[str] = set()
+        self._html: set[str] = set()
+
+    def describe(self, path: str, *, cors: bool, html: bool) -> None:
+        """Note how a route answers.
+
+        `cors`: browser applications of any origin may read it, without credentials. `html`: a
+        person waits for it, so a refusal is a page.
+        """
+        if cors:
+            self._cors.add(path)
+        if html:
+            self._html.add(path)
 
     @web.middleware
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        started, request_id = time.perf_counter(), self._new_handle()[:16]
+        started, request_id = time.perf_counter(), self._site.new_handle()[:16]
         with request_scope(request_id):
             response = await self._answered(request, handler)
-        resource = request.match_info.route.resource
-        path = resource.canonical if resource is not None else ""
+        path = _path_of(request)
         headers = response.headers
         headers["X-Request-Id"] = request_id
         headers["X-Content-Type-Options"] = "nosniff"
         headers["Referrer-Policy"] = "no-referrer"
         headers.setdefault("Cache-Control", "no-store")
-        if self._issuer.startswith("https://"):
+        if self._site.issuer.startswith("https://"):
             headers["Strict-Transport-Security"] = "max-age=31536000"
-        if path in self._open:
+        if path in self._cors:
             headers.update(_CORS)
         route = path.removeprefix(self._prefix) or "unmatched"
-        self._metrics.requests_of(route, response.status).inc()
-        self._metrics.request_seconds_of(route).observe(time.perf_counter() - started)
+        self._site.metrics.requests_of(route, response.status).inc()
+        self._site.metrics.request_seconds_of(route).observe(time.perf_counter() - started)
         return response
 
     async def _answered(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -100,34 +116,41 @@ class ErrorMiddleware:
             _log.failure("request_failed", error)
             return self._render_error(request, ProtocolError("unexpected"), _TROUBLE)
 
-    def _redirected(self, back: ErrorRedirect) -> web.Response:
-        _log.info("refused", reason=back.refusal.reason, error=back.refusal.error)
-        url = authorization_response_url(
-            back.redirect_uri, issuer=self._issuer, state=back.state, **back.refusal.members()
+    def _redirected(self, error: ErrorRedirect) -> web.Response:
+        refusal = error.refusal
+        _log.info(
+            "refused", reason=refusal.reason, error=refusal.error, upstream=error.upstream or None
         )
-        return self.back(url, "denied" if isinstance(back.refusal, AccessDenied) else "stopped")
+        members = refusal.members()
+        if "error_description" in members:
+            members["error_description"] += f" (request {current_request_id()})"
+        url = authorization_response_url(
+            error.redirect_uri, issuer=self._site.issuer, state=error.state, **members
+        )
+        return self.back(url, ending_of(error))
 
-    def back(self, url: str, outcome: Outcome) -> web.Response:
+    def back(self, url: str, ending: Ending) -> web.Response:
         """On to `url`. A browser that hands over to an application stays where it is, so it
-        stays on a page that says how things stand.
+        stays on a page that says how the sign-in ended.
         """
         if redirect_uris.is_private_use(url):
-            return page(self._pages.handed_over(url, outcome))
+            request_id = current_request_id() or ""
+            return page(self._site.pages.handed_over(url, ending, request_id))
         return see_other(url)
 
     def _render_error(
         self, request: web.Request, refusal: ProtocolError, message: str
     ) -> web.Response:
         """A refusal as a page with `message` where a person waits, else as JSON."""
-        if _is_for_people(request):
+        if _path_of(request) in self._html:
             return self._error_page(message, refusal.status_code)
         return refused(refusal)
 
     def _error_page(self, message: str, status: int) -> web.Response:
-        return page(self._pages.error(message, current_request_id() or ""), status)
+        return page(self._site.pages.error(message, current_request_id() or ""), status)
 
 
-def _is_for_people(request: web.Request) -> bool:
+def _path_of(request: web.Request) -> str:
+    """The path of the matched route, with its parameters unfilled; empty without a route."""
     resource = request.match_info.route.resource
-    path = resource.canonical if resource is not None else ""
-    return path.endswith(("/oauth/authorize", "/oauth/consent", "/oauth/callback/{upstream}"))
+    return resource.canonical if resource is not None else ""

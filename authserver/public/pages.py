@@ -1,16 +1,32 @@
-"""The pages a person sees: consent, how it went, errors. No script, no third-party address."""
+"""The pages a person sees: consent, how it went, errors, the front page.
 
+No script, no third-party address.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
 from importlib import resources
-from typing import Final, Literal
+from typing import Final
 from urllib.parse import urlsplit
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from authserver.config.settings import PageSettings
 from authserver.oauth import redirect_uris
+from authserver.oauth.errors import (
+    AccessDenied,
+    ErrorRedirect,
+    ServerError,
+    TemporarilyUnavailable,
+)
 from authserver.sign_in.authorize import ConsentPrompt
-from authserver.upstream.contract import Upstream
+from authserver.storage.records import NO_ACCOUNT, Account
+from authserver.upstream.contract import Upstream, Upstreams
 
 STYLE_ROUTE: Final = "/oauth/style.css"
+LOGO_ROUTE: Final = "/oauth/logo"
+FAVICON_ROUTE: Final = "/favicon.ico"
 
 # No form-action: Chromium applies it to the whole chain of redirects after the form.
 CONTENT_SECURITY_POLICY: Final = (
@@ -18,23 +34,75 @@ CONTENT_SECURITY_POLICY: Final = (
 )
 
 
-# How a sign-in ended, for the page that stays when an application takes over.
-Outcome = Literal["signed_in", "denied", "stopped"]
+class Outcome(StrEnum):
+    """How a sign-in ended, for the page that stays when an application takes over."""
+
+    SIGNED_IN = "signed_in"
+    DENIED = "denied"
+    DECLINED_UPSTREAM = "declined_upstream"
+    UNAVAILABLE = "unavailable"
+    SET_UP = "set_up"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a sign-in ended, and at which upstream; `failed` were left out of a good one.
+
+    `moves_on`: the browser goes to the application by itself.
+    """
+
+    outcome: Outcome
+    upstream: str = ""
+    account: Account = NO_ACCOUNT
+    failed: tuple[str, ...] = ()
+    moves_on: bool = True
+
+
+def ending_of(error: ErrorRedirect) -> Ending:
+    """What an authorization error means to the person at the browser."""
+    match error.refusal:
+        case AccessDenied() if error.upstream:
+            outcome = Outcome.DECLINED_UPSTREAM
+        case AccessDenied():
+            outcome = Outcome.DENIED
+        case TemporarilyUnavailable() if error.upstream:
+            outcome = Outcome.UNAVAILABLE
+        case ServerError() if error.upstream:
+            outcome = Outcome.SET_UP
+        case _:
+            outcome = Outcome.STOPPED
+    return Ending(outcome, error.upstream, moves_on=error.consented)
+
+
+@dataclass(frozen=True)
+class _Permission:
+    words: str
+    scope: str
 
 
 class Pages:
-    """`style` is the operator's own CSS; it comes after ours and has the last word."""
+    """`settings` is the operator's look; the CSS file comes after ours and has the last word."""
 
-    def __init__(self, issuer: str, style: bytes) -> None:
+    def __init__(self, issuer: str, settings: PageSettings, upstreams: Upstreams) -> None:
+        self._upstreams = upstreams
         self._environment = Environment(
             loader=PackageLoader("authserver.public"), autoescape=True, undefined=StrictUndefined
         )
-        self._environment.globals["base"] = issuer
-        ours = resources.files("authserver.public") / "templates" / "style.css"
-        self.style = ours.read_bytes() + style
+        self._environment.globals |= {
+            "base": issuer,
+            "site_title": settings.title,
+            "support_url": settings.support_url,
+            "logo": settings.logo_file is not None,
+        }
+        templates = resources.files("authserver.public") / "templates"
+        self.style = (templates / "style.css").read_bytes() + settings.style()
+        self.favicon = (templates / "favicon.svg").read_bytes()
+        self.logo = settings.logo()
 
-    def consent(self, question: ConsentPrompt, upstreams: list[Upstream]) -> str:
+    def consent(self, question: ConsentPrompt) -> str:
         """The question: which client, which server, which upstream accounts and scopes."""
+        upstreams = [self._upstreams[name] for name in question.resource.upstreams]
         return self._environment.get_template("consent.html").render(
             client_name=question.client.name,
             target=redirect_uris.display_target(question.redirect_uri),
@@ -43,21 +111,50 @@ class Pages:
             resource=question.resource.url,
             workload=str(question.resource.owner),
             scope=question.scope,
-            upstreams=upstreams,
+            upstreams=[(upstream, _permissions(upstream)) for upstream in upstreams],
             transaction=question.pending,
             signed_in=question.signed_in,
+            account=question.account.name,
+            provider=self._display_name(question.account.upstream or upstreams[0].name),
         )
 
-    def handed_over(self, url: str, outcome: Outcome) -> str:
+    def handed_over(self, url: str, ending: Ending, request_id: str) -> str:
         """How a sign-in ended, and the way back to an application with a scheme of its own."""
         return self._environment.get_template("handed_over.html").render(
-            url=url, outcome=outcome, application=redirect_uris.display_target(url)
+            url=url,
+            outcome=ending.outcome.value,
+            moves_on=ending.moves_on,
+            application=redirect_uris.display_target(url),
+            upstream=self._display_name(ending.upstream),
+            account=ending.account.name,
+            provider=self._display_name(ending.account.upstream),
+            failed=[self._display_name(name) for name in ending.failed],
+            request_id=request_id,
+        )
+
+    def home(self, *, signed_in: bool, account: Account, token: str) -> str:
+        """The front page: who is signed in at this browser, and how to end that."""
+        return self._environment.get_template("home.html").render(
+            signed_in=signed_in,
+            account=account.name,
+            provider=self._display_name(account.upstream),
+            token=token,
         )
 
     def error(self, message: str, request_id: str) -> str:
         return self._environment.get_template("error.html").render(
             message=message, request_id=request_id
         )
+
+    def _display_name(self, upstream: str) -> str:
+        found = self._upstreams.get(upstream)
+        return found.display_name if found is not None else upstream
+
+
+def _permissions(upstream: Upstream) -> Sequence[_Permission]:
+    """What is asked for at an upstream: in words where there are some, else as it is."""
+    words = upstream.scope_descriptions
+    return [_Permission(words.get(scope, ""), scope) for scope in upstream.scopes]
 
 
 def _publisher(client_id: str) -> str | None:

@@ -8,9 +8,9 @@ from aiohttp import web
 from authserver.oauth.errors import InvalidRequest, UnsupportedMediaType
 from authserver.oauth.parsing import form_fields, query_fields
 
-_BODY_SECONDS: Final = 15
-# RFC 8707 section 2 lets a client send several; some send the same one twice.
+# RFC 8707 section 2: the only parameter of OAuth that may come several times.
 _REPEATABLE: Final = frozenset({"resource"})
+_BODY_SECONDS: Final = 15
 _FORM: Final = "application/x-www-form-urlencoded"
 
 
@@ -20,7 +20,7 @@ def check_one_authorization(request: web.Request) -> None:
 
 
 def query_of(request: web.Request) -> dict[str, str]:
-    return query_fields(request.rel_url.raw_query_string, _REPEATABLE)
+    return query_fields(request.rel_url.raw_query_string, repeatable=_REPEATABLE)
 
 
 async def form_of(request: web.Request) -> dict[str, str]:
@@ -28,7 +28,7 @@ async def form_of(request: web.Request) -> dict[str, str]:
         raise UnsupportedMediaType("media_type", f"the body must be {_FORM}")
     if request.rel_url.raw_query_string:
         raise InvalidRequest("query_string", "parameters belong into the body")
-    return form_fields(await body_of(request), _REPEATABLE)
+    return form_fields(await body_of(request), repeatable=_REPEATABLE)
 
 
 async def body_of(request: web.Request) -> bytes:

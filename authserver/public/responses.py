@@ -30,6 +30,15 @@ def page(html: str, status: int = 200) -> web.Response:
     )
 
 
+def image(body: bytes, media_type: str, *, cache: str) -> web.Response:
+    """An image of ours. Opened by itself it is a document, and gets the policy of our pages."""
+    return web.Response(
+        body=body,
+        content_type=media_type,
+        headers={"Content-Security-Policy": CONTENT_SECURITY_POLICY, "Cache-Control": cache},
+    )
+
+
 def refused(refusal: ProtocolError) -> web.Response:
     response = json_answer(refusal.members(), status=refusal.status_code)
     response.headers.update(refusal.headers)

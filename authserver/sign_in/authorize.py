@@ -8,35 +8,33 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Final
 
 from authserver.clients.directory import ClientDirectory
-from authserver.handles import NewHandle, hash_of
-from authserver.oauth import pkce, redirect_uris
+from authserver.handles import hash_of
+from authserver.oauth import redirect_uris
 from authserver.oauth.errors import (
     ConsentRequired,
     ErrorRedirect,
     InvalidRequest,
-    InvalidTarget,
     LoginRequired,
     ProtocolError,
-    UnsupportedResponseType,
     UserFacingError,
 )
-from authserver.oauth.resources import Resource, ResourceMap
-from authserver.oauth.scopes import granted_scope
+from authserver.oauth.resources import Resource
+from authserver.sign_in.authorization_request import (
+    BAD_REQUEST,
+    read_client,
+    read_redirect_uri,
+    read_request,
+    read_resource,
+)
 from authserver.sign_in.browser_session import BrowserLogin, asked_scope
 from authserver.sign_in.next_step import NextStep, Redirect
+from authserver.sign_in.services import SignInServices
 from authserver.sign_in.upstream_login import PENDING_SIGN_IN_SECONDS
 from authserver.storage.browser_sessions import SignedIn
 from authserver.storage.consents import Consents
-from authserver.storage.pending_sign_ins import PendingSignIns
-from authserver.storage.records import AuthorizationRequest, Client, PendingSignIn, Stage
-from authserver.upstream.contract import Upstreams
-from chassis.clock import Clock
-
-_MAX_STATE_LENGTH: Final = 4096
-_MAX_NONCE_LENGTH: Final = 512
+from authserver.storage.records import Account, AuthorizationRequest, Client, PendingSignIn, Stage
 
 
 @dataclass(frozen=True)
@@ -49,6 +47,7 @@ class ConsentPrompt:
     resource: Resource
     scope: str
     signed_in: bool
+    account: Account
 
 
 class Authorize:
@@ -56,44 +55,41 @@ class Authorize:
 
     def __init__(
         self,
+        services: SignInServices,
         clients: ClientDirectory,
-        resources: ResourceMap,
-        upstreams: Upstreams,
-        pending_sign_ins: PendingSignIns,
         visitors: BrowserLogin,
         consents: Consents,
         next_step: NextStep,
-        clock: Clock,
-        new_handle: NewHandle,
     ) -> None:
-        self._clients, self._resources, self._upstreams = clients, resources, upstreams
-        self._pending_sign_ins, self._visitors, self._consents = (
-            pending_sign_ins,
-            visitors,
-            consents,
-        )
-        self._next_step, self._clock, self._new_handle = next_step, clock, new_handle
+        self._services, self._clients, self._visitors = services, clients, visitors
+        self._consents, self._next_step = consents, next_step
 
     async def handle(
-        self, fields: Mapping[str, str], browser: str, session: str | None
+        self, fields: Mapping[str, str], browser: str, session: str | None, source: str
     ) -> ConsentPrompt | Redirect:
         """Check a request and remember it for `browser`, or go on where nothing is to be asked.
 
-        `session` is the handle of a signed-in browser. Raises UserFacingError or Redirected.
+        `session` is the handle of a signed-in browser, `source` where it calls from. Raises
+        UserFacingError or ErrorRedirect.
         """
-        client = await self._client(fields)
-        redirect_uri = _redirect_uri(fields, client)
+        client = await read_client(fields, self._clients, self._services.clock(), source)
+        redirect_uri = read_redirect_uri(fields, client)
         try:
-            resource = self._resource(fields)
-            request = _request(fields, client, redirect_uri, resource)
+            resource = read_resource(fields, self._services.resources)
+            request = read_request(fields, client, redirect_uri, resource)
             return await self._prompt_or_continue(
                 fields, client, resource, request, browser, session
             )
         except ProtocolError as refusal:
-            if not (self._clients.is_configured(client) or _is_local(redirect_uri)):
+            if not (
+                self._clients.is_configured(client)
+                or redirect_uris.is_local_application(redirect_uri)
+            ):
                 # Anyone may register a web site; it must not borrow our name to send people there.
-                raise UserFacingError(refusal.reason, _BAD_REQUEST) from None
-            raise ErrorRedirect(refusal, redirect_uri, fields.get("state")) from None
+                raise UserFacingError(refusal.reason, BAD_REQUEST) from None
+            raise ErrorRedirect(
+                refusal, redirect_uri, fields.get("state"), consented=False
+            ) from None
 
     async def _prompt_or_continue(
         self,
@@ -115,21 +111,24 @@ class Authorize:
             "consent" not in prompts
             and pending.user_id != ""  # else another user may come back from upstream
             and question_hash != ""
-            and await self._consents.remembers(pending.user_id, question_hash, self._clock())
+            and await self._consents.remembers(
+                pending.user_id, question_hash, self._services.clock()
+            )
         )
         asks = missing or not remembered
-        if "none" in prompts and asks and self._clients.is_configured(client):
-            # Others asked for `none` get the page: nobody is sent on unseen for a stranger.
+        if "none" in prompts and len(prompts) > 1:
+            raise InvalidRequest("prompt_none_and_more", "prompt=none goes with no other value")
+        if "none" in prompts and asks:
             raise LoginRequired("prompt_none") if missing else ConsentRequired("prompt_none")
         if remembered:
             return await self._next_step.run(pending, browser)
-        handle = self._new_handle()
-        await self._pending_sign_ins.put(
+        handle = self._services.new_handle()
+        await self._services.pending_sign_ins.put(
             hash_of(handle),
             Stage.CONSENT,
             hash_of(browser),
             replace(pending, question_hash=question_hash),
-            expires_at=int(self._clock()) + PENDING_SIGN_IN_SECONDS,
+            expires_at=int(self._services.clock()) + PENDING_SIGN_IN_SECONDS,
         )
         return ConsentPrompt(
             handle,
@@ -138,13 +137,14 @@ class Authorize:
             resource,
             request.scope,
             signed_in=bool(pending.user_id),
+            account=pending.account,
         )
 
     def _must_sign_in_again(
         self, fields: Mapping[str, str], prompts: frozenset[str], visitor: SignedIn
     ) -> bool:
         max_age = fields.get("max_age", "")
-        too_old = max_age.isdigit() and self._clock() - visitor.signed_in_at > int(max_age)
+        too_old = max_age.isdigit() and self._services.clock() - visitor.signed_in_at > int(max_age)
         return too_old or not prompts.isdisjoint({"login", "select_account"})
 
     def _consent_fingerprint(
@@ -159,90 +159,14 @@ class Authorize:
             return ""
         described = asdict(replace(client, secret_hash=None))
         reached = {
-            name: asked_scope(self._upstreams[name]) if name in self._upstreams else ""
+            name: asked_scope(self._services.upstreams[name])
+            if name in self._services.upstreams
+            else ""
             for name in resource.upstreams
         }
         said = [described, request.redirect_uri, sorted(request.scope.split()), reached]
         said += [resource.url, str(resource.owner)]
         return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
-
-    async def _client(self, fields: Mapping[str, str]) -> Client:
-        client_id = fields.get("client_id")
-        try:
-            client = await self._clients.get(client_id, self._clock()) if client_id else None
-        except ProtocolError as refusal:
-            status = 400 if refusal.status_code == 401 else refusal.status_code
-            raise UserFacingError(refusal.reason, _NO_DOCUMENT, status=status) from None
-        if client is None:
-            raise UserFacingError("unknown_client", _UNKNOWN_CLIENT)
-        return client
-
-    def _resource(self, fields: Mapping[str, str]) -> Resource:
-        asked = fields.get("resource")
-        resource = self._resources.resolve(asked) if asked else None
-        if resource is None:
-            raise InvalidTarget("unknown_resource" if asked else "no_resource", _NO_RESOURCE)
-        return resource
-
-
-_UNKNOWN_CLIENT: Final = (
-    "The application that sent you here is not registered with this server (any more). "
-    "Remove its stored login for this server in the application, and connect again."
-)
-_NO_DOCUMENT: Final = (
-    "The application that sent you here is known by a description on its own web site, and that "
-    "description cannot be read or cannot be accepted. Try again later, or ask its maker."
-)
-_BAD_REDIRECT: Final = (
-    "The application that sent you here asked for the answer at an address that it has not "
-    "registered. To protect your account, the sign-in stops here."
-)
-_BAD_REQUEST: Final = (
-    "The application that sent you here made a request that this server cannot accept. "
-    "Nothing was signed in and nothing was shared."
-)
-_NO_RESOURCE: Final = "resource must name one MCP server known here"
-
-
-def _is_local(redirect_uri: str) -> bool:
-    return redirect_uris.is_local_application(redirect_uri)
-
-
-def _redirect_uri(fields: Mapping[str, str], client: Client) -> str:
-    redirect_uri = fields.get("redirect_uri", "")
-    if not redirect_uris.matches(redirect_uri, client.redirect_uris):
-        raise UserFacingError("unregistered_redirect_uri", _BAD_REDIRECT)
-    return redirect_uri
-
-
-def _request(
-    fields: Mapping[str, str], client: Client, redirect_uri: str, resource: Resource
-) -> AuthorizationRequest:
-    if "request" in fields or "request_uri" in fields:
-        raise InvalidRequest("request_object", "request objects are not supported")
-    if fields.get("response_type") != "code":
-        raise UnsupportedResponseType("response_type", "response_type must be code")
-    if fields.get("response_mode", "query") != "query":
-        raise InvalidRequest("response_mode", "response_mode must be query")
-    challenge = fields.get("code_challenge", "")
-    if fields.get("code_challenge_method") != pkce.METHOD or not pkce.is_challenge(challenge):
-        raise InvalidRequest("pkce", "PKCE with code_challenge_method S256 is required")
-    state = fields.get("state")
-    if state is not None and len(state) > _MAX_STATE_LENGTH:
-        raise InvalidRequest("state_too_long", "state is longer than 4096 characters")
-    nonce = fields.get("nonce")
-    if nonce is not None and len(nonce) > _MAX_NONCE_LENGTH:
-        raise InvalidRequest("nonce_too_long", "nonce is longer than 512 characters")
-    return AuthorizationRequest(
-        client.client_id,
-        redirect_uri,
-        state,
-        challenge,
-        resource.url,
-        granted_scope(fields.get("scope"), resource),
-        nonce,
-        resource.owner,
-    )
 
 
 def new_sign_in(
@@ -259,4 +183,5 @@ def new_sign_in(
         remaining=missing,
         user_id=visitor.user_id,
         signed_in_at=visitor.signed_in_at,
+        account=visitor.account,
     )

@@ -5,12 +5,10 @@ from dataclasses import replace
 
 from authserver.handles import hash_of
 from authserver.oauth.errors import AccessDenied, ErrorRedirect, ProtocolError, UserFacingError
-from authserver.oauth.resources import ResourceMap
 from authserver.sign_in.browser_session import BrowserLogin
 from authserver.sign_in.next_step import NextStep, Redirect
-from authserver.storage.pending_sign_ins import PendingSignIns
-from authserver.storage.records import PendingSignIn, Stage
-from chassis.clock import Clock
+from authserver.sign_in.services import SignInServices
+from authserver.storage.records import NO_ACCOUNT, PendingSignIn, Stage
 
 ALLOW, ALLOW_OTHER, DENY = "allow", "allow_other", "deny"
 
@@ -24,17 +22,11 @@ class Consent:
     """POST /oauth/consent."""
 
     def __init__(
-        self,
-        pending_sign_ins: PendingSignIns,
-        visitors: BrowserLogin,
-        resources: ResourceMap,
-        next_step: NextStep,
-        clock: Clock,
+        self, services: SignInServices, visitors: BrowserLogin, next_step: NextStep
     ) -> None:
-        self._pending_sign_ins, self._visitors = pending_sign_ins, visitors
-        self._resources, self._next_step, self._clock = resources, next_step, clock
+        self._services, self._visitors, self._next_step = services, visitors, next_step
 
-    async def answer(
+    async def handle(
         self,
         fields: Mapping[str, str],
         browser: str | None,
@@ -52,8 +44,12 @@ class Consent:
             raise UserFacingError("consent_from_another_site", NOT_YOUR_SIGN_IN, status=403)
         if decision not in (ALLOW, ALLOW_OTHER, DENY) or handle is None or browser is None:
             raise UserFacingError("consent_incomplete", NOT_YOUR_SIGN_IN)
-        pending = await self._pending_sign_ins.take(
-            hash_of(handle), Stage.CONSENT, hash_of(browser), upstream="", now=self._clock()
+        pending = await self._services.pending_sign_ins.take(
+            hash_of(handle),
+            Stage.CONSENT,
+            hash_of(browser),
+            upstream="",
+            now=self._services.clock(),
         )
         if pending is None:
             raise UserFacingError("no_such_transaction", NOT_YOUR_SIGN_IN)
@@ -67,7 +63,8 @@ class Consent:
         try:
             return await self._next_step.run(pending, browser)
         except ProtocolError as refusal:
-            raise ErrorRedirect(refusal, request.redirect_uri, request.state) from None
+            upstream = pending.remaining[0] if pending.remaining else ""
+            raise ErrorRedirect(refusal, request.redirect_uri, request.state, upstream) from None
 
     async def _still_there(self, pending: PendingSignIn, session: str | None) -> bool:
         """Whether who answers is who the page was made for."""
@@ -75,10 +72,11 @@ class Consent:
         return visitor is not None and visitor.user_id == pending.user_id
 
     def _signed_out(self, pending: PendingSignIn) -> PendingSignIn:
-        resource = self._resources.get(pending.request.resource)
+        resource = self._services.resources.get(pending.request.resource)
         return replace(
             pending,
             remaining=resource.upstreams if resource else (),
             user_id="",
             signed_in_at=0,
+            account=NO_ACCOUNT,
         )

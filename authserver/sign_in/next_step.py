@@ -6,46 +6,45 @@ At the end everything is stored in one step, and the user goes back to the clien
 from dataclasses import dataclass, replace
 
 from authserver.config.settings import Lifetimes
-from authserver.handles import NewHandle, hash_of
-from authserver.oauth.errors import InvalidTarget, TemporarilyUnavailable
+from authserver.handles import hash_of
+from authserver.oauth.errors import InvalidTarget
 from authserver.oauth.redirect_uris import authorization_response_url
-from authserver.oauth.resources import Resource, ResourceMap
+from authserver.oauth.resources import Resource
+from authserver.sign_in.services import SignInServices
+from authserver.sign_in.upstream_errors import log_failure, refusal_of
 from authserver.sign_in.upstream_login import UpstreamLogin
 from authserver.storage.completed_sign_ins import NewBrowserSession, SignIns
 from authserver.storage.consents import Given
-from authserver.storage.records import Code, PendingSignIn, Session
+from authserver.storage.records import NO_ACCOUNT, Account, Code, PendingSignIn, Session
 from authserver.upstream.contract import UpstreamFailure
-from chassis.clock import Clock
-from chassis.logs import Log
-
-_log = Log("onward")
 
 
 @dataclass(frozen=True)
 class Redirect:
-    """Where to send the user; `session` is the handle of the browser session that began."""
+    """Where to send the user; `session` is the handle of the browser session that began.
+
+    At the end, `account` names the person and `failed` the upstreams that were left out.
+    """
 
     url: str
     session: str | None = None
+    failed: tuple[str, ...] = ()
+    account: Account = NO_ACCOUNT
 
 
 class NextStep:
     def __init__(
         self,
-        issuer: str,
+        services: SignInServices,
         upstream_login: UpstreamLogin,
-        resources: ResourceMap,
         sign_ins: SignIns,
         lifetimes: Lifetimes,
-        clock: Clock,
-        new_handle: NewHandle,
     ) -> None:
-        self._issuer, self._upstream_login, self._resources = issuer, upstream_login, resources
+        self._services, self._upstream_login = services, upstream_login
         self._sign_ins, self._lifetimes = sign_ins, lifetimes
-        self._clock, self._new_handle = clock, new_handle
 
     async def run(self, pending: PendingSignIn, browser: str) -> Redirect:
-        """Raises TemporarilyUnavailable where the upstream that names the user cannot be asked,
+        """Raises ProtocolError where the upstream that names the user cannot be asked,
         and InvalidTarget where the resource is no longer that of the owner the user consented to.
 
         A linked upstream that fails is left out: it does not cost what the others gave.
@@ -55,19 +54,24 @@ class NextStep:
             try:
                 return Redirect(await self._upstream_login.start(pending, browser))
             except UpstreamFailure as failure:
+                name, *rest = pending.remaining
+                log_failure(name, failure, linked=pending.names_its_user)
                 if not pending.names_its_user:
-                    raise TemporarilyUnavailable(f"upstream_{failure}") from None
-                _log.warning("linked_upstream_failed", upstream=pending.remaining[0])
-                pending = replace(pending, remaining=pending.remaining[1:])
+                    raise refusal_of(failure) from None
+                pending = replace(pending, remaining=tuple(rest), failed=(*pending.failed, name))
         return await self._complete(pending)
 
     async def _complete(self, pending: PendingSignIn) -> Redirect:
-        request, now, code = pending.request, int(self._clock()), self._new_handle()
+        request, now, code = (
+            pending.request,
+            int(self._services.clock()),
+            self._services.new_handle(),
+        )
         resource = self._check_owner(pending)
         code_expires_at = now + self._lifetimes.authorization_code
         session = Session(
-            tsid=self._new_handle(),
-            user_id=pending.user_id or self._new_handle(),
+            tsid=self._services.new_handle(),
+            user_id=pending.user_id or self._services.new_handle(),
             client_id=request.client_id,
             resource=resource.url,
             owner=resource.owner,
@@ -75,8 +79,10 @@ class NextStep:
             created_at=now,
             expires_at=code_expires_at,  # until the code is redeemed
             signed_in_at=pending.signed_in_at or now,
+            upstreams=request.upstreams or None,
+            when_needed=pending.failed,
         )
-        began = None if pending.user_id else self._new_handle()
+        began = None if pending.user_id else self._services.new_handle()
         await self._sign_ins.complete(
             pending.grants,
             session,
@@ -90,12 +96,12 @@ class NextStep:
             else None,
         )
         url = authorization_response_url(
-            request.redirect_uri, issuer=self._issuer, state=request.state, code=code
+            request.redirect_uri, issuer=self._services.issuer, state=request.state, code=code
         )
-        return Redirect(url, began)
+        return Redirect(url, began, failed=pending.failed, account=pending.account)
 
     def _check_owner(self, pending: PendingSignIn) -> Resource:
-        resource = self._resources.get(pending.request.resource)
+        resource = self._services.resources.get(pending.request.resource)
         if resource is None:
             raise InvalidTarget("resource_gone")
         if resource.owner != pending.request.owner:

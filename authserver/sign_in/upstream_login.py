@@ -4,35 +4,26 @@ from dataclasses import replace
 from typing import Final
 from urllib.parse import quote
 
-from authserver.handles import NewHandle, hash_of
+from authserver.handles import hash_of
 from authserver.oauth import pkce
-from authserver.storage.pending_sign_ins import PendingSignIns
+from authserver.sign_in.services import SignInServices
 from authserver.storage.records import PendingSignIn, Stage
-from authserver.upstream.contract import Unavailable, Upstream, Upstreams
-from chassis.clock import Clock
+from authserver.upstream.contract import Unavailable, Upstream
 
 PENDING_SIGN_IN_SECONDS: Final = 600
 
 
 class UpstreamLogin:
-    def __init__(
-        self,
-        issuer: str,
-        upstreams: Upstreams,
-        pending_sign_ins: PendingSignIns,
-        clock: Clock,
-        new_handle: NewHandle,
-    ) -> None:
-        self._issuer, self._upstreams, self._pending_sign_ins = issuer, upstreams, pending_sign_ins
-        self._clock, self._new_handle = clock, new_handle
+    def __init__(self, services: SignInServices) -> None:
+        self._services = services
 
     def callback_uri(self, upstream: str) -> str:
         """One path per upstream, so that an answer of one cannot pass for another's (RFC 9700)."""
-        return f"{self._issuer}/oauth/callback/{quote(upstream, safe='')}"
+        return f"{self._services.issuer}/oauth/callback/{quote(upstream, safe='')}"
 
     def upstream(self, name: str) -> Upstream:
         """Raises Unavailable for an upstream that is no longer configured."""
-        found = self._upstreams.get(name)
+        found = self._services.upstreams.get(name)
         if found is None:
             raise Unavailable("upstream_not_configured")
         return found
@@ -43,13 +34,13 @@ class UpstreamLogin:
         Raises UpstreamFailure; nothing is stored then.
         """
         upstream = self.upstream(pending.remaining[0])
-        state = self._new_handle()
+        state = self._services.new_handle()
         leg = replace(
             pending,
             upstream=upstream.name,
             remaining=pending.remaining[1:],
-            nonce=self._new_handle(),
-            code_verifier=self._new_handle(),
+            nonce=self._services.new_handle(),
+            code_verifier=self._services.new_handle(),
         )
         url = await upstream.login_url(
             redirect_uri=self.callback_uri(upstream.name),
@@ -58,11 +49,11 @@ class UpstreamLogin:
             code_challenge=pkce.challenge_of(leg.code_verifier),
             choose_account=leg.asks_for_account,
         )
-        await self._pending_sign_ins.put(
+        await self._services.pending_sign_ins.put(
             hash_of(state),
             Stage.UPSTREAM,
             hash_of(browser),
             leg,
-            expires_at=int(self._clock()) + PENDING_SIGN_IN_SECONDS,
+            expires_at=int(self._services.clock()) + PENDING_SIGN_IN_SECONDS,
         )
         return url

@@ -2,7 +2,10 @@
 
 from dataclasses import dataclass
 
+from authserver.storage import accounts
 from authserver.storage.contract import Database, Transactional
+from authserver.storage.keyring import Keyring
+from authserver.storage.records import NO_ACCOUNT, Account
 
 
 @dataclass(frozen=True)
@@ -13,15 +16,16 @@ class SignedIn:
     upstream_issuer: str
     subject: str
     signed_in_at: int
+    account: Account = NO_ACCOUNT
 
 
 class BrowserSessions:
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, keyring: Keyring) -> None:
+        self._database, self._keyring = database, keyring
 
     async def get(self, handle_hash: bytes, now: float) -> SignedIn | None:
         row = await self._database.fetch_one(
-            "SELECT u.user_id, u.upstream_issuer, u.subject, b.signed_in_at"
+            "SELECT u.user_id, u.upstream_issuer, u.subject, b.signed_in_at, u.sealed_account"
             " FROM browser_sessions b JOIN users u ON u.user_id = b.user_id"
             " WHERE b.handle_hash = ? AND b.expires_at > ?",
             handle_hash,
@@ -29,7 +33,19 @@ class BrowserSessions:
         )
         if row is None:
             return None
-        return SignedIn(row["user_id"], row["upstream_issuer"], row["subject"], row["signed_in_at"])
+        return SignedIn(
+            row["user_id"],
+            row["upstream_issuer"],
+            row["subject"],
+            row["signed_in_at"],
+            accounts.read(row, self._keyring),
+        )
+
+    async def end(self, handle_hash: bytes) -> None:
+        """End the session of a handle; one that is over already changes nothing."""
+        await self._database.write(
+            "DELETE FROM browser_sessions WHERE handle_hash = ?", handle_hash
+        )
 
 
 async def add(

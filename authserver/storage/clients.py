@@ -13,25 +13,27 @@ class Clients:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def add(self, client: Client, *, now: int, expires_at: int) -> None:
-        """Store a new registration; it expires unless `keep` is called."""
-        await self._database.write(
-            "INSERT INTO clients (client_id, metadata, secret_hash, created_at, expires_at)"
-            " VALUES (?, ?, ?, ?, ?)",
-            client.client_id,
-            _metadata(client),
-            client.secret_hash,
-            now,
-            expires_at,
-        )
+    async def add(self, client: Client, *, now: int, expires_at: int, max_unused: int) -> None:
+        """Store a new registration; it expires unless `keep` is called.
 
-    async def unused(self, now: float) -> int:
-        """How many registrations wait for their first use."""
-        row = await self._database.fetch_one(
-            "SELECT COUNT(*) AS n FROM clients WHERE expires_at IS NOT NULL AND expires_at > ?",
-            int(now),
-        )
-        return int(row["n"]) if row else 0
+        Of the registrations that nobody has used, the newest `max_unused` stay.
+        """
+        async with self._database.transaction() as transaction:
+            await transaction.execute(
+                "DELETE FROM clients WHERE client_id IN (SELECT client_id FROM clients"
+                " WHERE expires_at IS NOT NULL ORDER BY expires_at DESC, client_id"
+                " LIMIT 1000000 OFFSET ?)",
+                max_unused - 1,
+            )
+            await transaction.execute(
+                "INSERT INTO clients (client_id, metadata, secret_hash, created_at, expires_at)"
+                " VALUES (?, ?, ?, ?, ?)",
+                client.client_id,
+                _metadata(client),
+                client.secret_hash,
+                now,
+                expires_at,
+            )
 
     async def get(self, client_id: str, now: float) -> Client | None:
         row = await self._database.fetch_one(

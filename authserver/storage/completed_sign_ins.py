@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from authserver.storage import browser_sessions
+from authserver.storage import accounts, browser_sessions
 from authserver.storage.authorization_codes import AuthorizationCodes
 from authserver.storage.connections import Connections
 from authserver.storage.consents import Given, remember
 from authserver.storage.contract import Database, Transactional
-from authserver.storage.records import Code, Grant, Session
+from authserver.storage.keyring import Keyring
+from authserver.storage.records import Account, Code, Grant, Session
 from authserver.storage.sessions import Sessions, lift_required_sign_ins
 
 
@@ -24,12 +25,13 @@ class SignIns:
     def __init__(
         self,
         database: Database,
+        keyring: Keyring,
         sessions: Sessions,
         codes: AuthorizationCodes,
         connections: Connections,
     ) -> None:
-        self._database, self._sessions = database, sessions
-        self._codes, self._connections = codes, connections
+        self._database, self._keyring = database, keyring
+        self._sessions, self._codes, self._connections = sessions, codes, connections
 
     async def complete(
         self,
@@ -52,6 +54,9 @@ class SignIns:
             if not user_known:
                 user_id = await _known_or_new(transaction, grants[0], session)
                 session = replace(session, user_id=user_id)
+                if grants[0].account:
+                    account = Account(grants[0].account, grants[0].upstream)
+                    await accounts.put(transaction, self._keyring, user_id, account)
             if browser is not None:
                 await browser_sessions.add(
                     transaction,
@@ -62,10 +67,6 @@ class SignIns:
                 )
             for grant in grants:
                 await self._connections.put(transaction, session.user_id, session.owner, grant)
-            declined = await self._connections.spent(
-                transaction, session.user_id, session.owner, session.created_at
-            )
-            session = replace(session, declined=declined)
             await lift_required_sign_ins(transaction, session.user_id, session.owner)
             if consent is not None:
                 await remember(transaction, session.user_id, consent)

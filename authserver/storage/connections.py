@@ -196,23 +196,6 @@ class Connections:
             )
         return [found for row in rows if (found := self._sealed.open_if_whole(row)) is not None]
 
-    async def spent(
-        self, transaction: Transactional, user_id: str, owner: Workload, now: int
-    ) -> tuple[str, ...]:
-        """The upstreams whose connection can give nothing, just after a sign-in stored its own.
-
-        The user was asked for these in that sign-in, and declined or met a failure.
-        """
-        rows = await transaction.fetch_all(
-            f"SELECT {COLUMNS} FROM connections"
-            " WHERE user_id = ? AND owner_namespace = ? AND owner_name = ?",
-            user_id,
-            owner.namespace,
-            owner.name,
-        )
-        opened = {row["upstream"]: self._sealed.open_if_whole(row) for row in rows}
-        return tuple(name for name, found in opened.items() if found is None or _spent(found, now))
-
     async def counts(self) -> Sequence[tuple[str, bool, int]]:
         """(upstream, dead, how many) over all connections."""
         rows = await self._database.fetch_all(

@@ -8,7 +8,13 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from authserver.storage import audit_keys, connection_rows, pending_sign_ins, refresh_tokens
+from authserver.storage import (
+    accounts,
+    audit_keys,
+    connection_rows,
+    pending_sign_ins,
+    refresh_tokens,
+)
 from authserver.storage.contract import Database, Row, StorageOpenError
 from authserver.storage.keyring import DecryptionFailed, Keyring, key_id_of
 
@@ -61,6 +67,13 @@ _SEALED: Final = (
         ("name",),
         lambda row: audit_keys.associated_data(row["name"]),
         "DELETE FROM audit_keys",
+    ),
+    _Sealed(
+        "users",
+        "sealed_account",
+        ("user_id",),
+        lambda row: accounts.associated_data(row["user_id"]),
+        "UPDATE users SET sealed_account = NULL, sealed_under = NULL",
     ),
 )
 

@@ -1,5 +1,7 @@
 """Sign-ins under way: sealed, single use, bound to the browser that started them."""
 
+from typing import Final
+
 from pydantic import TypeAdapter
 
 from authserver.storage.contract import Database
@@ -7,11 +9,18 @@ from authserver.storage.keyring import Keyring, key_id_of
 from authserver.storage.records import PendingSignIn, Stage
 
 _CODEC = TypeAdapter(PendingSignIn)
+_MAX_PENDING: Final = 20_000
+_TRIM_EVERY: Final = 64
 
 
 class PendingSignIns:
-    def __init__(self, database: Database, keyring: Keyring) -> None:
+    """At most about `max_pending` wait for a consent; beyond that the oldest go."""
+
+    def __init__(
+        self, database: Database, keyring: Keyring, *, max_pending: int = _MAX_PENDING
+    ) -> None:
         self._database, self._keyring = database, keyring
+        self._max_pending, self._until_trim = max_pending, 0
 
     async def put(
         self,
@@ -23,6 +32,7 @@ class PendingSignIns:
         expires_at: int,
     ) -> None:
         """Store a transaction under the hash of a fresh handle."""
+        await self._trim_sometimes()
         sealed = self._keyring.seal(
             _CODEC.dump_json(transaction), *associated_data(handle_hash, stage)
         )
@@ -36,6 +46,19 @@ class PendingSignIns:
             sealed,
             key_id_of(sealed),
             expires_at,
+        )
+
+    async def _trim_sometimes(self) -> None:
+        """Delete the oldest of too many, every so often: counting costs more than a few rows."""
+        self._until_trim -= 1
+        if self._until_trim > 0:
+            return
+        self._until_trim = _TRIM_EVERY
+        await self._database.write(
+            "DELETE FROM transactions WHERE handle_hash IN (SELECT handle_hash FROM transactions"
+            " WHERE stage = ? ORDER BY expires_at DESC LIMIT 1000000 OFFSET ?)",
+            Stage.CONSENT,
+            self._max_pending,
         )
 
     async def take(

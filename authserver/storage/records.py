@@ -49,10 +49,25 @@ class Stage(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Account:
+    """The name by which a person knows their account, and the upstream it is at.
+
+    Both may be empty. It is shown to that person and used for nothing else.
+    """
+
+    name: str = field(default="", repr=False)
+    upstream: str = ""
+
+
+NO_ACCOUNT: Final = Account()
+
+
+@dataclass(frozen=True, slots=True)
 class AuthorizationRequest:
     """A validated authorization request, as it stays until its code is issued.
 
     `owner` is who owned the resource then: whom the user is asked about, and nobody else.
+    `upstreams` are those that the consent page named.
     """
 
     client_id: str
@@ -63,6 +78,7 @@ class AuthorizationRequest:
     scope: str
     nonce: str | None = None
     owner: Workload | None = None
+    upstreams: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +99,9 @@ class Session:
     """One client's authorization by one user for one resource; `tsid` is its public handle.
 
     `signed_in_at` is when the user was last at the upstream for it. `sign_in_required` says that
-    a release was refused since then, because only a sign-in helps. `declined` are the upstreams
-    that could give nothing when the session began, because the user declined or they failed.
+    a release was refused since then, because only a sign-in helps. `upstreams` are those that its
+    authorization named; None for a session stored by an earlier version. `when_needed` are those
+    of them that declined or failed at the sign-in: their absence refuses no refresh.
     """
 
     tsid: str
@@ -98,7 +115,8 @@ class Session:
     ended_at: int | None = None
     signed_in_at: int = 0
     sign_in_required: bool = False
-    declined: tuple[str, ...] = ()
+    upstreams: tuple[str, ...] | None = None
+    when_needed: tuple[str, ...] = ()
 
     def live(self, now: float) -> bool:
         return self.ended_at is None and now < self.expires_at
@@ -124,6 +142,7 @@ class Grant:
     upstream_subject: str
     tokens: UpstreamTokens
     asked_scope: str = ""
+    account: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +151,8 @@ class PendingSignIn:
 
     The leg's fields are empty until consent was given. `remaining` are the upstreams still to
     be asked after this leg. `user_id` is set where a signed-in browser already named the user,
-    at `signed_in_at`; `question_hash` where the consent may be remembered.
+    at `signed_in_at`; `question_hash` where the consent may be remembered. `failed` are upstreams
+    that declined or failed, and that the sign-in went on without.
     """
 
     request: AuthorizationRequest
@@ -145,6 +165,8 @@ class PendingSignIn:
     signed_in_at: int = 0
     question_hash: str = ""
     asks_for_account: bool = False
+    failed: tuple[str, ...] = ()
+    account: Account = NO_ACCOUNT
 
     @property
     def names_its_user(self) -> bool:

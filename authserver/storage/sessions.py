@@ -10,7 +10,7 @@ from chassis.spiffe_id import Workload
 
 COLUMNS = (
     "tsid, user_id, client_id, resource, owner_namespace, owner_name, scope, created_at,"
-    " expires_at, ended_at, signed_in_at, sign_in_required_at, declined_upstreams"
+    " expires_at, ended_at, signed_in_at, sign_in_required_at, upstreams, when_needed"
 )
 # The same of a table that is joined as `s`.
 COLUMNS_OF_S = ", ".join(f"s.{name}" for name in COLUMNS.split(", "))
@@ -27,7 +27,7 @@ class Sessions:
         """Store a session, within a sign-in's transaction."""
         await transaction.execute(
             f"INSERT INTO sessions ({COLUMNS})"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?, NULL, ?)",
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?, NULL, ?, ?)",
             session.tsid,
             session.user_id,
             session.client_id,
@@ -38,12 +38,20 @@ class Sessions:
             session.created_at,
             session.expires_at,
             session.signed_in_at,
-            " ".join(session.declined),
+            None if session.upstreams is None else " ".join(session.upstreams),
+            " ".join(session.when_needed),
         )
 
     async def get(self, tsid: str) -> Session | None:
         row = await self._database.fetch_one(f"SELECT {COLUMNS} FROM sessions WHERE tsid = ?", tsid)
         return session_of(row) if row else None
+
+    async def has_client(self, client_id: str) -> bool:
+        """Whether a client has a session, live or not yet swept away."""
+        row = await self._database.fetch_one(
+            "SELECT 1 FROM sessions WHERE client_id = ? LIMIT 1", client_id
+        )
+        return row is not None
 
     async def end(self, tsid: str, now: int) -> None:
         """End a session, and forget what its user agreed to for it, in one atomic step.
@@ -64,7 +72,7 @@ class Sessions:
         if (
             session is not None
             and not session.sign_in_required
-            and upstream not in session.declined
+            and upstream not in session.when_needed
         ):
             await self._database.write(
                 "UPDATE sessions SET sign_in_required_at = ? WHERE tsid = ?", now, tsid
@@ -79,13 +87,14 @@ class Sessions:
 
 def session_of(row: Iterable[Any]) -> Session:
     """The session in a row of `COLUMNS`, in their order."""
-    (
-        tsid, user, client, resource, namespace, name, scope, created, expires, ended, signed_in,
-        required, declined,
-    ) = row  # fmt: skip
+    tsid, user, client, resource, namespace, name, scope, created, expires, *rest = row
+    ended, signed_in, required, upstreams, when_needed = rest
     return Session(
         tsid, user, client, resource, Workload(namespace, name),
-        scope, created, expires, ended, signed_in, required is not None, tuple(declined.split()),
+        scope, created, expires, ended, signed_in,
+        sign_in_required=required is not None,
+        upstreams=None if upstreams is None else tuple(upstreams.split()),
+        when_needed=tuple(when_needed.split()),
     )  # fmt: skip
 
 

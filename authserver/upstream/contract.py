@@ -33,7 +33,17 @@ class Upstream(Protocol):
     def name(self) -> str: ...
 
     @property
+    def display_name(self) -> str:
+        """The name that people know it by."""
+        ...
+
+    @property
     def scopes(self) -> tuple[str, ...]: ...
+
+    @property
+    def scope_descriptions(self) -> Mapping[str, str]:
+        """What scopes mean, in words; not all of them need to be there."""
+        ...
 
     @property
     def rotates_refresh_tokens(self) -> bool:

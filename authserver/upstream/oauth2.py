@@ -1,10 +1,12 @@
 """A plain OAuth 2.0 provider: endpoints from the configuration, the user from its userinfo."""
 
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 from authserver.config.upstreams import OAuth2Upstream
 from authserver.storage.records import Grant, UpstreamTokens
+from authserver.upstream.account import account_name
 from authserver.upstream.client import UpstreamClient, login_url
 from authserver.upstream.contract import BadAnswer
 from authserver.upstream.http_client import UpstreamHttp
@@ -20,6 +22,8 @@ class OAuth2:
 
     def __init__(self, settings: OAuth2Upstream, http: UpstreamHttp, clock: Clock) -> None:
         self.name, self.scopes = settings.name, settings.scopes
+        self.display_name = settings.display_name or settings.name
+        self.scope_descriptions: Mapping[str, str] = settings.scope_descriptions
         self.rotates_refresh_tokens = settings.rotates_refresh_tokens
         self.reuse_grace_seconds = settings.refresh_token_reuse_grace
         self.uses_form_post = settings.response_mode == "form_post"
@@ -62,8 +66,8 @@ class OAuth2:
             "code_verifier": code_verifier,
         }
         body, tokens = await self._tokens(fields)
-        subject = await self._subject(tokens.access_token, body)
-        return Grant(self.name, self._issuer, subject, tokens, " ".join(self.scopes))
+        subject, account = await self._user(tokens.access_token, body)
+        return Grant(self.name, self._issuer, subject, tokens, " ".join(self.scopes), account)
 
     async def refresh(self, refresh_token: str, *, subject: str) -> UpstreamTokens:
         fields = {"grant_type": "refresh_token", "refresh_token": refresh_token}
@@ -92,19 +96,23 @@ class OAuth2:
         )
         return body, tokens
 
-    async def _subject(self, access_token: str, answer: dict[str, Any]) -> str:
-        """Who the token is of; empty for an upstream that is only linked, never an identity."""
+    async def _user(self, access_token: str, answer: dict[str, Any]) -> tuple[str, str]:
+        """Subject and account name of whom the token is of.
+
+        The subject is empty for an upstream that is only linked, never an identity.
+        """
         fields, endpoint = self._settings.subject_fields, self._settings.userinfo_endpoint
         if not fields:
-            return ""
+            return "", ""
         if self._settings.subject_from == "token":
-            return ":".join(_subject_text(_at(answer, field)) for field in fields)
+            return ":".join(_subject_text(_at(answer, field)) for field in fields), ""
         if endpoint is None:
-            return ""
+            return "", ""
         status, body = await self._http.get(endpoint, bearer=access_token)
         if status != 200:
             raise BadAnswer("userinfo_refused")
-        return ":".join(_subject_text(_at(body, field)) for field in fields)
+        subject = ":".join(_subject_text(_at(body, field)) for field in fields)
+        return subject, account_name(body)
 
 
 def _nested(body: dict[str, Any], path: str | None) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """An OpenID provider (OpenID Connect Core)."""
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any, Final
 
 from authlib.oidc.core import CodeIDToken
@@ -10,6 +11,7 @@ from authserver.config.upstreams import OidcUpstream
 from authserver.oauth.parsing import Malformed, short_text, whole_number
 from authserver.storage.records import Grant, UpstreamTokens
 from authserver.tokens.jws import BadToken, VerifiedJws, unverified_kid, verify
+from authserver.upstream.account import account_name
 from authserver.upstream.client import UpstreamClient, login_url
 from authserver.upstream.contract import BadAnswer, GrantRevoked, UpstreamFailure
 from authserver.upstream.discovery import Discovery, Provider
@@ -27,6 +29,8 @@ class Oidc:
 
     def __init__(self, settings: OidcUpstream, http: UpstreamHttp, clock: Clock) -> None:
         self.name, self.scopes = settings.name, settings.scopes
+        self.display_name = settings.display_name or settings.name
+        self.scope_descriptions: Mapping[str, str] = settings.scope_descriptions
         self.rotates_refresh_tokens = settings.rotates_refresh_tokens
         self.reuse_grace_seconds = settings.refresh_token_reuse_grace
         self.uses_form_post = settings.response_mode == "form_post"
@@ -77,7 +81,8 @@ class Oidc:
         tokens = read_tokens(status, body, now=int(self._clock()))
         signed = await self._signed(provider, body.get("id_token"))
         subject = self._checked_subject(signed, nonce, tokens.access_token)
-        return Grant(self.name, self._issuer, subject, tokens, " ".join(self.scopes))
+        account = account_name(signed.payload)
+        return Grant(self.name, self._issuer, subject, tokens, " ".join(self.scopes), account)
 
     async def refresh(self, refresh_token: str, *, subject: str) -> UpstreamTokens:
         provider = await self._discovery.provider()

@@ -38,7 +38,9 @@ class Store:
         self.refresh_tokens = RefreshTokens(self.database, self.keyring)
         self.connections = Connections(self.database, self.keyring)
         self.transactions = PendingSignIns(self.database, self.keyring)
-        self.sign_ins = SignIns(self.database, self.sessions, self.codes, self.connections)
+        self.sign_ins = SignIns(
+            self.database, self.keyring, self.sessions, self.codes, self.connections
+        )
         self.sweeper = Expiry(self.database)
 
     async def sign_in(self, name: str = "s1", **changes: Any) -> Session:

@@ -63,7 +63,7 @@ class Store:
         self.codes = AuthorizationCodes(database)
         self.refresh_tokens = RefreshTokens(database, self.keyring)
         self.connections = Connections(database, self.keyring)
-        self.sign_ins = SignIns(database, self.sessions, self.codes, self.connections)
+        self.sign_ins = SignIns(database, self.keyring, self.sessions, self.codes, self.connections)
 
     async def sign_in(self, *grants: Grant, **changes: object) -> tuple[Session, bytes]:
         """A whole sign-in, up to its code; the session as stored, and the code's hash."""

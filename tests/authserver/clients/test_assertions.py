@@ -229,6 +229,8 @@ async def test_a_document_client_may_sign_or_not_where_it_lists_both(tmp_path: P
             "grant_types": ["authorization_code", "refresh_token"],
         }
         site.put(path, described, Cache_Control="no-store")
+        # A sign-in makes the client known; until then nothing is fetched for it here.
+        await world.call("GET", world.authorize_url(client_id, Pkce()))
         assert accepted(await proven(world, assertion(world, client_id)))
         assert (await world.refresh(client_id, "none")).status == 401
         both = ["private_key_jwt", "none"]
@@ -259,3 +261,30 @@ async def test_an_operator_configures_a_signing_client(tmp_path: Path) -> None:
     async with deployed(tmp_path, clients={"static": [static]}) as world:
         assert accepted(await proven(world, assertion(world, "batch")))
         assert not accepted(await proven(world, assertion(world, "batch", OTHER_KEY)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"aud": "{issuer}/oauth/token"}, "issuer"),
+        ({"aud": ["{issuer}"]}, "issuer"),
+        ({"exp": 3600}, "five minutes"),
+    ],
+    ids=str,
+)
+async def test_a_signed_assertion_that_breaks_a_rule_is_told_which(
+    tmp_path: Path, changes: dict[str, Any], word: str
+) -> None:
+    """RFC 7523 allows the token endpoint as audience; we do not (audience injection)."""
+    async with deployed(tmp_path) as world:
+        client_id = await registered(world)
+        if "exp" in changes:
+            changes = {"exp": int(world.clock()) + 3600}
+        else:
+            text = json.dumps(changes).replace("{issuer}", world.issuer)
+            changes = json.loads(text)
+        answer = await proven(world, assertion(world, client_id, **changes))
+        assert (answer.status, answer.json()["error"]) == (401, "invalid_client")
+        assert word in answer.json()["error_description"]
+        forged = assertion(world, client_id, **changes)[:-6] + "AAAAAA"
+        assert "error_description" not in (await proven(world, forged)).json()

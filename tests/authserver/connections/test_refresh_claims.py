@@ -296,7 +296,7 @@ async def test_a_flight_that_takes_too_long_is_given_up(
 
 
 def _promise_grace(rigged: Rig, seconds: int) -> None:
-    for upstream in rigged.world.server._upstreams.values():
+    for upstream in rigged.world.server._live.upstreams.values():
         upstream.reuse_grace_seconds = seconds  # type: ignore[misc]
 
 

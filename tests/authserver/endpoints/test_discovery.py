@@ -123,3 +123,20 @@ async def test_discovery_may_be_cached_for_a_few_minutes_only(tmp_path: Path) ->
     async with deployed(tmp_path) as world:
         for path in ("/.well-known/oauth-authorization-server", "/.well-known/jwks.json"):
             assert (await world.call("GET", path)).headers["Cache-Control"] == "public, max-age=300"
+
+
+async def test_what_can_be_read_answers_head_like_get(tmp_path: Path) -> None:
+    """RFC 9110 section 9.1; monitors use it."""
+    async with deployed(tmp_path) as world:
+        for path in (
+            "/.well-known/oauth-authorization-server",
+            "/.well-known/openid-configuration",
+            "/.well-known/jwks.json",
+            "/oauth/style.css",
+            "/favicon.ico",
+            "/",
+        ):
+            got, head = await world.call("GET", path), await world.call("HEAD", path)
+            assert (got.status, head.status, head.text) == (200, 200, ""), path
+            assert head.headers["Content-Length"] == str(len(got.text.encode())), path
+            assert head.headers["Content-Type"] == got.headers["Content-Type"]

@@ -116,3 +116,18 @@ async def test_the_audience_of_the_access_token_stays_the_resource(tmp_path: Pat
     async with deployed(tmp_path) as world:
         alice = await world.signed_in("alice", scope="mcp openid")
         assert claims_of(alice.access_token)["aud"] == NOTES
+
+
+async def test_userinfo_answers_a_post_with_the_token_in_one_place(tmp_path: Path) -> None:
+    """OpenID Connect Core section 5.3.1, RFC 6750 section 2.2."""
+    async with deployed(tmp_path) as world:
+        alice = await world.signed_in("alice", scope="mcp openid")
+        bearer = {"Authorization": f"Bearer {alice.access_token}"}
+        body = {"access_token": alice.access_token}
+        for options in ({"headers": bearer}, {"data": body}):
+            answer = await world.call("POST", "/oauth/userinfo", **options)
+            assert answer.json() == {"sub": claims_of(alice.access_token)["sub"]}
+        both = await world.call("POST", "/oauth/userinfo", headers=bearer, data=body)
+        assert (both.status, both.json()["error"]) == (400, "invalid_request")
+        assert (await world.call("POST", "/oauth/userinfo")).status == 401
+        assert (await world.call("POST", "/oauth/userinfo", data={"a": "b"})).status == 401

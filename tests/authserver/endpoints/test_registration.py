@@ -75,7 +75,8 @@ BAD_REDIRECT_URIS: list[dict[str, Any]] = [
     {"redirect_uris": CALLBACK},
     {"redirect_uris": None},
     {"redirect_uris": [1]},
-    {"redirect_uris": [CALLBACK, "http://evil.example/cb"]},
+    {"redirect_uris": ["http://evil.example/cb", "http://chat:3080/cb"]},
+    {"redirect_uris": [CALLBACK, 1]},
     {"redirect_uris": ["javascript:alert(1)"]},
     {"redirect_uris": [f"{CALLBACK}/{n}" for n in range(11)]},
 ]
@@ -112,6 +113,47 @@ async def test_unacceptable_metadata_registers_nothing(
             answer = await world.call("POST", "/oauth/register", json=base | metadata)
             assert (answer.status, answer.json().get("error")) == (400, error), metadata
         assert await count(tmp_path, "clients") == 0
+
+
+@pytest.mark.parametrize(
+    ("metadata", "named"),
+    [
+        ({"redirect_uris": ["http://chat:3080/cb"]}, "redirect_uris[0]"),
+        ({"redirect_uris": ["https://a.example/cb#x", "ftp://x/"]}, "redirect_uris[0]"),
+        ({"redirect_uris": [CALLBACK, None]}, "redirect_uris[1]"),
+        ({"redirect_uris": "x"}, "redirect_uris"),
+        ({"logo_uri": "not a uri"}, "logo_uri"),
+        ({"tos_uri": "javascript:alert(1)"}, "tos_uri"),
+        ({"policy_uri": 5}, "policy_uri"),
+        ({"client_uri": "x"}, "client_uri"),
+        ({"contacts": "alice"}, "contacts"),
+        ({"response_types": ["token"]}, "response_types"),
+        ({"grant_types": ["implicit"]}, "grant_types"),
+        ({"token_endpoint_auth_method": "tls_client_auth"}, "token_endpoint_auth_method"),
+        ({"client_name": 7}, "client_name"),
+    ],
+    ids=str,
+)
+async def test_a_refusal_names_the_member_and_repeats_no_value(
+    tmp_path: Path, metadata: dict[str, Any], named: str
+) -> None:
+    async with deployed(tmp_path) as world:
+        body = {"redirect_uris": [CALLBACK]} | metadata
+        answer = await world.call("POST", "/oauth/register", json=body)
+        assert answer.status == 400
+        assert named in answer.json()["error_description"]
+        assert "chat:3080" not in answer.text
+        assert "alert" not in answer.text
+
+
+async def test_a_redirect_uri_that_cannot_be_used_costs_only_itself(tmp_path: Path) -> None:
+    async with deployed(tmp_path) as world:
+        good = "https://chat.example.com/cb"
+        found = await world.register(redirect_uris=["http://chat:3080/cb", good])
+        assert found["redirect_uris"] == [good], "the response says what was registered"
+        url = world.authorize_url(found["client_id"], Pkce(), redirect_uri="http://chat:3080/cb")
+        answer = await world.call("GET", url)
+        assert (answer.status, answer.headers.get("Location")) == (400, None)
 
 
 async def test_only_grants_that_exist_here_are_registered_and_reported(tmp_path: Path) -> None:

@@ -469,7 +469,7 @@ async def test_the_same_resource_twice_is_one_resource_and_two_are_refused(tmp_p
             ("resource", NOTES),
         ]
         other = await world.call("POST", "/oauth/token", data=[*fields, ("resource", TASKS)])
-        assert refusal(other) == (400, "invalid_request")
+        assert refusal(other) == (400, "invalid_target")
         twice = await world.call("POST", "/oauth/token", data=[*fields, fields[1]])
         assert refusal(twice) == (400, "invalid_request")
         same = await world.call("POST", "/oauth/token", data=[*fields, fields[-1]])

@@ -6,9 +6,19 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 
+from demo.browser import Browser
+from demo.forms import parse_forms
 from tests.support.database_file import count
-from tests.support.deployment import CALLBACK, NOTES, TASKS, Deployment, Pkce, deployed
-from tests.support.sign_in_steps import ask, consent, finish, query_of, return_from_upstream
+from tests.support.deployment import CALLBACK, NOTES, TASKS, Deployment, Pkce, deployed, walk
+from tests.support.sign_in_steps import (
+    ExchangeRequest,
+    ask,
+    consent,
+    cookie_of,
+    finish,
+    query_of,
+    return_from_upstream,
+)
 
 WEB = "https://client.example.com/cb"
 
@@ -115,9 +125,7 @@ async def test_a_configured_web_site_is_told_about_its_faulty_request(tmp_path: 
         assert query_of(answer.headers["Location"])["error"] == "invalid_target"
 
 
-@pytest.mark.parametrize(
-    "twice", ["client_id", "redirect_uri", "resource", "state", "scope", "code_challenge"]
-)
+@pytest.mark.parametrize("twice", ["client_id", "redirect_uri", "state", "scope", "code_challenge"])
 async def test_a_parameter_that_appears_twice_is_refused_before_anything_is_believed(
     tmp_path: Path, twice: str
 ) -> None:
@@ -170,7 +178,7 @@ async def test_unknown_scopes_are_dropped_and_the_granted_ones_reported(
         assert alice.scope == granted
 
 
-@pytest.mark.parametrize("prompt", ["consent", "login", "none", "select_account"])
+@pytest.mark.parametrize("prompt", ["consent", "login", "select_account", "made-up"])
 async def test_any_prompt_is_taken_and_none_of_them_skips_consent(
     tmp_path: Path, prompt: str
 ) -> None:
@@ -179,6 +187,90 @@ async def test_any_prompt_is_taken_and_none_of_them_skips_consent(
         asked = await ask(world, world.authorize_url(client_id, Pkce(), prompt=prompt))
         sent_to = (await consent(world, asked)).headers["Location"]
         assert "prompt" not in query_of(sent_to)
+
+
+@pytest.mark.parametrize(
+    ("redirect_uri", "prompt", "error"),
+    [
+        (CALLBACK, "none", "login_required"),
+        (CALLBACK, "none login", "invalid_request"),
+        ("https://app.example.com/cb", "none", None),
+        ("https://app.example.com/cb", "none consent", None),
+    ],
+)
+async def test_prompt_none_is_answered_with_an_error_and_never_a_question(
+    tmp_path: Path, redirect_uri: str, prompt: str, error: str | None
+) -> None:
+    async with deployed(tmp_path) as world:
+        client_id = (await world.register(redirect_uris=[redirect_uri]))["client_id"]
+        url = world.authorize_url(client_id, Pkce(), redirect_uri=redirect_uri, prompt=prompt)
+        answer = await world.call("GET", url)
+        assert "<form" not in answer.text
+        if error is None:  # a web site that nobody vouches for gets nobody sent to it
+            assert (answer.status, answer.headers.get("Location")) == (400, None)
+        else:
+            assert query_of(answer.headers["Location"])["error"] == error
+        assert await count(tmp_path, "transactions") == 0
+
+
+async def test_a_signed_in_person_of_a_local_application_still_gets_no_page_by_prompt_none(
+    tmp_path: Path,
+) -> None:
+    async with deployed(tmp_path) as world, Browser(leave_at=CALLBACK) as browser:
+        client_id = (await world.register())["client_id"]
+        await walk(browser, world.authorize_url(client_id, Pkce()), "alice")
+        page = await browser.open(world.authorize_url(client_id, Pkce(), prompt="none"))
+        assert page.query["error"] == "consent_required"
+
+
+@pytest.mark.parametrize(
+    ("more", "error"),
+    [
+        (["https://notes.example.com/mcp"], None),
+        (["https://notes.example.com/mcp/", "HTTPS://notes.example.com/mcp"], None),
+        (["https://tasks.example.com/mcp"], "invalid_target"),
+        (["https://unknown.example.com/mcp"], "invalid_target"),
+        (["x"], "invalid_target"),
+    ],
+)
+async def test_a_resource_may_be_named_twice_but_a_token_is_for_one(
+    tmp_path: Path, more: list[str], error: str | None
+) -> None:
+    """RFC 8707 section 2: `resource` may appear more than once."""
+    async with deployed(tmp_path) as world:
+        client_id, pkce = (await world.register())["client_id"], Pkce()
+        again = "".join(f"&resource={quote(uri, safe='')}" for uri in more)
+        answer = await world.call("GET", world.authorize_url(client_id, pkce) + again)
+        if error is None:
+            assert (answer.status, "<form" in answer.text) == (200, True)
+        else:
+            assert query_of(answer.headers["Location"])["error"] == error
+        code = await world.code(client_id, pkce)
+        fields = [
+            ("grant_type", "authorization_code"),
+            ("client_id", client_id),
+            ("code", code),
+            ("redirect_uri", CALLBACK),
+            ("code_verifier", pkce.verifier),
+        ]
+        fields += [("resource", uri) for uri in (NOTES, *more)]
+        redeemed = await world.call("POST", "/oauth/token", data=fields)
+        assert redeemed.status == (200 if error is None else 400)
+        assert redeemed.json().get("error") == error
+
+
+async def test_a_sign_in_may_begin_with_a_post(tmp_path: Path) -> None:
+    """OpenID Connect Core section 3.1.2.1."""
+    async with deployed(tmp_path) as world:
+        url = world.authorize_url((await world.register())["client_id"], Pkce())
+        page = await world.call("POST", "/oauth/authorize", data=query_of(url))
+        assert page.status == 200
+        asked = ExchangeRequest(
+            page, cookie_of(page), parse_forms(page.text)[0].fields["transaction"]
+        )
+        assert (await consent(world, asked)).status == 303
+        both = await world.call("POST", "/oauth/authorize?scope=mcp", data=query_of(url))
+        assert both.status == 400
 
 
 @pytest.mark.parametrize(

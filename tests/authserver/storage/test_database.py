@@ -21,7 +21,7 @@ def url(folder: Path) -> str:
 
 
 NEWEST = migrations()[-1][0]
-ADD = "INSERT INTO users VALUES (?, 'i', ?, 0)"
+ADD = "INSERT INTO users (user_id, upstream_issuer, subject, created_at) VALUES (?, 'i', ?, 0)"
 
 
 async def test_a_fresh_file_gets_the_newest_schema_and_is_private(tmp_path: Path) -> None:

@@ -167,7 +167,10 @@ async def test_every_former_owner_is_found(house: House) -> None:
 
 async def test_the_sessions_of_a_former_owner_end_in_batches(house: House) -> None:
     async with house.store.database.transaction() as transaction:
-        await transaction.execute("INSERT INTO users VALUES ('u', 'i', 's', 0)")
+        await transaction.execute(
+            "INSERT INTO users (user_id, upstream_issuer, subject, created_at)"
+            " VALUES ('u', 'i', 's', 0)"
+        )
         for number in range(BATCH + 5):
             await transaction.execute(
                 "INSERT INTO sessions (tsid, user_id, client_id, resource, owner_namespace,"

@@ -9,9 +9,6 @@ CREATE INDEX audit_keys_by_key ON audit_keys (sealed_under);
 -- When a release in this session was refused because only a sign-in helps; NULL after one.
 ALTER TABLE sessions ADD COLUMN sign_in_required_at BIGINT;
 
--- Upstreams that could give nothing when the session began, with spaces between.
-ALTER TABLE sessions ADD COLUMN declined_upstreams TEXT NOT NULL DEFAULT '';
-
 -- Upstreams of stored connections that the configuration does not name, and since when.
 CREATE TABLE missing_upstreams (
     upstream       TEXT PRIMARY KEY,

@@ -226,16 +226,16 @@ class Authserver:
             new_handle,
         )
         upstream_login = UpstreamLogin(services)
-        visitors = BrowserLogin(self._browsers, self._connections, live.upstreams, clock)
+        browser_login = BrowserLogin(self._browsers, self._connections, live.upstreams, clock)
         next_step = NextStep(services, upstream_login, self._sign_ins, settings.lifetimes)
         live_tokens = LiveTokens(self._sessions, self._tokens, clock)
         return Flows(
             self._metadata(),
             live.keys,
-            Authorize(services, directory, visitors, self._consents, next_step),
-            Consent(services, visitors, next_step),
+            Authorize(services, directory, browser_login, self._consents, next_step),
+            Consent(services, browser_login, next_step),
             Callback(services, upstream_login, next_step),
-            SignOut(visitors, self._browsers),
+            SignOut(browser_login, self._browsers),
             TokenEndpoint(
                 authentication,
                 self._registered,

@@ -34,13 +34,13 @@ class Material:
 
 def faults(settings: Settings) -> list[process.ConfigProblem]:
     """Every listener's certificate, key or CA bundle that cannot be used."""
-    found = []
+    problems = []
     for material in _materials(settings):
         try:
             material.build()
         except contexts.CredentialFault as fault:
-            found.append(process.ConfigProblem(material.place, str(fault)))
-    return found
+            problems.append(process.ConfigProblem(material.place, str(fault)))
+    return problems
 
 
 async def followed(

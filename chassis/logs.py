@@ -151,12 +151,12 @@ class _JsonLines(logging.StreamHandler[TextIO]):
             fields = {field: fields[field] for field in fields if field not in _ON_EVERY_LINE}
         if "request_id" not in fields and (request_id := _request_id.get()) is not None:
             fields = {**fields, "request_id": request_id}
-        told = [
+        members = [
             f", {_text(field)}: {_text(value[:_MAX_TEXT]) if type(value) is str else _json(value)}"
             for field, value in fields.items()
         ]
         constant = _constant_part(level, self._process, event, name)
-        return f'{{"time": "{_time(now)}", {constant}{"".join(told)}}}'
+        return f'{{"time": "{_time(now)}", {constant}{"".join(members)}}}'
 
 
 def _sole_listener() -> _JsonLines | None:

@@ -89,9 +89,9 @@ class ExchangeClient:
         if self._pool is not None:
             await self._pool.close()
 
-    async def _attempts(self, form: bytes, asked: str | None) -> Token | ApiError:
+    async def _attempts(self, form: bytes, requested_upstream: str | None) -> Token | ApiError:
         for pause in PAUSES:
-            outcome = await self._attempt(form, asked)
+            outcome = await self._attempt(form, requested_upstream)
             if isinstance(outcome, Token):
                 self._budget.earn()
                 return outcome
@@ -99,9 +99,9 @@ class ExchangeClient:
             if wait is None or not self._budget.spend():
                 return outcome
             await asyncio.sleep(wait)
-        return await self._attempt(form, asked)
+        return await self._attempt(form, requested_upstream)
 
-    async def _attempt(self, form: bytes, asked: str | None) -> Token | ApiError:
+    async def _attempt(self, form: bytes, requested_upstream: str | None) -> Token | ApiError:
         pool = await self.renew()
         if pool is None:
             return TEMPORARILY_UNAVAILABLE.with_reason("credential_not_ready")
@@ -113,7 +113,7 @@ class ExchangeClient:
                     response.content_type,
                     response.headers.get("Retry-After"),
                     body,
-                    asked=asked,
+                    requested_upstream=requested_upstream,
                 )
         except aiohttp.ClientSSLError as refused:
             return replace(

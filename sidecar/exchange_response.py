@@ -37,7 +37,12 @@ _DENIED: Final = {
 
 
 def read_answer(
-    status: int, content_type: str, retry_after: str | None, body: bytes, *, asked: str | None
+    status: int,
+    content_type: str,
+    retry_after: str | None,
+    body: bytes,
+    *,
+    requested_upstream: str | None,
 ) -> Token | ApiError:
     """Read one HTTP answer to an exchange that asked for the upstream `asked`."""
     seconds = _retry_after(retry_after)
@@ -50,8 +55,8 @@ def read_answer(
             return TEMPORARILY_UNAVAILABLE.with_reason("identity_refused")
     members = _members(content_type, body)
     if status == 200:
-        return _token(members, asked)
-    if status == 400 and asked is None and _wants_a_name(members):
+        return _token(members, requested_upstream)
+    if status == 400 and requested_upstream is None and _wants_a_name(members):
         return UPSTREAM_NOT_NAMED
     denied = _DENIED.get(str(members.get("error"))) if status == 400 else None
     if denied is not None:
@@ -68,13 +73,13 @@ def _wants_a_name(members: dict[str, Any]) -> bool:
     return members.get("error") in _UNNAMED and "error_description" in members
 
 
-def _token(members: dict[str, Any], asked: str | None) -> Token | ApiError:
+def _token(members: dict[str, Any], requested_upstream: str | None) -> Token | ApiError:
     for name, holds in (
         ("access_token", is_access_token(members.get("access_token"))),
         ("issued_token_type", members.get("issued_token_type") == ACCESS_TOKEN_TYPE),
         ("token_type", str(members.get("token_type")).lower() == "bearer"),
         ("upstream", is_upstream_name(members.get("upstream"))),
-        ("upstream", asked in (None, members.get("upstream"))),
+        ("upstream", requested_upstream in (None, members.get("upstream"))),
         ("scope", isinstance(members.get("scope", ""), str)),
         ("expires_in", _is_seconds(members.get("expires_in", 1), at_least=1)),
         ("cache_ttl", _is_seconds(members.get("cache_ttl"), at_least=0)),

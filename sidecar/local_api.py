@@ -62,12 +62,12 @@ class LocalApi:
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """The handler of every request on the local listener."""
         started = self._now()
-        found = await self._look(request)
-        if isinstance(found, CachedToken):
+        lookup = await self._look(request)
+        if isinstance(lookup, CachedToken):
             self._metrics.cache("hit")
-            result, response = "ok", self._responses.make(request, found.body(started))
+            result, response = "ok", self._responses.make(request, lookup.body(started))
         else:
-            result, response = await self._answer_slowly(request, found)
+            result, response = await self._answer_slowly(request, lookup)
         self._metrics.answered(result, self._now() - started)
         return response
 
@@ -130,15 +130,15 @@ class LocalApi:
         return bytes(body)
 
     async def _answer_slowly(
-        self, request: web.BaseRequest, found: bytes | _Call | ApiError
+        self, request: web.BaseRequest, lookup: bytes | _Call | ApiError
     ) -> tuple[str, web.StreamResponse]:
-        if isinstance(found, bytes):
-            return "ok", self._responses.make(request, found)
+        if isinstance(lookup, bytes):
+            return "ok", self._responses.make(request, lookup)
         # One id names the request here, in the answer, and in the authserver's log.
         request_id = caller_request_id(request.headers) or new_request_id()
         keep_traceparent(request.headers)
         with request_scope(request_id):
-            outcome = await self._obtain(found) if isinstance(found, _Call) else found
+            outcome = await self._obtain(lookup) if isinstance(lookup, _Call) else lookup
             if isinstance(outcome, CachedToken):
                 return "ok", self._responses.make(request, outcome.body(self._now()))
             return outcome.error, self._refuse(outcome, request_id)

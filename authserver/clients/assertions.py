@@ -79,18 +79,18 @@ class ClientAssertions:
             raise BadToken("jwks_uri_refused") from None
         remote = self._remote_keys(client.client_id, client.jwks_uri)
         await remote.learn(kid, client.jwks_uri)
-        found = remote.find(kid)
-        return {kid: found} if found is not None else {}
+        key = remote.find(kid)
+        return {kid: key} if key is not None else {}
 
     def _remote_keys(self, client_id: str, jwks_uri: str) -> RemoteKeys:
         place = (client_id, jwks_uri)
-        found = self._remote.get(place)
-        if found is None:
-            found = self._remote[place] = RemoteKeys(self._web, self._clock)
+        keys = self._remote.get(place)
+        if keys is None:
+            keys = self._remote[place] = RemoteKeys(self._web, self._clock)
             if len(self._remote) > _MAX_KEY_SETS:
                 self._remote.popitem(last=False)
         self._remote.move_to_end(place)
-        return found
+        return keys
 
 
 def unverified_client_id(unverified_jwt: str) -> str | None:

@@ -251,10 +251,10 @@ def _auth_methods(document: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _grant_types(document: Mapping[str, Any]) -> tuple[str, ...]:
     """What we support of what is asked: VS Code also lists the device grant."""
-    asked = document.get("grant_types", ["authorization_code"])
-    if not isinstance(asked, list) or "authorization_code" not in asked:
+    grant_types = document.get("grant_types", ["authorization_code"])
+    if not isinstance(grant_types, list) or "authorization_code" not in grant_types:
         raise BadDocument("grant_types")
-    return tuple(grant for grant in GRANT_TYPES if grant in asked)
+    return tuple(grant for grant in GRANT_TYPES if grant in grant_types)
 
 
 def _jwks(document: Mapping[str, Any]) -> dict[str, Any] | None:

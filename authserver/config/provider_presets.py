@@ -156,9 +156,9 @@ def expanded(upstream: Mapping[str, Any]) -> dict[str, Any]:
     """
     preset = upstream.get("preset")
     known = PRESETS.get(preset, {}) if isinstance(preset, str) else {}
-    found = {**known, **upstream}
-    words = found.get("scopeDescriptions", {})
+    merged = {**known, **upstream}
+    words = merged.get("scopeDescriptions", {})
     if isinstance(words, Mapping):
-        base = OPENID_SCOPES if found.get("type") == "oidc" else {}
-        found["scopeDescriptions"] = {**base, **known.get("scopeDescriptions", {}), **words}
-    return found
+        base = OPENID_SCOPES if merged.get("type") == "oidc" else {}
+        merged["scopeDescriptions"] = {**base, **known.get("scopeDescriptions", {}), **words}
+    return merged

@@ -140,10 +140,10 @@ def _keys(metadata: Mapping[str, Any], method: str) -> tuple[dict[str, Any] | No
 
 
 def _grant_types(metadata: Mapping[str, Any]) -> tuple[str, ...]:
-    asked = metadata.get("grant_types", ["authorization_code"])
-    if not isinstance(asked, list) or "authorization_code" not in asked:
+    grant_types = metadata.get("grant_types", ["authorization_code"])
+    if not isinstance(grant_types, list) or "authorization_code" not in grant_types:
         raise InvalidClientMetadata("grant_types", "grant_types must hold authorization_code")
-    return tuple(grant for grant in GRANT_TYPES if grant in asked)
+    return tuple(grant for grant in GRANT_TYPES if grant in grant_types)
 
 
 def _name(metadata: Mapping[str, Any]) -> str:

@@ -191,10 +191,10 @@ class TokenEndpoint:
             raise TemporarilyUnavailable("resource_not_in_map", retry_after=_RETRY_SECONDS)
 
     def _check_resource(self, fields: Mapping[str, str], bound: str) -> None:
-        asked = fields.get("resource")
-        if asked is None:
+        requested = fields.get("resource")
+        if requested is None:
             return
-        resource = self._resources.resolve(asked)
+        resource = self._resources.resolve(requested)
         if resource is None or resource.url != bound:
             raise InvalidTarget("other_resource", "resource is not the one that was granted")
 
@@ -206,10 +206,10 @@ class TokenEndpoint:
 
     def _narrowed_scope(self, fields: Mapping[str, str], session: Session) -> str:
         """The scope of this one token: all that was granted, or less (RFC 6749 section 6)."""
-        asked = fields.get("scope", session.scope).split()
-        if not set(asked) <= set(session.scope.split()):
+        requested = fields.get("scope", session.scope).split()
+        if not set(requested) <= set(session.scope.split()):
             raise InvalidScope("scope_widened", "scope goes beyond what was granted")
-        return " ".join(dict.fromkeys(asked))
+        return " ".join(dict.fromkeys(requested))
 
     def _new_refresh_token(self, now: int, session_created_at: int) -> NewRefreshToken:
         token = self._new_handle()

@@ -216,11 +216,11 @@ class Exchange:
         )
 
 
-def _select_upstream(asked: str | None, resource: Resource) -> str:
+def _select_upstream(requested: str | None, resource: Resource) -> str:
     """The upstream that is asked for; empty where it had to be named and was not."""
-    if asked is None:
+    if requested is None:
         return resource.upstreams[0] if len(resource.upstreams) == 1 else ""
-    return asked
+    return requested
 
 
 def _check_permitted(upstream: str, resource: Resource) -> None:

@@ -96,14 +96,15 @@ def matches(requested: str, registered: Iterable[str]) -> bool:
     registered = tuple(registered)
     if requested in registered:
         return True
-    asked = _LOOPBACK.fullmatch(requested)
-    if asked is None or _PLAIN.fullmatch(requested) is None or "#" in requested:
+    requested_uri = _LOOPBACK.fullmatch(requested)
+    if requested_uri is None or _PLAIN.fullmatch(requested) is None or "#" in requested:
         return False
-    if asked["port"] is not None and not 0 < int(asked["port"]) < 65536:
+    if requested_uri["port"] is not None and not 0 < int(requested_uri["port"]) < 65536:
         return False
     candidates = (_LOOPBACK.fullmatch(uri) for uri in registered)
     return any(
-        known is not None and (known["host"], known["rest"]) == (asked["host"], asked["rest"])
+        known is not None
+        and (known["host"], known["rest"]) == (requested_uri["host"], requested_uri["rest"])
         for known in candidates
     )
 

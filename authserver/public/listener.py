@@ -69,14 +69,16 @@ class Public:
     ) -> None:
         self._site, self._flows = site, flows
         self._upstreams, self._throttling = upstreams, throttling
-        self._edge = ErrorMiddleware(site)
+        self._middleware = ErrorMiddleware(site)
         self._cookie = BrowserCookie(site.issuer, BINDING, BINDING_SECONDS, site.new_handle)
         self._session = BrowserCookie(site.issuer, SESSION, session_seconds, site.new_handle)
 
     def application(self) -> web.Application:
-        app = web.Application(middlewares=[self._edge.middleware], client_max_size=MAX_BODY_BYTES)
+        app = web.Application(
+            middlewares=[self._middleware.middleware], client_max_size=MAX_BODY_BYTES
+        )
         for path, methods, cors, html in self._routes():
-            self._edge.describe(path, cors=cors, html=html)
+            self._middleware.describe(path, cors=cors, html=html)
             if cors:
                 app.router.add_route(hdrs.METH_OPTIONS, path, preflight)
             for method, handler in methods.items():
@@ -162,7 +164,7 @@ class Public:
     def _sent(self, sent: Redirect) -> web.Response:
         """On to the next place; whoever has just signed in gets a session nobody knew before."""
         ending = Ending(Outcome.SIGNED_IN, account=sent.account, failed=sent.failed)
-        response = self._edge.back(sent.url, ending)
+        response = self._middleware.back(sent.url, ending)
         if sent.session is not None:
             self._session.set_on(response, sent.session)
         return response

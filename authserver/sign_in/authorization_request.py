@@ -75,10 +75,10 @@ def read_redirect_uri(fields: Mapping[str, str], client: Client) -> str:
 
 def read_resource(fields: Mapping[str, str], resources: ResourceMap) -> Resource:
     """The resource that a request names (RFC 8707). Raises InvalidTarget."""
-    asked = fields.get("resource")
-    resource = resources.resolve(asked) if asked else None
+    requested = fields.get("resource")
+    resource = resources.resolve(requested) if requested else None
     if resource is None:
-        raise InvalidTarget("unknown_resource" if asked else "no_resource", _NO_RESOURCE)
+        raise InvalidTarget("unknown_resource" if requested else "no_resource", _NO_RESOURCE)
     return resource
 
 

@@ -57,11 +57,11 @@ class Authorize:
         self,
         services: SignInServices,
         clients: ClientDirectory,
-        visitors: BrowserLogin,
+        browser_login: BrowserLogin,
         consents: Consents,
         next_step: NextStep,
     ) -> None:
-        self._services, self._clients, self._visitors = services, clients, visitors
+        self._services, self._clients, self._browser_login = services, clients, browser_login
         self._consents, self._next_step = consents, next_step
 
     async def handle(
@@ -101,10 +101,10 @@ class Authorize:
         session: str | None,
     ) -> ConsentPrompt | Redirect:
         prompts = frozenset(fields.get("prompt", "").split(" "))
-        visitor = await self._visitors.user_of(session)
+        visitor = await self._browser_login.user_of(session)
         if visitor is not None and self._must_sign_in_again(fields, prompts, visitor):
             visitor = None
-        missing = await self._visitors.upstreams_to_visit(visitor, resource)
+        missing = await self._browser_login.upstreams_to_visit(visitor, resource)
         pending = new_sign_in(request, resource, visitor, missing)
         question_hash = self._consent_fingerprint(client, resource, request)
         remembered = (
@@ -164,9 +164,9 @@ class Authorize:
             else ""
             for name in resource.upstreams
         }
-        said = [described, request.redirect_uri, sorted(request.scope.split()), reached]
-        said += [resource.url, str(resource.owner)]
-        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+        shown = [described, request.redirect_uri, sorted(request.scope.split()), reached]
+        shown += [resource.url, str(resource.owner)]
+        return hashlib.sha256(json.dumps(shown, sort_keys=True).encode()).hexdigest()
 
 
 def new_sign_in(

@@ -44,8 +44,8 @@ class BrowserLogin:
         """
         if visitor is None:
             return resource.upstreams
-        held = await self._connections.of_user(visitor.user_id, resource.owner)
-        first = held.get(resource.upstreams[0])
+        connections = await self._connections.of_user(visitor.user_id, resource.owner)
+        first = connections.get(resource.upstreams[0])
         if (
             first is None
             or not self._healthy(first)
@@ -54,7 +54,9 @@ class BrowserLogin:
         ):
             return resource.upstreams
         return tuple(
-            name for name in resource.upstreams if name not in held or not self._healthy(held[name])
+            name
+            for name in resource.upstreams
+            if name not in connections or not self._healthy(connections[name])
         )
 
     def _healthy(self, connection: Connection) -> bool:

@@ -22,9 +22,9 @@ class Consent:
     """POST /oauth/consent."""
 
     def __init__(
-        self, services: SignInServices, visitors: BrowserLogin, next_step: NextStep
+        self, services: SignInServices, browser_login: BrowserLogin, next_step: NextStep
     ) -> None:
-        self._services, self._visitors, self._next_step = services, visitors, next_step
+        self._services, self._browser_login, self._next_step = services, browser_login, next_step
 
     async def handle(
         self,
@@ -68,7 +68,7 @@ class Consent:
 
     async def _still_there(self, pending: PendingSignIn, session: str | None) -> bool:
         """Whether who answers is who the page was made for."""
-        visitor = await self._visitors.user_of(session)
+        visitor = await self._browser_login.user_of(session)
         return visitor is not None and visitor.user_id == pending.user_id
 
     def _signed_out(self, pending: PendingSignIn) -> PendingSignIn:

@@ -18,12 +18,12 @@ _NOT_FROM_HERE = (
 class SignOut:
     """GET / (the page with the form) and POST /sign-out."""
 
-    def __init__(self, visitors: BrowserLogin, sessions: BrowserSessions) -> None:
-        self._visitors, self._sessions = visitors, sessions
+    def __init__(self, browser_login: BrowserLogin, sessions: BrowserSessions) -> None:
+        self._browser_login, self._sessions = browser_login, sessions
 
     async def describe(self, session: str | None) -> tuple[SignedIn | None, str]:
         """Who is signed in at a browser, and the token that its form must bring back."""
-        visitor = await self._visitors.user_of(session)
+        visitor = await self._browser_login.user_of(session)
         return visitor, _form_token(session) if session and visitor else ""
 
     async def handle(

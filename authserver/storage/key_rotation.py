@@ -178,15 +178,15 @@ class KeyRotation:
 
     async def _ids_in(self, sealed: _Sealed) -> list[str]:
         """From one distinct value to the next, so that it stays quick in a table of millions."""
-        found: list[str] = []
+        key_ids: list[str] = []
         while True:
             row = await self._database.fetch_one(
                 f"SELECT MIN(sealed_under) AS next FROM {sealed.table} WHERE sealed_under > ?",
-                found[-1] if found else "",
+                key_ids[-1] if key_ids else "",
             )
             if row is None or row["next"] is None:
-                return found
-            found.append(row["next"])
+                return key_ids
+            key_ids.append(row["next"])
 
     async def _count(self, key_id: str) -> int:
         total = 0

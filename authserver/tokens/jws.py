@@ -96,16 +96,16 @@ def verify(
         raise BadToken("wrong_typ")
     if kid is not None and not isinstance(kid, str):
         raise BadToken("unknown_kid")
-    found = find_key(kid)
-    if found is None:
+    key = find_key(kid)
+    if key is None:
         raise BadToken("unknown_kid")
-    if not isinstance(algorithm, str) or algorithm not in found.algorithms:
+    if not isinstance(algorithm, str) or algorithm not in key.algorithms:
         raise BadToken("wrong_algorithm")
     if before_signature is not None:
         before_signature(_object(token, 1, "payload_not_json"))
-    if not _signature_valid(token, found.key, algorithm):
+    if not _signature_valid(token, key.key, algorithm):
         raise BadToken("bad_signature")
-    return VerifiedJws(kid, found, algorithm, _object(token, 1, "payload_not_json"))
+    return VerifiedJws(kid, key, algorithm, _object(token, 1, "payload_not_json"))
 
 
 def _signature_valid(token: str, key: AnyKey, name: str) -> bool:

@@ -52,9 +52,9 @@ async def test_the_same_claims_under_another_signature_meet_nothing(r: Harness) 
 
 async def test_each_upstream_has_its_own_entry(r: Harness) -> None:
     r.authserver.then(token("a"), lambda: release(access_token="b", upstream="gitlab"), token("c"))
-    asked: list[dict[str, str]] = [{"upstream": "github"}, {"upstream": "gitlab"}, {}]
+    requested_upstream: list[dict[str, str]] = [{"upstream": "github"}, {"upstream": "gitlab"}, {}]
     for _ in range(2):
-        tokens = [(await r.ask(body)).json["access_token"] for body in asked]
+        tokens = [(await r.ask(body)).json["access_token"] for body in requested_upstream]
         assert tokens == ["a", "b", "c"]
     assert len(r.authserver.received) == 3
 

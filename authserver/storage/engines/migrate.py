@@ -12,11 +12,11 @@ _MIGRATION_NAME: Final = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
 def migrations() -> list[tuple[int, str]]:
     """Every migration as (number, SQL), in order; numbers run from 1 without a gap."""
     folder = resources.files(__package__) / "migrations"
-    found = []
+    numbered = []
     for file in folder.iterdir():
         if match := _MIGRATION_NAME.fullmatch(file.name):
-            found.append((int(match[1]), file.read_text("utf-8")))
-    return sorted(found)
+            numbered.append((int(match[1]), file.read_text("utf-8")))
+    return sorted(numbered)
 
 
 async def migrate(
@@ -43,11 +43,11 @@ async def version(transaction: Transactional, tables: str, newest: int | None = 
     Raises StorageOpenError for a database that this program must not touch.
     """
     newest = migrations()[-1][0] if newest is None else newest
-    found = {row["name"] for row in await transaction.fetch_all(tables)}
-    if not found:
+    tables_present = {row["name"] for row in await transaction.fetch_all(tables)}
+    if not tables_present:
         return None
-    if "schema_version" not in found:
-        raise StorageOpenError(f"it holds another program's tables, such as {min(found)}")
+    if "schema_version" not in tables_present:
+        raise StorageOpenError(f"it holds another program's tables, such as {min(tables_present)}")
     row = await transaction.fetch_one("SELECT version FROM schema_version")
     at = int(row["version"]) if row else 0
     if at > newest:

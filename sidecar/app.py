@@ -14,6 +14,7 @@ from chassis.clock import Clock
 from chassis.probes import Readiness, new_registry
 from sidecar.broker import Broker
 from sidecar.client_credential import CREDENTIAL, OwnCredential
+from sidecar.clocks import Clocks
 from sidecar.exchange_client import ExchangeClient
 from sidecar.local_api import LocalApi
 from sidecar.local_server import LocalServer
@@ -72,10 +73,12 @@ def build(
         metrics=metrics,
         wall=wall,
     )
+    clocks = Clocks(now, wall, lambda: CREDENTIAL not in readiness.missing)
     client = ExchangeClient(
         settings.authserver_url,
         credential,
         metrics,
+        clocks,
         now=now,
         jitter=jitter,
         total_seconds=timeouts.exchange,
@@ -88,7 +91,9 @@ def build(
         wait_seconds=timeouts.wait,
     )
     resource = ProtectedResource(settings.resource, settings.issuer, settings.scopes)
-    api = LocalApi(broker, resource, metrics, now=now, wall=wall, body_seconds=timeouts.body)
+    api = LocalApi(
+        broker, resource, metrics, clocks, now=now, wall=wall, body_seconds=timeouts.body
+    )
     loop = asyncio.get_running_loop()
     local = LocalServer(
         api.answer,

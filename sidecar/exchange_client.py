@@ -13,6 +13,7 @@ from chassis.logs import Log
 from chassis.request_ids import outgoing_headers
 from sidecar.cached_token import Token
 from sidecar.client_credential import OwnCredential
+from sidecar.clocks import Clocks
 from sidecar.connection_pool import ConnectionPool
 from sidecar.errors import DENIALS, TEMPORARILY_UNAVAILABLE, ApiError
 from sidecar.exchange_response import read_answer
@@ -48,13 +49,14 @@ class ExchangeClient:
         url: str,
         credential: OwnCredential,
         metrics: Metrics,
+        clocks: Clocks,
         *,
         now: Clock,
         jitter: Callable[[], float],
         total_seconds: float,
     ) -> None:
         self._url = url.rstrip("/") + ROUTE
-        self._credential, self._metrics = credential, metrics
+        self._credential, self._metrics, self._clocks = credential, metrics, clocks
         self._now, self._jitter, self._total_seconds = now, jitter, total_seconds
         self._pool: ConnectionPool | None = None
         self._budget = RetryBudget()
@@ -107,6 +109,7 @@ class ExchangeClient:
             return TEMPORARILY_UNAVAILABLE.with_reason("credential_not_ready")
         try:
             async with pool.post(self._url, form, _HEADERS | outgoing_headers()) as response:
+                self._clocks.heard(response.headers.get("Date", ""))
                 body = await _read_capped(response)
                 return read_answer(
                     response.status,

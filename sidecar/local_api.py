@@ -13,6 +13,7 @@ from chassis.request_ids import HEADER, caller_request_id, keep_traceparent, new
 from sidecar.broker import Broker
 from sidecar.cached_token import CachedToken
 from sidecar.caller_checks import check_caller, refuse_token_call
+from sidecar.clocks import Clocks
 from sidecar.errors import (
     FORBIDDEN_CALLER,
     INVALID_REQUEST,
@@ -48,13 +49,14 @@ class LocalApi:
         broker: Broker,
         resource: ProtectedResource,
         metrics: Metrics,
+        clocks: Clocks,
         *,
         now: Clock,
         wall: Clock,
         body_seconds: float,
     ) -> None:
         self._expected = ExpectedClaims(resource.issuer, resource.resource)
-        self._wall = wall
+        self._clocks = clocks
         self._broker, self._resource, self._metrics = broker, resource, metrics
         self._now, self._body_seconds = now, body_seconds
         self._responses = ReadyResponses(wall)
@@ -147,7 +149,7 @@ class LocalApi:
         # Only here: what memory knows by its hash was accepted before, so it had the shape.
         if not has_jwt_shape(call.unverified_jwt):
             return INVALID_TOKEN.with_reason("not_a_jwt")
-        problem = self._expected.problem_of(call.unverified_jwt, self._wall())
+        problem = self._expected.problem_of(call.unverified_jwt, self._clocks.times())
         if problem is not None:
             return INVALID_TOKEN.with_reason(problem)
         return await self._broker.obtain(call.unverified_jwt, call.token_request)

@@ -7,6 +7,7 @@ costs no exchange, so that a stranger's JWTs take nothing from the users of the 
 import binascii
 import json
 from base64 import urlsafe_b64decode
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -24,10 +25,11 @@ class ExpectedClaims:
     issuer: str | None
     resource: str | None
 
-    def problem_of(self, unverified_jwt: str, now: float) -> str | None:
+    def problem_of(self, unverified_jwt: str, times: Sequence[float]) -> str | None:
         """Why the authserver would refuse this JWT for certain, as a reason code; else None.
 
-        `now` is Unix time in seconds. A payload that cannot be read is left to the authserver.
+        `times` is what each credible clock says, in Unix time. A payload that cannot be read is
+        left to the authserver.
         """
         claims = _claims(unverified_jwt)
         issuer, audience = claims.get("iss"), claims.get("aud")
@@ -42,7 +44,7 @@ class ExpectedClaims:
         ):
             return "jwt_for_another_resource"
         ends = isinstance(expires_at, int | float) and not isinstance(expires_at, bool)
-        if ends and now - float(expires_at) > _EXPIRED_SECONDS:
+        if ends and times and min(times) - float(expires_at) > _EXPIRED_SECONDS:
             return "jwt_expired"
         return None
 

@@ -6,7 +6,6 @@ MCP server again, and many clients never open a sign-in then. So its refresh gra
 sign-in by any client of the user puts it right.
 """
 
-from collections.abc import Iterable
 from typing import Final
 
 from authserver.connections.refresher import lasts
@@ -45,36 +44,37 @@ class SessionHealth:
         """
         if session.sign_in_required:
             raise InvalidGrant("release_was_refused")
-        stored = (await self._connections.of_user(session.user_id, session.owner)).values()
-        identifying = await self._identifying(session, stored)
-        if identifying is None:
+        identifying = await self._identifying(session)
+        if not identifying:
             raise InvalidGrant("identifying_connection_missing")
-        if identifying.key.upstream not in self._upstreams:
-            await self._refuse_for_configuration(identifying.key.upstream)
-        if not can_give(identifying, self._clock()):
+        living = [name for name, connection in identifying.items() if self._can_give(connection)]
+        if not living:
             raise InvalidGrant("identifying_connection_dead")
+        if not any(name in self._upstreams for name in living):
+            await self._refuse_for_configuration(living[0])
 
-    async def _identifying(
-        self, session: Session, stored: Iterable[Connection]
-    ) -> Connection | None:
-        """The connection to the upstream account that the user is known by."""
+    async def _identifying(self, session: Session) -> dict[str, Connection]:
+        """The connections to the upstream account that the user is known by, by upstream.
+
+        Usually one; more where two upstreams are the same provider.
+        """
         user = await self._users.get(session.user_id)
-        for connection in stored:
-            if user is not None and (connection.upstream_issuer, connection.upstream_subject) == (
-                user.upstream_issuer,
-                user.subject,
-            ):
-                return connection
-        return None
+        stored = await self._connections.of_user(session.user_id, session.owner)
+        return {
+            name: connection
+            for name, connection in stored.items()
+            if user is not None
+            and connection.upstream_issuer == user.upstream_issuer
+            and connection.upstream_subject == user.subject
+        }
+
+    def _can_give(self, connection: Connection) -> bool:
+        """Whether it holds a token that is valid now, or a refresh token to get one."""
+        refreshable = not connection.dead and connection.tokens.refresh_token is not None
+        return refreshable or lasts(connection.tokens, self._clock(), 0)
 
     async def _refuse_for_configuration(self, upstream: str) -> None:
         now = int(self._clock())
         if now - await self._missing.since(upstream, now) < CONFIGURATION_GRACE_SECONDS:
             raise TemporarilyUnavailable("upstream_not_configured", retry_after=_RETRY_SECONDS)
         raise InvalidGrant("upstream_not_configured")
-
-
-def can_give(connection: Connection, now: float) -> bool:
-    """Whether the connection holds a token that is valid now, or a refresh token to get one."""
-    refreshable = not connection.dead and connection.tokens.refresh_token is not None
-    return refreshable or lasts(connection.tokens, now, 0)

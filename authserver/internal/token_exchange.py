@@ -16,11 +16,12 @@ from authserver.internal.denial_reasons import DenialReason, of_bad_token
 from authserver.internal.exchange_request import ExchangeRequest
 from authserver.internal.token_limits import TokenLimits
 from authserver.oauth.errors import InvalidGrant, InvalidRequest, InvalidTarget
+from authserver.oauth.parsing import Malformed, short_text
 from authserver.oauth.resources import Resource, ResourceMap
 from authserver.storage.connections import Connections, NoSuchSession
 from authserver.storage.records import Connection, ConnectionKey
 from authserver.storage.sessions import Sessions
-from authserver.tokens.access_tokens import AccessTokens, VerifiedClaims
+from authserver.tokens.access_tokens import MAX_AUDIENCE, AccessTokens, VerifiedClaims
 from authserver.tokens.jws import BadToken
 from chassis.clock import Clock
 from chassis.spiffe_id import Workload
@@ -85,10 +86,7 @@ class Exchange:
         now = self._clock()
 
         def before_signature(unverified_claims: dict[str, Any]) -> None:
-            audience = unverified_claims.get("aud")
-            if not isinstance(audience, str):
-                raise SubjectTokenRejected(DenialReason.JWT_BAD_CLAIMS)
-            self._owned(caller, audience)
+            self._owned(caller, _audience(unverified_claims))
             self._limits.verifications.take(str(caller), now)
 
         try:
@@ -214,6 +212,13 @@ class Exchange:
             cache_ttl=max(0, int(min(limits))),
             refreshed=refreshed,
         )
+
+
+def _audience(unverified_claims: dict[str, Any]) -> str:
+    try:
+        return short_text(unverified_claims, "aud", MAX_AUDIENCE)
+    except Malformed:
+        raise SubjectTokenRejected(DenialReason.JWT_BAD_CLAIMS) from None
 
 
 def _select_upstream(requested: str | None, resource: Resource) -> str:

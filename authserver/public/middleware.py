@@ -27,6 +27,7 @@ from authserver.public.responses import page, plain_refusal, refused, see_other
 from authserver.storage.contract import StorageUnavailable
 from authserver.storage.keyring import DecryptionFailed
 from chassis.logs import Log, current_request_id, request_scope
+from chassis.request_ids import caller_request_id
 
 _log = Log("public")
 
@@ -72,7 +73,8 @@ class ErrorMiddleware:
 
     @web.middleware
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        started, request_id = time.perf_counter(), self._site.new_handle()[:16]
+        started = time.perf_counter()
+        request_id = caller_request_id(request.headers) or self._site.new_handle()[:16]
         with request_scope(request_id):
             response = await self._answered(request, handler)
         path = _path_of(request)

@@ -242,12 +242,6 @@ class Connections:
         )
 
 
-def _spent(connection: Connection, now: int) -> bool:
-    tokens = connection.tokens
-    over = tokens.expires_at is not None and tokens.expires_at <= now
-    return connection.dead or (tokens.refresh_token is None and over)
-
-
 def _carry_refresh_token(before: Connection | None, grant: Grant) -> UpstreamTokens:
     if (
         grant.tokens.refresh_token is None

@@ -17,6 +17,7 @@ _TYPES: Final = frozenset({_TYP})
 _LEEWAY: Final = 5
 _MAX_LIFE_SECONDS: Final = 24 * 3600
 _MAX_KNOWN: Final = 10_000
+MAX_AUDIENCE: Final = 2048
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ def _read(claims: dict[str, Any]) -> VerifiedClaims:
         raise Malformed("scope is not a text")
     return VerifiedClaims(
         subject=short_text(claims, "sub"),
-        audience=short_text(claims, "aud", 2048),
+        audience=short_text(claims, "aud", MAX_AUDIENCE),
         client_id=short_text(claims, "client_id", 2048),
         tsid=short_text(claims, "tsid"),
         jti=short_text(claims, "jti"),

@@ -101,6 +101,7 @@ def lift_limits(layout: Layout, storage: dict[str, object] | None = None) -> Non
     configuration["limits"] = {
         "releasesPerWorkloadPerSecond": 1_000_000,
         "failedTokensPerWorkloadPerMinute": 1_000_000,
+        "verificationsPerWorkloadPerSecond": 1_000_000,
         "signInsPerSourcePerMinute": 1_000_000,
         "registrationsPerSourcePerMinute": 1_000,
         "tokenRequestsPerClientAndSourcePerMinute": 1_000_000,

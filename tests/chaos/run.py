@@ -145,6 +145,7 @@ class Run:
         members["limits"] = {
             "releasesPerWorkloadPerSecond": 100_000,
             "failedTokensPerWorkloadPerMinute": 100_000,
+            "verificationsPerWorkloadPerSecond": 100_000,
         }
         (self._folder / f"replica-{number}.yaml").write_text(yaml.safe_dump(members))
 

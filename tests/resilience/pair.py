@@ -21,7 +21,7 @@ from sidecar.timeouts import DEFAULT, Timeouts
 from tests.fakes.clock import ManualClock
 from tests.resilience.tcp_proxy import StallableProxy
 from tests.sidecar.harness import Reply, environment, listening
-from tests.support.deployment import Deployment, deployed
+from tests.support.deployment import NOTES, Deployment, deployed
 from tests.support.workloads import NOTES_SERVER, UNLIMITED, forged
 
 _PATIENCE_SECONDS: Final = 20.0
@@ -97,7 +97,13 @@ async def pair(folder: Path, *, timeouts: Timeouts = DEFAULT) -> AsyncIterator[P
         port = urlsplit(world.internal_url).port
         assert port is not None
         async with StallableProxy(port) as way:
-            variables = environment(own, f"https://127.0.0.1:{way.port}", SPIFFE_ID=SPIFFE_ID)
+            variables = environment(
+                own,
+                f"https://127.0.0.1:{way.port}",
+                SPIFFE_ID=SPIFFE_ID,
+                RESOURCE=NOTES,
+                ISSUER=world.issuer,
+            )
             clock, wall = (
                 ManualClock(),
                 ManualClock(now=world.clock() + 120),

@@ -71,6 +71,20 @@ async def test_a_jwt_that_ended_within_the_last_minute_is_exchanged(
     assert len(r.authserver.received) == exchanges
 
 
+async def test_a_clock_that_is_wrong_refuses_nothing(r: Harness) -> None:
+    """What the authserver's clock allows is allowed, and a clock that outlives our certificate."""
+    first, second, third, fourth = (jwt(r, jti=str(number)) for number in range(4))
+    assert (await r.ask(jwt=first)).status == 200
+    r.wall.advance(3600)
+    assert (await r.ask(jwt=second)).status == 200
+    r.clock.advance(1300)  # by now it is over by the authserver's clock too
+    assert (await r.ask(jwt=third)).status == 401
+    r.wall.advance(365 * 86400)
+    await r.sidecar.tick()
+    r.clock.advance(-1300)
+    assert (await r.ask(jwt=fourth)).status == 200
+
+
 @pytest.mark.parametrize("payload", ["", "!", "W10", "e30x", "_w", "ew"])
 async def test_a_payload_that_cannot_be_read_is_not_ours_to_judge(r: Harness, payload: str) -> None:
     reply = await r.ask(jwt=f"eyJhbGciOiJFUzI1NiJ9.{payload}.c2lnbmF0dXJl")

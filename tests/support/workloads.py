@@ -26,7 +26,11 @@ from tests.support.forged_tokens import changed, claims_of, header_of, private_k
 NOTES_SERVER, TASKS_SERVER = "mcp-servers/notes", "mcp-servers/tasks"
 ROUTE = "/internal/token-exchange"
 FORM = "application/x-www-form-urlencoded"
-UNLIMITED = {"releasesPerWorkloadPerSecond": 100_000, "failedTokensPerWorkloadPerMinute": 100_000}
+UNLIMITED = {
+    "releasesPerWorkloadPerSecond": 100_000,
+    "failedTokensPerWorkloadPerMinute": 100_000,
+    "verificationsPerWorkloadPerSecond": 100_000,
+}
 STANDARD_PATIENCE = ConnectionLimits()
 STANDARD_TIMEOUTS = Timeouts()
 DENIED = (400, {"error": "invalid_request"})

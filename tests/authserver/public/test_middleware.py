@@ -382,3 +382,22 @@ async def test_metrics_stay_few_whatever_is_asked(tmp_path: Path) -> None:
 
 def _series(world: Deployment) -> int:
     return sum(len(metric.samples) for metric in world.server.registry.collect())
+
+
+@pytest.mark.parametrize(
+    ("headers", "request_id"),
+    [
+        ({"X-Request-Id": "client-call.7"}, "client-call.7"),
+        ({"traceparent": f"00-{'4b' * 16}-{'01' * 8}-01"}, "4b" * 16),
+        ({"X-Request-Id": "<script>alert(1)</script>"}, None),
+        ({"X-Request-Id": "x" * 65}, None),
+    ],
+    ids=str,
+)
+async def test_a_client_may_name_its_request_within_bounds(
+    tmp_path: Path, headers: dict[str, str], request_id: str | None
+) -> None:
+    async with deployed(tmp_path) as world:
+        answer = await world.call("POST", "/oauth/token", data={}, headers=headers)
+        found = answer.headers["X-Request-Id"]
+        assert found == request_id if request_id else len(found) == 16

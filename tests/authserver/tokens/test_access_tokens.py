@@ -1,5 +1,6 @@
 """Our own JWTs at the door that relies on them: whatever is not exactly ours is refused alike."""
 
+import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -134,6 +135,11 @@ def named(key: str, algorithm: str, kid_of: str | None = None) -> Callable[[Forg
     )
 
 
+def another_user(payload: str) -> str:
+    """The claims of a JWT with another `sub`, as its part of it."""
+    return encoded(changed(json.loads(decoded(payload)), {"sub": "somebody"}))
+
+
 def around(payload: bytes) -> Callable[[Forge], str]:
     return lambda forge: signed(changed(forge.header, {}), payload, forge.private())
 
@@ -164,7 +170,8 @@ TOKENS: list[tuple[str, Callable[[Forge], str], str]] = [
     ("five parts", truncated(lambda p: [*p, "", ""]), "not_a_compact_jws"),
     ("no header", truncated(lambda p: ["", *p[1:]]), "not_a_compact_jws"),
     ("a header that is no base64url", truncated(lambda p: ["+/+/", *p[1:]]), "not_a_compact_jws"),
-    ("another payload", truncated(lambda p: [p[0], encoded(b"{}"), p[2]]), "bad_signature"),
+    ("another payload", truncated(lambda p: [p[0], encoded(b"{}"), p[2]]), "bad_claims"),
+    ("another user in it", truncated(lambda p: [p[0], another_user(p[1]), p[2]]), "bad_signature"),
     ("letters beyond ASCII", lambda f: f.jwt + "\u00e9", "not_a_compact_jws"),
     ("white space around", lambda f: f" {f.jwt}", "not_a_compact_jws"),
     ("more than 8 KiB", lambda f: forged(f.world, f.jwt, scope="x" * 8192), "not_a_compact_jws"),

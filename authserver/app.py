@@ -222,6 +222,7 @@ class Authserver:
             live.resources,
             live.upstreams,
             self._pending_sign_ins,
+            self._audit,
             clock,
             new_handle,
         )
@@ -235,7 +236,7 @@ class Authserver:
             Authorize(services, directory, browser_login, self._consents, next_step),
             Consent(services, browser_login, next_step),
             Callback(services, upstream_login, next_step),
-            SignOut(browser_login, self._browsers),
+            SignOut(browser_login, self._browsers, self._audit),
             TokenEndpoint(
                 authentication,
                 self._registered,
@@ -323,6 +324,7 @@ class Authserver:
                 60,
             ),
             SharedRateLimit("registrations", limits.registrations_per_minute, 60),
+            self._audit,
             self._clock,
             new_handle,
             max_unused=limits.unused_registrations,

@@ -6,12 +6,14 @@ from typing import Any, Final
 from authlib.oauth2.rfc7591 import ClientMetadataClaims
 from joserfc.errors import JoseError
 
+from authserver.audit import Audit, Outcome, Subject
 from authserver.clients.authentication import AUTH_METHODS
 from authserver.handles import NewHandle, hash_of
 from authserver.oauth import redirect_uris
 from authserver.oauth.errors import (
     InvalidClientMetadata,
     InvalidRedirectUri,
+    ProtocolError,
 )
 from authserver.rate_limit import RateLimit, SharedRateLimit
 from authserver.storage.clients import Clients
@@ -42,12 +44,14 @@ class Registration:
         clients: Clients,
         per_source: RateLimit,
         overall: SharedRateLimit,
+        audit: Audit,
         clock: Clock,
         new_handle: NewHandle,
         *,
         max_unused: int,
     ) -> None:
         self._clients, self._per_source, self._overall = clients, per_source, overall
+        self._audit = audit
         self._clock, self._new_handle, self._max_unused = clock, new_handle, max_unused
 
     async def handle(self, metadata: Mapping[str, Any], source: str) -> dict[str, Any]:
@@ -59,10 +63,15 @@ class Registration:
         now = int(self._clock())
         self._per_source.take(source, now)
         self._overall.take(source, now)
-        client, secret = self._client(metadata)
+        try:
+            client, secret = self._client(metadata)
+        except ProtocolError as refusal:
+            self._audit.registration(Subject(), Outcome.REFUSED, refusal.reason)
+            raise
         await self._clients.add(
             client, now=now, expires_at=now + UNUSED_SECONDS, max_unused=self._max_unused
         )
+        self._audit.registration(Subject(client_id=client.client_id), Outcome.SUCCESS)
         return _registered(client, secret, now)
 
     def _client(self, metadata: Mapping[str, Any]) -> tuple[Client, str | None]:

@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
+from authserver.audit import Outcome
 from authserver.clients.directory import ClientDirectory
 from authserver.handles import hash_of
 from authserver.oauth import redirect_uris
@@ -30,7 +31,7 @@ from authserver.sign_in.authorization_request import (
 )
 from authserver.sign_in.browser_session import BrowserLogin, asked_scope
 from authserver.sign_in.next_step import NextStep, Redirect
-from authserver.sign_in.services import SignInServices
+from authserver.sign_in.services import SignInServices, subject_of
 from authserver.sign_in.upstream_login import PENDING_SIGN_IN_SECONDS
 from authserver.storage.browser_sessions import SignedIn
 from authserver.storage.consents import Consents
@@ -121,6 +122,7 @@ class Authorize:
         if "none" in prompts and asks:
             raise LoginRequired("prompt_none") if missing else ConsentRequired("prompt_none")
         if remembered:
+            self._services.audit.consent(subject_of(pending), Outcome.SUCCESS, "remembered")
             return await self._next_step.run(pending, browser)
         handle = self._services.new_handle()
         await self._services.pending_sign_ins.put(

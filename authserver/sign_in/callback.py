@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
+from authserver.audit import Outcome
 from authserver.handles import hash_of
 from authserver.oauth.errors import (
     AccessDenied,
@@ -12,7 +13,7 @@ from authserver.oauth.errors import (
 )
 from authserver.sign_in.consent import NOT_YOUR_SIGN_IN
 from authserver.sign_in.next_step import NextStep, Redirect
-from authserver.sign_in.services import SignInServices
+from authserver.sign_in.services import SignInServices, outcome_of, subject_of
 from authserver.sign_in.upstream_errors import check_callback, log_failure, refusal_of
 from authserver.sign_in.upstream_login import UpstreamLogin
 from authserver.storage.records import Account, Grant, PendingSignIn, Stage
@@ -52,6 +53,9 @@ class Callback:
             return await self._go_on(pending, fields, browser)
         except ProtocolError as refusal:
             request = pending.request
+            self._services.audit.sign_in(
+                subject_of(pending, pending.upstream), outcome_of(refusal), refusal.reason
+            )
             raise ErrorRedirect(
                 refusal, request.redirect_uri, request.state, pending.upstream
             ) from None
@@ -59,8 +63,10 @@ class Callback:
     async def _go_on(
         self, pending: PendingSignIn, fields: Mapping[str, str], browser: str
     ) -> Redirect:
+        subject = subject_of(pending, pending.upstream)
         try:
             grant = await self._redeem(pending, fields)
+            self._services.audit.upstream_login(subject, Outcome.SUCCESS)
             if not pending.names_its_user:
                 pending = replace(pending, account=Account(grant.account, grant.upstream))
             pending = replace(pending, grants=(*pending.grants, grant))
@@ -68,8 +74,10 @@ class Callback:
             # A linked upstream that fails does not cost what the others gave; without the
             # first one there is no user.
             log_failure(pending.upstream, failure, linked=pending.names_its_user)
+            refusal = refusal_of(failure)
+            self._services.audit.upstream_login(subject, outcome_of(refusal), refusal.reason)
             if not pending.names_its_user:
-                raise refusal_of(failure) from None
+                raise refusal from None
             pending = replace(pending, failed=(*pending.failed, pending.upstream))
         return await self._next_step.run(pending, browser)
 

@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
+from authserver.audit import Outcome
 from authserver.handles import hash_of
 from authserver.oauth.errors import AccessDenied, ErrorRedirect, ProtocolError, UserFacingError
 from authserver.sign_in.browser_session import BrowserLogin
 from authserver.sign_in.next_step import NextStep, Redirect
-from authserver.sign_in.services import SignInServices
+from authserver.sign_in.services import SignInServices, outcome_of, subject_of
 from authserver.storage.records import NO_ACCOUNT, PendingSignIn, Stage
 
 ALLOW, ALLOW_OTHER, DENY = "allow", "allow_other", "deny"
@@ -54,8 +55,11 @@ class Consent:
         if pending is None:
             raise UserFacingError("no_such_transaction", NOT_YOUR_SIGN_IN)
         request = pending.request
+        audit, subject = self._services.audit, subject_of(pending)
         if decision == DENY:
+            audit.consent(subject, Outcome.REFUSED, "user_denied")
             raise ErrorRedirect(AccessDenied("user_denied"), request.redirect_uri, request.state)
+        audit.consent(subject, Outcome.SUCCESS)
         if decision == ALLOW_OTHER:
             pending = replace(self._signed_out(pending), asks_for_account=True)
         elif pending.user_id and not await self._still_there(pending, session):
@@ -64,6 +68,7 @@ class Consent:
             return await self._next_step.run(pending, browser)
         except ProtocolError as refusal:
             upstream = pending.remaining[0] if pending.remaining else ""
+            audit.sign_in(subject_of(pending, upstream), outcome_of(refusal), refusal.reason)
             raise ErrorRedirect(refusal, request.redirect_uri, request.state, upstream) from None
 
     async def _still_there(self, pending: PendingSignIn, session: str | None) -> bool:

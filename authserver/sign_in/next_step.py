@@ -5,12 +5,14 @@ At the end everything is stored in one step, and the user goes back to the clien
 
 from dataclasses import dataclass, replace
 
+from authserver import audit
+from authserver.audit import Outcome
 from authserver.config.settings import Lifetimes
 from authserver.handles import hash_of
 from authserver.oauth.errors import InvalidTarget
 from authserver.oauth.redirect_uris import authorization_response_url
 from authserver.oauth.resources import Resource
-from authserver.sign_in.services import SignInServices
+from authserver.sign_in.services import SignInServices, subject_of
 from authserver.sign_in.upstream_errors import log_failure, refusal_of
 from authserver.sign_in.upstream_login import UpstreamLogin
 from authserver.storage.completed_sign_ins import NewBrowserSession, SignIns
@@ -56,6 +58,9 @@ class NextStep:
             except UpstreamFailure as failure:
                 name, *rest = pending.remaining
                 log_failure(name, failure, linked=pending.names_its_user)
+                self._services.audit.upstream_login(
+                    subject_of(pending, name), Outcome.FAILED, str(failure)
+                )
                 if not pending.names_its_user:
                     raise refusal_of(failure) from None
                 pending = replace(pending, remaining=tuple(rest), failed=(*pending.failed, name))
@@ -83,7 +88,7 @@ class NextStep:
             when_needed=pending.failed,
         )
         began = None if pending.user_id else self._services.new_handle()
-        await self._sign_ins.complete(
+        stored = await self._sign_ins.complete(
             pending.grants,
             session,
             hash_of(code),
@@ -95,6 +100,7 @@ class NextStep:
             if began
             else None,
         )
+        self._services.audit.sign_in(audit.subject_of(stored), Outcome.SUCCESS)
         url = authorization_response_url(
             request.redirect_uri, issuer=self._services.issuer, state=request.state, code=code
         )

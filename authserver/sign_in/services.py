@@ -2,11 +2,25 @@
 
 from dataclasses import dataclass
 
+from authserver.audit import Audit, Outcome, Subject
 from authserver.handles import NewHandle
+from authserver.oauth.errors import AccessDenied, ProtocolError
 from authserver.oauth.resources import ResourceMap
 from authserver.storage.pending_sign_ins import PendingSignIns
+from authserver.storage.records import PendingSignIn
 from authserver.upstream.contract import Upstreams
 from chassis.clock import Clock
+
+
+def subject_of(pending: PendingSignIn, upstream: str = "") -> Subject:
+    """Whom an event about a sign-in under way is about; the user may not be known yet."""
+    request = pending.request
+    return Subject(pending.user_id, request.client_id, "", request.resource, upstream)
+
+
+def outcome_of(refusal: ProtocolError) -> Outcome:
+    """REFUSED where somebody said no; FAILED where something went wrong."""
+    return Outcome.REFUSED if isinstance(refusal, AccessDenied) else Outcome.FAILED
 
 
 @dataclass(frozen=True)
@@ -15,5 +29,6 @@ class SignInServices:
     resources: ResourceMap
     upstreams: Upstreams
     pending_sign_ins: PendingSignIns
+    audit: Audit
     clock: Clock
     new_handle: NewHandle

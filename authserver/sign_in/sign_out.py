@@ -4,6 +4,7 @@ import hashlib
 import hmac
 from collections.abc import Mapping
 
+from authserver.audit import Audit, Outcome, Subject
 from authserver.handles import hash_of
 from authserver.oauth.errors import UserFacingError
 from authserver.sign_in.browser_session import BrowserLogin
@@ -18,8 +19,10 @@ _NOT_FROM_HERE = (
 class SignOut:
     """GET / (the page with the form) and POST /sign-out."""
 
-    def __init__(self, browser_login: BrowserLogin, sessions: BrowserSessions) -> None:
-        self._browser_login, self._sessions = browser_login, sessions
+    def __init__(
+        self, browser_login: BrowserLogin, sessions: BrowserSessions, audit: Audit
+    ) -> None:
+        self._browser_login, self._sessions, self._audit = browser_login, sessions, audit
 
     async def describe(self, session: str | None) -> tuple[SignedIn | None, str]:
         """Who is signed in at a browser, and the token that its form must bring back."""
@@ -40,7 +43,10 @@ class SignOut:
             fields.get("token", "").encode(), _form_token(session).encode()
         ):
             raise UserFacingError("sign_out_incomplete", _NOT_FROM_HERE, status=403)
+        visitor = await self._visitors.user_of(session)
         await self._sessions.end(hash_of(session))
+        if visitor is not None:
+            self._audit.sign_out(Subject(visitor.user_id), Outcome.SUCCESS)
 
 
 def _form_token(session: str) -> str:

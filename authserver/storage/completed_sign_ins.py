@@ -44,8 +44,8 @@ class SignIns:
         user_known: bool = False,
         consent: Given | None = None,
         browser: NewBrowserSession | None = None,
-    ) -> None:
-        """Store a whole sign-in in one transaction.
+    ) -> Session:
+        """Store a whole sign-in in one transaction; the session as stored.
 
         With `user_known` the user is `session.user_id`. Otherwise the first grant identifies the
         user, and `session.user_id` is the id that one gets who is new here.
@@ -72,6 +72,7 @@ class SignIns:
                 await remember(transaction, session.user_id, consent)
             await self._sessions.add(transaction, session)
             await self._codes.add(transaction, code_hash, code, expires_at=code_expires_at)
+        return session
 
 
 async def _known_or_new(transaction: Transactional, identity: Grant, session: Session) -> str:

@@ -32,9 +32,9 @@ def executable() -> str:
 
 @asynccontextmanager
 async def browser(
-    *, width: int = 1280, colours: Literal["light", "dark"] = "light"
+    *, width: int = 1280, colours: Literal["light", "dark"] = "light", scripts: bool = False
 ) -> AsyncIterator[BrowserContext]:
-    """A fresh profile without scripts: no page of ours may need one."""
+    """A fresh profile without scripts: no page of ours may need one. Only axe does."""
     path = executable()
     async with async_playwright() as playwright:
         chromium = await playwright.chromium.launch(
@@ -44,7 +44,7 @@ async def browser(
             yield await chromium.new_context(
                 viewport={"width": width, "height": 800},
                 color_scheme=colours,
-                java_script_enabled=False,
+                java_script_enabled=scripts,
             )
         finally:
             await chromium.close()

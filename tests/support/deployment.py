@@ -87,6 +87,13 @@ class Deployment:
         async with self.http.request(method, url, allow_redirects=False, **options) as answer:
             return Answer(answer.status, answer.headers, await answer.text())
 
+    async def reconfigure(self, **changes: object) -> None:
+        """Change the configuration file and reload it, as a running authserver does."""
+        file = self.folder / "authserver.yaml"
+        configuration = yaml.safe_load(file.read_text()) | changes
+        file.write_text(yaml.safe_dump(configuration))
+        await self.server.reload(load(file))
+
     async def register(self, **metadata: object) -> dict[str, Any]:
         asked = {
             "client_name": "Test client",

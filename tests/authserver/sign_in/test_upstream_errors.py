@@ -8,9 +8,7 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 import pytest
-import yaml
 
-from authserver.config.loader import load
 from tests.support.database_file import count, sql
 from tests.support.deployment import Answer, Deployment, Pkce, deployed
 from tests.support.sign_in_steps import ask, consent, finish, query_of, return_from_upstream
@@ -88,7 +86,8 @@ async def test_a_wrong_client_secret_is_a_fault_of_the_set_up(
 ) -> None:
     async with deployed(tmp_path) as world:
         (tmp_path / "wrong-secret").write_text("another secret\n")
-        await _reconfigured(world, clientSecretFile=str(tmp_path / "wrong-secret"))
+        wrong = acme(world.upstream.issuer, clientSecretFile=str(tmp_path / "wrong-secret"))
+        await world.reconfigure(upstreams=wrong)
         page = await _returned(world)
         assert _error_of(page) == "server_error"
         assert "Acme Works and this server do not work together" in page.text
@@ -98,15 +97,6 @@ async def test_a_wrong_client_secret_is_a_fault_of_the_set_up(
     assert warning.levelno == logging.WARNING
     assert _field(warning, "upstream") == "acme"
     assert "another secret" not in caplog.text
-
-
-async def _reconfigured(world: Deployment, **changes: object) -> None:
-    """Reload the deployment with another upstream `acme`."""
-    file = world.folder / "authserver.yaml"
-    configuration = yaml.safe_load(file.read_text())
-    configuration["upstreams"] = acme(world.upstream.issuer, **changes)
-    file.write_text(yaml.safe_dump(configuration))
-    await world.server.reload(load(file))
 
 
 async def test_a_code_that_the_upstream_refuses_is_not_a_no_of_the_user(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ class SignOut:
             fields.get("token", "").encode(), _form_token(session).encode()
         ):
             raise UserFacingError("sign_out_incomplete", _NOT_FROM_HERE, status=403)
-        visitor = await self._visitors.user_of(session)
+        visitor = await self._browser_login.user_of(session)
         await self._sessions.end(hash_of(session))
         if visitor is not None:
             self._audit.sign_out(Subject(visitor.user_id), Outcome.SUCCESS)

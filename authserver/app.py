@@ -223,6 +223,7 @@ class Authserver:
             live.upstreams,
             self._pending_sign_ins,
             self._audit,
+            self._metrics,
             clock,
             new_handle,
         )

@@ -48,6 +48,12 @@ class Metrics:
         )
 
     def _of_upstreams(self, registry: CollectorRegistry) -> None:
+        self.upstream_logins = Counter(
+            f"{_PREFIX}_upstream_logins",
+            "Logins that upstreams answered, or could not be asked for",
+            ["upstream", "outcome"],
+            registry=registry,
+        )
         self.refreshes = Counter(
             f"{_PREFIX}_upstream_refresh",
             "Refresh tokens presented upstream",

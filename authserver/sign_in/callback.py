@@ -63,10 +63,9 @@ class Callback:
     async def _go_on(
         self, pending: PendingSignIn, fields: Mapping[str, str], browser: str
     ) -> Redirect:
-        subject = subject_of(pending, pending.upstream)
         try:
             grant = await self._redeem(pending, fields)
-            self._services.audit.upstream_login(subject, Outcome.SUCCESS)
+            self._services.record_login(pending, pending.upstream, Outcome.SUCCESS)
             if not pending.names_its_user:
                 pending = replace(pending, account=Account(grant.account, grant.upstream))
             pending = replace(pending, grants=(*pending.grants, grant))
@@ -75,7 +74,9 @@ class Callback:
             # first one there is no user.
             log_failure(pending.upstream, failure, linked=pending.names_its_user)
             refusal = refusal_of(failure)
-            self._services.audit.upstream_login(subject, outcome_of(refusal), refusal.reason)
+            self._services.record_login(
+                pending, pending.upstream, outcome_of(refusal), refusal.reason
+            )
             if not pending.names_its_user:
                 raise refusal from None
             pending = replace(pending, failed=(*pending.failed, pending.upstream))

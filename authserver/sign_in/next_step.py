@@ -12,7 +12,7 @@ from authserver.handles import hash_of
 from authserver.oauth.errors import InvalidTarget
 from authserver.oauth.redirect_uris import authorization_response_url
 from authserver.oauth.resources import Resource
-from authserver.sign_in.services import SignInServices, subject_of
+from authserver.sign_in.services import SignInServices
 from authserver.sign_in.upstream_errors import log_failure, refusal_of
 from authserver.sign_in.upstream_login import UpstreamLogin
 from authserver.storage.completed_sign_ins import NewBrowserSession, SignIns
@@ -58,9 +58,7 @@ class NextStep:
             except UpstreamFailure as failure:
                 name, *rest = pending.remaining
                 log_failure(name, failure, linked=pending.names_its_user)
-                self._services.audit.upstream_login(
-                    subject_of(pending, name), Outcome.FAILED, str(failure)
-                )
+                self._services.record_login(pending, name, Outcome.FAILED, str(failure))
                 if not pending.names_its_user:
                     raise refusal_of(failure) from None
                 pending = replace(pending, remaining=tuple(rest), failed=(*pending.failed, name))

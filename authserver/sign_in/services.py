@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from authserver.audit import Audit, Outcome, Subject
 from authserver.handles import NewHandle
+from authserver.metrics import Metrics
 from authserver.oauth.errors import AccessDenied, ProtocolError
 from authserver.oauth.resources import ResourceMap
 from authserver.storage.pending_sign_ins import PendingSignIns
@@ -30,5 +31,13 @@ class SignInServices:
     upstreams: Upstreams
     pending_sign_ins: PendingSignIns
     audit: Audit
+    metrics: Metrics
     clock: Clock
     new_handle: NewHandle
+
+    def record_login(
+        self, pending: PendingSignIn, upstream: str, outcome: Outcome, reason: str = ""
+    ) -> None:
+        """Count and record how one upstream answered the login of a sign-in."""
+        self.metrics.upstream_logins.labels(upstream, outcome.value).inc()
+        self.audit.upstream_login(subject_of(pending, upstream), outcome, reason)

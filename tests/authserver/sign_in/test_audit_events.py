@@ -99,3 +99,22 @@ async def test_a_sign_out_names_its_user(tmp_path: Path, caplog: pytest.LogCaptu
         await sign_out(world, cookie)
         (signed_out,) = events(caplog, "sign_out")
         assert (signed_out["outcome"], signed_out["user"]) == ("success", signed_in["user"])
+
+
+async def test_logins_are_counted_by_upstream_and_outcome(tmp_path: Path) -> None:
+    async with deployed(tmp_path) as world:
+        await world.signed_in()
+        url = world.authorize_url((await world.register())["client_id"], Pkce())
+        for error in ("access_denied", "server_error", "server_error"):
+            returning = await return_from_upstream(world, url)
+            query = urlencode({"state": returning.query["state"], "error": error})
+            callback = f"{world.issuer}/oauth/callback/acme?{query}"
+            await finish(world, replace(returning, callback=callback))
+        name = "tokenward_authserver_upstream_logins_total"
+        counts = {
+            outcome: world.server.registry.get_sample_value(
+                name, {"upstream": "acme", "outcome": outcome}
+            )
+            for outcome in ("success", "refused", "failed")
+        }
+        assert counts == {"success": 1, "refused": 1, "failed": 2}

@@ -12,8 +12,10 @@ import msgspec
 
 from chassis.spiffe_id import is_dns_label
 from webhook import annotations as contract
-from webhook.annotations import InjectionOptions
-from webhook.pod_safety import conflicts, containers, unsafe_settings
+from webhook import options as injection_options
+from webhook.conflicts import conflicts
+from webhook.options import InjectionOptions
+from webhook.pod_safety import containers, unsafe_settings
 from webhook.pod_view import Container, Metadata, Pod
 from webhook.reasons import Reason, Violation, quoted, warning
 from webhook.settings import Settings
@@ -56,7 +58,7 @@ def decide(pod: Pod, namespace: str, settings: Settings, *, namespace_opted_in: 
     annotations = metadata.annotations or {}
     if (skip := _skipped(annotations, namespace, settings, namespace_opted_in)) is not None:
         return skip
-    options, misread = contract.read(annotations, metadata.labels or {}, settings)
+    options, misread = injection_options.read(annotations, metadata.labels or {}, settings)
     profile, refusals = settings.profiles[options.profile], list(misread)
     if metadata.namespace and metadata.namespace != namespace:
         refusals.append(
@@ -85,7 +87,7 @@ def _skipped(
     asks = contract.INJECT in annotations or namespace_opted_in
     if not asks:
         return Skip(Reason.NOT_REQUESTED)
-    if contract.opted(annotations) is False:
+    if injection_options.opted(annotations) is False:
         return Skip(Reason.OPTED_OUT)
     if namespace in SYSTEM_NAMESPACES or namespace in settings.never_inject:
         text = f"tokenward: pods in namespace {namespace} are never injected"

@@ -14,13 +14,13 @@ from urllib.parse import parse_qs
 
 import msgspec
 from aiohttp import web
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from chassis.event_loop import yield_to_ready
 from chassis.logs import Log
-from chassis.probes import DURATION_BUCKETS, Readiness
+from chassis.probes import Readiness
 from webhook import admission_review, pod_view
 from webhook.evaluate import AdmissionResult, evaluate
+from webhook.metrics import Metrics
 from webhook.reasons import Reason
 from webhook.settings import Settings
 
@@ -42,43 +42,6 @@ _TIMEOUT: Final = re.compile(
 )
 
 PATHS: Final = {"/mutate": False, "/mutate/namespace": True}  # value: the namespace opted in
-
-
-class Metrics:
-    """What the webhook counts; labels come from closed sets."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        def name(rest: str) -> str:
-            return f"tokenward_webhook_{rest}"
-
-        decisions = Counter(
-            name("decisions_total"), "Pods decided on.", ("decision", "reason"), registry=registry
-        )
-        # The counter of a decision and a reason: looking one up costs more than counting.
-        self.decisions = lru_cache(maxsize=64)(decisions.labels)
-        self.duration = Histogram(
-            name("request_duration_seconds"),
-            "From the body's arrival to the answer.",
-            buckets=DURATION_BUCKETS,
-            registry=registry,
-        )
-        self.body_bytes = Histogram(
-            name("request_body_bytes"),
-            "Size of reviews.",
-            buckets=tuple(1024 * 4**power for power in range(8)),
-            registry=registry,
-        )
-        self.config_reloads = Counter(
-            name("config_reloads_total"),
-            "Changed configuration files.",
-            ("result",),
-            registry=registry,
-        )
-        self.certificate_expiry = Gauge(
-            name("serving_cert_expiry_timestamp_seconds"),
-            "When the serving certificate ends.",
-            registry=registry,
-        )
 
 
 class _Decided(msgspec.Struct, frozen=True):

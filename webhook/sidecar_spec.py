@@ -10,7 +10,8 @@ from typing import Any, Final
 import msgspec
 
 from chassis.spiffe_id import Workload
-from webhook.annotations import AUTHSERVER_CA, INJECTED_LABEL, STATUS, SidecarOptions
+from webhook.annotations import AUTHSERVER_CA, INJECTED_LABEL, STATUS
+from webhook.options import SidecarOptions
 from webhook.settings import (
     CsiIdentity,
     PodCertificateIdentity,

@@ -13,7 +13,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from tests.webhook.pods import SIDECAR, injected, pod, recorded_pod, settings, sidecar_of, verdict
-from webhook import annotations, patch, pod_view, sidecar_spec
+from webhook import options, patch, pod_view, sidecar_spec
 from webhook.evaluate import evaluate
 from webhook.reasons import Reason
 
@@ -136,7 +136,7 @@ def test_there_is_exactly_one_sidecar(made: dict[str, Any]) -> None:
 
 
 def _forget() -> None:
-    for module in (annotations, patch, sidecar_spec):
+    for module in (options, patch, sidecar_spec):
         for remembering in vars(module).values():
             if isinstance(remembering, _lru_cache_wrapper):
                 remembering.cache_clear()
@@ -164,11 +164,11 @@ def test_what_was_decided_before_changes_no_answer(made: list[dict[str, Any]], n
 
 def test_annotations_too_long_to_be_remembered_are_read_all_the_same() -> None:
     under, names = settings(), ",".join(f"app-{at}" for at in range(1000))
-    before = annotations._remembered.cache_info().currsize
+    before = options._remembered.cache_info().currsize
     for _ in range(2):
         told = verdict(pod({"skip-containers": names}), under)
         assert told.reason is Reason.NO_SUCH_CONTAINER
-    assert annotations._remembered.cache_info().currsize == before
+    assert options._remembered.cache_info().currsize == before
 
 
 @_patient

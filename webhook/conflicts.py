@@ -73,16 +73,16 @@ def _container_taken(pod: Pod, present: Sequence[int], sidecar: Sidecar) -> Iter
 
 
 def _differences(pod: Pod, at: int, sidecar: Sidecar) -> list[str]:
-    found: dict[str, Any] = pod.whole()["spec"]["initContainers"][at]
-    return existing_sidecar.container_differences(found, sidecar.container)
+    present: dict[str, Any] = pod.raw()["spec"]["initContainers"][at]
+    return existing_sidecar.container_differences(present, sidecar.container)
 
 
 def _is_ours(pod: Pod, at: int, sidecar: Sidecar) -> bool:
-    found = pod.whole()["spec"]["volumes"][at]
+    present = pod.raw()["spec"]["volumes"][at]
     return any(
-        existing_sidecar.is_superset(found, volume)
+        existing_sidecar.is_superset(present, volume)
         for volume in sidecar.volumes
-        if volume["name"] == found["name"]
+        if volume["name"] == present["name"]
     )
 
 

@@ -69,7 +69,7 @@ def decide(pod: Pod, namespace: str, settings: Settings, *, namespace_opted_in: 
         refusals.append(named)
     others = containers(spec)
     refusals.extend(unsafe_settings(spec, others, profile))
-    amounts, above = compute(options.asked, profile, spec, others)
+    amounts, above = compute(options.requested, profile, spec, others)
     refusals.extend(above)
     # A pod without a usable name is looked at as well, so that it learns of its other faults.
     server = named if isinstance(named, str) else "unnamed"

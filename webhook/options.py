@@ -37,13 +37,13 @@ from webhook.quantity import InvalidQuantity, Quantity
 from webhook.reasons import EXPLAINED, Reason, Violation, quoted
 from webhook.settings import Bounds, Profile, Settings
 
-# What strangers post is not to fill the memory. Characters of a pod's annotations of ours: a list
-# of containers takes some twenty times its length when read. And keys: an unknown one of a few
-# characters takes a refusal of hundreds, and who has no unknown ones has no more than these.
+# Bounds of one cache entry, because anyone may post a pod. In characters: a list of containers
+# takes some twenty times its length in memory. In keys: the refusal of an unknown key is much
+# longer than the key. A pod with only known keys has at most this many.
 _MAX_REMEMBERED: Final = 1024
 _MAX_REMEMBERED_KEYS: Final = len(KNOWN) + len((INJECTED_LABEL,))
 
-# Nobody without NET_BIND_SERVICE binds below 1024.
+# The sidecar has no NET_BIND_SERVICE, so it cannot bind ports below 1024.
 _PORT: Final = re.compile(r"[1-9][0-9]{3,4}", re.ASCII)
 _URL: Final = re.compile(
     r"https?://(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::(?P<port>[1-9][0-9]{0,4}))?"
@@ -56,11 +56,11 @@ _T = TypeVar("_T")
 
 
 class _BadValue(ValueError):
-    """A value is not allowed; the text says which are."""
+    """A value is not allowed. The text lists the allowed values."""
 
 
 class SidecarOptions(msgspec.Struct, frozen=True):
-    """What the sidecar itself is to be like; nothing in it is longer than a URL may be."""
+    """The options of the sidecar container. No value is longer than a URL may be."""
 
     profile: str
     resource: str | None
@@ -70,9 +70,10 @@ class SidecarOptions(msgspec.Struct, frozen=True):
 
 
 class InjectionOptions(msgspec.Struct, frozen=True):  # made for every pod: cheaper than a dataclass
-    """What a pod asks for, with the contract's defaults where it is silent.
+    """The options of one pod, with the contract's defaults.
 
-    `asked` holds only the amounts the pod names itself. `containers` is None for "all".
+    `requested` holds only the compute resources that the pod names itself. `containers` is None for
+    all containers.
     """
 
     server: str | None = None
@@ -82,7 +83,7 @@ class InjectionOptions(msgspec.Struct, frozen=True):  # made for every pod: chea
     skip_containers: frozenset[str] = frozenset()
     port: int = DEFAULT_PORT
     ops_port: int = DEFAULT_OPS_PORT
-    asked: Mapping[str, Quantity] = msgspec.field(default_factory=dict)
+    requested: Mapping[str, Quantity] = msgspec.field(default_factory=dict)
     log_level: str = "info"
     first: bool = True
 
@@ -91,7 +92,7 @@ class InjectionOptions(msgspec.Struct, frozen=True):  # made for every pod: chea
         return SidecarOptions(self.profile, self.resource, self.port, self.ops_port, self.log_level)
 
     def applies_to(self, container: str) -> bool:
-        """Whether that app container gets the variables."""
+        """Whether this container gets `TOKENWARD_URL`."""
         chosen = self.containers is None or container in self.containers
         return chosen and container not in self.skip_containers
 
@@ -100,37 +101,37 @@ _OPTED: Final = {"true": True, "false": False}
 
 
 def opted(annotations: Mapping[str, str]) -> bool | None:
-    """Whether the pod opts in or out; None where it says nothing or something else."""
+    """Whether the pod opts in (True) or out (False). None: neither of the two values."""
     return _OPTED.get(annotations.get(INJECT, ""))
 
 
 def read(
     annotations: Mapping[str, str], labels: Mapping[str, str], settings: Settings
 ) -> tuple[InjectionOptions, tuple[Violation, ...]]:
-    """What the pod asks for and everything that is wrong with how it asks."""
-    asked = tuple([item for item in annotations.items() if item[0].startswith(PREFIX)])
+    """The options of the pod, and every fault in its annotations and labels."""
+    ours = tuple([item for item in annotations.items() if item[0].startswith(PREFIX)])
     labelled = tuple([key for key in labels if key.startswith(PREFIX)])
-    few = len(asked) + len(labelled) <= _MAX_REMEMBERED_KEYS
-    short = few and sum(map(len, chain(labelled, *asked))) <= _MAX_REMEMBERED
-    return (_remembered if short else _read)(asked, labelled, settings)
+    few = len(ours) + len(labelled) <= _MAX_REMEMBERED_KEYS
+    short = few and sum(map(len, chain(labelled, *ours))) <= _MAX_REMEMBERED
+    return (_remembered if short else _read)(ours, labelled, settings)
 
 
 def _read(
-    asked: tuple[tuple[str, str], ...], labelled: tuple[str, ...], settings: Settings
+    ours: tuple[tuple[str, str], ...], labelled: tuple[str, ...], settings: Settings
 ) -> tuple[InjectionOptions, tuple[Violation, ...]]:
-    annotations, profiles = dict(asked), settings.profiles
+    annotations, profiles = dict(ours), settings.profiles
     reader = _Reader(annotations, _unknown(annotations, labelled))
     reader.read(INJECT, _BOOLEAN)
     profile = "default"
     if PROFILE in annotations:
         profile = reader.read(PROFILE, _choice(sorted(profiles))) or profile
-    found: dict[str, Any] = {"profile": profile}
+    fields: dict[str, Any] = {"profile": profile}
     for key, (field, parse) in _PARSERS.items():
         if key in annotations and (value := reader.read(key, parse)) is not None:
-            found[field] = value
+            fields[field] = value
     if not AMOUNTS.keys().isdisjoint(annotations):
-        found["asked"] = _asked(reader, profiles[profile])
-    options = InjectionOptions(**found)
+        fields["requested"] = _requested(reader, profiles[profile])
+    options = InjectionOptions(**fields)
     if options.port == options.ops_port:
         reader.refuse(f"{PORT} and {OPS_PORT} must differ, both are {options.port}")
     if options.containers and (both := options.containers & options.skip_containers):
@@ -139,7 +140,7 @@ def _read(
     return options, tuple(reader.refusals)
 
 
-# The pods of a workload carry the same annotations, and often many workloads' pods do.
+# Pods of one workload carry the same annotations, and often pods of many workloads do.
 _remembered = lru_cache(maxsize=256)(_read)
 
 
@@ -148,7 +149,7 @@ class _Reader:
         self.annotations, self.refusals = annotations, refusals
 
     def read(self, key: str, parse: Callable[[str], _T]) -> _T | None:
-        """The parsed value; None where there is none, or none that is allowed: then a refusal."""
+        """The parsed value. None where the key is absent, or its value is refused."""
         text = self.annotations.get(key)
         if text is None:
             return None
@@ -188,7 +189,7 @@ def _suggestion(word: str, allowed: Collection[str]) -> str:
 def _choice(allowed: Collection[str]) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if text not in allowed:
-            # A boolean in capitals or an empty text is close to nothing difflib finds.
+            # difflib finds no match for a boolean in capitals.
             raise _BadValue(_suggestion(text.strip().lower(), allowed))
         return text
 
@@ -234,7 +235,7 @@ def _first(text: str) -> bool:
     return _ORDER(text) == "first"
 
 
-# Values that need no configuration to be parsed, and the field of InjectionOptions each sets.
+# Keys whose parser needs no configuration, and the field of InjectionOptions that each sets.
 _PARSERS: Final[Mapping[str, tuple[str, Callable[[str], Any]]]] = {
     SERVER: ("server", _server),
     RESOURCE: ("resource", _resource),
@@ -247,15 +248,15 @@ _PARSERS: Final[Mapping[str, tuple[str, Callable[[str], Any]]]] = {
 }
 
 
-def _asked(reader: _Reader, profile: Profile) -> dict[str, Quantity]:
-    found = {}
+def _requested(reader: _Reader, profile: Profile) -> dict[str, Quantity]:
+    amounts = {}
     for key, amount in AMOUNTS.items():
         if key in reader.annotations:
             bounds: Bounds = getattr(profile, amount.replace("-", "_"))
             quantity = reader.read(key, _within(bounds))
             if quantity is not None:
-                found[amount] = quantity
-    return found
+                amounts[amount] = quantity
+    return amounts
 
 
 def _within(bounds: Bounds) -> Callable[[str], Quantity]:

@@ -48,7 +48,7 @@ def _bounds(default: str, least: str, most: str) -> Bounds:
 ResourceAmounts = tuple[tuple[str, str], ...]
 
 
-def texts(amounts: Mapping[str, Quantity]) -> ResourceAmounts:
+def as_strings(amounts: Mapping[str, Quantity]) -> ResourceAmounts:
     return tuple((amount, quantity.text) for amount, quantity in amounts.items())
 
 
@@ -76,8 +76,8 @@ class Profile(Model):
 
     @cached_property
     def amounts(self) -> ResourceAmounts:
-        """The same as texts."""
-        return texts(self.defaults)
+        """The same as as_strings."""
+        return as_strings(self.defaults)
 
     @model_validator(mode="after")
     def _requests_fit(self) -> Self:

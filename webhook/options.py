@@ -35,7 +35,7 @@ from webhook.annotations import (
 )
 from webhook.quantity import InvalidQuantity, Quantity
 from webhook.reasons import EXPLAINED, Reason, Violation, quoted
-from webhook.settings import Bounds, Profile, Settings
+from webhook.settings import Bounds, OptionalBounds, Profile, Settings
 
 # Bounds of one cache entry, because anyone may post a pod. In characters: a list of containers
 # takes some twenty times its length in memory. In keys: the refusal of an unknown key is much
@@ -252,20 +252,20 @@ def _requested(reader: _Reader, profile: Profile) -> dict[str, Quantity]:
     amounts = {}
     for key, amount in AMOUNTS.items():
         if key in reader.annotations:
-            bounds: Bounds = getattr(profile, amount.replace("-", "_"))
+            bounds: Bounds | OptionalBounds = getattr(profile, amount.replace("-", "_"))
             quantity = reader.read(key, _within(bounds))
             if quantity is not None:
                 amounts[amount] = quantity
     return amounts
 
 
-def _within(bounds: Bounds) -> Callable[[str], Quantity]:
+def _within(bounds: Bounds | OptionalBounds) -> Callable[[str], Quantity]:
     def parse(text: str) -> Quantity:
         allowed = f"allowed: {bounds.min} to {bounds.max}"
         try:
             quantity = Quantity.parse(text)
         except InvalidQuantity:
-            raise _BadValue(f"{allowed}, written like {bounds.default}") from None
+            raise _BadValue(f"{allowed}, written like {bounds.default or bounds.min}") from None
         if not bounds.min.value <= quantity.value <= bounds.max.value:
             raise _BadValue(allowed)
         return quantity

@@ -38,6 +38,21 @@ class Bounds(Model):
         return self
 
 
+class OptionalBounds(Model):
+    """Like Bounds, for an amount that only the profile or the pod adds."""
+
+    default: Amount | None = None
+    min: Amount
+    max: Amount
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        default = self.min if self.default is None else self.default
+        if not self.min.value <= default.value <= self.max.value:
+            raise ValueError("must have min <= default <= max")
+        return self
+
+
 def _bounds(default: str, least: str, most: str) -> Bounds:
     return Bounds(
         default=Quantity.parse(default), min=Quantity.parse(least), max=Quantity.parse(most)
@@ -56,9 +71,13 @@ class Profile(Model):
     """A named way to inject; pods choose one of these and nothing beyond it."""
 
     cpu_request: Bounds = _bounds("10m", "1m", "500m")
-    cpu_limit: Bounds = _bounds("200m", "50m", "2")
+    # No limit by default: it only slows down the start of the sidecar, and so of the pod.
+    cpu_limit: OptionalBounds = OptionalBounds(min=Quantity.parse("50m"), max=Quantity.parse("2"))
     memory_request: Bounds = _bounds("48Mi", "16Mi", "256Mi")
     memory_limit: Bounds = _bounds("96Mi", "48Mi", "512Mi")
+    # For namespaces with a quota on ephemeral storage, or a LimitRange with a minimum.
+    ephemeral_storage_request: Amount | None = None
+    ephemeral_storage_limit: Amount | None = None
     scopes: tuple[Scope, ...] = ()
     # Of no image we know; null where the cluster hands out user ids itself (OpenShift).
     run_as_user: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = 15500
@@ -67,12 +86,23 @@ class Profile(Model):
     @cached_property
     def defaults(self) -> dict[str, Quantity]:
         """The amounts of a pod that asks for none, by their names in annotations."""
-        return {
+        amounts = {
             "cpu-request": self.cpu_request.default,
             "cpu-limit": self.cpu_limit.default,
             "memory-request": self.memory_request.default,
             "memory-limit": self.memory_limit.default,
         }
+        named = {name: amount for name, amount in amounts.items() if amount is not None}
+        return named | self.ephemeral_storage
+
+    @cached_property
+    def ephemeral_storage(self) -> dict[str, Quantity]:
+        """The amounts of ephemeral storage; no annotation changes them."""
+        amounts = {
+            "ephemeral-storage-request": self.ephemeral_storage_request,
+            "ephemeral-storage-limit": self.ephemeral_storage_limit,
+        }
+        return {name: amount for name, amount in amounts.items() if amount is not None}
 
     @cached_property
     def amounts(self) -> ResourceAmounts:
@@ -82,10 +112,11 @@ class Profile(Model):
     @model_validator(mode="after")
     def _requests_fit(self) -> Self:
         for name, request, limit in (
-            ("cpu", self.cpu_request, self.cpu_limit),
-            ("memory", self.memory_request, self.memory_limit),
+            ("cpu", self.cpu_request.default, self.cpu_limit.default),
+            ("memory", self.memory_request.default, self.memory_limit.default),
+            ("ephemeral-storage", self.ephemeral_storage_request, self.ephemeral_storage_limit),
         ):
-            if request.default.value > limit.default.value:
+            if request is not None and limit is not None and request.value > limit.value:
                 raise ValueError(f"the default {name} request is above the default limit")
         return self
 

@@ -1,7 +1,7 @@
-"""Pure: what CPU and memory the sidecar asks for in this pod.
+"""Pure: the compute resources of the sidecar in this pod.
 
-Always all four amounts, so that quotas and autoscalers find what they need, with two exceptions:
-a Guaranteed pod stays Guaranteed, and a pod with pod-level resources is left its own budget.
+Requests and a memory limit are always set, because quotas and autoscalers need them. Two
+exceptions: a Guaranteed pod stays Guaranteed, and a pod with pod-level resources keeps its budget.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,6 +14,9 @@ from webhook.reasons import Reason, Violation
 from webhook.settings import Profile, ResourceAmounts, as_strings
 
 _KINDS: Final = ("cpu", "memory")
+
+# A Guaranteed pod needs a CPU limit. The sidecar starts within three seconds on this one.
+_GUARANTEED_CPU: Final = Quantity.parse("200m")
 
 
 def compute(
@@ -29,8 +32,9 @@ def compute(
     given = profile.defaults | dict(requested)
     if spec.resources:
         # With pod-level resources, set only the amounts that annotations request.
-        given = dict(requested)
+        given = profile.ephemeral_storage | dict(requested)
     elif guaranteed:
+        given.setdefault("cpu-limit", _within(_GUARANTEED_CPU, profile))
         given |= {
             f"{kind}-request": given[f"{kind}-limit"]
             for kind in _KINDS
@@ -46,6 +50,13 @@ def compute(
         else:
             given[f"{kind}-request"] = limit
     return as_strings(given), refusals
+
+
+def _within(amount: Quantity, profile: Profile) -> Quantity:
+    """The amount, or the nearest that the profile allows as a CPU limit."""
+    bounds = profile.cpu_limit
+    least = max(amount, bounds.min, key=lambda quantity: quantity.value)
+    return min(least, bounds.max, key=lambda quantity: quantity.value)
 
 
 def _above(kind: str, request: Quantity, limit: Quantity) -> Violation:

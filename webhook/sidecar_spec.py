@@ -173,7 +173,7 @@ def _environment(
 def _resources(amounts: ResourceAmounts) -> dict[str, dict[str, str]]:
     resources: dict[str, dict[str, str]] = {}
     for amount, text in amounts:
-        kind, _, side = amount.partition("-")
+        kind, _, side = amount.rpartition("-")
         resources.setdefault(f"{side}s", {})[kind] = text
     return resources
 

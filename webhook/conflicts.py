@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from webhook import existing_sidecar
+from webhook import existing_sidecar, neighbours
 from webhook.annotations import INJECTED_LABEL, OPS_PORT, PORT, WRITTEN_BY_US
 from webhook.options import InjectionOptions
 from webhook.pod_safety import described
@@ -25,7 +25,7 @@ def conflicts(
     settings: Settings,
 ) -> Iterator[Violation]:
     """What stands where ours has to stand, or reaches for what only the sidecar may hold."""
-    yield from _names_taken(pod, others, sidecar)
+    yield from _names_taken(pod, others, sidecar, settings)
     if options.containers or options.skip_containers:
         yield from _unknown_containers(others, options)
     ours = (sidecar.port, sidecar.ops_port)
@@ -39,11 +39,13 @@ def conflicts(
     yield from _credential_users(pod.spec, others, sidecar, settings)
 
 
-def _names_taken(pod: Pod, others: Sequence[Container], sidecar: Sidecar) -> Iterator[Violation]:
+def _names_taken(
+    pod: Pod, others: Sequence[Container], sidecar: Sidecar, settings: Settings
+) -> Iterator[Violation]:
     spec = pod.spec
     present = [at for at, c in enumerate(spec.initContainers or ()) if c.name == CONTAINER]
     if len(others) < len(spec.containers) + len(spec.initContainers or ()):
-        yield from _container_taken(pod, present, sidecar)
+        yield from _container_taken(pod, present, sidecar, settings)
     for at, volume in enumerate(spec.volumes or ()):
         if volume.name in VOLUMES and not (present and _is_ours(pod, at, sidecar)):
             yield Violation(
@@ -56,25 +58,43 @@ def _names_taken(pod: Pod, others: Sequence[Container], sidecar: Sidecar) -> Ite
             yield from _keys_taken(annotations, labels)
 
 
-def _container_taken(pod: Pod, present: Sequence[int], sidecar: Sidecar) -> Iterator[Violation]:
+def _container_taken(
+    pod: Pod, present: Sequence[int], sidecar: Sidecar, settings: Settings
+) -> Iterator[Violation]:
     """`present`: the places of init containers with our name."""
     if len(present) != 1 or any(container.name == CONTAINER for container in pod.spec.containers):
         yield Violation(
             Reason.RESERVED_NAME,
             f"the container name {CONTAINER} is reserved; remove the container",
         )
-    elif differing := _differences(pod, present[0], sidecar):
+    elif differing := _differences(pod, present[0], sidecar, settings):
         yield Violation(
             Reason.RESERVED_NAME,
             f"the pod already has a container {CONTAINER} that is not the one we inject "
-            f"(it differs in {', '.join(differing)}); remove it, and what else we wrote if the pod "
-            "is a copy",
+            f"(it differs in {', '.join(differing)}); {_remedy(pod, present[0], sidecar)}",
         )
 
 
-def _differences(pod: Pod, at: int, sidecar: Sidecar) -> list[str]:
+def _remedy(pod: Pod, at: int, sidecar: Sidecar) -> str:
+    """What a person can do: another webhook is named by what it added."""
     present: dict[str, Any] = pod.raw()["spec"]["initContainers"][at]
-    return existing_sidecar.container_differences(present, sidecar.container)
+    added = existing_sidecar.additions(present, sidecar.container)
+    if not added:
+        return "remove it, and what else we wrote if the pod is a copy"
+    names = ", ".join(quoted(name) for name in added[:EXPLAINED])
+    hint = next((text for name in added if (text := neighbours.likely(name))), "")
+    return (
+        f"another webhook added {names} to it{hint}; the operator may list it under neighbours in "
+        "the webhook's configuration; if the pod is a copy, remove the container"
+    )
+
+
+def _differences(pod: Pod, at: int, sidecar: Sidecar, settings: Settings) -> list[str]:
+    present: dict[str, Any] = pod.raw()["spec"]["initContainers"][at]
+    allowed = settings.neighbours
+    return existing_sidecar.container_differences(
+        present, sidecar.container, allowed.environment, allowed.mounts
+    )
 
 
 def _is_ours(pod: Pod, at: int, sidecar: Sidecar) -> bool:

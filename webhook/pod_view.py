@@ -52,7 +52,12 @@ class _Csi(msgspec.Struct):
     driver: str | None = None
 
 
+class _HostPath(msgspec.Struct):
+    path: str | None = None
+
+
 class Volume(_Named, kw_only=True):
+    hostPath: _HostPath | None = None
     secret: _SecretSource | None = None
     projected: _Projected | None = None
     csi: _Csi | None = None

@@ -16,11 +16,14 @@ from pydantic import Field, ValidationError, model_validator
 from chassis.config_types import Model, Port, Scope, TrustDomain, matches_pattern
 from chassis.process import ConfigurationError
 from chassis.yaml_config import problems_of, read_mapping
+from webhook import neighbours
 from webhook.quantity import Quantity
 from webhook.value_types import Amount, Certificates, Host, Https, Image, Name
 
 _QUALIFIED_NAME: Final = re.compile(r"[a-z0-9.-]{1,253}/[A-Za-z0-9._-]{1,63}", re.ASCII)
 _UNIONS: Final = (("identity",),)  # where pydantic adds the chosen source to a fault's path
+_VARIABLE: Final = re.compile(r"[A-Z][A-Z0-9_]{1,62}", re.ASCII)
+_PATH: Final = re.compile(r"(?:/[A-Za-z0-9_-][A-Za-z0-9._-]{0,62}){2,16}", re.ASCII)
 _DRIVER: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,61}[A-Za-z0-9])?", re.ASCII)
 
 
@@ -179,6 +182,29 @@ class Listeners(Model):
     ops: OpsListener = OpsListener()
 
 
+class Neighbours(Model):
+    """What other admission webhooks may add to the sidecar; the guard policy reads the same."""
+
+    # Beginnings of variable names, such as AZURE_.
+    environment: tuple[
+        Annotated[str, matches_pattern(_VARIABLE, "the beginning of variable names in capitals")],
+        ...,
+    ] = ()
+    mounts: tuple[Annotated[str, matches_pattern(_PATH, "an absolute path")], ...] = ()
+
+    @model_validator(mode="after")
+    def _harmless(self) -> Self:
+        for prefix in self.environment:
+            if neighbours.steers(prefix) or any(n.startswith(prefix) for n in neighbours.STEERING):
+                raise ValueError(f"{prefix} would let others steer the sidecar")
+        for path in self.mounts:
+            if not neighbours.mount_fits(path):
+                raise ValueError(
+                    f"{path} is not a folder of its own in {', '.join(neighbours.MOUNT_ROOTS)}"
+                )
+        return self
+
+
 class Settings(Model):
     """The whole file, checked."""
 
@@ -188,6 +214,7 @@ class Settings(Model):
     authserver: Authserver
     identity: Identity = SecretIdentity()
     profiles: dict[Name, Profile] = Field(default_factory=lambda: {"default": Profile()})
+    neighbours: Neighbours = Neighbours()
     never_inject: frozenset[Name] = frozenset({"tokenward-system"})
     listeners: Listeners = Listeners()
     log_level: Literal["debug", "info", "warning", "error"] = "info"

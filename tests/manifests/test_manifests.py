@@ -75,7 +75,7 @@ def test_each_webhook_calls_the_path_that_knows_whether_the_namespace_opted_in(
 def test_system_namespaces_and_our_own_never_match(rendered: Rendered) -> None:
     ours = {*SYSTEM_NAMESPACES, "tokenward-system", "cert-manager"}
     selectors = [w["namespaceSelector"] for w in _webhooks(rendered["base"]).values()]
-    for policy in ("tokenward-guard", "tokenward-guard-configuration"):
+    for policy in ("tokenward-guard", "tokenward-guard-configuration", "tokenward-guard-updates"):
         found = _find(rendered["base"], "ValidatingAdmissionPolicy", policy)
         selectors.append(found["spec"]["matchConstraints"]["namespaceSelector"])
     for selector in selectors:

@@ -110,7 +110,7 @@ def misplaced(raw: Mapping[str, Any], path: Sequence[str]) -> Iterator[str]:
     `path` is the pod's path in the object.
     """
     pod, right = within(raw, path), ".".join((*path, "metadata", "annotations"))
-    wanted = within(pod, ("metadata", "annotations")) or {}
+    wanted = _settings(within(pod, ("metadata", "annotations")))
     for metadata, of_pod in ((within(pod, ("metadata",)), True), (raw.get("metadata"), False)):
         for field in ("labels", "annotations"):
             if (of_pod and field == "annotations") or (not of_pod and not path):
@@ -124,7 +124,7 @@ def misplaced(raw: Mapping[str, Any], path: Sequence[str]) -> Iterator[str]:
 def without_pod(raw: Mapping[str, Any]) -> Iterator[str]:
     """A warning about an opt-in on an object that has no pods."""
     for field in ("annotations", "labels"):
-        if raw.get("kind") != "Namespace" and INJECT in (within(raw, ("metadata", field)) or {}):
+        if raw.get("kind") != "Namespace" and INJECT in _settings(within(raw, ("metadata", field))):
             yield f"{INJECT} has no effect here; it belongs in the annotations of pods"
 
 

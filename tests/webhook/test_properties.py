@@ -207,7 +207,7 @@ _manifests = st.recursive(
 @given(st.dictionaries(st.sampled_from(_WORDS), _manifests), st.sampled_from(["json", "yaml"]))
 def test_whatever_stands_in_a_manifest_breaks_nothing(manifest: Any, form: str) -> None:
     text = json.dumps(manifest) if form == "json" else yaml.safe_dump(manifest)
-    (document,) = documents(text)
+    document, *_ = documents(text)
     scope = inject_command._Scope(settings(), "default", frozenset({"default"}))
     judged = [
         inject_command._judged(raw, path, document, scope) for path, raw in items(document.data)

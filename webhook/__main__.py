@@ -18,6 +18,7 @@ from webhook import listener as app
 from webhook import readiness_check
 from webhook.config_watcher import Configuration
 from webhook.inject_command import inject
+from webhook.metrics import Metrics
 from webhook.settings import WebhookListener
 
 _DRAIN_SECONDS = 15.0
@@ -53,7 +54,7 @@ def _arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 async def serve(config: Path) -> None:
     """Serve admission reviews until a signal."""
     registry = probes.new_registry()
-    metrics = app.Metrics(registry)
+    metrics = Metrics(registry)
     configuration = Configuration(
         config, fault=readiness_check.fault, on_reload=partial(_count, metrics)
     )
@@ -99,7 +100,7 @@ def _serving_certificate(listener: WebhookListener) -> reload.ContextReloader:
 
 
 async def _watch_certificate(
-    serving: reload.ContextReloader, readiness: probes.Readiness, metrics: app.Metrics
+    serving: reload.ContextReloader, readiness: probes.Readiness, metrics: Metrics
 ) -> None:
     """Take over renewed certificates; ready only while the one in use is valid."""
 
@@ -121,7 +122,7 @@ def _ops(
     return listeners.Listener("ops", host, port, probes.ops_server(readiness, registry))
 
 
-def _count(metrics: app.Metrics, reloaded: bool) -> None:
+def _count(metrics: Metrics, reloaded: bool) -> None:
     metrics.config_reloads.labels("success" if reloaded else "failure").inc()
 
 

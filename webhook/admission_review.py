@@ -115,12 +115,12 @@ def creates_a_pod(request: Request) -> bool:
 
 def pod(request: Request, body: bytes) -> pod_view.Pod:
     """The pod of a review, read with the review itself where it could be. Raises Malformed."""
-    found = request.object
-    if not isinstance(found, pod_view.PodView):
-        return pod_view.read(found)
+    view = request.object
+    if not isinstance(view, pod_view.PodView):
+        return pod_view.read(view)
     # Once only: a pod may have any number of volumes that look like ours, each compared with it.
-    whole = cache(lambda: _tolerant.decode(body).request.object)
-    return pod_view.Pod(found.metadata, found.spec, whole)
+    raw = cache(lambda: _tolerant.decode(body).request.object)
+    return pod_view.Pod(view.metadata, view.spec, raw)
 
 
 def answer(uid: str, verdict: AdmissionResult) -> bytes:

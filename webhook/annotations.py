@@ -1,24 +1,10 @@
-"""The public annotation contract: which keys a pod may carry, what they may say, and the answers
-to whatever else they say.
+"""The keys under `tokenward.dev/` that a pod may carry: the public annotation contract.
 
-Every value is matched whole. No key names an image, Secret, volume, CA, URL of ours or
-environment variable.
+No key names an image, a Secret, a volume, a CA, a URL of ours or an environment variable.
+`options.py` parses the values.
 """
 
-import difflib
-import re
-from collections.abc import Callable, Collection, Iterable, Mapping
-from functools import lru_cache
-from itertools import chain
-from typing import Any, Final, TypeVar
-
-import msgspec
-
-from chassis.logs import LEVELS
-from chassis.spiffe_id import is_dns_label
-from webhook.quantity import InvalidQuantity, Quantity
-from webhook.reasons import EXPLAINED, Reason, Violation, quoted
-from webhook.settings import Bounds, Profile, Settings
+from typing import Final
 
 PREFIX: Final = "tokenward.dev/"
 INJECT: Final = PREFIX + "inject"
@@ -31,7 +17,7 @@ PORT: Final = PREFIX + "port"
 OPS_PORT: Final = PREFIX + "ops-port"
 LOG_LEVEL: Final = PREFIX + "log-level"
 INIT_ORDER: Final = PREFIX + "init-order"
-_AMOUNTS: Final = {
+AMOUNTS: Final = {
     PREFIX + amount: amount
     for amount in ("cpu-request", "cpu-limit", "memory-request", "memory-limit")
 }
@@ -42,244 +28,10 @@ INJECTED_LABEL: Final = PREFIX + "injected"
 
 PUBLIC: Final = (
     INJECT, SERVER, RESOURCE, PROFILE, CONTAINERS, SKIP_CONTAINERS, PORT, OPS_PORT, LOG_LEVEL,
-    INIT_ORDER, *_AMOUNTS,
+    INIT_ORDER, *AMOUNTS,
 )  # fmt: skip
 WRITTEN_BY_US: Final = (STATUS, AUTHSERVER_CA)
-_KNOWN: Final = frozenset({*PUBLIC, *WRITTEN_BY_US})
+KNOWN: Final = frozenset({*PUBLIC, *WRITTEN_BY_US})
 
 DEFAULT_PORT: Final = 15500
 DEFAULT_OPS_PORT: Final = 15501
-
-# What strangers post is not to fill the memory. Characters of a pod's annotations of ours: a list
-# of containers takes some twenty times its length when read. And keys: an unknown one of a few
-# characters takes a refusal of hundreds, and who has no unknown ones has no more than these.
-_MAX_REMEMBERED: Final = 1024
-_MAX_REMEMBERED_KEYS: Final = len(_KNOWN) + len((INJECTED_LABEL,))
-
-# Nobody without NET_BIND_SERVICE binds below 1024.
-_PORT: Final = re.compile(r"[1-9][0-9]{3,4}", re.ASCII)
-_URL: Final = re.compile(
-    r"https?://(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::(?P<port>[1-9][0-9]{0,4}))?"
-    r"(?:[/?][A-Za-z0-9:/?@!$&'()*+,;=._~%-]{0,2000})?",
-    re.ASCII,
-)
-_CONTAINER_NAMES: Final = re.compile(r"[a-z0-9-]{1,63}(?: ?, ?[a-z0-9-]{1,63})*", re.ASCII)
-
-_T = TypeVar("_T")
-
-
-class _BadValue(ValueError):
-    """A value is not allowed; the text says which are."""
-
-
-class SidecarOptions(msgspec.Struct, frozen=True):
-    """What the sidecar itself is to be like; nothing in it is longer than a URL may be."""
-
-    profile: str
-    resource: str | None
-    port: int
-    ops_port: int
-    log_level: str
-
-
-class InjectionOptions(msgspec.Struct, frozen=True):  # made for every pod: cheaper than a dataclass
-    """What a pod asks for, with the contract's defaults where it is silent.
-
-    `asked` holds only the amounts the pod names itself. `containers` is None for "all".
-    """
-
-    server: str | None = None
-    resource: str | None = None
-    profile: str = "default"
-    containers: frozenset[str] | None = None
-    skip_containers: frozenset[str] = frozenset()
-    port: int = DEFAULT_PORT
-    ops_port: int = DEFAULT_OPS_PORT
-    asked: Mapping[str, Quantity] = msgspec.field(default_factory=dict)
-    log_level: str = "info"
-    first: bool = True
-
-    @property
-    def sidecar_options(self) -> SidecarOptions:
-        return SidecarOptions(self.profile, self.resource, self.port, self.ops_port, self.log_level)
-
-    def applies_to(self, container: str) -> bool:
-        """Whether that app container gets the variables."""
-        chosen = self.containers is None or container in self.containers
-        return chosen and container not in self.skip_containers
-
-
-_OPTED: Final = {"true": True, "false": False}
-
-
-def opted(annotations: Mapping[str, str]) -> bool | None:
-    """Whether the pod opts in or out; None where it says nothing or something else."""
-    return _OPTED.get(annotations.get(INJECT, ""))
-
-
-def read(
-    annotations: Mapping[str, str], labels: Mapping[str, str], settings: Settings
-) -> tuple[InjectionOptions, tuple[Violation, ...]]:
-    """What the pod asks for and everything that is wrong with how it asks."""
-    asked = tuple([item for item in annotations.items() if item[0].startswith(PREFIX)])
-    labelled = tuple([key for key in labels if key.startswith(PREFIX)])
-    few = len(asked) + len(labelled) <= _MAX_REMEMBERED_KEYS
-    short = few and sum(map(len, chain(labelled, *asked))) <= _MAX_REMEMBERED
-    return (_remembered if short else _read)(asked, labelled, settings)
-
-
-def _read(
-    asked: tuple[tuple[str, str], ...], labelled: tuple[str, ...], settings: Settings
-) -> tuple[InjectionOptions, tuple[Violation, ...]]:
-    annotations, profiles = dict(asked), settings.profiles
-    reader = _Reader(annotations, _unknown(annotations, labelled))
-    reader.read(INJECT, _BOOLEAN)
-    profile = "default"
-    if PROFILE in annotations:
-        profile = reader.read(PROFILE, _choice(sorted(profiles))) or profile
-    found: dict[str, Any] = {"profile": profile}
-    for key, (field, parse) in _PARSERS.items():
-        if key in annotations and (value := reader.read(key, parse)) is not None:
-            found[field] = value
-    if not _AMOUNTS.keys().isdisjoint(annotations):
-        found["asked"] = _asked(reader, profiles[profile])
-    options = InjectionOptions(**found)
-    if options.port == options.ops_port:
-        reader.refuse(f"{PORT} and {OPS_PORT} must differ, both are {options.port}")
-    if options.containers and (both := options.containers & options.skip_containers):
-        listed = quoted(", ".join(sorted(both)))
-        reader.refuse(f"{CONTAINERS} and {SKIP_CONTAINERS} both name {listed}")
-    return options, tuple(reader.refusals)
-
-
-# The pods of a workload carry the same annotations, and often many workloads' pods do.
-_remembered = lru_cache(maxsize=256)(_read)
-
-
-class _Reader:
-    def __init__(self, annotations: Mapping[str, str], refusals: list[Violation]) -> None:
-        self.annotations, self.refusals = annotations, refusals
-
-    def read(self, key: str, parse: Callable[[str], _T]) -> _T | None:
-        """The parsed value; None where there is none, or none that is allowed: then a refusal."""
-        text = self.annotations.get(key)
-        if text is None:
-            return None
-        try:
-            return parse(text)
-        except _BadValue as bad:
-            self.refuse(f"annotation {key} is {quoted(text)}; {bad}")
-            return None
-
-    def refuse(self, text: str) -> None:
-        self.refusals.append(Violation(Reason.BAD_VALUE, text))
-
-
-def _unknown(annotations: Iterable[str], labels: Iterable[str]) -> list[Violation]:
-    unknown = [key for key in annotations if key.startswith(PREFIX) and key not in _KNOWN]
-    texts = [
-        f"annotation {quoted(key)} is unknown; {_suggestion(key, PUBLIC)}"
-        for key in unknown[:EXPLAINED]
-    ] + [f"annotation {quoted(key)} is unknown" for key in unknown[EXPLAINED:]]
-    return [Violation(Reason.UNKNOWN_KEY, text) for text in texts] + [
-        Violation(
-            Reason.UNKNOWN_KEY,
-            f"label {quoted(key)} is unknown; settings are annotations of the pod",
-        )
-        for key in labels
-        if key.startswith(PREFIX) and key != INJECTED_LABEL
-    ]
-
-
-def _suggestion(word: str, allowed: Collection[str]) -> str:
-    close = difflib.get_close_matches(word[:100], allowed, n=1)
-    listed = ", ".join(name.removeprefix(PREFIX) for name in allowed)
-    hint = f"did you mean {close[0]}? " if close else ""
-    return f"{hint}allowed: {listed}"
-
-
-def _choice(allowed: Collection[str]) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if text not in allowed:
-            # A boolean in capitals or an empty text is close to nothing difflib finds.
-            raise _BadValue(_suggestion(text.strip().lower(), allowed))
-        return text
-
-    return parse
-
-
-_BOOLEAN: Final = _choice(("true", "false"))
-_LEVEL: Final = _choice(LEVELS)
-_ORDER: Final = _choice(("first", "last"))
-
-
-def _server(text: str) -> str:
-    if not is_dns_label(text):
-        raise _BadValue(
-            "allowed: a name of the pod's own namespace: lower-case letters, digits and hyphens, "
-            "at most 63"
-        )
-    return text
-
-
-def _resource(text: str) -> str:
-    match = _URL.fullmatch(text)
-    if match is None or int(match["port"] or 0) > 65535:
-        raise _BadValue(
-            "allowed: an absolute http or https URL without fragment and user information"
-        )
-    return text
-
-
-def _names(text: str) -> frozenset[str]:
-    if _CONTAINER_NAMES.fullmatch(text) is None:
-        raise _BadValue("allowed: container names separated by commas")
-    return frozenset(name.strip() for name in text.split(","))
-
-
-def _port(text: str) -> int:
-    if _PORT.fullmatch(text) is None or not 1024 <= int(text) <= 65535:
-        raise _BadValue("allowed: a port from 1024 to 65535")
-    return int(text)
-
-
-def _first(text: str) -> bool:
-    return _ORDER(text) == "first"
-
-
-# Values that need no configuration to be parsed, and the field of InjectionOptions each sets.
-_PARSERS: Final[Mapping[str, tuple[str, Callable[[str], Any]]]] = {
-    SERVER: ("server", _server),
-    RESOURCE: ("resource", _resource),
-    CONTAINERS: ("containers", _names),
-    SKIP_CONTAINERS: ("skip_containers", _names),
-    PORT: ("port", _port),
-    OPS_PORT: ("ops_port", _port),
-    LOG_LEVEL: ("log_level", _LEVEL),
-    INIT_ORDER: ("first", _first),
-}
-
-
-def _asked(reader: _Reader, profile: Profile) -> dict[str, Quantity]:
-    found = {}
-    for key, amount in _AMOUNTS.items():
-        if key in reader.annotations:
-            bounds: Bounds = getattr(profile, amount.replace("-", "_"))
-            quantity = reader.read(key, _within(bounds))
-            if quantity is not None:
-                found[amount] = quantity
-    return found
-
-
-def _within(bounds: Bounds) -> Callable[[str], Quantity]:
-    def parse(text: str) -> Quantity:
-        allowed = f"allowed: {bounds.min} to {bounds.max}"
-        try:
-            quantity = Quantity.parse(text)
-        except InvalidQuantity:
-            raise _BadValue(f"{allowed}, written like {bounds.default}") from None
-        if not bounds.min.value <= quantity.value <= bounds.max.value:
-            raise _BadValue(allowed)
-        return quantity
-
-    return parse

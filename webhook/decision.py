@@ -12,8 +12,10 @@ import msgspec
 
 from chassis.spiffe_id import is_dns_label
 from webhook import annotations as contract
-from webhook.annotations import InjectionOptions
-from webhook.pod_safety import conflicts, containers, unsafe_settings
+from webhook import options as injection_options
+from webhook.conflicts import conflicts
+from webhook.options import InjectionOptions
+from webhook.pod_safety import containers, sniffs, unsafe_settings
 from webhook.pod_view import Container, Metadata, Pod
 from webhook.reasons import Reason, Violation, quoted, warning
 from webhook.settings import Settings
@@ -25,8 +27,10 @@ SYSTEM_NAMESPACES: Final = frozenset({"kube-system", "kube-public", "kube-node-l
 
 _MIRROR: Final = "kubernetes.io/config.mirror"
 _NAME_LABEL: Final = "app.kubernetes.io/name"
-# Jobs of a CronJob are named after it and the scheduled minute of the Unix epoch.
-_SCHEDULED_JOB: Final = re.compile(r"(.+)-[0-9]{8}", re.ASCII)
+_INSTANCE_LABEL: Final = "app.kubernetes.io/instance"
+# Jobs of a CronJob are named after it and the scheduled minute of the Unix epoch: 26 million was in
+# 2019. A date such as 20261128 is below, so `report-20261128` keeps its name.
+_SCHEDULED_JOB: Final = re.compile(r"(.+)-((?:2[6-9]|[3-9][0-9])[0-9]{6})", re.ASCII)
 _TEMPLATE_HASHES: Final = ("pod-template-hash", "rollouts-pod-template-hash")
 _PROXIES: Final = frozenset({"HTTP_PROXY", "ALL_PROXY"})
 _NO_METADATA: Final = Metadata()
@@ -56,7 +60,7 @@ def decide(pod: Pod, namespace: str, settings: Settings, *, namespace_opted_in: 
     annotations = metadata.annotations or {}
     if (skip := _skipped(annotations, namespace, settings, namespace_opted_in)) is not None:
         return skip
-    options, misread = contract.read(annotations, metadata.labels or {}, settings)
+    options, misread = injection_options.read(annotations, metadata.labels or {}, settings)
     profile, refusals = settings.profiles[options.profile], list(misread)
     if metadata.namespace and metadata.namespace != namespace:
         refusals.append(
@@ -67,7 +71,7 @@ def decide(pod: Pod, namespace: str, settings: Settings, *, namespace_opted_in: 
         refusals.append(named)
     others = containers(spec)
     refusals.extend(unsafe_settings(spec, others, profile))
-    amounts, above = compute(options.asked, profile, spec, others)
+    amounts, above = compute(options.requested, profile, spec, others)
     refusals.extend(above)
     # A pod without a usable name is looked at as well, so that it learns of its other faults.
     server = named if isinstance(named, str) else "unnamed"
@@ -75,7 +79,7 @@ def decide(pod: Pod, namespace: str, settings: Settings, *, namespace_opted_in: 
     refusals.extend(conflicts(pod, others, options, sidecar, settings))
     if refusals:
         return Deny(tuple(refusals))
-    doubts = _doubts(others, options, sidecar)
+    doubts = [*_shared_name(metadata, options, sidecar), *_doubts(others, options, sidecar)]
     return Inject(sidecar, options, tuple([warning(text) for text in doubts]))
 
 
@@ -85,7 +89,7 @@ def _skipped(
     asks = contract.INJECT in annotations or namespace_opted_in
     if not asks:
         return Skip(Reason.NOT_REQUESTED)
-    if contract.opted(annotations) is False:
+    if injection_options.opted(annotations) is False:
         return Skip(Reason.OPTED_OUT)
     if namespace in SYSTEM_NAMESPACES or namespace in settings.never_inject:
         text = f"tokenward: pods in namespace {namespace} are never injected"
@@ -145,11 +149,29 @@ def _owner_name(metadata: Metadata) -> str | None:
     return name
 
 
+def _shared_name(metadata: Metadata, options: InjectionOptions, sidecar: Sidecar) -> Iterator[str]:
+    """The label that names the application may be the same for several workloads."""
+    labels = metadata.labels or {}
+    if options.server is not None or labels.get(_NAME_LABEL) != sidecar.server:
+        return
+    instance = labels.get(_INSTANCE_LABEL, sidecar.server)
+    if instance != sidecar.server:
+        yield (
+            f"tokenward: the identity is {sidecar.server[:24]}, but instance is "
+            f"{quoted(instance[:20])}; set {contract.SERVER} if others share it"
+        )
+
+
 def _doubts(
     others: Sequence[Container], options: InjectionOptions, sidecar: Sidecar
 ) -> Iterator[str]:
-    """What the pod's author had better know although the pod is injected."""
+    """Warnings for the pod's author although the pod is injected."""
     for container in others:
+        if sniffs(container):
+            yield (
+                f"tokenward: container {quoted(container.name[:24])} adds NET_RAW or NET_ADMIN; it "
+                "can read tokens on loopback"
+            )
         if not container.env:
             continue
         values = {entry.name or "": entry.value for entry in container.env}

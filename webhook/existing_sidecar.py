@@ -1,50 +1,102 @@
-"""Pure: whether a sidecar that is already in the pod is the one we would inject.
+"""Pure: whether a sidecar that is already in the pod is the one that we would inject.
 
-Never judged by name. What decides what runs, as whom and with which files must be exactly ours;
-beside it, fields may be added, because the API server's defaults, LimitRanger and other webhooks
-add some between two passes, and later Kubernetes versions add more. CPU, memory and the pull
-policy are theirs to change.
+The name proves nothing. Fields that decide what runs, as which user and with which files must equal
+ours. Other fields may be added: the API server, LimitRanger and other webhooks add some between two
+passes, and later Kubernetes versions add more. Compute resources and the pull policy may change.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-# Absent in ours means absent: each of these changes what runs or what it can see.
+from webhook import neighbours
+
+# A field that ours does not have must be absent: each of these changes what runs or what it sees.
 _EXACT: Final = (
-    "image", "command", "args", "workingDir", "env", "envFrom", "volumeMounts", "volumeDevices",
+    "image", "command", "args", "workingDir", "envFrom", "volumeDevices",
     "lifecycle", "restartPolicy", "restartPolicyRules", "ports", "readinessProbe", "stdin", "tty",
 )  # fmt: skip
 _AT_LEAST_OURS: Final = ("startupProbe", "livenessProbe", "securityContext")
 
-# What platforms fill into a security context where we leave it out; none of it loosens ours.
+# Platforms fill these in where ours has none. None of them weakens the context.
 _FILLED_BY_PLATFORMS: Final = frozenset({"runAsUser", "runAsGroup", "seLinuxOptions"})
 
 
-def container_differences(found: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
-    """The fields in which the sidecar found is not ours; empty if it is intact."""
-    differing = [name for name in _EXACT if (found.get(name) or None) != ours.get(name)]
+def container_differences(
+    present: Mapping[str, Any],
+    ours: Mapping[str, Any],
+    environment: Iterable[str] = (),
+    mounts: Iterable[str] = (),
+) -> list[str]:
+    """The fields in which the present sidecar is not ours; empty if it is intact.
+
+    `environment` and `mounts` are what neighbours may add: beginnings of variable names, and paths.
+    """
+    differing = [name for name in _EXACT if (present.get(name) or None) != ours.get(name)]
+    if _without(present.get("env"), ours["env"], "name", environment) != ours["env"]:
+        differing.append("env")
+    volume_mounts = present.get("volumeMounts")
+    if _without(volume_mounts, ours["volumeMounts"], "mountPath", mounts) != ours["volumeMounts"]:
+        differing.append("volumeMounts")
+    context = _with_one_drop(present.get("securityContext"))
+    compared = {**present, "securityContext": context}
     differing += [
-        name for name in _AT_LEAST_OURS if not is_superset(found.get(name), ours.get(name))
+        name for name in _AT_LEAST_OURS if not is_superset(compared.get(name), ours.get(name))
     ]
-    context = found.get("securityContext")
     if "securityContext" not in differing and _weakened(context, ours["securityContext"]):
         differing.append("securityContext")
     return differing
 
 
-def _weakened(found: Any, ours: Mapping[str, Any]) -> bool:
-    """Whether something beside our own settings is more than a platform's filling."""
-    added = {name: value for name, value in found.items() if name not in ours}
+def additions(present: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
+    """Names of variables and paths of mounts that somebody added, in the order found."""
+    return [
+        str(entry[key])
+        for field, key in (("env", "name"), ("volumeMounts", "mountPath"))
+        for entry in _entries(present.get(field))
+        if entry.get(key) not in [own[key] for own in ours[field]]
+    ]
+
+
+def _entries(value: Any) -> list[dict[str, Any]]:
+    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
+
+
+def _without(
+    present: Any, ours: Sequence[Mapping[str, Any]], key: str, allowed: Iterable[str]
+) -> list[Any]:
+    """The entries but for those that a neighbour may add and that take no place of ours."""
+    permitted = neighbours.variable_allowed if key == "name" else neighbours.mount_allowed
+    taken = [own[key] for own in ours]
+    return [
+        entry
+        for entry in present or ()
+        if (isinstance(entry, dict) and entry.get(key) in taken) or not permitted(entry, allowed)
+    ]
+
+
+def _with_one_drop(context: Any) -> Any:
+    """The context; a list that drops ALL drops no more with further names in it."""
+    capabilities = context.get("capabilities") if isinstance(context, dict) else None
+    if not isinstance(capabilities, dict) or "ALL" not in (capabilities.get("drop") or ()):
+        return context
+    return context | {"capabilities": capabilities | {"drop": ["ALL"]}}
+
+
+def _weakened(context: Any, ours: Mapping[str, Any]) -> bool:
+    """Whether the context has a setting beside ours that no platform fills in."""
+    added = {name: value for name, value in context.items() if name not in ours}
     if added.pop("procMount", "Default") != "Default":
         return True
     if (added.pop("appArmorProfile", None) or {}).get("type") == "Unconfined":
         return True
-    # Compared whole: `holds` would pass an `add` beside our `drop`.
-    return bool(found["capabilities"] != ours["capabilities"] or set(added) - _FILLED_BY_PLATFORMS)
+    # Compared as a whole: `is_superset` would accept an `add` beside our `drop`.
+    return bool(
+        context["capabilities"] != ours["capabilities"] or set(added) - _FILLED_BY_PLATFORMS
+    )
 
 
 def is_superset(found: object, wanted: object) -> bool:
-    """Whether `found` has everything of `wanted`; more members may stand beside ours."""
+    """Whether `found` has everything of `wanted`. `found` may have more members."""
     if isinstance(wanted, dict):
         return isinstance(found, dict) and all(
             key in found and is_superset(found[key], value) for key, value in wanted.items()

@@ -1,7 +1,7 @@
-"""Reviews in, answers out, and what is counted of them: the only HTTP of this package.
+"""The admission listener: one AdmissionReview in, one response out. The only HTTP of this package.
 
-Whoever reaches this port may post: answers hold nothing but what follows from the review and
-from configuration that every injected pod shows anyway, and nothing is written or called.
+Anyone who reaches the port may post. So a response holds only what follows from the review and from
+configuration that every injected pod shows anyway. Nothing is written or called.
 """
 
 import asyncio
@@ -14,13 +14,13 @@ from urllib.parse import parse_qs
 
 import msgspec
 from aiohttp import web
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from chassis.event_loop import yield_to_ready
 from chassis.logs import Log
-from chassis.probes import DURATION_BUCKETS, Readiness
+from chassis.probes import Readiness
 from webhook import admission_review, pod_view
 from webhook.evaluate import AdmissionResult, evaluate
+from webhook.metrics import Metrics
 from webhook.reasons import Reason
 from webhook.settings import Settings
 
@@ -44,45 +44,8 @@ _TIMEOUT: Final = re.compile(
 PATHS: Final = {"/mutate": False, "/mutate/namespace": True}  # value: the namespace opted in
 
 
-class Metrics:
-    """What the webhook counts; labels come from closed sets."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        def name(rest: str) -> str:
-            return f"tokenward_webhook_{rest}"
-
-        decisions = Counter(
-            name("decisions_total"), "Pods decided on.", ("decision", "reason"), registry=registry
-        )
-        # The counter of a decision and a reason: looking one up costs more than counting.
-        self.decisions = lru_cache(maxsize=64)(decisions.labels)
-        self.duration = Histogram(
-            name("request_duration_seconds"),
-            "From the body's arrival to the answer.",
-            buckets=DURATION_BUCKETS,
-            registry=registry,
-        )
-        self.body_bytes = Histogram(
-            name("request_body_bytes"),
-            "Size of reviews.",
-            buckets=tuple(1024 * 4**power for power in range(8)),
-            registry=registry,
-        )
-        self.config_reloads = Counter(
-            name("config_reloads_total"),
-            "Changed configuration files.",
-            ("result",),
-            registry=registry,
-        )
-        self.certificate_expiry = Gauge(
-            name("serving_cert_expiry_timestamp_seconds"),
-            "When the serving certificate ends.",
-            registry=registry,
-        )
-
-
 class _Decided(msgspec.Struct, frozen=True):
-    """What is told of a review, to its sender and in the log; the pod itself is gone by then."""
+    """What the response and the log line need of a review. The pod itself is freed before."""
 
     uid: str
     namespace: str
@@ -101,7 +64,7 @@ class _Refused(Exception):
 
 
 def server(settings: Callable[[], Settings], readiness: Readiness, metrics: Metrics) -> web.Server:
-    """The admission listener. `settings` is asked anew for every review."""
+    """The admission listener. `settings` is read anew for every review."""
     large = asyncio.Semaphore(_LARGE_AT_ONCE)
 
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
@@ -109,7 +72,9 @@ def server(settings: Callable[[], Settings], readiness: Readiness, metrics: Metr
             body, opted_in = await _received(request, large)
             size, started = len(body), perf_counter()
             decided = _decided(body, settings, opted_in, metrics)
-            del body  # else it and all others of this turn would be held until they are answered
+            # Free the body now. Otherwise all bodies of this event-loop turn stay in memory until
+            # their responses are sent.
+            del body
             await _abreast(size)
             answer = _answered(decided, metrics)
             metrics.body_bytes.observe(size)
@@ -119,7 +84,7 @@ def server(settings: Callable[[], Settings], readiness: Readiness, metrics: Metr
         except _Refused as refused:
             response = web.Response(status=refused.status, text=f"{refused.text}\n")
         if not readiness.ready:
-            # Draining: the API server is to take its next request to another replica.
+            # Draining: the API server must send its next request to another replica.
             response.force_close()
         return response
 
@@ -147,8 +112,8 @@ async def _received(request: web.BaseRequest, large: asyncio.Semaphore) -> tuple
         raise _Refused(413, f"the review is larger than {MAX_BODY} bytes")
     if request.content.is_eof():  # it came in one piece with the head, as small ones do
         return request.content.read_nowait(), opted_in
-    # Not `request.read`: the request would keep what it read until it is answered. Nor does more
-    # come here than was announced.
+    # Not `request.read`: the request would keep the body until its response is sent. aiohttp reads
+    # no more than the announced length.
     try:
         async with asyncio.timeout(timeout):
             if length <= _LARGE_BODY:
@@ -160,7 +125,10 @@ async def _received(request: web.BaseRequest, large: asyncio.Semaphore) -> tuple
 
 
 async def _abreast(size: int) -> None:
-    """Large reviews pass on at once, so that no more of them are held than are read at a time."""
+    """Yield to other ready requests after a small review.
+
+    A large review goes on at once, so that at most `_LARGE_AT_ONCE` of them are in memory.
+    """
     if size <= _LARGE_BODY:
         await yield_to_ready()
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 from jsonpointer import escape
 
-from webhook.annotations import InjectionOptions
+from webhook.options import InjectionOptions
 from webhook.pod_view import Container, Metadata, Pod, Volume
 from webhook.sidecar_spec import CONTAINER, URL_VARIABLE, Sidecar
 

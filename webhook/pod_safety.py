@@ -1,23 +1,43 @@
-"""Pure: what in a pod keeps it from being injected, apart from its annotations.
+"""Pure: settings of a pod that let a process outside the sidecar reach into the sidecar.
 
-Two questions: could somebody else than this pod's sidecar come to use its credential or its
-endpoint (`hazards`), and does something of the pod stand where ours has to stand (`clashes`).
-Every pod of the cluster that asks for the sidecar passes here, and nearly all pass clean: each
-rule is a cheap look, and only what catches the eye is put into words.
+Each rule is a cheap test first. Nearly all pods pass every test, so only a failed one makes text.
 """
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+import posixpath
+from collections.abc import Iterator, Sequence
+from typing import Final
 
-from webhook import existing_sidecar
-from webhook.annotations import INJECTED_LABEL, OPS_PORT, PORT, WRITTEN_BY_US, InjectionOptions
-from webhook.pod_view import Container, Mount, Pod, Port, Projection, Spec, Volume
-from webhook.reasons import EXPLAINED, Reason, Violation, quoted
-from webhook.settings import CsiIdentity, PodCertificateIdentity, Profile, Settings
-from webhook.sidecar_spec import CONTAINER, MOUNTS, VOLUMES, Sidecar, secret_name
+from webhook.pod_view import Container, Spec, Volume
+from webhook.reasons import Reason, Violation, quoted
+from webhook.settings import Profile
+from webhook.sidecar_spec import CONTAINER
 
-_WITH_PTRACE: Final = frozenset({"SYS_PTRACE", "CAP_SYS_PTRACE", "ALL", "CAP_ALL"})
+# Capabilities that reach other processes' memory or the node's files. Container runtimes accept
+# them in any case, with and without the prefix.
+DENIED_CAPABILITIES: Final = frozenset(
+    {
+        "ALL",
+        "BPF",  # kernel programs that read memory
+        "CHECKPOINT_RESTORE",  # reads the memory of other processes
+        "DAC_READ_SEARCH",  # opens files of the node by handle
+        "PERFMON",  # traces the kernel and other processes
+        "SYS_ADMIN",  # mounts, joins namespaces
+        "SYS_MODULE",  # loads kernel code
+        "SYS_PTRACE",  # reads the memory of other processes
+        "SYS_RAWIO",  # reads the node's memory and disks
+    }
+)
+# Meshes need these two, and runtimes give NET_RAW to root by default. They read what passes on the
+# pod's loopback: JWTs and tokens, which the app has anyway, but not the key.
+_SNIFFING: Final = frozenset({"NET_ADMIN", "NET_RAW"})
+
+# On the node: credentials of every pod, the kubelet's own, runtime sockets, every process.
+PROTECTED_HOST_PATHS: Final = (
+    "/var/lib/kubelet", "/var/lib/containerd", "/var/lib/containers", "/var/lib/docker",
+    "/var/lib/rancher", "/var/lib/k0s", "/etc/kubernetes", "/proc",
+    "/run/containerd", "/run/crio", "/run/docker.sock", "/run/k3s", "/run/podman",
+    "/var/run/containerd", "/var/run/crio", "/var/run/docker.sock", "/var/run/podman",
+)  # fmt: skip
 
 
 def containers(spec: Spec) -> list[Container]:
@@ -43,6 +63,9 @@ def unsafe_settings(
             "shareProcessNamespace: true is not allowed; the app could read the sidecar's key; "
             "a profile may allow it",
         )
+    for volume in spec.volumes or ():
+        if volume.hostPath is not None:
+            yield from _host_path(volume)
     for container in others:
         if container.securityContext is not None:
             yield from _privileges(container, profile)
@@ -81,19 +104,45 @@ def _privileges(container: Container, profile: Profile) -> Iterator[Violation]:
     if context.privileged:
         yield Violation(
             Reason.PRIVILEGED,
-            f"{_called(container)} is privileged; it could read the sidecar's key on the node",
+            f"{described(container)} is privileged; it could read the sidecar's key on the node",
         )
     added = context.capabilities.add if context.capabilities is not None else None
-    if added and not _WITH_PTRACE.isdisjoint(added):
+    if added and (denied := DENIED_CAPABILITIES & {capability(name) for name in added}):
         yield Violation(
             Reason.PRIVILEGED,
-            f"{_called(container)} adds SYS_PTRACE; it could read others' memory",
+            f"{described(container)} adds {', '.join(sorted(denied))}; it could read the memory of "
+            "other processes or the node's files",
         )
     if context.runAsUser is not None and context.runAsUser == profile.run_as_user:
-        yield _same_user(_called(container), context.runAsUser)
+        yield _same_user(described(container), context.runAsUser)
 
 
-def _called(container: Container) -> str:
+def capability(name: str) -> str:
+    """The kernel's name without the prefix: `cap_sys_admin` is `SYS_ADMIN`."""
+    return name.upper().removeprefix("CAP_")
+
+
+def _host_path(volume: Volume) -> Iterator[Violation]:
+    path = volume.hostPath.path if volume.hostPath is not None else None
+    folder = posixpath.normpath("/" + (path or "")).replace("//", "/").rstrip("/") + "/"
+    if any(
+        f"{own}/".startswith(folder) or folder.startswith(f"{own}/") for own in PROTECTED_HOST_PATHS
+    ):
+        yield Violation(
+            Reason.HOST_PATH,
+            f"volume {quoted(str(volume.name))} mounts {quoted(str(path))} of the node; it gives "
+            "access to the credentials of pods or to the container runtime",
+        )
+
+
+def sniffs(container: Container) -> bool:
+    """Whether the container adds a capability that reads the pod's loopback traffic."""
+    context = container.securityContext
+    added = context.capabilities.add if context is not None and context.capabilities else None
+    return bool(added) and not _SNIFFING.isdisjoint(map(capability, added or ()))
+
+
+def described(container: Container) -> str:
     return f"container {quoted(container.name)}"
 
 
@@ -101,180 +150,3 @@ def _same_user(name: str, user: int) -> Violation:
     return Violation(
         Reason.SAME_USER, f"{name} runs as user {user}, which is the sidecar's; use another"
     )
-
-
-def conflicts(
-    pod: Pod,
-    others: Sequence[Container],
-    options: InjectionOptions,
-    sidecar: Sidecar,
-    settings: Settings,
-) -> Iterator[Violation]:
-    """What stands where ours has to stand, or reaches for what only the sidecar may hold."""
-    yield from _names_taken(pod, others, sidecar)
-    if options.containers or options.skip_containers:
-        yield from _unknown_containers(others, options)
-    ours = (sidecar.port, sidecar.ops_port)
-    for container in others:
-        for mount in container.volumeMounts or ():
-            if mount.name in VOLUMES or (mount.mountPath or "").startswith(MOUNTS):
-                yield from _mounted(container, mount)
-        for port in container.ports or ():
-            if port.containerPort in ours or port.hostPort in ours:
-                yield from _port_taken(container, port, sidecar)
-    yield from _credential_users(pod.spec, others, sidecar, settings)
-
-
-def _names_taken(pod: Pod, others: Sequence[Container], sidecar: Sidecar) -> Iterator[Violation]:
-    spec = pod.spec
-    present = [at for at, c in enumerate(spec.initContainers or ()) if c.name == CONTAINER]
-    if len(others) < len(spec.containers) + len(spec.initContainers or ()):
-        yield from _container_taken(pod, present, sidecar)
-    for at, volume in enumerate(spec.volumes or ()):
-        if volume.name in VOLUMES and not (present and _is_ours(pod, at, sidecar)):
-            yield Violation(
-                Reason.RESERVED_NAME,
-                f"the volume name {volume.name} is reserved; remove the volume",
-            )
-    if not present and pod.metadata is not None:
-        annotations, labels = pod.metadata.annotations or {}, pod.metadata.labels or {}
-        if INJECTED_LABEL in labels or not annotations.keys().isdisjoint(WRITTEN_BY_US):
-            yield from _keys_taken(annotations, labels)
-
-
-def _container_taken(pod: Pod, present: Sequence[int], sidecar: Sidecar) -> Iterator[Violation]:
-    """`present`: the places of init containers with our name."""
-    if len(present) != 1 or any(container.name == CONTAINER for container in pod.spec.containers):
-        yield Violation(
-            Reason.RESERVED_NAME,
-            f"the container name {CONTAINER} is reserved; remove the container",
-        )
-    elif differing := _differences(pod, present[0], sidecar):
-        yield Violation(
-            Reason.RESERVED_NAME,
-            f"the pod already has a container {CONTAINER} that is not the one we inject "
-            f"(it differs in {', '.join(differing)}); remove it, and what else we wrote if the pod "
-            "is a copy",
-        )
-
-
-def _differences(pod: Pod, at: int, sidecar: Sidecar) -> list[str]:
-    found: dict[str, Any] = pod.whole()["spec"]["initContainers"][at]
-    return existing_sidecar.container_differences(found, sidecar.container)
-
-
-def _is_ours(pod: Pod, at: int, sidecar: Sidecar) -> bool:
-    found = pod.whole()["spec"]["volumes"][at]
-    return any(
-        existing_sidecar.is_superset(found, volume)
-        for volume in sidecar.volumes
-        if volume["name"] == found["name"]
-    )
-
-
-def _keys_taken(annotations: Mapping[str, str], labels: Mapping[str, str]) -> Iterator[Violation]:
-    for key in WRITTEN_BY_US:
-        if key in annotations:
-            yield Violation(
-                Reason.RESERVED_KEY, f"annotation {key} is written by the webhook; remove it"
-            )
-    if INJECTED_LABEL in labels:
-        yield Violation(
-            Reason.RESERVED_KEY, f"label {INJECTED_LABEL} is written by the webhook; remove it"
-        )
-
-
-def _unknown_containers(
-    others: Sequence[Container], options: InjectionOptions
-) -> Iterator[Violation]:
-    names = {container.name for container in others}
-    # Once, however many are unknown; escaped, for nobody has looked at the pod's names yet.
-    allowed = f"; allowed: {json.dumps(', '.join(sorted(names))[:300])[1:-1][:300]}"
-    for key, named in (
-        ("containers", options.containers or frozenset()),
-        ("skip-containers", options.skip_containers),
-    ):
-        for at, name in enumerate(sorted(named - names)):
-            yield Violation(
-                Reason.NO_SUCH_CONTAINER,
-                f"annotation tokenward.dev/{key} names {quoted(name)}, which the pod does not "
-                f"have{allowed if at < EXPLAINED else ''}",
-            )
-
-
-def _mounted(container: Container, mount: Mount) -> Iterator[Violation]:
-    path = (mount.mountPath or "").rstrip("/")
-    if mount.name in VOLUMES:
-        yield Violation(
-            Reason.RESERVED_MOUNT,
-            f"{_called(container)} mounts {mount.name}, which only the sidecar may mount",
-        )
-    elif path == MOUNTS or path.startswith(f"{MOUNTS}/"):
-        yield Violation(
-            Reason.RESERVED_MOUNT,
-            f"{_called(container)} mounts {quoted(path)}, which is reserved",
-        )
-
-
-def _port_taken(container: Container, port: Port, sidecar: Sidecar) -> Iterator[Violation]:
-    for ours, key in ((sidecar.port, PORT), (sidecar.ops_port, OPS_PORT)):
-        if ours in (port.containerPort, port.hostPort):
-            yield Violation(
-                Reason.PORT_CLASH,
-                f"{_called(container)} uses port {ours}, which the sidecar "
-                f"needs; move the sidecar with annotation {key}",
-            )
-
-
-def _credential_users(
-    spec: Spec, others: Sequence[Container], sidecar: Sidecar, settings: Settings
-) -> Iterator[Violation]:
-    secret = secret_name(sidecar.server)
-    for volume in spec.volumes or ():
-        if volume.name not in VOLUMES and _yields_credential(volume, secret, settings):
-            yield Violation(
-                Reason.CREDENTIAL_REACHED,
-                f"volume {quoted(str(volume.name))} would give the app the sidecar's "
-                "credential; remove it",
-            )
-    for container in others:
-        if _takes_variables(container, secret):
-            yield Violation(
-                Reason.CREDENTIAL_REACHED,
-                f"{_called(container)} takes variables from Secret {secret}, "
-                "which is the sidecar's; remove them",
-            )
-
-
-def _yields_credential(volume: Volume, secret: str, settings: Settings) -> bool:
-    if volume.secret is not None and volume.secret.secretName == secret:
-        return True
-    if volume.projected is not None:
-        for source in volume.projected.sources or ():
-            # Every pod has a volume of sources that are neither.
-            if source.secret is None and source.podCertificate is None:
-                continue
-            if _projects_credential(source, secret, settings):
-                return True
-    if volume.csi is None or not isinstance(settings.identity, CsiIdentity):
-        return False
-    return volume.csi.driver == settings.identity.driver
-
-
-def _projects_credential(source: Projection, secret: str, settings: Settings) -> bool:
-    if source.secret is not None and source.secret.name == secret:
-        return True
-    if source.podCertificate is None or not isinstance(settings.identity, PodCertificateIdentity):
-        return False
-    return source.podCertificate.signerName == settings.identity.signer_name
-
-
-def _takes_variables(container: Container, secret: str) -> bool:
-    for entry in container.env or ():
-        taken = entry.valueFrom.secretKeyRef if entry.valueFrom is not None else None
-        if taken is not None and taken.name == secret:
-            return True
-    for source in container.envFrom or ():
-        if source.secretRef is not None and source.secretRef.name == secret:
-            return True
-    return False

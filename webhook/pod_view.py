@@ -1,8 +1,7 @@
-"""The shape a pod must have before anything reads it: checked once, at the rim.
+"""A typed, read-only view of a pod: the fields that decisions depend on, checked once.
 
-The API server sends well-formed pods; files on disk and whoever else reaches the port need not.
-Only the fields we read are described, and only for reading: all others may be anything, and no
-pod is ever written from these types, so nothing of it can get lost.
+The API server sends well-formed pods. Files and other callers of the port may send anything. No pod
+is ever written from these types, so fields that are not listed here never get lost.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,7 +11,7 @@ import msgspec
 
 
 class Malformed(ValueError):
-    """The pod is not one; the text names the place, and never repeats what stands there."""
+    """The object is not a pod. The text names the field and never repeats its value."""
 
 
 class _Named(msgspec.Struct, kw_only=True):
@@ -53,7 +52,12 @@ class _Csi(msgspec.Struct):
     driver: str | None = None
 
 
+class _HostPath(msgspec.Struct):
+    path: str | None = None
+
+
 class Volume(_Named, kw_only=True):
+    hostPath: _HostPath | None = None
     secret: _SecretSource | None = None
     projected: _Projected | None = None
     csi: _Csi | None = None
@@ -125,24 +129,24 @@ class Spec(msgspec.Struct, kw_only=True):
 
 
 class PodView(msgspec.Struct, kw_only=True):
-    """What a pod is decoded to. `managedFields`, often the most of it, is skipped."""
+    """The decoded pod. `managedFields`, often its largest part, is skipped."""
 
     spec: Spec
     metadata: Metadata | None = None
 
 
 class Pod(msgspec.Struct, frozen=True):
-    """A pod to decide on: the fields we read, and on demand the whole of it, as it came."""
+    """A pod to decide on: the fields we read, and on demand the raw object."""
 
     metadata: Metadata | None
     spec: Spec
-    whole: Callable[[], Mapping[str, Any]]
+    raw: Callable[[], Mapping[str, Any]]
 
 
-def read(found: Any) -> Pod:
-    """Whatever JSON or YAML made of a pod. Raises Malformed."""
+def read(raw: Any) -> Pod:
+    """Check a decoded JSON or YAML object. Raises Malformed."""
     try:
-        readable = msgspec.convert(found, PodView)
+        readable = msgspec.convert(raw, PodView)
     except (msgspec.ValidationError, RecursionError) as invalid:
         raise Malformed(f"not a pod: {invalid}") from None
-    return Pod(readable.metadata, readable.spec, lambda: found)
+    return Pod(readable.metadata, readable.spec, lambda: raw)

@@ -42,6 +42,7 @@ class Reason(StrEnum):
     HOST_NAMESPACE = "host-namespace"
     SHARED_PROCESS_NAMESPACE = "shared-process-namespace"
     PRIVILEGED = "privileged"
+    HOST_PATH = "host-path"
     SAME_USER = "same-user"
     RESERVED_NAME = "reserved-name"
     RESERVED_MOUNT = "reserved-mount"

@@ -16,11 +16,14 @@ from pydantic import Field, ValidationError, model_validator
 from chassis.config_types import Model, Port, Scope, TrustDomain, matches_pattern
 from chassis.process import ConfigurationError
 from chassis.yaml_config import problems_of, read_mapping
+from webhook import neighbours
 from webhook.quantity import Quantity
 from webhook.value_types import Amount, Certificates, Host, Https, Image, Name
 
 _QUALIFIED_NAME: Final = re.compile(r"[a-z0-9.-]{1,253}/[A-Za-z0-9._-]{1,63}", re.ASCII)
 _UNIONS: Final = (("identity",),)  # where pydantic adds the chosen source to a fault's path
+_VARIABLE: Final = re.compile(r"[A-Z][A-Z0-9_]{1,62}", re.ASCII)
+_PATH: Final = re.compile(r"(?:/[A-Za-z0-9_-][A-Za-z0-9._-]{0,62}){2,16}", re.ASCII)
 _DRIVER: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,61}[A-Za-z0-9])?", re.ASCII)
 
 
@@ -38,6 +41,21 @@ class Bounds(Model):
         return self
 
 
+class OptionalBounds(Model):
+    """Like Bounds, for an amount that only the profile or the pod adds."""
+
+    default: Amount | None = None
+    min: Amount
+    max: Amount
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        default = self.min if self.default is None else self.default
+        if not self.min.value <= default.value <= self.max.value:
+            raise ValueError("must have min <= default <= max")
+        return self
+
+
 def _bounds(default: str, least: str, most: str) -> Bounds:
     return Bounds(
         default=Quantity.parse(default), min=Quantity.parse(least), max=Quantity.parse(most)
@@ -48,7 +66,7 @@ def _bounds(default: str, least: str, most: str) -> Bounds:
 ResourceAmounts = tuple[tuple[str, str], ...]
 
 
-def texts(amounts: Mapping[str, Quantity]) -> ResourceAmounts:
+def as_strings(amounts: Mapping[str, Quantity]) -> ResourceAmounts:
     return tuple((amount, quantity.text) for amount, quantity in amounts.items())
 
 
@@ -56,9 +74,13 @@ class Profile(Model):
     """A named way to inject; pods choose one of these and nothing beyond it."""
 
     cpu_request: Bounds = _bounds("10m", "1m", "500m")
-    cpu_limit: Bounds = _bounds("200m", "50m", "2")
+    # No limit by default: it only slows down the start of the sidecar, and so of the pod.
+    cpu_limit: OptionalBounds = OptionalBounds(min=Quantity.parse("50m"), max=Quantity.parse("2"))
     memory_request: Bounds = _bounds("48Mi", "16Mi", "256Mi")
     memory_limit: Bounds = _bounds("96Mi", "48Mi", "512Mi")
+    # For namespaces with a quota on ephemeral storage, or a LimitRange with a minimum.
+    ephemeral_storage_request: Amount | None = None
+    ephemeral_storage_limit: Amount | None = None
     scopes: tuple[Scope, ...] = ()
     # Of no image we know; null where the cluster hands out user ids itself (OpenShift).
     run_as_user: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = 15500
@@ -67,25 +89,37 @@ class Profile(Model):
     @cached_property
     def defaults(self) -> dict[str, Quantity]:
         """The amounts of a pod that asks for none, by their names in annotations."""
-        return {
+        amounts = {
             "cpu-request": self.cpu_request.default,
             "cpu-limit": self.cpu_limit.default,
             "memory-request": self.memory_request.default,
             "memory-limit": self.memory_limit.default,
         }
+        named = {name: amount for name, amount in amounts.items() if amount is not None}
+        return named | self.ephemeral_storage
+
+    @cached_property
+    def ephemeral_storage(self) -> dict[str, Quantity]:
+        """The amounts of ephemeral storage; no annotation changes them."""
+        amounts = {
+            "ephemeral-storage-request": self.ephemeral_storage_request,
+            "ephemeral-storage-limit": self.ephemeral_storage_limit,
+        }
+        return {name: amount for name, amount in amounts.items() if amount is not None}
 
     @cached_property
     def amounts(self) -> ResourceAmounts:
-        """The same as texts."""
-        return texts(self.defaults)
+        """The same as as_strings."""
+        return as_strings(self.defaults)
 
     @model_validator(mode="after")
     def _requests_fit(self) -> Self:
         for name, request, limit in (
-            ("cpu", self.cpu_request, self.cpu_limit),
-            ("memory", self.memory_request, self.memory_limit),
+            ("cpu", self.cpu_request.default, self.cpu_limit.default),
+            ("memory", self.memory_request.default, self.memory_limit.default),
+            ("ephemeral-storage", self.ephemeral_storage_request, self.ephemeral_storage_limit),
         ):
-            if request.default.value > limit.default.value:
+            if request is not None and limit is not None and request.value > limit.value:
                 raise ValueError(f"the default {name} request is above the default limit")
         return self
 
@@ -148,6 +182,29 @@ class Listeners(Model):
     ops: OpsListener = OpsListener()
 
 
+class Neighbours(Model):
+    """What other admission webhooks may add to the sidecar; the guard policy reads the same."""
+
+    # Beginnings of variable names, such as AZURE_.
+    environment: tuple[
+        Annotated[str, matches_pattern(_VARIABLE, "the beginning of variable names in capitals")],
+        ...,
+    ] = ()
+    mounts: tuple[Annotated[str, matches_pattern(_PATH, "an absolute path")], ...] = ()
+
+    @model_validator(mode="after")
+    def _harmless(self) -> Self:
+        for prefix in self.environment:
+            if neighbours.steers(prefix) or any(n.startswith(prefix) for n in neighbours.STEERING):
+                raise ValueError(f"{prefix} would let others steer the sidecar")
+        for path in self.mounts:
+            if not neighbours.mount_fits(path):
+                raise ValueError(
+                    f"{path} is not a folder of its own in {', '.join(neighbours.MOUNT_ROOTS)}"
+                )
+        return self
+
+
 class Settings(Model):
     """The whole file, checked."""
 
@@ -157,6 +214,7 @@ class Settings(Model):
     authserver: Authserver
     identity: Identity = SecretIdentity()
     profiles: dict[Name, Profile] = Field(default_factory=lambda: {"default": Profile()})
+    neighbours: Neighbours = Neighbours()
     never_inject: frozenset[Name] = frozenset({"tokenward-system"})
     listeners: Listeners = Listeners()
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -1,7 +1,7 @@
-"""Pure: what CPU and memory the sidecar asks for in this pod.
+"""Pure: the compute resources of the sidecar in this pod.
 
-Always all four amounts, so that quotas and autoscalers find what they need, with two exceptions:
-a Guaranteed pod stays Guaranteed, and a pod with pod-level resources is left its own budget.
+Requests and a memory limit are always set, because quotas and autoscalers need them. Two
+exceptions: a Guaranteed pod stays Guaranteed, and a pod with pod-level resources keeps its budget.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,41 +11,52 @@ from webhook.annotations import PREFIX
 from webhook.pod_view import Container, Spec
 from webhook.quantity import InvalidQuantity, Quantity
 from webhook.reasons import Reason, Violation
-from webhook.settings import Profile, ResourceAmounts, texts
+from webhook.settings import Profile, ResourceAmounts, as_strings
 
 _KINDS: Final = ("cpu", "memory")
 
+# A Guaranteed pod needs a CPU limit. The sidecar starts within three seconds on this one.
+_GUARANTEED_CPU: Final = Quantity.parse("200m")
+
 
 def compute(
-    asked: Mapping[str, Quantity], profile: Profile, spec: Spec, others: Sequence[Container]
+    requested: Mapping[str, Quantity], profile: Profile, spec: Spec, others: Sequence[Container]
 ) -> tuple[ResourceAmounts, list[Violation]]:
-    """The sidecar's amounts and what is wrong with what was asked.
+    """The sidecar's amounts and what is wrong with what was requested.
 
     `others` are the pod's containers without the sidecar.
     """
     guaranteed = _guaranteed(others)
-    if not (asked or spec.resources or guaranteed):
+    if not (requested or spec.resources or guaranteed):
         return profile.amounts, []
-    given = profile.defaults | dict(asked)
+    given = profile.defaults | dict(requested)
     if spec.resources:
-        # Requests of containers must fit into the pod's: only what was asked for is spent there.
-        given = dict(asked)
+        # With pod-level resources, set only the amounts that annotations request.
+        given = profile.ephemeral_storage | dict(requested)
     elif guaranteed:
+        given.setdefault("cpu-limit", _within(_GUARANTEED_CPU, profile))
         given |= {
             f"{kind}-request": given[f"{kind}-limit"]
             for kind in _KINDS
-            if f"{kind}-request" not in asked
+            if f"{kind}-request" not in requested
         }
     refusals = []
     for kind in _KINDS:
         request, limit = given.get(f"{kind}-request"), given.get(f"{kind}-limit")
         if request is None or limit is None or request.value <= limit.value:
             continue
-        if f"{kind}-request" in asked:
+        if f"{kind}-request" in requested:
             refusals.append(_above(kind, request, limit))
         else:
             given[f"{kind}-request"] = limit
-    return texts(given), refusals
+    return as_strings(given), refusals
+
+
+def _within(amount: Quantity, profile: Profile) -> Quantity:
+    """The amount, or the nearest that the profile allows as a CPU limit."""
+    bounds = profile.cpu_limit
+    least = max(amount, bounds.min, key=lambda quantity: quantity.value)
+    return min(least, bounds.max, key=lambda quantity: quantity.value)
 
 
 def _above(kind: str, request: Quantity, limit: Quantity) -> Violation:

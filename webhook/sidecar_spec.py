@@ -10,7 +10,8 @@ from typing import Any, Final
 import msgspec
 
 from chassis.spiffe_id import Workload
-from webhook.annotations import AUTHSERVER_CA, INJECTED_LABEL, STATUS, SidecarOptions
+from webhook.annotations import AUTHSERVER_CA, INJECTED_LABEL, STATUS
+from webhook.options import SidecarOptions
 from webhook.settings import (
     CsiIdentity,
     PodCertificateIdentity,
@@ -172,7 +173,7 @@ def _environment(
 def _resources(amounts: ResourceAmounts) -> dict[str, dict[str, str]]:
     resources: dict[str, dict[str, str]] = {}
     for amount, text in amounts:
-        kind, _, side = amount.partition("-")
+        kind, _, side = amount.rpartition("-")
         resources.setdefault(f"{side}s", {})[kind] = text
     return resources
 

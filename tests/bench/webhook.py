@@ -34,6 +34,7 @@ from chassis.tls import contexts
 from tests.support.server_certificates import Authority
 from tests.webhook.pods import raw_settings, recorded, settings
 from webhook import listener as app
+from webhook.metrics import Metrics
 
 SECONDS = 0.3
 ROUNDS = 15
@@ -67,7 +68,7 @@ def review(size: int, workload: str = "github-mcp") -> bytes:
 
 def in_process(size: int, rounds: int = 2000) -> float:
     """Milliseconds of CPU for one review from bytes to bytes; the log is written, to nowhere."""
-    metrics, under, body = app.Metrics(CollectorRegistry()), settings(), review(size)
+    metrics, under, body = Metrics(CollectorRegistry()), settings(), review(size)
     with Path(os.devnull).open("w") as nowhere, _stderr(nowhere):
         logs.configure("bench")
         app._answered(app._decided(body, lambda: under, False, metrics), metrics)
@@ -99,7 +100,7 @@ async def _serve(which: str, folder: Path) -> None:
     server = (
         web.Server(bare, access_log=None)
         if which == "bare"
-        else app.server(lambda: under, readiness, app.Metrics(CollectorRegistry()))
+        else app.server(lambda: under, readiness, Metrics(CollectorRegistry()))
     )
     runner = web.ServerRunner(server)
     await runner.setup()

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.cluster import Cluster, Object, eventually, narrowed, pointed_at
+from tests.cluster.cluster import Cluster, Object, Refused, eventually, narrowed, pointed_at
 from tests.cluster.pods import named
 from tests.cluster.servers import address_towards_the_api_server, webhook_on_this_host
 from tests.manifests.rendering import render
@@ -97,14 +97,29 @@ def guard(cluster: Cluster, shipped: list[Object]) -> Callable[[], None]:
 
     def put_up() -> None:
         for one in shipped:
-            if one["metadata"]["name"] == "tokenward-guard":
+            if one["metadata"]["name"] in ("tokenward-guard", "tokenward-guard-updates"):
                 cluster.apply_everywhere(narrowed(one, cluster))
         # A pod that no webhook of ours is asked about, and that must not pass.
         forged = named("forged", {"inject": "false"})
         forged["metadata"]["labels"] = {"tokenward.dev/injected": "true"}
         eventually(lambda: cluster.refusal(forged), lambda told: "is for pods with" in told)
+        _wait_for_updates(cluster)
 
     return put_up
+
+
+def _wait_for_updates(cluster: Cluster) -> None:
+    """The policy on updates is in force when a plain pod cannot be marked any more."""
+    cluster.create(named("unmarked", {"inject": "false"}))
+
+    def refusal() -> str:
+        mark = ("label", "pod", "unmarked", "tokenward.dev/probe=x", "--dry-run=server")
+        try:
+            return cluster.inside(*mark)
+        except Refused as told:
+            return str(told)
+
+    eventually(refusal, lambda told: "cannot change on a running pod" in told)
 
 
 @pytest.fixture

@@ -16,10 +16,16 @@ def _split(text: celtypes.StringType, separator: celtypes.StringType) -> celtype
     return celtypes.ListType([celtypes.StringType(part) for part in text.split(separator)])
 
 
+def _join(parts: celtypes.ListType, separator: celtypes.StringType) -> celtypes.StringType:
+    return celtypes.StringType(separator.join(str(part) for part in parts))
+
+
 @cache
 def _program(expression: str) -> Any:
     environment = celpy.Environment()
-    return environment.program(environment.compile(expression), functions={"split": _split})
+    return environment.program(
+        environment.compile(expression), functions={"split": _split, "join": _join}
+    )
 
 
 @dataclass
@@ -31,12 +37,19 @@ class Request:
     namespace: str = "mcp-servers"
     namespace_labels: dict[str, str] = field(default_factory=dict)
     params: dict[str, Any] | None = None
+    old: dict[str, Any] | None = None
+    user: str = "system:serviceaccount:mcp-servers:deployer"
 
     def _bound(self) -> dict[str, Any]:
-        request = {"operation": self.operation, "namespace": self.namespace}
+        request = {
+            "operation": self.operation,
+            "namespace": self.namespace,
+            "userInfo": {"username": self.user},
+        }
         space = {"metadata": {"name": self.namespace, "labels": self.namespace_labels}}
         return {
             "object": json_to_cel(self.object),
+            "oldObject": json_to_cel(self.old),
             "request": json_to_cel(request),
             "namespaceObject": json_to_cel(space),
             "params": json_to_cel(self.params),

@@ -75,7 +75,7 @@ def test_each_webhook_calls_the_path_that_knows_whether_the_namespace_opted_in(
 def test_system_namespaces_and_our_own_never_match(rendered: Rendered) -> None:
     ours = {*SYSTEM_NAMESPACES, "tokenward-system", "cert-manager"}
     selectors = [w["namespaceSelector"] for w in _webhooks(rendered["base"]).values()]
-    for policy in ("tokenward-guard", "tokenward-guard-configuration"):
+    for policy in ("tokenward-guard", "tokenward-guard-configuration", "tokenward-guard-updates"):
         found = _find(rendered["base"], "ValidatingAdmissionPolicy", policy)
         selectors.append(found["spec"]["matchConstraints"]["namespaceSelector"])
     for selector in selectors:
@@ -386,7 +386,7 @@ def test_the_guards_second_half_never_denies_for_want_of_its_parameter(rendered:
 
 def _workload(annotations: dict[str, str], **spec: Any) -> dict[str, Any]:
     template = {"metadata": {"annotations": annotations}, "spec": {"containers": []} | spec}
-    return {"kind": "Deployment", "spec": {"template": template}}
+    return {"kind": "Deployment", "metadata": {}, "spec": {"template": template}}
 
 
 def _warned(rendered: Rendered, workload: dict[str, Any]) -> list[str]:
@@ -424,6 +424,18 @@ def test_whoever_applies_a_workload_is_warned_there_and_then(
     assert not any(text.startswith("error") for text in warned)
 
 
+@pytest.mark.parametrize("field", ["annotations", "labels"])
+def test_an_opt_in_in_the_wrong_place_is_warned_about(rendered: Rendered, field: str) -> None:
+    opt_in = {"tokenward.dev/inject": "true"}
+    misplaced = _workload({}) | {"metadata": {field: opt_in}}
+    (warned,) = _warned(rendered, misplaced)
+    assert "belongs in the annotations of the pod template" in warned
+    assert _warned(rendered, _workload(opt_in) | {"metadata": {field: opt_in}}) == []
+    labelled = _workload({})
+    labelled["spec"]["template"]["metadata"]["labels"] = opt_in
+    assert len(_warned(rendered, labelled)) == 1
+
+
 def test_proper_workloads_and_strangers_are_not_warned(rendered: Rendered) -> None:
     good = {
         "tokenward.dev/inject": "true",
@@ -436,8 +448,11 @@ def test_proper_workloads_and_strangers_are_not_warned(rendered: Rendered) -> No
     }
     assert _warned(rendered, _workload(good)) == []
     assert _warned(rendered, _workload({}, hostNetwork=True)) == []
-    assert _warned(rendered, {"spec": {"template": {"spec": {"containers": []}}}}) == []
-    cron = {"spec": {"jobTemplate": {"spec": _workload(good)["spec"]}}}
+    assert (
+        _warned(rendered, {"metadata": {}, "spec": {"template": {"spec": {"containers": []}}}})
+        == []
+    )
+    cron = {"metadata": {}, "spec": {"jobTemplate": {"spec": _workload(good)["spec"]}}}
     assert _warned(rendered, cron) == []
     (deployment,) = (o for o in rendered["example"] if o["kind"] == "Deployment")
     assert _warned(rendered, deployment) == []

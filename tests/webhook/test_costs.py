@@ -16,8 +16,9 @@ from prometheus_client import CollectorRegistry
 
 from chassis.probes import Readiness
 from tests.webhook.pods import NAMESPACE, SIDECAR, injected, pod, recorded, settings, verdict
-from webhook import admission_review, annotations, listener, pod_safety
+from webhook import admission_review, annotations, conflicts, listener, options
 from webhook.evaluate import AdmissionResult, evaluate
+from webhook.metrics import Metrics
 from webhook.reasons import EXPLAINED, MAX_DENIAL, Reason, Violation, denial
 
 _MANY = 1_000
@@ -91,7 +92,7 @@ def test_the_pods_containers_are_listed_once_however_many_names_are_unknown(
         ordered += len(items)
         return sorted(items)
 
-    monkeypatch.setattr(pod_safety, "sorted", counting, raising=False)
+    monkeypatch.setattr(conflicts, "sorted", counting, raising=False)
     named = ",".join(f"unknown-{at}" for at in range(_MANY))
     told = verdict(pod({"containers": named}, containers=[{"name": f"a{n}"} for n in range(_MANY)]))
     assert len(told.refusals) == _MANY
@@ -139,15 +140,15 @@ def test_a_review_is_read_whole_once_however_many_volumes_look_like_ours(
 
 
 def _remembered(made: dict[str, Any]) -> bool:
-    annotations._remembered.cache_clear()
+    options._remembered.cache_clear()
     verdict(made)
-    return annotations._remembered.cache_info().currsize == 1
+    return options._remembered.cache_info().currsize == 1
 
 
 def test_no_more_keys_are_remembered_than_a_pod_may_have() -> None:
     assert not _remembered(pod({f"x{at}": "" for at in range(20)}))
     assert not _remembered(pod(labels={f"tokenward.dev/x{at}": "" for at in range(20)}))
-    values = {key.removeprefix("tokenward.dev/"): "x" * 30 for key in annotations._KNOWN}
+    values = {key.removeprefix("tokenward.dev/"): "x" * 30 for key in annotations.KNOWN}
     assert _remembered(pod(values, labels={"tokenward.dev/injected": "true"}))
 
 
@@ -176,7 +177,7 @@ async def test_a_review_that_came_in_pieces_is_let_go_before_its_answer(
     monkeypatch.setattr(admission_review, "parse", parsing)
     monkeypatch.setattr(listener, "_abreast", between)
     readiness, under = Readiness(), settings()
-    server = listener.server(lambda: under, readiness, listener.Metrics(CollectorRegistry()))
+    server = listener.server(lambda: under, readiness, Metrics(CollectorRegistry()))
     made = pod()
     made["metadata"]["annotations"]["padding"] = "x" * 300_000
     headers = {"Content-Type": "application/json"}

@@ -1,5 +1,6 @@
 """Who is injected, who is left alone, who is refused, and under which name."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -305,3 +306,114 @@ def test_a_proxy_that_does_not_spare_loopback_is_warned_about() -> None:
 def test_the_recorded_daemon_set_on_the_host_network_is_refused() -> None:
     told = verdict(recorded_pod("pod-create-daemonset-host-network"))
     assert told.reason is Reason.HOST_NAMESPACE
+
+
+# Capabilities, folders of the node, shared names
+
+
+@pytest.mark.parametrize(
+    "name", ["all", "cap_all", "sys_ptrace", "Cap_Bpf", "SYS_ADMIN", "PERFMON"]
+)
+def test_a_capability_is_recognised_in_any_spelling(name: str) -> None:
+    context = {"capabilities": {"add": ["CHOWN", name]}}
+    verdict_of = verdict(pod(container={"securityContext": context}))
+    assert verdict_of.reason is Reason.PRIVILEGED
+    assert name.upper().removeprefix("CAP_") in verdict_of.message
+
+
+def test_a_container_that_reads_loopback_is_injected_with_a_warning() -> None:
+    context = {"capabilities": {"add": ["net_raw"]}}
+    (warning,) = verdict(pod(container={"securityContext": context})).warnings
+    assert "NET_RAW" in warning
+
+
+def test_an_instance_that_the_name_label_does_not_tell_is_warned_about() -> None:
+    labels = {"app.kubernetes.io/name": "mcpserver", "app.kubernetes.io/instance": "github"}
+    (warning,) = verdict(pod(labels=labels)).warnings
+    assert warning.endswith("set tokenward.dev/server if others share it")
+    assert "mcpserver" in warning
+    assert "github" in warning
+    assert verdict(pod({"server": "mcpserver"}, labels=labels)).warnings == ()
+    labels["app.kubernetes.io/instance"] = "mcpserver"
+    assert verdict(pod(labels=labels)).warnings == ()
+    del labels["app.kubernetes.io/instance"]
+    assert verdict(pod(labels=labels)).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("job", "server"),
+    [
+        ("report-29404020", "report"),
+        ("report-20261128", "report-20261128"),
+        ("report-2940402", "report-2940402"),
+    ],
+)
+def test_only_the_minute_of_a_schedule_is_left_out_of_a_jobs_name(job: str, server: str) -> None:
+    made = pod()
+    made["metadata"]["ownerReferences"] = [{"kind": "Job", "name": job, "controller": True}]
+    identity = environment(sidecar_of(injected(made)))["TOKENWARD_SPIFFE_ID"]
+    assert identity.endswith(f"/mcpserver/{server}")
+
+
+# Neighbours
+
+
+@pytest.mark.parametrize(
+    ("field", "entry", "who"),
+    [
+        (
+            "env",
+            {"name": "AZURE_TENANT_ID", "value": "x"},
+            "azure.workload.identity/skip-containers",
+        ),
+        ("env", {"name": "AWS_ROLE_ARN", "value": "x"}, "eks.amazonaws.com/skip-containers"),
+        ("env", {"name": "DD_AGENT_HOST", "value": "x"}, "Datadog"),
+        ("env", {"name": "TZ", "value": "x"}, "neighbours"),
+        (
+            "volumeMounts",
+            {"name": "t", "mountPath": "/var/run/secrets/azure/tokens"},
+            "Azure Workload Identity",
+        ),
+    ],
+)
+def test_the_denial_names_what_another_webhook_added_and_who_probably_did(
+    field: str, entry: dict[str, Any], who: str
+) -> None:
+    found = injected(pod())
+    sidecar_of(found)[field].append(entry)
+    told = verdict(found)
+    assert told.reason is Reason.RESERVED_NAME
+    assert f"differs in {field})" in told.message
+    assert str(entry.get("mountPath") or entry["name"]) in told.message
+    assert who in told.message
+
+
+def test_a_neighbours_variable_never_replaces_one_of_ours() -> None:
+    under = settings(neighbours={"environment": ["AZURE_"]})
+    second = {"name": "TOKENWARD_ISSUER", "value": "https://evil.example.com"}
+    changes: list[Callable[[list[Any]], Any]] = [
+        lambda env: env.append(second),
+        lambda env: env.reverse(),
+        lambda env: env.pop(),
+    ]
+    for change in changes:
+        found = injected(pod(), under)
+        change(sidecar_of(found)["env"])
+        assert verdict(found, under).decision == "denied"
+
+
+def test_lists_of_ours_that_grew_are_not_ours() -> None:
+    grown = injected(pod())
+    volume = next(v for v in grown["spec"]["volumes"] if v["name"] == "tokenward-credential")
+    volume["secret"]["items"].append({"key": "ca.crt", "path": "ca.crt"})
+    assert verdict(grown).reason is Reason.RESERVED_NAME
+    probed = injected(pod())
+    sidecar_of(probed)["ports"].append({"containerPort": 8080})
+    assert "differs in ports)" in verdict(probed).message
+
+
+@pytest.mark.parametrize("profile", [None, {}, {"type": "RuntimeDefault"}, {"type": "Localhost"}])
+def test_app_armor_profiles_of_platforms_are_kept(profile: dict[str, Any] | None) -> None:
+    found = injected(pod())
+    sidecar_of(found)["securityContext"]["appArmorProfile"] = profile
+    assert verdict(found).reason is Reason.ALREADY_INJECTED

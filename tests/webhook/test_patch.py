@@ -267,16 +267,27 @@ def _resources(made: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def test_all_four_amounts_are_set() -> None:
+def test_requests_and_a_memory_limit_are_set_and_a_cpu_limit_only_on_request() -> None:
     assert _resources(pod()) == {
         "requests": {"cpu": "10m", "memory": "48Mi"},
-        "limits": {"cpu": "200m", "memory": "96Mi"},
+        "limits": {"memory": "96Mi"},
     }
+    assert _resources(pod({"cpu-limit": "1"}))["limits"] == {"cpu": "1", "memory": "96Mi"}
+    under = settings(profiles={"default": {"cpuLimit": {"min": "1", "default": "1", "max": "2"}}})
+    assert sidecar_of(injected(pod(), under))["resources"]["limits"]["cpu"] == "1"
+
+
+def test_a_profile_names_ephemeral_storage_for_namespaces_with_a_quota() -> None:
+    amounts = {"ephemeralStorageRequest": "8Mi", "ephemeralStorageLimit": "64Mi"}
+    under = settings(profiles={"default": amounts})
+    for made in (pod(), pod(resources={"limits": {"cpu": "1"}})):
+        resources = sidecar_of(injected(made, under))["resources"]
+        assert resources["requests"]["ephemeral-storage"] == "8Mi"
+        assert resources["limits"]["ephemeral-storage"] == "64Mi"
 
 
 def test_a_limit_below_the_default_request_takes_the_request_along() -> None:
     assert _resources(pod({"memory-limit": "48Mi", "memory-request": "16Mi"}))["limits"] == {
-        "cpu": "200m",
         "memory": "48Mi",
     }
     under = settings(

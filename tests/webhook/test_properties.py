@@ -2,19 +2,23 @@
 
 import contextlib
 import copy
+import json
 from functools import _lru_cache_wrapper
 from itertools import product
 from typing import Any
 
 import kubernetes_validate
 import pytest
+import yaml
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from tests.webhook.pods import SIDECAR, injected, pod, recorded_pod, settings, sidecar_of, verdict
-from webhook import annotations, patch, pod_view, sidecar_spec
+from webhook import inject_command, options, patch, pod_view, sidecar_spec
 from webhook.evaluate import evaluate
+from webhook.manifest_stream import documents
+from webhook.pod_templates import items
 from webhook.reasons import Reason
 
 _SUPPORTED = [
@@ -136,7 +140,7 @@ def test_there_is_exactly_one_sidecar(made: dict[str, Any]) -> None:
 
 
 def _forget() -> None:
-    for module in (annotations, patch, sidecar_spec):
+    for module in (options, patch, sidecar_spec):
         for remembering in vars(module).values():
             if isinstance(remembering, _lru_cache_wrapper):
                 remembering.cache_clear()
@@ -164,11 +168,11 @@ def test_what_was_decided_before_changes_no_answer(made: list[dict[str, Any]], n
 
 def test_annotations_too_long_to_be_remembered_are_read_all_the_same() -> None:
     under, names = settings(), ",".join(f"app-{at}" for at in range(1000))
-    before = annotations._remembered.cache_info().currsize
+    before = options._remembered.cache_info().currsize
     for _ in range(2):
         told = verdict(pod({"skip-containers": names}), under)
         assert told.reason is Reason.NO_SUCH_CONTAINER
-    assert annotations._remembered.cache_info().currsize == before
+    assert options._remembered.cache_info().currsize == before
 
 
 @_patient
@@ -186,6 +190,29 @@ def test_a_pod_of_the_wrong_shape_never_raises(spec: Any) -> None:
     made["spec"] = spec
     with contextlib.suppress(pod_view.Malformed):
         verdict(made)
+
+
+_WORDS = [
+    "kind", "metadata", "annotations", "labels", "spec", "template", "containers", "env", "items",
+    "tokenward.dev/inject", "name", "jobTemplate", "generateName", "initContainers", "volumes",
+]  # fmt: skip
+_VALUES = ["Pod", "Deployment", "CronJob", "List", "PodList", "Rollout", "true", "x", 7, None, True]
+_manifests = st.recursive(
+    st.sampled_from(_VALUES),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(_WORDS), inner),
+)
+
+
+@_patient
+@given(st.dictionaries(st.sampled_from(_WORDS), _manifests), st.sampled_from(["json", "yaml"]))
+def test_whatever_stands_in_a_manifest_breaks_nothing(manifest: Any, form: str) -> None:
+    text = json.dumps(manifest) if form == "json" else yaml.safe_dump(manifest)
+    document, *_ = documents(text)
+    scope = inject_command._Scope(settings(), "default", frozenset({"default"}))
+    judged = [
+        inject_command._judged(raw, path, document, scope) for path, raw in items(document.data)
+    ]
+    assert list(documents(inject_command._printed(document, judged))) is not None
 
 
 _IDENTITIES: list[dict[str, Any]] = [

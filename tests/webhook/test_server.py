@@ -23,6 +23,7 @@ from tests.support.server_certificates import Authority
 from tests.webhook.pods import SIDECAR, pod, recorded, settings
 from webhook import listener
 from webhook.__main__ import _serving_certificate
+from webhook.metrics import Metrics
 from webhook.settings import Settings, WebhookListener
 
 
@@ -64,7 +65,7 @@ async def _running(folder: Path) -> AsyncIterator[Running]:
     readiness.satisfy("listening")
     files = {"certFile": folder / "tls.crt", "keyFile": folder / "tls.key"}
     serving = _serving_certificate(WebhookListener.model_validate(files))
-    server = listener.server(lambda: under[0], readiness, listener.Metrics(registry))
+    server = listener.server(lambda: under[0], readiness, Metrics(registry))
     runner = web.ServerRunner(server)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=serving.context).start()

@@ -81,7 +81,33 @@ def test_the_authserver_is_reached_by_https_only(url: str) -> None:
 
 def test_a_default_request_above_the_default_limit_is_refused() -> None:
     request = {"min": "1m", "default": "400m", "max": "500m"}
-    assert "profiles.default" in _faults(profiles={"default": {"cpuRequest": request}})
+    limit = {"min": "1m", "default": "200m", "max": "500m"}
+    profile = {"cpuRequest": request, "cpuLimit": limit}
+    assert "profiles.default" in _faults(profiles={"default": profile})
+    storage = {"ephemeralStorageRequest": "2Gi", "ephemeralStorageLimit": "1Gi"}
+    assert "profiles.default" in _faults(profiles={"default": storage})
+
+
+@pytest.mark.parametrize(
+    "neighbours",
+    [
+        *[
+            {"environment": [prefix]}
+            for prefix in ("PYTHON", "PY", "LD_", "SSL_CERT", "TOKENWARD_")
+        ],
+        *[{"environment": [prefix]} for prefix in ("", "azure_", "A", "AZURE_*")],
+        *[{"mounts": [path]} for path in ("/etc/ssl", "/usr/lib", "/var/run", "/var/run/secrets")],
+        *[{"mounts": [path]} for path in ("/var/run/tokenward/x", "/run/../etc", "run/x", "/")],
+    ],
+)
+def test_neighbours_that_could_steer_the_sidecar_are_refused(neighbours: dict[str, Any]) -> None:
+    assert any(path.startswith("neighbours") for path in _faults(neighbours=neighbours))
+
+
+def test_neighbours_are_taken_as_beginnings_and_folders() -> None:
+    named = {"environment": ["AZURE_", "TZ"], "mounts": ["/var/run/secrets/azure"]}
+    taken = check(raw_settings(neighbours=named), Path()).neighbours
+    assert (taken.environment, taken.mounts) == (("AZURE_", "TZ"), ("/var/run/secrets/azure",))
 
 
 def _ca_fault(folder: Path, content: bytes) -> str:

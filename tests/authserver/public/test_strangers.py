@@ -9,7 +9,7 @@ from authserver.oauth.errors import RateLimited
 from authserver.rate_limit import SharedRateLimit
 from tests.authserver.clients.test_metadata_documents import PATH, both, document
 from tests.support.database_file import count, sql
-from tests.support.deployment import Answer, Deployment, Pkce, deployed
+from tests.support.deployment import CALLBACK, Answer, Deployment, Pkce, deployed
 from tests.support.sign_in_steps import ask, consent, finish, return_from_upstream
 
 STRANGER, USER, NEWCOMER = "203.0.113.9", "198.51.100.7", "192.0.2.44"
@@ -225,9 +225,10 @@ async def test_a_scheme_registered_under_older_rules_leads_nowhere(tmp_path: Pat
         await sql(
             tmp_path,
             "UPDATE clients SET metadata = REPLACE(metadata, ?, ?)",
-            "http://127.0.0.1/callback",
+            CALLBACK,
             old,
         )
+        assert await sql(tmp_path, "SELECT 1 FROM clients WHERE metadata LIKE ?", f"%{old}%")
         for kind in ("code", "bad"):
             url = world.authorize_url(client_id, Pkce(), redirect_uri=old, response_type=kind)
             answer = await world.call("GET", url)

@@ -111,6 +111,7 @@ async def test_registration_is_never_closed_by_registrations_nobody_uses(tmp_pat
         for _ in range(200):
             world.clock.advance(1)
             assert (await world.call("POST", "/oauth/register", json=WEB)).status == 201
+        world.clock.advance(1)
         client_id, pkce = (await world.register())["client_id"], Pkce()
         for _ in range(19):
             world.clock.advance(1)

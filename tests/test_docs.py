@@ -98,7 +98,9 @@ def _members(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
     for field in model.model_fields.values():
         path = f"{prefix}{field.alias}"
         inner = list(_models(field.annotation))
-        many = _MANY.get(get_origin(field.annotation), "")
+        optional = isinstance(field.annotation, UnionType)
+        kinds = get_args(field.annotation) if optional else (field.annotation,)
+        many = next((_MANY[get_origin(kind)] for kind in kinds if get_origin(kind) in _MANY), "")
         for found in inner:
             yield from _members(found, f"{path}{many}.")
         if not inner:

@@ -75,12 +75,27 @@ def decide(pod: Pod, namespace: str, settings: Settings, *, namespace_opted_in: 
     refusals.extend(above)
     # A pod without a usable name is looked at as well, so that it learns of its other faults.
     server = named if isinstance(named, str) else "unnamed"
-    sidecar = build(namespace, server, options.sidecar_options, amounts, settings)
+    sidecar_options = options.sidecar_options
+    if sidecar_options.resource is None and settings.servers is not None:
+        resource = settings.resources.get((namespace, server))
+        sidecar_options = msgspec.structs.replace(sidecar_options, resource=resource)
+        if resource is None and isinstance(named, str):
+            refusals.append(_not_known(server))
+    sidecar = build(namespace, server, sidecar_options, amounts, settings)
     refusals.extend(conflicts(pod, others, options, sidecar, settings))
     if refusals:
         return Deny(tuple(refusals))
     doubts = [*_shared_name(metadata, options, sidecar), *_doubts(others, options, sidecar)]
     return Inject(sidecar, options, tuple([warning(text) for text in doubts]))
+
+
+def _not_known(server: str) -> Violation:
+    """A controller's list may come later than the pod; its ReplicaSet tries again."""
+    return Violation(
+        Reason.SERVER_NOT_KNOWN,
+        f"server {server} is not known yet; it needs an MCPServerAuth of that name in its "
+        f"namespace, or the annotation {contract.RESOURCE}",
+    )
 
 
 def _skipped(

@@ -17,7 +17,6 @@ from chassis.process import EXIT_BAD_CONFIGURATION, ConfigurationError
 from webhook import manifest_editor, manifest_reader, pod_templates, pod_view
 from webhook.annotations import INJECT, SERVER
 from webhook.evaluate import AdmissionResult, evaluate
-from webhook.manifest_editor import dump
 from webhook.manifest_reader import Unreadable
 from webhook.manifest_stream import Document, documents
 from webhook.pod_templates import INJECTED_KINDS, within
@@ -25,6 +24,7 @@ from webhook.reasons import Reason, quoted
 from webhook.settings import Settings, check, load
 from webhook.sidecar_spec import CONTAINER
 from webhook.value_types import CaBundle
+from webhook.yaml_output import dump
 
 EXIT_DENIED: Final = 1
 EXIT_BAD_USAGE: Final = 2

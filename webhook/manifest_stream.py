@@ -14,6 +14,7 @@ import jsonpatch
 
 from webhook import manifest_editor, manifest_reader
 from webhook.manifest_reader import Unreadable
+from webhook.yaml_output import as_json
 
 _SEPARATOR: Final = re.compile(r"^---[^\n]*(?:\n|\Z)", re.MULTILINE)
 _SPACE: Final = re.compile(r"[\ufeff \t\r\n]*")
@@ -40,7 +41,7 @@ class Document:
     def rewritten(self, data: Any) -> str:
         """The document with other content, as JSON. Comments of a YAML document are lost."""
         if not self.is_json:
-            return self._behind_separator(manifest_editor.as_json(data, indent=2) + "\n")
+            return self._behind_separator(as_json(data, indent=2) + "\n")
         indent = _INDENT.match(self.text)
         separators = None if indent or '": ' in self.text else (",", ":")
         text = json.dumps(

@@ -36,6 +36,7 @@ from webhook.annotations import (
 from webhook.quantity import InvalidQuantity, Quantity
 from webhook.reasons import EXPLAINED, Reason, Violation, quoted
 from webhook.settings import Bounds, OptionalBounds, Profile, Settings
+from webhook.value_types import is_resource
 
 # Bounds of one cache entry, because anyone may post a pod. In characters: a list of containers
 # takes some twenty times its length in memory. In keys: the refusal of an unknown key is much
@@ -45,11 +46,6 @@ _MAX_REMEMBERED_KEYS: Final = len(KNOWN) + len((INJECTED_LABEL,))
 
 # The sidecar has no NET_BIND_SERVICE, so it cannot bind ports below 1024.
 _PORT: Final = re.compile(r"[1-9][0-9]{3,4}", re.ASCII)
-_URL: Final = re.compile(
-    r"https?://(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::(?P<port>[1-9][0-9]{0,4}))?"
-    r"(?:[/?][A-Za-z0-9:/?@!$&'()*+,;=._~%-]{0,2000})?",
-    re.ASCII,
-)
 _CONTAINER_NAMES: Final = re.compile(r"[a-z0-9-]{1,63}(?: ?, ?[a-z0-9-]{1,63})*", re.ASCII)
 
 _T = TypeVar("_T")
@@ -211,8 +207,7 @@ def _server(text: str) -> str:
 
 
 def _resource(text: str) -> str:
-    match = _URL.fullmatch(text)
-    if match is None or int(match["port"] or 0) > 65535:
+    if not is_resource(text):
         raise _BadValue(
             "allowed: an absolute http or https URL without fragment and user information"
         )

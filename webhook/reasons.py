@@ -36,6 +36,7 @@ class Reason(StrEnum):
     BAD_VALUE = "bad-value"
     BAD_RESOURCES = "bad-resources"
     NO_SERVER_NAME = "no-server-name"
+    SERVER_NOT_KNOWN = "server-not-known"
     NAMESPACE_MISMATCH = "namespace-mismatch"
     NO_SUCH_CONTAINER = "no-such-container"
     WINDOWS = "windows"

@@ -18,7 +18,7 @@ from chassis.process import ConfigurationError
 from chassis.yaml_config import problems_of, read_mapping
 from webhook import neighbours
 from webhook.quantity import Quantity
-from webhook.value_types import Amount, Certificates, Host, Https, Image, Name
+from webhook.value_types import Amount, Certificates, Host, Https, Image, Name, Resource
 
 _QUALIFIED_NAME: Final = re.compile(r"[a-z0-9.-]{1,253}/[A-Za-z0-9._-]{1,63}", re.ASCII)
 _UNIONS: Final = (("identity",),)  # where pydantic adds the chosen source to a fault's path
@@ -182,6 +182,14 @@ class Listeners(Model):
     ops: OpsListener = OpsListener()
 
 
+class Server(Model):
+    """A server that the controller knows, and the resource URL that it answers for."""
+
+    namespace: Name
+    name: Name
+    resource: Resource
+
+
 class Neighbours(Model):
     """What other admission webhooks may add to the sidecar; the guard policy reads the same."""
 
@@ -215,6 +223,8 @@ class Settings(Model):
     identity: Identity = SecretIdentity()
     profiles: dict[Name, Profile] = Field(default_factory=lambda: {"default": Profile()})
     neighbours: Neighbours = Neighbours()
+    # Rendered by the controller; null where there is none.
+    servers: tuple[Server, ...] | None = None
     never_inject: frozenset[Name] = frozenset({"tokenward-system"})
     listeners: Listeners = Listeners()
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -229,6 +239,11 @@ class Settings(Model):
         if "default" not in self.profiles:
             raise ValueError("profiles must contain one named default")
         return self
+
+    @cached_property
+    def resources(self) -> dict[tuple[str, str], str]:
+        """The resource URL of each known server, by namespace and name."""
+        return {(one.namespace, one.name): one.resource for one in self.servers or ()}
 
     @cached_property
     def config_hashes(self) -> dict[str, str]:

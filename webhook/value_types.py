@@ -25,9 +25,26 @@ _IMAGE: Final = re.compile(
     r"(?::[A-Za-z0-9_][A-Za-z0-9._-]{0,127})?@sha256:[0-9a-f]{64}",
     re.ASCII,
 )
+_RESOURCE: Final = re.compile(
+    r"https?://(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::(?P<port>[1-9][0-9]{0,4}))?"
+    r"(?:[/?][A-Za-z0-9:/?@!$&'()*+,;=._~%-]{0,2000})?",
+    re.ASCII,
+)
 _CERTIFICATE: Final = re.compile(
     r"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----", re.ASCII
 )
+
+
+def is_resource(text: str) -> bool:
+    """Whether the text is an absolute http or https URL without fragment and user information."""
+    match = _RESOURCE.fullmatch(text)
+    return match is not None and int(match["port"] or 0) <= 65535
+
+
+def _resource(text: str) -> str:
+    if not is_resource(text):
+        raise ValueError("must be an absolute http or https URL without fragment")
+    return text
 
 
 def _label(text: str) -> str:
@@ -92,6 +109,7 @@ def _read_certificates(file: Path) -> str:
 
 
 Name = Annotated[str, AfterValidator(_label)]
+Resource = Annotated[str, AfterValidator(_resource)]
 Https = Annotated[str, AfterValidator(_https)]
 Host = Annotated[str, AfterValidator(_host)]
 Amount = Annotated[Quantity, BeforeValidator(_quantity), PlainSerializer(str)]

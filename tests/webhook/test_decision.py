@@ -417,3 +417,26 @@ def test_app_armor_profiles_of_platforms_are_kept(profile: dict[str, Any] | None
     found = injected(pod())
     sidecar_of(found)["securityContext"]["appArmorProfile"] = profile
     assert verdict(found).reason is Reason.ALREADY_INJECTED
+
+
+# Servers that the controller names
+
+
+def test_a_known_server_needs_no_annotation_for_its_resource() -> None:
+    resource = "https://github.mcp.example.com/mcp"
+    one = {"namespace": "mcp-servers", "name": "github", "resource": resource}
+    under = settings(servers=[one | {"namespace": "others", "resource": "https://x/"}, one])
+    assert environment(sidecar_of(injected(pod(), under)))["TOKENWARD_RESOURCE"] == resource
+    own = pod({"resource": "https://own.example.com/mcp"})
+    values = environment(sidecar_of(injected(own, under)))
+    assert values["TOKENWARD_RESOURCE"] == "https://own.example.com/mcp"
+
+
+def test_a_server_that_the_list_does_not_have_yet_waits() -> None:
+    under = settings(servers=[])
+    told = verdict(pod(), under)
+    assert told.reason is Reason.SERVER_NOT_KNOWN
+    assert "not known yet" in told.message
+    own = pod({"resource": "https://own.example.com/mcp"})
+    assert verdict(own, under).decision == "injected"
+    assert verdict(pod()).decision == "injected"

@@ -19,11 +19,10 @@ from demo.stack import start_beside_upstream
 from demo.upstream import USERS, FakeUpstream
 from tests.interop.driving import CLIENTS, CallFailed, ClientProcess, client_process
 
-# These refresh at a 401 and sign in only when the refresh is refused. Until the authserver refuses
-# it for such a session they are locked out, so `make test` leaves them out.
-LOCKED_OUT = ("typescript_1", "typescript_2", "mcp_remote")
+# These need packages from npm and take minutes: `make interop` runs them, `make test` does not.
+ON_NODE = ("typescript_1", "typescript_2", "mcp_remote")
 EVERY_CLIENT = [
-    pytest.param(name, marks=pytest.mark.interop) if name in LOCKED_OUT else name
+    pytest.param(name, marks=pytest.mark.interop) if name in ON_NODE else name
     for name in CLIENTS
 ]
 

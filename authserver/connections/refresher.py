@@ -9,13 +9,13 @@ is cancelled. How a claim ends is told in `presenting`.
 """
 
 import asyncio
-import hashlib
 from typing import Final
 
+from authserver.connections.freshness import lasts, margin, refreshable, renewal_due
 from authserver.connections.refresh_claims import ClaimedRefresh
 from authserver.oauth.errors import InvalidGrant, TemporarilyUnavailable
 from authserver.storage.contract import StorageUnavailable
-from authserver.storage.records import Connection, ConnectionKey, UpstreamTokens
+from authserver.storage.records import Connection, ConnectionKey
 from authserver.upstream.contract import GrantRevoked, UpstreamFailure
 from chassis.clock import Clock
 from chassis.logs import Log
@@ -23,23 +23,8 @@ from chassis.logs import Log
 _log = Log("refreshing")
 
 _WAIT_SECONDS: Final = 20
-_MARGIN_SECONDS: Final = 60
 # A token this young is as fresh as its upstream makes them, whatever `min_ttl` asks for.
 _YOUNG_SECONDS: Final = 10
-# How much earlier than stale a token may be renewed, as a part of its margin.
-_MAX_AHEAD: Final = 0.5
-
-
-def margin(tokens: UpstreamTokens) -> float:
-    """How long before its end a token counts as stale: a minute, or a fifth of a short life."""
-    if tokens.expires_at is None:
-        return 0.0
-    return min(_MARGIN_SECONDS, (tokens.expires_at - tokens.obtained_at) / 5)
-
-
-def lasts(tokens: UpstreamTokens, now: float, seconds: float) -> bool:
-    """Whether the token is valid for more than `seconds` from now, as far as is known."""
-    return tokens.expires_at is None or tokens.expires_at - now > seconds
 
 
 class TokenRefresher:
@@ -53,16 +38,12 @@ class TokenRefresher:
         One that will soon be stale is renewed meanwhile.
         """
         now, tokens = self._clock(), found.tokens
-        needs = stale_at = margin(tokens)
+        needs = margin(tokens)
         if now - tokens.obtained_at >= _YOUNG_SECONDS:
             needs = max(min_ttl, needs)
         if not lasts(tokens, now, needs):
             return False
-        if (
-            not lasts(tokens, now, stale_at * (1 + _MAX_AHEAD))
-            and _refreshable(found)
-            and not lasts(tokens, now, _renewal_window(found))
-        ):
+        if renewal_due(found, now):
             self._flight(found)
         return True
 
@@ -73,7 +54,7 @@ class TokenRefresher:
         A token that is still valid for `min_ttl` is kept in use through every failure.
         """
         keeps = not rejected and lasts(found.tokens, self._clock(), min_ttl)
-        if not _refreshable(found):
+        if not refreshable(found):
             if keeps:
                 return found
             raise InvalidGrant("connection_needs_sign_in")
@@ -113,18 +94,3 @@ class TokenRefresher:
         error = None if flight.cancelled() else flight.exception()
         if error is not None and not isinstance(error, UpstreamFailure):
             _log.failure("refresh_broke_off", error)
-
-
-def _refreshable(found: Connection) -> bool:
-    return not found.dead and found.tokens.refresh_token is not None
-
-
-def _renewal_window(found: Connection) -> float:
-    """From how long before its end a token is renewed in the background.
-
-    Up to half the margin earlier than anybody would have to wait; by how much differs from
-    generation to generation, so that sign-ins of one moment do not come back in one moment.
-    """
-    seed = f"{found.key.user_id} {found.key.upstream} {found.generation}".encode()
-    spread = hashlib.blake2s(seed, digest_size=2).digest()
-    return margin(found.tokens) * (1 + int.from_bytes(spread, "big") / 0x10000 * _MAX_AHEAD)

@@ -11,7 +11,8 @@ import hmac
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from authserver.connections.refresher import TokenRefresher, margin
+from authserver.connections.freshness import margin
+from authserver.connections.refresher import TokenRefresher
 from authserver.internal.denial_reasons import DenialReason, of_bad_token
 from authserver.internal.exchange_request import ExchangeRequest
 from authserver.internal.token_limits import TokenLimits

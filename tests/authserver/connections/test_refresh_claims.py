@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from authserver.connections import refresh_claims, refresher
-from authserver.connections.refresher import _renewal_window
+from authserver.connections.freshness import renewal_window
 from authserver.oauth.errors import InvalidGrant
 from authserver.storage.connections import StaleClaimRule
 from authserver.storage.contract import StorageUnavailable
@@ -47,7 +47,7 @@ async def connection_of(rigged: Rig) -> Connection:
 
 async def test_a_token_is_renewed_ahead_of_its_end_while_nobody_waits(tmp_path: Path) -> None:
     async with rig(tmp_path) as rigged:
-        moment = int(100 - _renewal_window(await connection_of(rigged)))
+        moment = int(100 - renewal_window(await connection_of(rigged)))
         assert 70 <= moment < 80
         rigged.world.clock.advance(moment)
         assert await rigged.token() == "access-1"
@@ -63,7 +63,7 @@ async def test_a_token_is_renewed_ahead_of_its_end_while_nobody_waits(tmp_path: 
 def test_tokens_of_one_moment_are_not_all_renewed_in_one_moment() -> None:
     tokens = UpstreamTokens("a", "r", None, obtained_at=0, expires_at=1000)
     ahead = {
-        _renewal_window(
+        renewal_window(
             Connection(ConnectionKey(f"u{n}", Workload("ns", "s"), "acme"), 1, "i", "s", tokens)
         )
         for n in range(50)
@@ -89,7 +89,7 @@ async def test_nobody_claims_a_connection_that_is_dead(tmp_path: Path) -> None:
 
 async def nothing_is_renewed(rigged: Rig) -> None:
     claims = overheard(rigged, "claim")
-    ahead = _renewal_window(await connection_of(rigged))
+    ahead = renewal_window(await connection_of(rigged))
     rigged.world.clock.advance(100 - (20 + ahead) / 2)  # when another would be renewed ahead
     assert await rigged.token() == "access-1"
     await settled(rigged)

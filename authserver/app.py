@@ -45,6 +45,7 @@ from authserver.sign_in.sign_out import SignOut
 from authserver.sign_in.upstream_login import UpstreamLogin
 from authserver.storage.authorization_codes import AuthorizationCodes
 from authserver.storage.browser_sessions import BrowserSessions
+from authserver.storage.claim_rows import ClaimRows
 from authserver.storage.clients import Clients
 from authserver.storage.completed_sign_ins import SignIns
 from authserver.storage.connections import Connections
@@ -114,8 +115,9 @@ class Authserver:
         self._termination = SessionTermination(
             self._sessions, self._connections, live.upstreams, self._audit, clock
         )
+        self._claims = ClaimRows(database, live.keyring)
         claimed_refresh = ClaimedRefresh(
-            self._connections, live.upstreams, self._metrics, clock, new_handle
+            self._connections, self._claims, live.upstreams, self._metrics, clock, new_handle
         )
         self._refresher = TokenRefresher(claimed_refresh, clock)
         self._missing_upstreams = MissingUpstreams(database)

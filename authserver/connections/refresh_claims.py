@@ -17,7 +17,8 @@ from typing import Final, TypeVar
 from authserver.connections.backoff import Backoff
 from authserver.handles import NewHandle
 from authserver.metrics import Metrics
-from authserver.storage.connections import Connections, StaleClaimRule
+from authserver.storage.claim_rows import ClaimRows, StaleClaimRule
+from authserver.storage.connections import Connections
 from authserver.storage.contract import StorageUnavailable
 from authserver.storage.records import Connection, ConnectionKey, UpstreamTokens
 from authserver.upstream.contract import (
@@ -53,12 +54,14 @@ class ClaimedRefresh:
     def __init__(
         self,
         connections: Connections,
+        claims: ClaimRows,
         upstreams: Upstreams,
         metrics: Metrics,
         clock: Clock,
         new_handle: NewHandle,
     ) -> None:
-        self._connections, self._upstreams, self._metrics = connections, upstreams, metrics
+        self._connections, self._claims = connections, claims
+        self._upstreams, self._metrics = upstreams, metrics
         self._clock, self._new_handle = clock, new_handle
         self._breaker = Backoff(connection_limits=5, first=1, longest=30)
         self._each = Backoff(connection_limits=2, first=1, longest=60)
@@ -112,7 +115,7 @@ class ClaimedRefresh:
         """The claim we took; None where somebody else holds one."""
         now, claim = int(self._clock()), self._new_handle()
         try:
-            taken = await self._connections.claim(found, claim, now, _left_behind(upstream, now))
+            taken = await self._claims.claim(found, claim, now, _left_behind(upstream, now))
         except StorageUnavailable:
             self._release_claim(found, claim)
             raise
@@ -152,7 +155,7 @@ class ClaimedRefresh:
             await self._unknown(upstream, found, claim)
             raise Unavailable("refresh_outcome_unknown") from None
         self._count(upstream, found, "refreshed")
-        stored = await self._durably(lambda: self._connections.swap(found, claim, tokens))
+        stored = await self._durably(lambda: self._claims.swap(found, claim, tokens))
         if stored is not None:
             return stored
         # A sign-in or a revocation came first, and what it left is what counts.
@@ -169,10 +172,10 @@ class ClaimedRefresh:
     async def _unknown(self, upstream: Upstream, found: Connection, claim: str) -> None:
         if upstream.rotates_refresh_tokens and not upstream.reuse_grace_seconds:
             await self._mark_dead(found, claim, "refresh_outcome_unknown")
-        await self._durably(lambda: self._connections.mark_uncertain(found, claim))
+        await self._durably(lambda: self._claims.mark_uncertain(found, claim))
 
     async def _give_back(self, found: Connection, claim: str) -> None:
-        await self._durably(lambda: self._connections.release_claim(found, claim))
+        await self._durably(lambda: self._claims.release_claim(found, claim))
 
     async def _latest(self, found: Connection) -> Connection:
         latest = await self._connections.get(found.key)
@@ -182,7 +185,7 @@ class ClaimedRefresh:
 
     async def _mark_dead(self, found: Connection, claim: str, reason: str) -> None:
         """Give the refresh token up for good and raise GrantRevoked, if nobody came before us."""
-        if await self._durably(lambda: self._connections.mark_dead(found, claim)):
+        if await self._durably(lambda: self._claims.mark_dead(found, claim)):
             _log.warning("connection_dead", upstream=found.key.upstream, reason=reason)
             raise GrantRevoked(reason)
 

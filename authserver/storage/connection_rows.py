@@ -17,6 +17,7 @@ VALUES = (
     "generation, upstream_issuer, upstream_subject, asked_scope, sealed_tokens, dead,"
     " refresh_claim, refresh_claimed_at, first_claimed_at"
 )
+AT_KEY = "user_id = ? AND owner_namespace = ? AND owner_name = ? AND upstream = ?"
 COLUMNS = f"user_id, owner_namespace, owner_name, upstream, {VALUES}"
 
 _tokens_of = msgspec.json.Decoder(UpstreamTokens).decode

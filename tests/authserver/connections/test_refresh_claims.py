@@ -11,7 +11,7 @@ import pytest
 from authserver.connections import refresh_claims, refresher
 from authserver.connections.freshness import renewal_window
 from authserver.oauth.errors import InvalidGrant
-from authserver.storage.connections import StaleClaimRule
+from authserver.storage.claim_rows import StaleClaimRule
 from authserver.storage.contract import StorageUnavailable
 from authserver.storage.records import Connection, ConnectionKey, UpstreamTokens
 from chassis.spiffe_id import Workload
@@ -75,9 +75,9 @@ def test_tokens_of_one_moment_are_not_all_renewed_in_one_moment() -> None:
 
 async def test_nobody_sets_out_to_renew_what_cannot_be_renewed(tmp_path: Path) -> None:
     async with rig(tmp_path) as rigged:
-        connections, found = rigged.world.server._connections, await connection_of(rigged)
-        assert await connections.claim(found, "c", 0, StaleClaimRule())
-        assert await connections.swap(found, "c", replace(found.tokens, refresh_token=None))
+        claims, found = rigged.world.server._claims, await connection_of(rigged)
+        assert await claims.claim(found, "c", 0, StaleClaimRule())
+        assert await claims.swap(found, "c", replace(found.tokens, refresh_token=None))
         await nothing_is_renewed(rigged)
 
 
@@ -188,9 +188,9 @@ class Overheard:
 
 
 def overheard(rigged: Rig, verb: str) -> Overheard:
-    connections = rigged.world.server._connections
-    heard = Overheard(getattr(connections, verb))
-    setattr(connections, verb, heard)
+    claims = rigged.world.server._claims
+    heard = Overheard(getattr(claims, verb))
+    setattr(claims, verb, heard)
     return heard
 
 

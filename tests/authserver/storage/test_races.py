@@ -5,7 +5,7 @@ import sys
 from collections.abc import Awaitable, Callable
 
 from authserver.handles import hash_of, new_handle
-from authserver.storage.connections import StaleClaimRule
+from authserver.storage.claim_rows import StaleClaimRule
 from authserver.storage.contract import Database, Row, Transactional
 from authserver.storage.pending_sign_ins import PendingSignIns
 from authserver.storage.records import AuthorizationRequest, ConnectionKey, PendingSignIn, Stage
@@ -109,7 +109,7 @@ async def test_one_of_many_claims_a_generation(database: Database, other: Databa
     replicas = [Store(database), Store(other)] * 10
     found = await replicas[0].connected()
     taken = await together(
-        replica.connections.claim(found, f"claim-{number}", NOW, StaleClaimRule())
+        replica.claims.claim(found, f"claim-{number}", NOW, StaleClaimRule())
         for number, replica in enumerate(replicas)
     )
     assert sum(taken) == 1
@@ -124,7 +124,7 @@ async def test_a_sign_in_that_carries_a_refresh_token_over_shuts_the_claim_of_th
     kept = grant(found.upstream_subject, refresh_token=None)
     async with database.transaction() as transaction:
         between = _Between(
-            transaction, lambda: replica.connections.claim(found, "late", NOW, StaleClaimRule())
+            transaction, lambda: replica.claims.claim(found, "late", NOW, StaleClaimRule())
         )
         await store.connections.put(between, found.key.user_id, OWNER, kept)
     claiming = between.started
@@ -138,12 +138,12 @@ async def test_a_sign_in_that_carries_a_refresh_token_over_shuts_the_claim_of_th
 async def test_a_claimed_refresh_token_is_not_carried_over(database: Database) -> None:
     store = Store(database)
     found = await store.connected()
-    assert await store.connections.claim(found, "mine", NOW, StaleClaimRule())
+    assert await store.claims.claim(found, "mine", NOW, StaleClaimRule())
     await store.sign_in(grant(found.upstream_subject, refresh_token=None))
     latest = await store.connections.get(found.key)
     assert latest is not None
     assert latest.tokens.refresh_token is None
-    assert await store.connections.swap(found, "mine", tokens()) is None
+    assert await store.claims.swap(found, "mine", tokens()) is None
 
 
 async def test_a_purge_does_not_overlook_a_sign_in_that_is_about_to_commit(

@@ -6,6 +6,7 @@ Pure functions of a connection, an upstream and the time; seconds throughout.
 import hashlib
 from typing import Final
 
+from authserver.connections.registration_binding import belongs_to
 from authserver.storage.records import Connection, UpstreamTokens
 from authserver.upstream.contract import Upstream
 
@@ -56,14 +57,28 @@ def renewal_due(connection: Connection, now: float) -> bool:
     )
 
 
+def uncertain_since(connection: Connection, now: float, lease: int) -> int | None:
+    """From when on the refresh token may have been taken without an answer that we know.
+
+    None where nothing is unknown, or where its first presentation is under way. `lease` seconds
+    after it was taken, a claim has nobody behind it.
+    """
+    first, claimed_at = connection.first_claimed_at, connection.refresh_claimed_at
+    if connection.refresh_claim is None or claimed_at is None:
+        return first
+    return first if claimed_at < now - lease or (first or claimed_at) < claimed_at else None
+
+
 def healthy(connection: Connection, upstream: Upstream | None, now: float) -> bool:
     """Whether the connection can serve without its user, with the scopes asked for now."""
-    claimed_at = connection.refresh_claimed_at
     return (
         upstream is not None
+        and belongs_to(connection, upstream)
         and connection.asked_scope == asked_scope(upstream)
         and not connection.dead
-        and (claimed_at is None or claimed_at >= now - _CLAIM_SECONDS)
+        and not connection.rejected
+        and connection.refusals == 0
+        and uncertain_since(connection, now, _CLAIM_SECONDS) is None
         and (
             connection.tokens.refresh_token is not None
             or lasts(connection.tokens, now, _LONG_ENOUGH_SECONDS)

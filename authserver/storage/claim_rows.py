@@ -1,25 +1,28 @@
 """The claim on a connection's refresh token: taken by one holder, settled by its name.
 
-A refresh token is presented upstream only under a claim, and a claim is taken once per
-generation: `claim` is recorded durably before the upstream is called, `swap` stores the result
-before anyone gets it. A process that dies in between leaves its claim behind. Every later step
-names the claim, so a holder that was overtaken changes nothing.
+A refresh token is presented upstream only under a claim. `claim` is recorded durably before the
+upstream is called, `swap` stores the result before anyone gets it. A process that dies in between
+leaves its claim behind, and after a lease another may take it over. Every later step names the
+claim, so a holder that was overtaken changes nothing.
+
+`first_claimed_at` outlives a claim whose outcome is unknown: since then the refresh token may have
+been taken without an answer that we know.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from authserver.storage.connection_rows import AT_KEY, SealedConnections, at
 from authserver.storage.contract import Database
 from authserver.storage.keyring import Keyring, key_id_of
-from authserver.storage.records import Connection, UpstreamTokens
+from authserver.storage.records import ClientRegistration, Connection, UpstreamTokens
 
 
 @dataclass(frozen=True)
-class StaleClaimRule:
-    """Which claims of dead processes may be taken over: last touched and first taken when."""
+class Claim:
+    """A claim that was taken. `uncertain_since`: somebody may have presented the token before."""
 
-    claimed_before: int = 0
-    first_claimed_after: int = 0
+    handle: str
+    uncertain_since: int | None
 
 
 class ClaimRows:
@@ -27,97 +30,133 @@ class ClaimRows:
         self._database, self._sealed = database, SealedConnections(keyring)
 
     async def claim(
-        self, connection: Connection, claim: str, now: int, left: StaleClaimRule
-    ) -> bool:
+        self, connection: Connection, handle: str, now: int, *, overdue_before: int = 0
+    ) -> Claim | None:
         """Take the right to present this generation's refresh token; at most one holds it.
 
-        A claim that was left behind may be taken over, as far as `left` allows. The first claim
+        A claim that was last touched before `overdue_before` may be taken over. The first claim
         then lies before this one, were it of the same second or by a clock that is ahead.
         """
-        changed = await self._database.write(
+        row = await self._database.write_returning(
             "UPDATE connections SET refresh_claim = ?, refresh_claimed_at = ?,"
-            " first_claimed_at = CASE WHEN refresh_claim IS NULL THEN ?"
+            " first_claimed_at = CASE WHEN first_claimed_at IS NULL THEN ?"
             " WHEN first_claimed_at < ? THEN first_claimed_at ELSE ? END"
             f" WHERE {AT_KEY} AND generation = ? AND dead = 0 AND (refresh_claim IS NULL"
-            " OR (refresh_claimed_at < ? AND first_claimed_at >= ?))",
-            claim,
+            " OR refresh_claimed_at < ?) RETURNING first_claimed_at",
+            handle,
             now,
             now,
             now,
             now - 1,
             *at(connection.key),
             connection.generation,
-            left.claimed_before,
-            left.first_claimed_after,
+            overdue_before,
         )
-        return changed == 1
+        if row is None:
+            return None
+        first = int(row["first_claimed_at"])
+        return Claim(handle, first if first < now else None)
+
+    async def claimed_at(self, connection: Connection, handle: str) -> int | None:
+        """When a claim that still stands was taken; None where it was taken over or settled."""
+        row = await self._database.fetch_one(
+            f"SELECT refresh_claimed_at FROM connections WHERE {AT_KEY} AND generation = ?"
+            " AND refresh_claim = ?",
+            *at(connection.key),
+            connection.generation,
+            handle,
+        )
+        return None if row is None else int(row["refresh_claimed_at"])
 
     async def swap(
-        self, connection: Connection, claim: str, tokens: UpstreamTokens
+        self,
+        connection: Connection,
+        handle: str,
+        tokens: UpstreamTokens,
+        registration: ClientRegistration | None = None,
     ) -> Connection | None:
         """Store the next generation in place of the claimed one; None if the claim is gone.
 
-        A connection given up for dead meanwhile lives again: these tokens are its new ones.
+        `registration` gave the tokens; that of the connection where it is None. A connection
+        given up for dead meanwhile lives again: these tokens are its new ones.
         """
-        successor = replace(
-            connection,
-            generation=connection.generation + 1,
-            tokens=tokens,
-            dead=False,
-            refresh_claim=None,
-            refresh_claimed_at=None,
-            first_claimed_at=None,
+        registration = registration or connection.registration
+        successor = Connection(
+            connection.key,
+            connection.generation + 1,
+            connection.upstream_issuer,
+            connection.upstream_subject,
+            tokens,
+            connection.asked_scope,
+            registration=registration,
         )
         sealed = self._sealed.seal(successor)
         changed = await self._database.write(
             "UPDATE connections SET generation = ?, sealed_tokens = ?, sealed_under = ?, dead = 0,"
-            " refresh_claim = NULL, refresh_claimed_at = NULL, first_claimed_at = NULL"
+            " refresh_claim = NULL, refresh_claimed_at = NULL, first_claimed_at = NULL,"
+            " refused_since = NULL, refusals = 0, rejected = 0,"
+            " authorization_server = ?, registered_client_id = ?"
             f" WHERE {AT_KEY} AND generation = ? AND refresh_claim = ?",
             successor.generation,
             sealed,
             key_id_of(sealed),
+            registration.authorization_server if registration else None,
+            registration.client_id if registration else None,
             *at(connection.key),
             connection.generation,
-            claim,
+            handle,
         )
         return successor if changed else None
 
-    async def release_claim(self, connection: Connection, claim: str) -> None:
+    async def release_claim(
+        self, connection: Connection, handle: str, *, refused_at: int | None = None
+    ) -> None:
         """Give the claim back: the upstream certainly did not take the refresh token under it.
 
-        One that was taken over is left behind again: under an earlier one it may have been.
+        Under an earlier one it may have been: that stays as unknown as it was. `refused_at`: the
+        upstream turned this very token down.
         """
-        changed = await self._database.write(
-            "UPDATE connections SET refresh_claim = NULL, refresh_claimed_at = NULL,"
-            f" first_claimed_at = NULL WHERE {AT_KEY} AND generation = ? AND refresh_claim = ?"
-            " AND first_claimed_at = refresh_claimed_at",
-            *at(connection.key),
-            connection.generation,
-            claim,
-        )
-        if not changed:
-            await self.mark_uncertain(connection, claim)
-
-    async def mark_uncertain(self, connection: Connection, claim: str) -> None:
-        """Leave the claim behind: the refresh token may have been taken, by whoever held it."""
         await self._database.write(
-            f"UPDATE connections SET refresh_claimed_at = 0 WHERE {AT_KEY} AND generation = ?"
-            " AND refresh_claim = ?",
+            "UPDATE connections SET refresh_claim = NULL, first_claimed_at = CASE"
+            " WHEN first_claimed_at = refresh_claimed_at THEN NULL ELSE first_claimed_at END,"
+            " refresh_claimed_at = NULL, refusals = refusals + ?,"
+            " refused_since = COALESCE(refused_since, ?)"
+            f" WHERE {AT_KEY} AND generation = ? AND refresh_claim = ?",
+            0 if refused_at is None else 1,
+            refused_at,
             *at(connection.key),
             connection.generation,
-            claim,
+            handle,
         )
 
-    async def mark_dead(self, connection: Connection, claim: str) -> bool:
+    async def mark_uncertain(self, connection: Connection, handle: str) -> None:
+        """End the claim: the refresh token may have been taken, and nobody knows."""
+        await self._database.write(
+            "UPDATE connections SET refresh_claim = NULL, refresh_claimed_at = NULL"
+            f" WHERE {AT_KEY} AND generation = ? AND refresh_claim = ?",
+            *at(connection.key),
+            connection.generation,
+            handle,
+        )
+
+    async def mark_dead(self, connection: Connection, handle: str) -> bool:
         """This generation's refresh token can never be presented again: only a sign-in helps.
 
-        False where `claim` is not the last one on it any more: then somebody knows better.
+        False where `handle` is not the last claim on it any more: then somebody knows better.
         """
         changed = await self._database.write(
             f"UPDATE connections SET dead = 1 WHERE {AT_KEY} AND generation = ?"
             " AND refresh_claim = ?",
             *at(connection.key),
             connection.generation,
-            claim,
+            handle,
         )
         return changed == 1
+
+    async def mark_rejected(self, connection: Connection) -> None:
+        """Neither token of this generation is any good: nothing of it is released any more."""
+        await self._database.write(
+            f"UPDATE connections SET dead = 1, rejected = 1 WHERE {AT_KEY} AND generation = ?",
+            *at(connection.key),
+            connection.generation,
+        )

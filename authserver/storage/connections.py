@@ -90,6 +90,15 @@ class Connections:
             )
         return [found for row in rows if (found := self._sealed.open_if_whole(row)) is not None]
 
+    async def has_another(self, user_id: str, upstream: str) -> bool:
+        """Whether this user has any connection at an upstream, of whatever owner."""
+        row = await self._database.fetch_one(
+            "SELECT 1 FROM connections WHERE user_id = ? AND upstream = ? LIMIT 1",
+            user_id,
+            upstream,
+        )
+        return row is not None
+
     async def counts(self) -> Sequence[tuple[str, bool, int]]:
         """(upstream, dead, how many) over all connections."""
         rows = await self._database.fetch_all(
@@ -119,13 +128,15 @@ class Connections:
             grant.upstream_subject,
             _carry_refresh_token(before, grant),
             grant.asked_scope,
+            registration=grant.registration,
         )
         sealed = self._sealed.seal(after)
         await transaction.execute(f"DELETE FROM connections WHERE {AT_KEY}", *at(key))
         await transaction.execute(
             "INSERT INTO connections (user_id, owner_namespace, owner_name, upstream, generation,"
-            " upstream_issuer, upstream_subject, asked_scope, sealed_tokens, sealed_under)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            " upstream_issuer, upstream_subject, asked_scope, sealed_tokens, sealed_under,"
+            " authorization_server, registered_client_id)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             *at(key),
             after.generation,
             after.upstream_issuer,
@@ -133,6 +144,8 @@ class Connections:
             after.asked_scope,
             sealed,
             key_id_of(sealed),
+            grant.registration.authorization_server if grant.registration else None,
+            grant.registration.client_id if grant.registration else None,
         )
 
 
@@ -141,7 +154,10 @@ def _carry_refresh_token(before: Connection | None, grant: Grant) -> UpstreamTok
         grant.tokens.refresh_token is None
         and before is not None
         and not before.dead
+        and before.first_claimed_at is None
         and before.refresh_claimed_at is None
+        and before.refusals == 0
+        and before.registration in (None, grant.registration)
         and before.upstream_issuer == grant.upstream_issuer
         and before.upstream_subject == grant.upstream_subject
     ):

@@ -10,7 +10,6 @@ from typing import Final
 
 import uvloop
 
-from authserver.storage.claim_rows import StaleClaimRule
 from authserver.storage.contract import Database
 from authserver.storage.records import ConnectionKey
 from tests.support.postgresql import PostgresqlServer
@@ -73,7 +72,7 @@ async def _verbs(store: Store, database: Database) -> dict[str, Verb]:
         )
 
     async def refresh(n: int) -> object:
-        await store.claims.claim(connected[n], "claim", NOW, StaleClaimRule())
+        await store.claims.claim(connected[n], "claim", NOW)
         return await store.claims.swap(connected[n], "claim", tokens())
 
     return {

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from authserver.storage.claim_rows import StaleClaimRule
 from authserver.storage.connections import NoSuchSession
 from authserver.storage.keyring import DecryptionFailed
 from authserver.storage.records import Connection, UpstreamTokens
@@ -26,8 +25,8 @@ async def found(store: Store, user: str = "u1") -> Connection:
 
 
 async def claim(store: Store, at: Connection, name: str, stale_before: int = 0) -> bool:
-    left = StaleClaimRule(claimed_before=stale_before)
-    return await store.claims.claim(at, name, NOW, left)
+    taken = await store.claims.claim(at, name, NOW, overdue_before=stale_before)
+    return taken is not None
 
 
 async def mark_dead(store: Store, at: Connection, name: str = "buried") -> None:

@@ -70,7 +70,7 @@ manifests: $(STAMP) ## render every overlay and validate every object in it
 	$(RUN) -m tests.manifests
 
 chaos: $(STAMP) ## kill, partition and restart everything for 2000 refreshes; about five minutes
-	$(RUN) -m tests.chaos --report docs/reference/chaos-report.md
+	$(RUN) -m tests.chaos --report docs/reference/chaos-report.md $(if $(SEED),--seed $(SEED)) $(if $(LOAD),--sessions $(LOAD))
 
 lock: $(STAMP) ## recompute requirements.lock from pyproject.toml
 	$(RUN) -m pip install --quiet uv

@@ -13,6 +13,7 @@ from authserver.connections.refresh_claims import ClaimedRefresh
 from authserver.connections.refresher import TokenRefresher
 from authserver.connections.session_health import SessionHealth
 from authserver.connections.termination import SessionTermination
+from authserver.connections.timeouts import RefreshTimeouts
 from authserver.endpoints.discovery import MetadataDocument
 from authserver.endpoints.introspection import Introspection
 from authserver.endpoints.live_tokens import LiveTokens
@@ -45,6 +46,7 @@ from authserver.sign_in.sign_out import SignOut
 from authserver.sign_in.upstream_login import UpstreamLogin
 from authserver.storage.authorization_codes import AuthorizationCodes
 from authserver.storage.browser_sessions import BrowserSessions
+from authserver.storage.claim_rows import ClaimRows
 from authserver.storage.clients import Clients
 from authserver.storage.completed_sign_ins import SignIns
 from authserver.storage.connections import Connections
@@ -84,6 +86,7 @@ class Authserver:
         clock: Clock,
         *,
         audit_key: bytes,
+        refresh_timeouts: RefreshTimeouts = RefreshTimeouts(),  # noqa: B008 - a frozen value
     ) -> None:
         self._settings, self._clock = settings, clock
         self.registry, self.readiness = new_registry(), Readiness("listening")
@@ -112,15 +115,29 @@ class Authserver:
         self._used_assertions = UsedAssertions(database)
         self._tokens = AccessTokens(settings.issuer, live.keys, settings.lifetimes.access_token)
         self._termination = SessionTermination(
-            self._sessions, self._connections, live.upstreams, self._audit, clock
+            self._sessions, self._connections, live.binding, self._audit, clock
         )
+        self._claims = ClaimRows(database, live.keyring)
         claimed_refresh = ClaimedRefresh(
-            self._connections, live.upstreams, self._metrics, clock, new_handle
+            self._connections,
+            self._claims,
+            live.binding,
+            self._metrics,
+            clock,
+            new_handle,
+            refresh_timeouts,
         )
-        self._refresher = TokenRefresher(claimed_refresh, clock)
+        self._refresher = TokenRefresher(
+            claimed_refresh, self._claims, live.binding, clock, refresh_timeouts
+        )
         self._missing_upstreams = MissingUpstreams(database)
         self._session_health = SessionHealth(
-            self._connections, Users(database), self._missing_upstreams, live.upstreams, clock
+            self._connections,
+            Users(database),
+            self._missing_upstreams,
+            live.upstreams,
+            self._refresher,
+            clock,
         )
         self.housekeeping = Housekeeping(
             Leases(database),

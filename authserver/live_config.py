@@ -2,6 +2,7 @@
 
 from authserver.config.settings import Settings
 from authserver.config.upstreams import AnyUpstream, OidcUpstream
+from authserver.connections.registration_binding import RegistrationBinding
 from authserver.internal.workload_policy import WorkloadPolicy
 from authserver.oauth.resources import ResourceMap
 from authserver.storage.contract import Database, StorageOpenError, StorageUnavailable
@@ -31,7 +32,8 @@ class LiveConfig:
         self.keys = SigningKeys([key.signing_key() for key in settings.signing_keys])
         self.resources = ResourceMap(entry.entry() for entry in settings.resources)
         self.upstreams: dict[str, Upstream] = {}
-        self._built: dict[str, tuple[AnyUpstream, str | None]] = {}
+        self._built: dict[str, tuple[AnyUpstream, tuple[str | None, ...]]] = {}
+        self.binding = RegistrationBinding(self.upstreams, clock)
         self._put_upstreams(settings)
         self.workload_policy = WorkloadPolicy(
             settings.allowed_workloads, settings.denied_certificates
@@ -56,13 +58,14 @@ class LiveConfig:
 
     def _put_upstreams(self, settings: Settings) -> None:
         """Put these upstreams into force; an unchanged one keeps what it has learnt."""
-        built = {entry.name: (entry, entry.client_secret()) for entry in settings.upstreams}
+        built = {entry.name: (entry, entry.secrets()) for entry in settings.upstreams}
         for name in self.upstreams.keys() - built.keys():
             del self.upstreams[name]
         for name, how in built.items():
             if self._built.get(name) != how:
                 self.upstreams[name] = _upstream(how[0], self._http, self._clock)
         self._built = built
+        self.binding.configured()
 
 
 def _upstream(settings: AnyUpstream, http: UpstreamHttp, clock: Clock) -> Upstream:

@@ -79,7 +79,8 @@ PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
         "answeredScopeSeparator": ",",
     },
     # https://developers.google.com/identity/protocols/oauth2/web-server: a refresh token comes
-    # with access_type=offline, and again only where consent is asked for; it never rotates.
+    # with access_type=offline, and again only where consent is asked for; it never rotates. One
+    # revocation ends all that the user granted to the client.
     "google": {
         "displayName": "Google",
         "scopeDescriptions": _GOOGLE_SCOPES,
@@ -88,6 +89,7 @@ PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
         "scopes": ["openid"],
         "authorizeParameters": {"access_type": "offline", "prompt": "consent"},
         "rotatesRefreshTokens": False,
+        "revocationEndsGrant": True,
     },
     # https://learn.microsoft.com/entra/identity-platform/v2-oauth2-auth-code-flow: a new refresh
     # token does not revoke the old one; the issuer is https://login.microsoftonline.com/TENANT/v2.0.
@@ -114,6 +116,7 @@ PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
         "tokenTypes": ["bearer", "user"],
         "subjectFrom": "token",
         "subjectField": ["team.id", "authed_user.id"],
+        "deadGrantErrors": ["token_expired", "account_inactive", "invalid_auth"],
     },
     # https://developer.okta.com/docs/guides/refresh-tokens: rotation is a setting of the app.
     "okta": {
@@ -131,7 +134,7 @@ PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
         "scopes": ["openid", "offline_access"],
     },
     # https://developer.atlassian.com/cloud/oauth/getting-started: always rotates, and takes a
-    # spent refresh token again for ten minutes.
+    # spent refresh token again for ten minutes. A dead one was once called unauthorized_client.
     "atlassian": {
         "displayName": "Atlassian",
         "scopeDescriptions": _ATLASSIAN_SCOPES,
@@ -143,6 +146,7 @@ PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
         "scopes": ["offline_access", "read:me"],
         "authorizeParameters": {"audience": "api.atlassian.com", "prompt": "consent"},
         "refreshTokenReuseGrace": "10m",
+        "deadGrantErrors": ["unauthorized_client"],
     },
     # Nothing is known: `type` and everything else is the operator's.
     "generic": {},
@@ -152,11 +156,15 @@ PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
 def expanded(upstream: Mapping[str, Any]) -> dict[str, Any]:
     """An upstream of the configuration file with its preset filled in.
 
-    The operator's words for a scope win over the preset's, scope by scope.
+    The operator's `deadGrantErrors` come beside those of the preset. The operator's words for a
+    scope win over the preset's, scope by scope.
     """
     preset = upstream.get("preset")
     known = PRESETS.get(preset, {}) if isinstance(preset, str) else {}
     merged = {**known, **upstream}
+    errors = merged.get("deadGrantErrors")
+    if isinstance(errors, list):
+        merged["deadGrantErrors"] = [*known.get("deadGrantErrors", []), *errors]
     words = merged.get("scopeDescriptions", {})
     if isinstance(words, Mapping):
         base = OPENID_SCOPES if merged.get("type") == "oidc" else {}

@@ -1,12 +1,13 @@
 """What an operator says of an upstream."""
 
 import re
-import ssl
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import AwareDatetime, Field, field_validator
 
+from authserver.config.upstream_ca import problems_of
 from authserver.config.value_types import Duration, ReadableFile, SecretFile, UpstreamName, WebUrl
 from chassis.config_types import Model, Scope, matches_pattern
 from chassis.secret_file import read_secret
@@ -22,12 +23,60 @@ _RESERVED_PARAMETERS: Final = frozenset(
 
 _WORDS: Final = re.compile(r"[^\x00-\x1f\x7f]+")
 _IN_WORDS: Final = "a text on one line"
+_RESERVED_TOKEN_PARAMETERS: Final = frozenset(
+    {
+        "client_assertion", "client_assertion_type", "client_id", "client_secret", "code",
+        "code_verifier", "grant_type", "redirect_uri", "refresh_token",
+    }
+)  # fmt: skip
+# Issuers of Microsoft that stand for many tenants; their documents and ID tokens name one.
+_OF_MANY_TENANTS: Final = ("common", "organizations", "consumers")
+
+DeadGrantError = Annotated[
+    str,
+    matches_pattern(
+        re.compile(r"[!-~]{1,100}(=[ -~]{1,100})?"),
+        "a word of the answer's error member, or member=value",
+    ),
+]
+
+
+def _proxy_url(url: str) -> str:
+    """An HTTP proxy, which tunnels TLS for us; without a user, who would be a secret."""
+    try:
+        parts = urlsplit(url)
+        plain = parts.scheme == "http" and bool(parts.hostname) and parts.port is not None
+    except ValueError:
+        plain = False
+    if not plain or "@" in url or parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise ValueError("must be an HTTP proxy such as http://proxy.example.com:3128")
+    return url
+
+
+class FormerRegistration(Model):
+    """A client that this one replaced; its connections go on being used until `until`.
+
+    `issuer` (oidc) or `tokenEndpoint` (oauth2) where that was another one too.
+    """
+
+    client_id: str
+    client_secret_file: SecretFile | None = None
+    issuer: WebUrl | None = None
+    token_endpoint: WebUrl | None = None
+    until: AwareDatetime
+
+    @property
+    def ends_at(self) -> float:
+        """Seconds since the Unix epoch."""
+        return self.until.timestamp()
 
 
 class _Upstream(Model):
     """`caFile` holds the authorities this upstream's certificate is verified with, alone.
 
     `displayName` and `scopeDescriptions` (scope to words) are for the pages that people read.
+    `revocationEndsGrant`: one revocation, or one reuse of a refresh token, ends all that the user
+    granted to our client. `proxy`: calls to this upstream go through it.
     """
 
     name: UpstreamName
@@ -41,26 +90,45 @@ class _Upstream(Model):
     client_authentication: Literal["basic", "body"] | None = None
     scopes: tuple[Scope, ...] = ()
     authorize_parameters: dict[str, str] = Field(default_factory=dict)
+    token_parameters: dict[str, str] = Field(default_factory=dict)
+    refresh_parameters: dict[str, str] = Field(default_factory=dict)
     response_mode: Literal["query", "form_post"] = "query"
     ca_file: ReadableFile | None = None
+    proxy: str | None = None
     rotates_refresh_tokens: bool = True
     refresh_token_reuse_grace: Annotated[Duration, Field(le=86400)] = 0
+    revocation_ends_grant: bool = False
+    repeat_uncertain_refresh: bool | None = None
+    dead_grant_errors: tuple[DeadGrantError, ...] = ()
+    former: tuple[FormerRegistration, ...] = ()
+
+    @property
+    def may_repeat_uncertain_refresh(self) -> bool:
+        """Whether a refresh token of unknown fate is presented again."""
+        if self.repeat_uncertain_refresh is not None:
+            return self.repeat_uncertain_refresh
+        return not self.revocation_ends_grant
 
     @field_validator("authorize_parameters")
     @classmethod
     def _only_more(cls, parameters: dict[str, str]) -> dict[str, str]:
-        if reserved := sorted(_RESERVED_PARAMETERS & parameters.keys()):
-            raise ValueError(f"{', '.join(reserved)}: set by us, and not to be replaced")
-        return parameters
+        return _without(_RESERVED_PARAMETERS, parameters)
+
+    @field_validator("token_parameters", "refresh_parameters")
+    @classmethod
+    def _only_more_of_a_token_request(cls, parameters: dict[str, str]) -> dict[str, str]:
+        return _without(_RESERVED_TOKEN_PARAMETERS, parameters)
+
+    @field_validator("proxy")
+    @classmethod
+    def _is_an_http_proxy(cls, url: str | None) -> str | None:
+        return _proxy_url(url) if url is not None else None
 
     @field_validator("ca_file")
     @classmethod
     def _holds_authorities(cls, file: Path | None) -> Path | None:
-        if file is not None:
-            try:
-                ssl.create_default_context(cafile=file)
-            except (ssl.SSLError, OSError):
-                raise ValueError(f"{file}: holds no certificate in PEM") from None
+        if file is not None and (problems := problems_of(file.read_bytes())):
+            raise ValueError(f"{file}: {'; '.join(problems)}")
         return file
 
     def client_secret(self) -> str | None:
@@ -68,6 +136,31 @@ class _Upstream(Model):
         if self.client_secret_file is None:
             return None
         return read_secret(self.client_secret_file)
+
+    def secrets(self) -> tuple[str | None, ...]:
+        """The client secrets of this and every former registration, as the files are now."""
+        return (
+            self.client_secret(),
+            *(self.as_registered(one).client_secret() for one in self.former),
+        )
+
+    def as_registered(self, former: FormerRegistration) -> Self:
+        """This upstream as it was under a former registration."""
+        changes: dict[str, Any] = {
+            "client_id": former.client_id,
+            "client_secret_file": former.client_secret_file,
+            "former": (),
+        }
+        return self.model_copy(update=changes | self._endpoints_of(former))
+
+    def _endpoints_of(self, former: FormerRegistration) -> dict[str, Any]:
+        raise NotImplementedError
+
+
+def _without(reserved: frozenset[str], parameters: dict[str, str]) -> dict[str, str]:
+    if ours := sorted(reserved & parameters.keys()):
+        raise ValueError(f"{', '.join(ours)}: set by us, and not to be replaced")
+    return parameters
 
 
 class OidcUpstream(_Upstream):
@@ -81,6 +174,29 @@ class OidcUpstream(_Upstream):
         if "openid" not in scopes:
             raise ValueError("must contain openid: without it there is no ID token")
         return scopes
+
+    @field_validator("issuer")
+    @classmethod
+    def _names_one_tenant(cls, issuer: str) -> str:
+        parts = urlsplit(issuer)
+        tenant = parts.path.strip("/").partition("/")[0]
+        if parts.hostname == "login.microsoftonline.com" and tenant in _OF_MANY_TENANTS:
+            raise ValueError(
+                f"{tenant} stands for many tenants: put the tenant's ID or domain in its place"
+            )
+        return issuer
+
+    @field_validator("former")
+    @classmethod
+    def _formerly_by_issuer(
+        cls, former: tuple[FormerRegistration, ...]
+    ) -> tuple[FormerRegistration, ...]:
+        if any(one.token_endpoint is not None for one in former):
+            raise ValueError("an oidc upstream is found by its issuer: tokenEndpoint is for oauth2")
+        return former
+
+    def _endpoints_of(self, former: FormerRegistration) -> dict[str, Any]:
+        return {"issuer": former.issuer or self.issuer}
 
 
 class OAuth2Upstream(_Upstream):
@@ -96,6 +212,18 @@ class OAuth2Upstream(_Upstream):
     answered_scope_separator: Literal[" ", ","] = " "
     token_path: str | None = None
     token_types: tuple[str, ...] = ("bearer",)
+
+    @field_validator("former")
+    @classmethod
+    def _formerly_by_token_endpoint(
+        cls, former: tuple[FormerRegistration, ...]
+    ) -> tuple[FormerRegistration, ...]:
+        if any(one.issuer is not None for one in former):
+            raise ValueError("an oauth2 upstream has no issuer: tokenEndpoint names the former one")
+        return former
+
+    def _endpoints_of(self, former: FormerRegistration) -> dict[str, Any]:
+        return {"token_endpoint": former.token_endpoint or self.token_endpoint}
 
     @property
     def subject_fields(self) -> tuple[str, ...]:

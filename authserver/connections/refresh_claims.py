@@ -1,13 +1,12 @@
-"""Present a refresh token upstream under a durable claim, across processes.
+"""Present a refresh token upstream under a durable claim, by one holder at a time.
 
 - stored: the answer came and is the next generation; the claim is gone with the old one.
-- given back: the upstream certainly did not act, and nobody held the claim before; anybody may try
-  again.
-- left behind: nobody knows whether the upstream acted. An upstream that does not rotate may be
-  asked again, one that promises a grace for reuse within it; with any other, the connection
-  needs a new sign-in.
-A process that dies leaves its claim behind without a word, so a claim counts as left behind
-after a time that no flight takes.
+- given back: the upstream certainly did not act; anybody may try again after a pause.
+- unknown: nobody knows whether the upstream acted. The token is presented again, after a pause and
+  not while the stored access token still serves, until the upstream says yes or no.
+- dead: the upstream said that the grant is over.
+A process that dies leaves its claim behind. After a lease, which no flight outlasts, another takes
+it over, and the outcome counts as unknown.
 """
 
 import asyncio
@@ -15,37 +14,32 @@ from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 from authserver.connections.backoff import Backoff
+from authserver.connections.freshness import lasts
+from authserver.connections.registration_binding import RegistrationBinding
+from authserver.connections.timeouts import RefreshTimeouts
+from authserver.connections.upstream_health import UpstreamHealth
 from authserver.handles import NewHandle
 from authserver.metrics import Metrics
-from authserver.storage.connections import Connections, StaleClaimRule
+from authserver.storage.claim_rows import Claim, ClaimRows
+from authserver.storage.connections import Connections
 from authserver.storage.contract import StorageUnavailable
 from authserver.storage.records import Connection, ConnectionKey, UpstreamTokens
 from authserver.upstream.contract import (
     GrantRevoked,
     OutcomeUnknown,
+    RefreshRequest,
     Unavailable,
     Upstream,
-    Upstreams,
 )
 from chassis.clock import Clock
 from chassis.logs import Log
 
-_log = Log("presenting")
+_log = Log("refreshing")
 
 _T = TypeVar("_T")
 
-FLIGHT_SECONDS: Final = 15
-# Longer than any flight whose process and database are alive: nobody is behind a claim this old.
-LEASE_SECONDS: Final = 60
-# Within a grace there is no time to lose, and an overlap does no harm.
-_GRACE_LEASE_SECONDS: Final = FLIGHT_SECONDS + 5
 # A grace is counted by the upstream's clock, and our request takes its time to get there.
 _GRACE_MARGIN_SECONDS: Final = 5
-# After an outage of the database, whoever holds a claim gets the time to store what it brought.
-_WATCH_SECONDS: Final = 2.0
-_POLL_SECONDS: Final = 0.1
-_STORE_PAUSES: Final = (0.05, 0.1, 0.2, 0.4)
-_MAX_STORE_PAUSE_SECONDS: Final = 0.8
 _HURRIED_STORES: Final = 15
 
 
@@ -53,14 +47,17 @@ class ClaimedRefresh:
     def __init__(
         self,
         connections: Connections,
-        upstreams: Upstreams,
+        claims: ClaimRows,
+        binding: RegistrationBinding,
         metrics: Metrics,
         clock: Clock,
         new_handle: NewHandle,
+        timeouts: RefreshTimeouts,
     ) -> None:
-        self._connections, self._upstreams, self._metrics = connections, upstreams, metrics
-        self._clock, self._new_handle = clock, new_handle
-        self._breaker = Backoff(connection_limits=5, first=1, longest=30)
+        self._connections, self._claims, self._binding = connections, claims, binding
+        self._metrics, self._clock, self._new_handle = metrics, clock, new_handle
+        self._timeouts = timeouts
+        self.health = UpstreamHealth(timeouts.slow_call, _loop_time)
         self._each = Backoff(connection_limits=2, first=1, longest=60)
         self._uncertain: dict[tuple[ConnectionKey, int], asyncio.Task[None]] = {}
         self._hurried = False
@@ -73,136 +70,224 @@ class ClaimedRefresh:
         """Wait until no claim of ours is in doubt; for the end of the process and for tests."""
         await asyncio.gather(*self._uncertain.values(), return_exceptions=True)
 
-    async def next_generation(self, found: Connection) -> Connection:
-        """Refresh `found`, or adopt what another process made of it.
+    async def next_generation(
+        self, connection: Connection, *, rejected: bool = False
+    ) -> Connection:
+        """Refresh `connection`, or adopt what another process made of it.
 
-        Raises GrantRevoked, Unavailable or StorageUnavailable.
+        `rejected`: its access token does not serve, whatever is left of its time. Raises
+        GrantRevoked, Unavailable or StorageUnavailable.
         """
-        upstream = self._upstreams.get(found.key.upstream)
+        upstream = self._binding.upstream_of(connection)
         if upstream is None:
-            raise Unavailable("upstream_not_configured")
-        if (found.key, found.generation) in self._uncertain:
+            raise Unavailable("upstream_registration_changed")
+        key = (connection.key, connection.generation)
+        if key in self._uncertain:
             raise StorageUnavailable("claim_in_doubt")
-        self._check_breaker(upstream, found)
-        watched: tuple[str | None, float] = (None, 0.0)
-        while True:
-            claim = await self._claimed(upstream, found)
-            if claim is not None:
-                return await self._present(upstream, found, claim)
-            latest = await self._latest(found)
-            if latest.generation != found.generation:
-                return latest
-            if latest.dead:
-                raise GrantRevoked("connection_needs_sign_in")
-            if latest.refresh_claim != watched[0]:
-                watched = (latest.refresh_claim, asyncio.get_running_loop().time())
-            if self._is_lost(upstream, latest, watched[1]):
-                assert latest.refresh_claim is not None
-                await self._mark_dead(found, latest.refresh_claim, "claim_left_behind")
-            await asyncio.sleep(_POLL_SECONDS)
+        if connection.first_claimed_at is not None and connection.refresh_claim is None:
+            self._check_repeatable(upstream, connection, rejected=rejected)
+        self._check_pauses(upstream, connection)
+        claim = await self._take(connection)
+        if claim is not None:
+            return await self._present(upstream, connection, claim, rejected=rejected)
+        return await self._adopt(upstream, connection, rejected=rejected)
 
-    def _check_breaker(self, upstream: Upstream, found: Connection) -> None:
+    def _check_pauses(self, upstream: Upstream, connection: Connection) -> None:
         now = self._clock()
-        if not self._each.allow((found.key, found.generation), now):
-            raise Unavailable("connection_backing_off")
-        if not self._breaker.allow(upstream.name, now):
+        if not self.health.may_call(upstream.name, now):
             raise Unavailable("upstream_backing_off")
+        if not self._each.allow((connection.key, connection.generation), now):
+            raise Unavailable("connection_backing_off")
 
-    async def _claimed(self, upstream: Upstream, found: Connection) -> str | None:
+    def _check_repeatable(
+        self, upstream: Upstream, connection: Connection, *, rejected: bool
+    ) -> None:
+        """Whether a token of unknown fate may be presented again just now. Raises Unavailable.
+
+        Reuse detection would also end an access token that still serves.
+        """
+        now = self._clock()
+        if (
+            upstream.rotates_refresh_tokens
+            and not rejected
+            and lasts(connection.tokens, now, 0)
+            and not _in_grace(upstream, connection.first_claimed_at, now)
+        ):
+            raise Unavailable("waits_for_the_access_token_to_end")
+
+    async def _take(self, connection: Connection) -> Claim | None:
         """The claim we took; None where somebody else holds one."""
-        now, claim = int(self._clock()), self._new_handle()
+        now, handle = int(self._clock()), self._new_handle()
+        overdue = now - self._timeouts.lease
         try:
-            taken = await self._connections.claim(found, claim, now, _left_behind(upstream, now))
+            return await self._claims.claim(connection, handle, now, overdue_before=overdue)
         except StorageUnavailable:
-            self._release_claim(found, claim)
+            self._undo(connection, handle)
             raise
-        return claim if taken else None
 
-    def _release_claim(self, found: Connection, claim: str) -> None:
+    def _undo(self, connection: Connection, handle: str) -> None:
         """Undo a claim that may have been recorded all the same: it would count as left behind.
 
         At once and not with the next call, which may be long in coming.
         """
-        key = (found.key, found.generation)
-        task = asyncio.create_task(self._give_back(found, claim))
+        key = (connection.key, connection.generation)
+        task = asyncio.create_task(self._give_back(connection, handle))
         self._uncertain[key] = task
         task.add_done_callback(lambda _: self._uncertain.pop(key))
 
-    def _is_lost(self, upstream: Upstream, latest: Connection, watched_since: float) -> bool:
-        """Whether nobody is behind the claim, and nobody may take it over."""
-        claimed_at = latest.refresh_claimed_at
-        old = claimed_at is not None and claimed_at < self._clock() - LEASE_SECONDS
-        watched = asyncio.get_running_loop().time() - watched_since
-        return upstream.rotates_refresh_tokens and old and watched > _WATCH_SECONDS
+    async def _adopt(
+        self, upstream: Upstream, connection: Connection, *, rejected: bool
+    ) -> Connection:
+        """What another holder's claim comes to; ours where that holder is gone."""
+        while True:
+            latest = await self._latest(connection)
+            if latest.generation != connection.generation:
+                return latest
+            if latest.dead:
+                raise GrantRevoked("connection_needs_sign_in")
+            if latest.refresh_claim is None:
+                # Tried a moment ago, in vain: the same pause as if it had been us.
+                self._each.failed((connection.key, connection.generation), self._clock())
+                raise Unavailable("another_tried_in_vain")
+            claim = await self._take(latest)
+            if claim is not None:
+                return await self._present(upstream, latest, claim, rejected=rejected)
+            await asyncio.sleep(self._timeouts.poll)
 
-    async def _present(self, upstream: Upstream, found: Connection, claim: str) -> Connection:
-        assert found.tokens.refresh_token is not None
+    async def _present(
+        self, upstream: Upstream, connection: Connection, claim: Claim, *, rejected: bool
+    ) -> Connection:
+        await self._check_claim(upstream, connection, claim, rejected=rejected)
         try:
-            tokens = await self._ask(upstream, found)
+            tokens = await self._ask(upstream, connection, claim)
         except GrantRevoked as failure:
-            self._count(upstream, found, "dead")
-            await self._mark_dead(found, claim, str(failure))
+            self._answered(upstream, connection, "dead")
+            await self._mark_dead(connection, claim, failure.reason)
             raise Unavailable("claim_taken_over") from None
-        except Unavailable:
-            self._count(upstream, found, "unavailable")
-            await self._give_back(found, claim)
+        except Unavailable as failure:
+            await self._refused(upstream, connection, claim, failure)
             raise
-        except (OutcomeUnknown, TimeoutError):
-            self._count(upstream, found, "unknown")
-            await self._unknown(upstream, found, claim)
+        except (OutcomeUnknown, TimeoutError) as failure:
+            await self._unknown(upstream, connection, claim, failure)
             raise Unavailable("refresh_outcome_unknown") from None
-        self._count(upstream, found, "refreshed")
-        stored = await self._durably(lambda: self._connections.swap(found, claim, tokens))
-        if stored is not None:
-            return stored
-        # A sign-in or a revocation came first, and what it left is what counts.
-        return await self._durably(lambda: self._latest(found))
+        self._answered(upstream, connection, "refreshed")
+        registration = upstream.registration
+        stored = await self._durably(
+            lambda: self._claims.swap(connection, claim.handle, tokens, registration)
+        )
+        if stored is None:
+            # A sign-in or a revocation came first, and what it left is what counts.
+            return await self._durably(lambda: self._latest(connection))
+        if not lasts(stored.tokens, self._clock(), 0):
+            self._each.failed((stored.key, stored.generation), self._clock())
+        return stored
 
-    async def _ask(self, upstream: Upstream, found: Connection) -> UpstreamTokens:
-        assert found.tokens.refresh_token is not None
-        with self._metrics.refresh_seconds.labels(upstream.name).time():
-            async with asyncio.timeout(FLIGHT_SECONDS):
-                return await upstream.refresh(
-                    found.tokens.refresh_token, subject=found.upstream_subject
-                )
+    async def _check_claim(
+        self, upstream: Upstream, connection: Connection, claim: Claim, *, rejected: bool
+    ) -> None:
+        """What to do under a claim whose token may have been presented before."""
+        since = claim.uncertain_since
+        if since is None or not upstream.rotates_refresh_tokens:
+            return
+        now = self._clock()
+        if _in_grace(upstream, since, now):
+            return
+        if not upstream.repeats_uncertain_refresh:
+            await self._mark_dead(connection, claim, "refresh_outcome_unknown")
+            raise Unavailable("claim_taken_over")
+        if not rejected and lasts(connection.tokens, now, 0):
+            await self._durably(lambda: self._claims.mark_uncertain(connection, claim.handle))
+            raise Unavailable("waits_for_the_access_token_to_end")
 
-    async def _unknown(self, upstream: Upstream, found: Connection, claim: str) -> None:
-        if upstream.rotates_refresh_tokens and not upstream.reuse_grace_seconds:
-            await self._mark_dead(found, claim, "refresh_outcome_unknown")
-        await self._durably(lambda: self._connections.mark_uncertain(found, claim))
+    async def _ask(
+        self, upstream: Upstream, connection: Connection, claim: Claim
+    ) -> UpstreamTokens:
+        request = RefreshRequest(
+            connection.tokens,
+            connection.upstream_subject,
+            lambda: self._may_send(connection, claim),
+        )
+        with (
+            self._metrics.refresh_seconds.labels(upstream.name).time(),
+            self.health.calling(upstream.name),
+        ):
+            async with asyncio.timeout(self._timeouts.flight):
+                return await upstream.refresh(request)
 
-    async def _give_back(self, found: Connection, claim: str) -> None:
-        await self._durably(lambda: self._connections.release_claim(found, claim))
+    async def _may_send(self, connection: Connection, claim: Claim) -> bool:
+        """Whether our claim stands, and enough of its lease is left for the flight."""
+        try:
+            claimed_at = await self._claims.claimed_at(connection, claim.handle)
+        except StorageUnavailable:
+            return False
+        if claimed_at is None:
+            return False
+        left = claimed_at + self._timeouts.lease - self._clock()
+        return left >= self._timeouts.flight
 
-    async def _latest(self, found: Connection) -> Connection:
-        latest = await self._connections.get(found.key)
+    async def _refused(
+        self, upstream: Upstream, connection: Connection, claim: Claim, failure: Unavailable
+    ) -> None:
+        now, key = self._clock(), (connection.key, connection.generation)
+        self._metrics.refreshes.labels(upstream.name, "unavailable").inc()
+        self._each.failed(key, now)
+        if failure.refused:
+            self.health.answered(upstream.name, now, success=False)
+        else:
+            self.health.failed(upstream.name, now, failure.retry_after)
+        _log.warning("refresh_failed", **_facts(failure, upstream))
+        refused_at = int(now) if failure.refused else None
+        await self._durably(
+            lambda: self._claims.release_claim(connection, claim.handle, refused_at=refused_at)
+        )
+
+    async def _unknown(
+        self,
+        upstream: Upstream,
+        connection: Connection,
+        claim: Claim,
+        failure: OutcomeUnknown | TimeoutError,
+    ) -> None:
+        now = self._clock()
+        self._metrics.refreshes.labels(upstream.name, "unknown").inc()
+        self._each.failed((connection.key, connection.generation), now)
+        self.health.failed(upstream.name, now)
+        _log.warning("refresh_outcome_unknown", **_facts(failure, upstream))
+        if (
+            upstream.rotates_refresh_tokens
+            and not upstream.repeats_uncertain_refresh
+            and not upstream.reuse_grace_seconds
+        ):
+            await self._mark_dead(connection, claim, "refresh_outcome_unknown")
+        await self._durably(lambda: self._claims.mark_uncertain(connection, claim.handle))
+
+    async def _give_back(self, connection: Connection, handle: str) -> None:
+        await self._durably(lambda: self._claims.release_claim(connection, handle))
+
+    async def _latest(self, connection: Connection) -> Connection:
+        latest = await self._connections.get(connection.key)
         if latest is None:
             raise GrantRevoked("connection_gone")
         return latest
 
-    async def _mark_dead(self, found: Connection, claim: str, reason: str) -> None:
+    async def _mark_dead(self, connection: Connection, claim: Claim, reason: str) -> None:
         """Give the refresh token up for good and raise GrantRevoked, if nobody came before us."""
-        if await self._durably(lambda: self._connections.mark_dead(found, claim)):
-            _log.warning("connection_dead", upstream=found.key.upstream, reason=reason)
+        if await self._durably(lambda: self._claims.mark_dead(connection, claim.handle)):
+            _log.warning("connection_dead", upstream=connection.key.upstream, reason=reason)
             raise GrantRevoked(reason)
 
-    def _count(self, upstream: Upstream, found: Connection, result: str) -> None:
+    def _answered(self, upstream: Upstream, connection: Connection, result: str) -> None:
         self._metrics.refreshes.labels(upstream.name, result).inc()
-        now, key = self._clock(), (found.key, found.generation)
-        if result in ("unavailable", "unknown"):
-            self._breaker.failed(upstream.name, now)
-            self._each.failed(key, now)
-        else:
-            self._breaker.succeeded(upstream.name)
-            # Generations begin again at 1 when a connection is purged and the user comes back.
-            self._each.succeeded(key)
+        self.health.answered(upstream.name, self._clock(), success=result == "refreshed")
+        # Generations begin again at 1 when a connection is purged and the user comes back.
+        self._each.succeeded((connection.key, connection.generation))
 
     async def _durably(self, write: Callable[[], Awaitable[_T]]) -> _T:
         """Write what an upstream call came to, again and again while storage is down.
 
         What is not recorded here costs a connection, so it ends with the process only.
         """
-        pauses, hurried = iter(_STORE_PAUSES), 0
+        pauses, hurried = iter(self._timeouts.store_pauses), 0
         while True:
             try:
                 return await write()
@@ -210,15 +295,19 @@ class ClaimedRefresh:
                 hurried += self._hurried
                 if hurried > _HURRIED_STORES:
                     raise
-            await asyncio.sleep(next(pauses, _MAX_STORE_PAUSE_SECONDS))
+            await asyncio.sleep(next(pauses, self._timeouts.max_store_pause))
 
 
-def _left_behind(upstream: Upstream, now: int) -> StaleClaimRule:
-    if not upstream.rotates_refresh_tokens:
-        return StaleClaimRule(claimed_before=now - LEASE_SECONDS)
-    if upstream.reuse_grace_seconds:
-        return StaleClaimRule(
-            claimed_before=now - _GRACE_LEASE_SECONDS,
-            first_claimed_after=now - upstream.reuse_grace_seconds + _GRACE_MARGIN_SECONDS,
-        )
-    return StaleClaimRule()
+def _loop_time() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _in_grace(upstream: Upstream, since: int | None, now: float) -> bool:
+    """Whether the upstream promises to take a token again that was presented then."""
+    grace = upstream.reuse_grace_seconds - _GRACE_MARGIN_SECONDS
+    return since is not None and now - since <= grace
+
+
+def _facts(failure: Exception, upstream: Upstream) -> dict[str, str]:
+    facts = getattr(failure, "facts", {"reason": "flight_took_too_long"})
+    return {**facts, "upstream": upstream.name}

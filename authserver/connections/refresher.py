@@ -1,97 +1,218 @@
-"""Keeping a connection's access token fresh, and presenting each refresh token once.
+"""Keeping a connection's access token fresh, with one flight per connection in this process.
 
 Within a process, callers of one connection share one flight. Between processes, a flight starts
 with a claim in the database that only one can take; the others wait and adopt its result. The
-claim is durable before the upstream is called and the result before anyone gets it, so a crash
-in between leaves a claim that is never cleared, and the refresh token is not sent again, except
-where its upstream promises a grace for that. A flight goes on when the request that started it
-is cancelled. How a claim ends is told in `presenting`.
+claim is durable before the upstream is called and the result before anyone gets it. A flight goes
+on when the request that started it is cancelled. How a claim ends is told in `refresh_claims`.
 """
 
 import asyncio
-import hashlib
 from typing import Final
 
+from authserver.connections.freshness import (
+    lasts,
+    margin,
+    refreshable,
+    renewal_due,
+    uncertain_since,
+)
 from authserver.connections.refresh_claims import ClaimedRefresh
+from authserver.connections.registration_binding import RegistrationBinding
+from authserver.connections.timeouts import RefreshTimeouts
 from authserver.oauth.errors import InvalidGrant, TemporarilyUnavailable
+from authserver.rate_limit import RateLimit
+from authserver.storage.claim_rows import ClaimRows
 from authserver.storage.contract import StorageUnavailable
-from authserver.storage.records import Connection, ConnectionKey, UpstreamTokens
-from authserver.upstream.contract import GrantRevoked, UpstreamFailure
+from authserver.storage.records import Connection, ConnectionKey
+from authserver.upstream.contract import GrantRevoked, Unavailable, UpstreamFailure
 from chassis.clock import Clock
 from chassis.logs import Log
 
 _log = Log("refreshing")
 
-_WAIT_SECONDS: Final = 20
-_MARGIN_SECONDS: Final = 60
 # A token this young is as fresh as its upstream makes them, whatever `min_ttl` asks for.
 _YOUNG_SECONDS: Final = 10
-# How much earlier than stale a token may be renewed, as a part of its margin.
-_MAX_AHEAD: Final = 0.5
-
-
-def margin(tokens: UpstreamTokens) -> float:
-    """How long before its end a token counts as stale: a minute, or a fifth of a short life."""
-    if tokens.expires_at is None:
-        return 0.0
-    return min(_MARGIN_SECONDS, (tokens.expires_at - tokens.obtained_at) / 5)
-
-
-def lasts(tokens: UpstreamTokens, now: float, seconds: float) -> bool:
-    """Whether the token is valid for more than `seconds` from now, as far as is known."""
-    return tokens.expires_at is None or tokens.expires_at - now > seconds
+# A report of rejection may cause one refresh, and one question to the upstream, in this time.
+_REJECTION_SECONDS: Final = 60
+# So many definite refusals over so long a time, and the user is asked to sign in.
+_MAX_REFUSALS: Final = 3
+_REFUSED_SECONDS: Final = 300
+# A fate may stay unknown for so long while other refreshes succeed, and so long in any case.
+_UNKNOWN_SECONDS: Final = 600
+_MAX_UNKNOWN_SECONDS: Final = 24 * 3600
+# What is left of a token when it is released; `expires_in` is never 0 (RFC 6749 section 5.1).
+_LEAST_LIFE_SECONDS: Final = 1
 
 
 class TokenRefresher:
-    def __init__(self, claimed_refresh: ClaimedRefresh, clock: Clock) -> None:
-        self._claimed_refresh, self._clock = claimed_refresh, clock
+    def __init__(
+        self,
+        claimed_refresh: ClaimedRefresh,
+        claims: ClaimRows,
+        binding: RegistrationBinding,
+        clock: Clock,
+        timeouts: RefreshTimeouts,
+    ) -> None:
+        self._claimed_refresh, self._claims, self._binding = claimed_refresh, claims, binding
+        self._clock, self._timeouts = clock, timeouts
+        self._rejections = RateLimit("rejected_tokens", 1, _REJECTION_SECONDS)
+        self._questions = RateLimit("rejected_tokens", 1, _REJECTION_SECONDS)
         self._flights: dict[tuple[ConnectionKey, int], asyncio.Task[Connection]] = {}
 
-    def usable_now(self, found: Connection, min_ttl: int) -> bool:
-        """Whether `found` can be used as it is, without waiting for anybody.
+    def usable_now(self, connection: Connection, min_ttl: int) -> bool:
+        """Whether its token can be released as it is, without waiting. Raises as `usable` does."""
+        self._check(connection)
+        return self._at_hand(connection, min_ttl)
+
+    async def usable(self, connection: Connection, *, min_ttl: int, rejected: bool) -> Connection:
+        """The connection, or its next generation, with an access token to release.
+
+        `rejected`: an API turned its access token down. Raises InvalidGrant where only a new
+        sign-in helps, TemporarilyUnavailable where time may, RateLimited for too many reports.
+        """
+        self._check(connection)
+        if rejected:
+            return await self._replace_rejected(connection, min_ttl)
+        return await self._refresh(connection, min_ttl=min_ttl, rejected=False)
+
+    def check_registration(self, connection: Connection) -> None:
+        """Whether the connection belongs to a registration that is configured now.
+
+        Raises TemporarilyUnavailable in the first ten minutes after the configuration changed to
+        another one, InvalidGrant from then on.
+        """
+        self._binding.check(connection)
+
+    def _check(self, connection: Connection) -> None:
+        """Whether the connection can give a token at all. Raises as `usable` does."""
+        self.check_registration(connection)
+        if connection.rejected:
+            raise InvalidGrant("connection_rejected")
+        now = self._clock()
+        if not refreshable(connection) and not lasts(connection.tokens, now, _LEAST_LIFE_SECONDS):
+            raise InvalidGrant("connection_needs_sign_in")
+        if not lasts(connection.tokens, now, _LEAST_LIFE_SECONDS) and self._given_up(connection):
+            # Tried all the same when a token is wanted: a later yes revives the connection.
+            self._start(connection, rejected=False)
+            raise InvalidGrant("refresh_token_does_not_work")
+
+    def _at_hand(self, connection: Connection, min_ttl: int) -> bool:
+        """Whether it can be used as it is, without waiting for anybody.
 
         One that will soon be stale is renewed meanwhile.
         """
-        now, tokens = self._clock(), found.tokens
-        needs = stale_at = margin(tokens)
+        now, tokens = self._clock(), connection.tokens
+        needs = margin(tokens)
         if now - tokens.obtained_at >= _YOUNG_SECONDS:
             needs = max(min_ttl, needs)
         if not lasts(tokens, now, needs):
             return False
-        if (
-            not lasts(tokens, now, stale_at * (1 + _MAX_AHEAD))
-            and _refreshable(found)
-            and not lasts(tokens, now, _renewal_window(found))
-        ):
-            self._flight(found)
+        if renewal_due(connection, now) and self._may_renew_ahead(connection):
+            self._start(connection, rejected=False)
         return True
 
-    async def refresh(self, found: Connection, *, min_ttl: int, rejected: bool) -> Connection:
-        """The next generation of `found`, whose token is not at hand or was `rejected`.
+    def _may_renew_ahead(self, connection: Connection) -> bool:
+        """Not while the upstream is in trouble: a token that serves is not put at risk."""
+        return not self._claimed_refresh.health.troubled(connection.key.upstream)
 
-        Raises InvalidGrant where only a new sign-in helps, TemporarilyUnavailable where time may.
+    async def _replace_rejected(self, connection: Connection, min_ttl: int) -> Connection:
+        """A report of rejection is a hint: APIs say 401 for reasons of their own too.
+
+        It causes one refresh a minute. Where that cannot be, or the token was just made, the
+        upstream itself is asked, and only its 401 counts.
+        """
+        if self._in_flight(connection):
+            return await self._refresh(connection, min_ttl=min_ttl, rejected=True)
+        if connection.dead:
+            # The upstream has ended the grant and the API refuses the token: both agree.
+            await self._claims.mark_rejected(connection)
+            raise InvalidGrant("connection_rejected")
+        age = self._clock() - connection.tokens.obtained_at
+        if age < _REJECTION_SECONDS or not refreshable(connection):
+            if await self._still_accepted(connection):
+                return self._lasting(connection)
+            if not refreshable(connection):
+                await self._claims.mark_rejected(connection)
+                raise InvalidGrant("connection_rejected")
+        self._rejections.take(_name_of(connection), self._clock())
+        return await self._refresh(connection, min_ttl=min_ttl, rejected=True)
+
+    async def _still_accepted(self, connection: Connection) -> bool:
+        """What the upstream's own subject source says; without a clear no, it accepts."""
+        now, name = self._clock(), _name_of(connection)
+        self._questions.take(name, now)
+        upstream = self._binding.check(connection)
+        try:
+            async with asyncio.timeout(self._timeouts.flight):
+                accepted = await upstream.accepts(connection.tokens.access_token)
+        except (UpstreamFailure, TimeoutError):
+            return True
+        return accepted is not False
+
+    async def _refresh(self, connection: Connection, *, min_ttl: int, rejected: bool) -> Connection:
+        """The next generation, of a token that is not good enough or was `rejected`.
+
         A token that is still valid for `min_ttl` is kept in use through every failure.
         """
-        keeps = not rejected and lasts(found.tokens, self._clock(), min_ttl)
-        if not _refreshable(found):
-            if keeps:
-                return found
-            raise InvalidGrant("connection_needs_sign_in")
+        if not refreshable(connection):
+            return self._kept(connection, min_ttl, rejected, None)
         try:
-            async with asyncio.timeout(_WAIT_SECONDS):
-                return await asyncio.shield(self._flight(found))
+            async with asyncio.timeout(self._timeouts.wait):
+                latest = await asyncio.shield(self._start(connection, rejected=rejected))
+            return self._lasting(latest)
         except GrantRevoked as failure:
-            if keeps:
-                return found
-            raise InvalidGrant(str(failure)) from None
-        except (UpstreamFailure, StorageUnavailable, TimeoutError):
-            if keeps:
-                return found
-            raise TemporarilyUnavailable("upstream_refresh_failed") from None
+            if rejected:
+                await self._claims.mark_rejected(connection)
+            return self._kept(connection, min_ttl, rejected, failure)
+        except (UpstreamFailure, StorageUnavailable, TimeoutError) as failure:
+            return self._kept(connection, min_ttl, rejected, failure)
 
-    def in_flight(self, found: Connection) -> bool:
+    def _kept(
+        self,
+        connection: Connection,
+        min_ttl: int,
+        rejected: bool,
+        failure: Exception | None,
+    ) -> Connection:
+        """The connection as it was, if its token is still good enough now; else the refusal."""
+        now = self._clock()
+        if not rejected and lasts(connection.tokens, now, max(min_ttl, _LEAST_LIFE_SECONDS)):
+            return connection
+        if failure is None:
+            raise InvalidGrant("connection_needs_sign_in")
+        if isinstance(failure, GrantRevoked):
+            raise InvalidGrant(failure.reason)
+        if not lasts(connection.tokens, now, _LEAST_LIFE_SECONDS) and self._given_up(connection):
+            raise InvalidGrant("refresh_token_does_not_work")
+        retry_after = failure.retry_after if isinstance(failure, Unavailable) else None
+        raise TemporarilyUnavailable("upstream_refresh_failed", retry_after=retry_after or 5)
+
+    def _lasting(self, connection: Connection) -> Connection:
+        """The connection if its token is good for a moment; it may have ended on the way here."""
+        if not lasts(connection.tokens, self._clock(), _LEAST_LIFE_SECONDS):
+            raise TemporarilyUnavailable("upstream_token_already_over")
+        return connection
+
+    def _given_up(self, connection: Connection) -> bool:
+        """Whether the refresh token has not worked for so long that its user is asked again."""
+        now = self._clock()
+        if (
+            connection.refused_since is not None
+            and connection.refusals >= _MAX_REFUSALS
+            and now - connection.refused_since >= _REFUSED_SECONDS
+        ):
+            return True
+        since = uncertain_since(connection, now, self._timeouts.lease)
+        if since is None or now - since < _UNKNOWN_SECONDS:
+            return False
+        others_succeed = self._claimed_refresh.health.succeeded_between(
+            connection.key.upstream, max(since, now - _UNKNOWN_SECONDS), now
+        )
+        return others_succeed or now - since >= _MAX_UNKNOWN_SECONDS
+
+    def _in_flight(self, connection: Connection) -> bool:
         """Whether this very token is being replaced already."""
-        return (found.key, found.generation) in self._flights
+        return (connection.key, connection.generation) in self._flights
 
     async def drain(self) -> None:
         """Wait for the flights under way; for the end of the process and for tests."""
@@ -99,11 +220,13 @@ class TokenRefresher:
         await asyncio.gather(*self._flights.values(), return_exceptions=True)
         await self._claimed_refresh.drain()
 
-    def _flight(self, found: Connection) -> asyncio.Task[Connection]:
-        key = (found.key, found.generation)
+    def _start(self, connection: Connection, *, rejected: bool) -> asyncio.Task[Connection]:
+        key = (connection.key, connection.generation)
         flight = self._flights.get(key)
         if flight is None:
-            flight = asyncio.create_task(self._claimed_refresh.next_generation(found))
+            flight = asyncio.create_task(
+                self._claimed_refresh.next_generation(connection, rejected=rejected)
+            )
             self._flights[key] = flight
             flight.add_done_callback(lambda done: self._done(key, done))
         return flight
@@ -115,16 +238,6 @@ class TokenRefresher:
             _log.failure("refresh_broke_off", error)
 
 
-def _refreshable(found: Connection) -> bool:
-    return not found.dead and found.tokens.refresh_token is not None
-
-
-def _renewal_window(found: Connection) -> float:
-    """From how long before its end a token is renewed in the background.
-
-    Up to half the margin earlier than anybody would have to wait; by how much differs from
-    generation to generation, so that sign-ins of one moment do not come back in one moment.
-    """
-    seed = f"{found.key.user_id} {found.key.upstream} {found.generation}".encode()
-    spread = hashlib.blake2s(seed, digest_size=2).digest()
-    return margin(found.tokens) * (1 + int.from_bytes(spread, "big") / 0x10000 * _MAX_AHEAD)
+def _name_of(connection: Connection) -> str:
+    key = connection.key
+    return f"{key.user_id} {key.owner} {key.upstream}"

@@ -8,8 +8,9 @@ sign-in by any client of the user puts it right.
 
 from typing import Final
 
-from authserver.connections.refresher import lasts
-from authserver.oauth.errors import InvalidGrant, TemporarilyUnavailable
+from authserver.connections.freshness import lasts, refreshable
+from authserver.connections.refresher import TokenRefresher
+from authserver.oauth.errors import InvalidGrant, ProtocolError, TemporarilyUnavailable
 from authserver.storage.connections import Connections
 from authserver.storage.missing_upstreams import MissingUpstreams
 from authserver.storage.records import Connection, Session
@@ -29,10 +30,11 @@ class SessionHealth:
         users: Users,
         missing: MissingUpstreams,
         upstreams: Upstreams,
+        refresher: TokenRefresher,
         clock: Clock,
     ) -> None:
         self._connections, self._users, self._missing = connections, users, missing
-        self._upstreams, self._clock = upstreams, clock
+        self._upstreams, self._refresher, self._clock = upstreams, refresher, clock
 
     async def check(self, session: Session) -> None:
         """Raises InvalidGrant where a token was wanted and only a sign-in can bring it.
@@ -52,6 +54,21 @@ class SessionHealth:
             raise InvalidGrant("identifying_connection_dead")
         if not any(name in self._upstreams for name in living):
             await self._refuse_for_configuration(living[0])
+        self._check_registrations([identifying[name] for name in living])
+
+    def _check_registrations(self, connections: list[Connection]) -> None:
+        """Raises where none of them belongs to a registration that is configured now.
+
+        TemporarilyUnavailable in the first ten minutes, InvalidGrant from then on.
+        """
+        refusal: ProtocolError | None = None
+        for connection in connections:
+            try:
+                return self._refresher.check_registration(connection)
+            except ProtocolError as refused:
+                refusal = refused
+        if refusal is not None:
+            raise refusal
 
     async def _identifying(self, session: Session) -> dict[str, Connection]:
         """The connections to the upstream account that the user is known by, by upstream.
@@ -70,8 +87,9 @@ class SessionHealth:
 
     def _can_give(self, connection: Connection) -> bool:
         """Whether it holds a token that is valid now, or a refresh token to get one."""
-        refreshable = not connection.dead and connection.tokens.refresh_token is not None
-        return refreshable or lasts(connection.tokens, self._clock(), 0)
+        if connection.rejected:
+            return False
+        return refreshable(connection) or lasts(connection.tokens, self._clock(), 0)
 
     async def _refuse_for_configuration(self, upstream: str) -> None:
         now = int(self._clock())

@@ -7,10 +7,12 @@ is gone first, so a slow upstream cannot keep it alive here.
 import asyncio
 
 from authserver.audit import Audit, Outcome, subject_of
+from authserver.connections.registration_binding import RegistrationBinding
 from authserver.storage.connections import Connections
+from authserver.storage.contract import StorageUnavailable
 from authserver.storage.records import Connection, Session
 from authserver.storage.sessions import Sessions
-from authserver.upstream.contract import UpstreamFailure, Upstreams
+from authserver.upstream.contract import UpstreamFailure
 from chassis.clock import Clock
 from chassis.logs import Log
 from chassis.spiffe_id import Workload
@@ -23,12 +25,12 @@ class SessionTermination:
         self,
         sessions: Sessions,
         connections: Connections,
-        upstreams: Upstreams,
+        binding: RegistrationBinding,
         audit: Audit,
         clock: Clock,
     ) -> None:
         self._sessions, self._connections = sessions, connections
-        self._upstreams, self._audit, self._clock = upstreams, audit, clock
+        self._binding, self._audit, self._clock = binding, audit, clock
         self._revoking: set[asyncio.Task[None]] = set()
 
     async def end(self, session: Session, reason: str) -> None:
@@ -54,10 +56,20 @@ class SessionTermination:
         await asyncio.gather(*self._revoking)
 
     async def _revoke(self, purged: Connection) -> None:
-        upstream = self._upstreams.get(purged.key.upstream)
+        """Revoke where the tokens came from, or nowhere: no other upstream may see them."""
+        key, upstream = purged.key, self._binding.upstream_of(purged)
         if upstream is None:
+            _log.warning("not_revoked_upstream", upstream=key.upstream, reason="registration")
             return
         try:
+            if upstream.revocation_ends_grant and await self._connections.has_another(
+                key.user_id, key.upstream
+            ):
+                # It would end the grant that the other connection lives on.
+                _log.info("not_revoked_upstream", upstream=key.upstream, reason="still_used")
+                return
             await upstream.revoke(purged.tokens)
         except UpstreamFailure as failure:
-            _log.warning("upstream_revocation_failed", upstream=upstream.name, reason=str(failure))
+            _log.warning("upstream_revocation_failed", **failure.facts)
+        except StorageUnavailable:
+            _log.warning("upstream_revocation_failed", upstream=key.upstream, reason="storage_down")

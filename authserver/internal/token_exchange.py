@@ -11,11 +11,17 @@ import hmac
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from authserver.connections.refresher import TokenRefresher, margin
+from authserver.connections.freshness import margin
+from authserver.connections.refresher import TokenRefresher
 from authserver.internal.denial_reasons import DenialReason, of_bad_token
 from authserver.internal.exchange_request import ExchangeRequest
 from authserver.internal.token_limits import TokenLimits
-from authserver.oauth.errors import InvalidGrant, InvalidRequest, InvalidTarget
+from authserver.oauth.errors import (
+    InvalidGrant,
+    InvalidRequest,
+    InvalidTarget,
+    TemporarilyUnavailable,
+)
 from authserver.oauth.parsing import Malformed, short_text
 from authserver.oauth.resources import Resource, ResourceMap
 from authserver.storage.connections import Connections, NoSuchSession
@@ -186,14 +192,24 @@ class Exchange:
         )
         if not rejected and self._refresher.usable_now(connection, request.min_ttl):
             return self._released(connection, claims, refreshed=False)
-        if rejected and not self._refresher.in_flight(connection):
-            self._limits.rejections.take(f"{claims.tsid} {connection.key.upstream}", self._clock())
-        usable = await self._refresher.refresh(
-            connection, min_ttl=request.min_ttl, rejected=rejected
-        )
-        # Time has passed in which the session may have been ended.
-        await self._connection(claims, resource, connection.key.upstream)
+        try:
+            usable = await self._refresher.usable(
+                connection, min_ttl=request.min_ttl, rejected=rejected
+            )
+        except TemporarilyUnavailable:
+            await self._check_session(claims, resource, connection)
+            raise
+        await self._check_session(claims, resource, connection)
         return self._released(usable, claims, refreshed=usable.generation != connection.generation)
+
+    async def _check_session(
+        self, claims: VerifiedClaims, resource: Resource, connection: Connection
+    ) -> None:
+        """Time has passed in which the session may have been ended. Raises InvalidGrant then."""
+        try:
+            await self._connection(claims, resource, connection.key.upstream)
+        except SubjectTokenRejected:
+            raise InvalidGrant(DenialReason.CONNECTION_GONE) from None
 
     def _released(
         self, connection: Connection, claims: VerifiedClaims, *, refreshed: bool
@@ -202,7 +218,9 @@ class Exchange:
         limits = [_MAX_CACHE_SECONDS, claims.expires_at - now]
         expires_in = None
         if tokens.expires_at is not None:
-            expires_in = max(1, int(tokens.expires_at - now))
+            expires_in = int(tokens.expires_at - now)
+            if expires_in < 1:
+                raise TemporarilyUnavailable(DenialReason.UPSTREAM_TOKEN_ALREADY_OVER)
             limits.append(tokens.expires_at - now - margin(tokens))
         return ReleasedToken(
             tokens.access_token,

@@ -13,14 +13,12 @@ class TokenLimits:
     """Each limit counts one thing, so that none of them lets one caller shut out another.
 
     `verifications` counts signatures of JWTs that were not accepted before, `failures` JWTs that
-    were refused, `releases` accepted JWTs; all three by workload. `rejections` counts forced
-    refreshes, by session and upstream.
+    were refused, `releases` accepted JWTs; all three by workload.
     """
 
     verifications: RateLimit
     failures: RateLimit
     releases: RateLimit
-    rejections: RateLimit
 
     @classmethod
     def of(cls, limits: Limits) -> Self:
@@ -31,5 +29,4 @@ class TokenLimits:
             RateLimit(DenialReason.VERIFICATIONS, verifications, 1),
             RateLimit(DenialReason.FAILED_TOKENS, failures, 60),
             RateLimit(DenialReason.RELEASES, releases, 1, burst=2 * releases),
-            RateLimit(DenialReason.REJECTED_TOKENS, 1, 10),
         )

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 
 from authserver.audit import Outcome
 from authserver.clients.directory import ClientDirectory
+from authserver.connections.freshness import asked_scope
 from authserver.handles import hash_of
 from authserver.oauth import redirect_uris
 from authserver.oauth.errors import (
@@ -29,7 +30,7 @@ from authserver.sign_in.authorization_request import (
     read_request,
     read_resource,
 )
-from authserver.sign_in.browser_session import BrowserLogin, asked_scope
+from authserver.sign_in.browser_session import BrowserLogin
 from authserver.sign_in.next_step import NextStep, Redirect
 from authserver.sign_in.services import SignInServices, subject_of
 from authserver.sign_in.upstream_login import PENDING_SIGN_IN_SECONDS

@@ -4,20 +4,14 @@ A browser session saves a login, never a consent, and it moves no token: a conne
 one owner, so a server of another workload still sends its user upstream once.
 """
 
-from typing import Final
-
-from authserver.connections.refresher import lasts
+from authserver.connections.freshness import healthy
 from authserver.handles import hash_of
 from authserver.oauth.resources import Resource
 from authserver.storage.browser_sessions import BrowserSessions, SignedIn
 from authserver.storage.connections import Connections
 from authserver.storage.records import Connection
-from authserver.upstream.contract import Upstream, Upstreams
+from authserver.upstream.contract import Upstreams
 from chassis.clock import Clock
-
-_LONG_ENOUGH_SECONDS: Final = 300
-# No refresh takes longer; one claimed before has nobody behind it.
-_CLAIM_SECONDS: Final = 60
 
 
 class BrowserLogin:
@@ -60,20 +54,5 @@ class BrowserLogin:
         )
 
     def _healthy(self, connection: Connection) -> bool:
-        """Whether the connection can serve without its user, with the scopes asked for now."""
-        upstream, now = self._upstreams.get(connection.key.upstream), self._clock()
-        claimed_at = connection.refresh_claimed_at
-        return (
-            upstream is not None
-            and connection.asked_scope == asked_scope(upstream)
-            and not connection.dead
-            and (claimed_at is None or claimed_at >= now - _CLAIM_SECONDS)
-            and (
-                connection.tokens.refresh_token is not None
-                or lasts(connection.tokens, now, _LONG_ENOUGH_SECONDS)
-            )
-        )
-
-
-def asked_scope(upstream: Upstream) -> str:
-    return " ".join(upstream.scopes)
+        upstream = self._upstreams.get(connection.key.upstream)
+        return healthy(connection, upstream, self._clock())

@@ -17,7 +17,7 @@ from authserver.sign_in.services import SignInServices, outcome_of, subject_of
 from authserver.sign_in.upstream_errors import check_callback, log_failure, refusal_of
 from authserver.sign_in.upstream_login import UpstreamLogin
 from authserver.storage.records import Account, Grant, PendingSignIn, Stage
-from authserver.upstream.contract import UpstreamFailure
+from authserver.upstream.contract import CallbackResponse, UpstreamFailure
 
 
 class Callback:
@@ -86,9 +86,11 @@ class Callback:
         code = check_callback(fields)
         upstream = self._upstream_login.upstream(pending.upstream)
         return await upstream.redeem(
-            code,
-            redirect_uri=self._upstream_login.callback_uri(pending.upstream),
-            code_verifier=pending.code_verifier,
-            nonce=pending.nonce,
-            issuer=fields.get("iss"),
+            CallbackResponse(
+                code=code,
+                redirect_uri=self._upstream_login.callback_uri(pending.upstream),
+                code_verifier=pending.code_verifier,
+                nonce=pending.nonce,
+                issuer=fields.get("iss"),
+            )
         )

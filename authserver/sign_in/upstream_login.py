@@ -8,7 +8,7 @@ from authserver.handles import hash_of
 from authserver.oauth import pkce
 from authserver.sign_in.services import SignInServices
 from authserver.storage.records import PendingSignIn, Stage
-from authserver.upstream.contract import Unavailable, Upstream
+from authserver.upstream.contract import LoginRequest, Unavailable, Upstream
 
 PENDING_SIGN_IN_SECONDS: Final = 600
 
@@ -43,11 +43,13 @@ class UpstreamLogin:
             code_verifier=self._services.new_handle(),
         )
         url = await upstream.login_url(
-            redirect_uri=self.callback_uri(upstream.name),
-            state=state,
-            nonce=leg.nonce,
-            code_challenge=pkce.challenge_of(leg.code_verifier),
-            choose_account=leg.asks_for_account,
+            LoginRequest(
+                redirect_uri=self.callback_uri(upstream.name),
+                state=state,
+                nonce=leg.nonce,
+                code_challenge=pkce.challenge_of(leg.code_verifier),
+                choose_account=leg.asks_for_account,
+            )
         )
         await self._services.pending_sign_ins.put(
             hash_of(state),

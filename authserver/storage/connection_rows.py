@@ -7,7 +7,7 @@ import msgspec
 
 from authserver.storage.contract import Row
 from authserver.storage.keyring import DecryptionFailed, Keyring
-from authserver.storage.records import Connection, ConnectionKey, UpstreamTokens
+from authserver.storage.records import ClientRegistration, Connection, ConnectionKey, UpstreamTokens
 from chassis.logs import Log
 from chassis.spiffe_id import Workload
 
@@ -15,8 +15,10 @@ _log = Log("storage")
 
 VALUES = (
     "generation, upstream_issuer, upstream_subject, asked_scope, sealed_tokens, dead,"
-    " refresh_claim, refresh_claimed_at, first_claimed_at"
+    " refresh_claim, refresh_claimed_at, first_claimed_at, authorization_server,"
+    " registered_client_id, refused_since, refusals, rejected"
 )
+AT_KEY = "user_id = ? AND owner_namespace = ? AND owner_name = ? AND upstream = ?"
 COLUMNS = f"user_id, owner_namespace, owner_name, upstream, {VALUES}"
 
 _tokens_of = msgspec.json.Decoder(UpstreamTokens).decode
@@ -30,10 +32,9 @@ class SealedConnections:
 
     def seal(self, connection: Connection) -> bytes:
         """The connection's tokens, for its row's `sealed_tokens`."""
-        return self._keyring.seal(
-            msgspec.json.encode(connection.tokens),
-            *associated_data(*at(connection.key), connection.generation),
-        )
+        place, generation = at(connection.key), connection.generation
+        context = associated_data(*place, generation, connection.registration)
+        return self._keyring.seal(msgspec.json.encode(connection.tokens), *context)
 
     def open(self, row: Row) -> Connection:
         """The connection in a row of `COLUMNS`. Raises DecryptionFailed."""
@@ -45,11 +46,24 @@ class SealedConnections:
 
         Raises DecryptionFailed.
         """
-        generation, issuer, subject, asked_scope, sealed, dead, claim, claimed_at, first = values
-        tokens = self._keyring.open(sealed, *associated_data(*at(key), generation))
+        (
+            generation, issuer, subject, asked_scope, sealed, dead, claim, claimed_at, first,
+            server, client_id, refused_since, refusals, rejected,
+        ) = values  # fmt: skip
+        registration = registration_of(server, client_id)
+        try:
+            tokens = self._keyring.open(
+                sealed, *associated_data(*at(key), generation, registration)
+            )
+        except DecryptionFailed:
+            if registration is None:
+                raise
+            # Sealed before there were registrations, or since by a replica of that version.
+            tokens = self._keyring.open(sealed, *associated_data(*at(key), generation, None))
         return Connection(
             key, generation, issuer, subject, _tokens_of(tokens), asked_scope,
-            bool(dead), claim, claimed_at, first,
+            bool(dead), claim, claimed_at, first, registration, refused_since, refusals,
+            bool(rejected),
         )  # fmt: skip
 
     def open_if_whole(self, row: Row) -> Connection | None:
@@ -66,16 +80,30 @@ def at(key: ConnectionKey) -> tuple[str, str, str, str]:
     return (key.user_id, key.owner.namespace, key.owner.name, key.upstream)
 
 
+def registration_of(
+    authorization_server: str | None, client_id: str | None
+) -> ClientRegistration | None:
+    """The registration in a row's two columns; None in a row stored before there were any."""
+    if authorization_server is None or client_id is None:
+        return None
+    return ClientRegistration(authorization_server, client_id)
+
+
 def associated_data(
-    user_id: str, owner_namespace: str, owner_name: str, upstream: str, generation: int
+    user_id: str,
+    owner_namespace: str,
+    owner_name: str,
+    upstream: str,
+    generation: int,
+    registration: ClientRegistration | None,
 ) -> tuple[str | int, ...]:
-    """Where sealed tokens belong: to one generation of one connection."""
-    return (
-        "connections",
-        "sealed_tokens",
-        user_id,
-        owner_namespace,
-        owner_name,
-        upstream,
-        generation,
-    )
+    """Where sealed tokens belong: to one generation of one connection of one registration.
+
+    Without a registration it is the context of rows that were stored before; with one, its
+    version 2.
+    """
+    place = (user_id, owner_namespace, owner_name, upstream, generation)
+    if registration is None:
+        return ("connections", "sealed_tokens", *place)
+    registered = (registration.authorization_server, registration.client_id)
+    return ("connections", "sealed_tokens", "version 2", *place, *registered)

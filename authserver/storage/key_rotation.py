@@ -5,6 +5,7 @@ that was read. It needs no memory of its own, for what it has done no longer nam
 """
 
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,13 +25,29 @@ _MAX_UNREADABLE: Final = 1000
 
 @dataclass(frozen=True)
 class _Sealed:
-    """A sealed column, its row's key, and where a value of it belongs."""
+    """A sealed column, its row's key, and where a value of it may belong: in one of these places.
+
+    `also` are columns that say where, beside those of the key.
+    """
 
     table: str
     column: str
     key: tuple[str, ...]
-    associated_data: Callable[[Row], Sequence[str | int]]
+    contexts: Callable[[Row], Sequence[Sequence[str | int]]]
     forget: str
+    also: tuple[str, ...] = ()
+
+
+def _contexts_of_connection(row: Row) -> list[Sequence[str | int]]:
+    """Of its registration, or of none: an earlier version may have written the row since."""
+    place = (row["user_id"], row["owner_namespace"], row["owner_name"], row["upstream"])
+    registration = connection_rows.registration_of(
+        row["authorization_server"], row["registered_client_id"]
+    )
+    return [
+        connection_rows.associated_data(*place, row["generation"], one)
+        for one in dict.fromkeys((registration, None))
+    ]
 
 
 _SEALED: Final = (
@@ -38,41 +55,36 @@ _SEALED: Final = (
         "connections",
         "sealed_tokens",
         ("user_id", "owner_namespace", "owner_name", "upstream", "generation"),
-        lambda row: connection_rows.associated_data(
-            row["user_id"],
-            row["owner_namespace"],
-            row["owner_name"],
-            row["upstream"],
-            row["generation"],
-        ),
+        _contexts_of_connection,
         "DELETE FROM connections",
+        ("authorization_server", "registered_client_id"),
     ),
     _Sealed(
         "refresh_tokens",
         "sealed_successor",
         ("token_hash", "tsid"),
-        lambda row: refresh_tokens.successor_place(row["tsid"], row["token_hash"]),
+        lambda row: [refresh_tokens.successor_place(row["tsid"], row["token_hash"])],
         "UPDATE refresh_tokens SET sealed_successor = NULL, sealed_under = NULL",
     ),
     _Sealed(
         "transactions",
         "sealed_transaction",
         ("handle_hash", "stage"),
-        lambda row: pending_sign_ins.associated_data(row["handle_hash"], row["stage"]),
+        lambda row: [pending_sign_ins.associated_data(row["handle_hash"], row["stage"])],
         "DELETE FROM transactions",
     ),
     _Sealed(
         "audit_keys",
         "sealed_key",
         ("name",),
-        lambda row: audit_keys.associated_data(row["name"]),
+        lambda row: [audit_keys.associated_data(row["name"])],
         "DELETE FROM audit_keys",
     ),
     _Sealed(
         "users",
         "sealed_account",
         ("user_id",),
-        lambda row: accounts.associated_data(row["user_id"]),
+        lambda row: [accounts.associated_data(row["user_id"])],
         "UPDATE users SET sealed_account = NULL, sealed_under = NULL",
     ),
 )
@@ -145,7 +157,7 @@ class KeyRotation:
         self, keyring: Keyring, sealed: _Sealed, key_id: str
     ) -> AsyncIterator[tuple[int, int]]:
         broken: set[tuple[object, ...]] = set()
-        columns = ", ".join((*sealed.key, sealed.column))
+        columns = ", ".join((*sealed.key, *sealed.also, sealed.column))
         while len(broken) < _MAX_UNREADABLE:
             rows = await self._database.fetch_all(
                 f"SELECT {columns} FROM {sealed.table} WHERE sealed_under = ?"
@@ -164,8 +176,8 @@ class KeyRotation:
             yield rewrapped, len(broken) - before
 
     async def _replace(self, keyring: Keyring, sealed: _Sealed, row: Row) -> int:
-        associated_data, old = sealed.associated_data(row), row[sealed.column]
-        new = keyring.seal(keyring.open(old, *associated_data), *associated_data)
+        old = row[sealed.column]
+        new = _sealed_anew(keyring, old, sealed.contexts(row))
         at = " AND ".join(f"{name} = ?" for name in sealed.key)
         return await self._database.write(
             f"UPDATE {sealed.table} SET {sealed.column} = ?, sealed_under = ?"
@@ -196,3 +208,11 @@ class KeyRotation:
             )
             total += int(row["n"]) if row else 0
         return total
+
+
+def _sealed_anew(keyring: Keyring, old: bytes, contexts: Sequence[Sequence[str | int]]) -> bytes:
+    """The value under the first key, in the place where it opens. Raises DecryptionFailed."""
+    for context in contexts[:-1]:
+        with suppress(DecryptionFailed):
+            return keyring.seal(keyring.open(old, *context), *context)
+    return keyring.seal(keyring.open(old, *contexts[-1]), *contexts[-1])

@@ -134,8 +134,19 @@ class UpstreamTokens:
 
 
 @dataclass(frozen=True, slots=True)
+class ClientRegistration:
+    """Our client at one authorization server: what an upstream's tokens belong to.
+
+    `authorization_server` is its issuer, or its token endpoint where it has none.
+    """
+
+    authorization_server: str
+    client_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Grant:
-    """What one upstream gave in a sign-in, and whom it named."""
+    """What one upstream gave in a sign-in, whom it named, and to which registration of ours."""
 
     upstream: str
     upstream_issuer: str
@@ -143,6 +154,7 @@ class Grant:
     tokens: UpstreamTokens
     asked_scope: str = ""
     account: str = field(default="", repr=False)
+    registration: ClientRegistration | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,9 +198,12 @@ class ConnectionKey:
 class Connection:
     """The upstream tokens of one user, held for one owner, from one upstream.
 
-    `generation` grows with every new set of tokens. `refresh_claim` names who set out last to
-    present the refresh token of this generation, `first_claimed_at` is when anybody first did;
-    `dead` when it can never be presented again.
+    `registration` is None in a row that was stored before registrations were. `generation`
+    grows with every new set of tokens; what follows is of this generation. `dead`: its refresh
+    token can never be presented again. `refresh_claim` names who set out last to present it;
+    `first_claimed_at` is from when on it may have been presented without an answer that we know.
+    `refusals` counts definite refusals since `refused_since`. `rejected`: an API and the upstream
+    both refused the access token.
     """
 
     key: ConnectionKey
@@ -201,3 +216,7 @@ class Connection:
     refresh_claim: str | None = None
     refresh_claimed_at: int | None = None
     first_claimed_at: int | None = None
+    registration: ClientRegistration | None = None
+    refused_since: int | None = None
+    refusals: int = 0
+    rejected: bool = False

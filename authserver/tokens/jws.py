@@ -28,6 +28,8 @@ _COMPACT: Final = re.compile(r"[\w-]+\.[\w-]*\.[\w-]*", re.ASCII)
 
 # Each of them lets the sender choose the key, or says that the payload is not what it seems.
 _FORBIDDEN_HEADERS: Final = frozenset({"crit", "jku", "jwk", "x5u", "x5c", "b64", "zip"})
+# Where keys come from elsewhere, these hints may be there and are not looked at (RFC 7515 4).
+KEY_HINTS: Final = frozenset({"jku", "x5u", "x5c"})
 
 
 class _Registry(jws.JWSRegistry):
@@ -78,6 +80,7 @@ def verify(
     *,
     types: frozenset[str | None],
     before_signature: Callable[[dict[str, Any]], None] | None = None,
+    ignored_headers: frozenset[str] = frozenset(),
 ) -> VerifiedJws:
     """The content of a compact JWS whose signature, algorithm, key and `typ` are acceptable.
 
@@ -87,7 +90,7 @@ def verify(
     Raises BadToken, and what `before_signature` raises.
     """
     header = _header(token)
-    if not _FORBIDDEN_HEADERS.isdisjoint(header):
+    if not (_FORBIDDEN_HEADERS - ignored_headers).isdisjoint(header):
         raise BadToken("forbidden_header")
     typ, kid, algorithm = header.get("typ"), header.get("kid"), header.get("alg")
     if typ is not None and not isinstance(typ, str):

@@ -1,26 +1,24 @@
 """What every upstream needs to be its OAuth client: the login URL and client authentication."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from urllib.parse import urlencode, urlsplit
 
 from authserver.storage.records import UpstreamTokens
-from authserver.upstream.http_client import HttpClient
+from authserver.upstream.contract import LoginRequest, MaySend, Unavailable, UpstreamFailure
+from authserver.upstream.http_client import Answer, HttpClient
 
 
 def login_url(
     endpoint: str,
+    request: LoginRequest,
     *,
     client_id: str,
-    redirect_uri: str,
     scope: str,
-    state: str,
-    code_challenge: str,
-    nonce: str | None = None,
     scope_parameter: str = "scope",
+    sends_nonce: bool = False,
     more: Mapping[str, str],
     form_post: bool,
-    choose_account: bool,
 ) -> str:
     """An authorization request with PKCE. The MCP client's own parameters never reach it.
 
@@ -30,20 +28,40 @@ def login_url(
         **more,
         "response_type": "code",
         "client_id": client_id,
-        "redirect_uri": redirect_uri,
+        "redirect_uri": request.redirect_uri,
         scope_parameter: scope,
-        "state": state,
-        "code_challenge": code_challenge,
+        "state": request.state,
+        "code_challenge": request.code_challenge,
         "code_challenge_method": "S256",
     }
-    if nonce is not None:
-        query["nonce"] = nonce
+    if sends_nonce:
+        query["nonce"] = request.nonce
     if form_post:
         query["response_mode"] = "form_post"
-    if choose_account:
+    if request.choose_account:
         query["prompt"] = "select_account"
     separator = "&" if urlsplit(endpoint).query else "?"
     return f"{endpoint}{separator}{urlencode(query)}"
+
+
+@contextmanager
+def naming(upstream: str) -> Iterator[None]:
+    """Put the upstream's name on every failure that leaves the block, for the operator's log."""
+    try:
+        yield
+    except UpstreamFailure as failure:
+        failure.upstream = upstream
+        raise
+
+
+async def accepted_at(http: HttpClient, userinfo_endpoint: str, access_token: str) -> bool:
+    """Whether a userinfo endpoint takes the token; only a 401 is a no. Raises UpstreamFailure."""
+    status, _ = await http.get(userinfo_endpoint, bearer=access_token)
+    if status == 401:
+        return False
+    if 200 <= status < 300 or status == 403:
+        return True
+    raise Unavailable("userinfo_unclear")
 
 
 class UpstreamClient:
@@ -53,15 +71,22 @@ class UpstreamClient:
         self._client_id, self._secret, self._http = client_id, secret, http
 
     async def post(
-        self, url: str, fields: dict[str, str], *, in_body: bool
-    ) -> tuple[int, dict[str, Any]]:
+        self,
+        url: str,
+        fields: dict[str, str],
+        *,
+        in_body: bool,
+        may_send: MaySend | None = None,
+    ) -> Answer:
         """Post a form as this client; `in_body` where the upstream takes no Basic header."""
         if self._secret is None:
-            return await self._http.post(url, fields | {"client_id": self._client_id})
+            fields = fields | {"client_id": self._client_id}
+            return await self._http.post(url, fields, may_send=may_send)
         if in_body:
             credentials = {"client_id": self._client_id, "client_secret": self._secret}
-            return await self._http.post(url, fields | credentials)
-        return await self._http.post(url, fields, basic=(self._client_id, self._secret))
+            return await self._http.post(url, fields | credentials, may_send=may_send)
+        basic = (self._client_id, self._secret)
+        return await self._http.post(url, fields, basic=basic, may_send=may_send)
 
     async def revoke(self, url: str, tokens: UpstreamTokens, *, in_body: bool) -> None:
         """Revoke the refresh token, which ends the grant; the access token where there is none."""

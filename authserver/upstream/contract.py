@@ -1,13 +1,34 @@
 """What an upstream can do for a flow, and how its failures are told apart."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from authserver.storage.records import Grant, UpstreamTokens
+from authserver.storage.records import ClientRegistration, Grant, UpstreamTokens
 
 
 class UpstreamFailure(Exception):
-    """A call to an upstream did not give what was asked; the text is a code for the log."""
+    """A call to an upstream did not give what was asked; the text is a code for the log.
+
+    `upstream` is the configured name. `member` names the part of the answer that was wrong,
+    never its value. `detail` is a text of OpenSSL's. All three are for the operator only.
+    """
+
+    def __init__(self, reason: str, *, member: str = "", detail: str = "") -> None:
+        super().__init__(reason)
+        self.reason, self.member, self.detail = reason, member, detail
+        self.upstream = ""
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What a log line says of the failure, without empty parts."""
+        facts = {
+            "upstream": self.upstream,
+            "reason": self.reason,
+            "member": self.member,
+            "detail": self.detail,
+        }
+        return {name: text for name, text in facts.items() if text}
 
 
 class GrantRevoked(UpstreamFailure):
@@ -15,7 +36,24 @@ class GrantRevoked(UpstreamFailure):
 
 
 class Unavailable(UpstreamFailure):
-    """The upstream certainly did not act on the request: it may be repeated later."""
+    """The upstream certainly did not act on the request: it may be repeated later.
+
+    `refused`: the upstream gave a definite no to this very request. `lasting`: time alone does
+    not mend it, the configuration has to change. `retry_after`: seconds that it asked for.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        member: str = "",
+        detail: str = "",
+        refused: bool = False,
+        lasting: bool = False,
+        retry_after: int | None = None,
+    ) -> None:
+        super().__init__(reason, member=member, detail=detail)
+        self.refused, self.lasting, self.retry_after = refused, lasting, retry_after
 
 
 class OutcomeUnknown(UpstreamFailure):
@@ -24,6 +62,44 @@ class OutcomeUnknown(UpstreamFailure):
 
 class BadAnswer(UpstreamFailure):
     """The upstream's answer to a sign-in is not acceptable (a wrong issuer, nonce, type …)."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoginRequest:
+    """What one authorization request to an upstream says."""
+
+    redirect_uri: str
+    state: str = field(repr=False)
+    nonce: str = field(repr=False)
+    code_challenge: str
+    choose_account: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CallbackResponse:
+    """What came back in a callback, and what the request behind it said.
+
+    `issuer` is the callback's `iss` parameter (RFC 9207), None where it has none.
+    """
+
+    code: str = field(repr=False)
+    redirect_uri: str
+    code_verifier: str = field(repr=False)
+    nonce: str = field(repr=False)
+    issuer: str | None
+
+
+# Asked right before a refresh token is written to the socket: whether it may still be sent.
+MaySend = Callable[[], Awaitable[bool]]
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshRequest:
+    """A refresh token to be presented once: that of `tokens`, which `subject` was given."""
+
+    tokens: UpstreamTokens
+    subject: str
+    may_send: MaySend
 
 
 class Upstream(Protocol):
@@ -46,6 +122,21 @@ class Upstream(Protocol):
         ...
 
     @property
+    def registration(self) -> ClientRegistration:
+        """Whose tokens these are: its issuer or token endpoint, and our client id there."""
+        ...
+
+    @property
+    def user_issuer(self) -> str:
+        """The issuer under which it names its users."""
+        ...
+
+    @property
+    def former(self) -> "tuple[FormerUpstream, ...]":
+        """The same upstream under registrations that the operator has replaced."""
+        ...
+
+    @property
     def rotates_refresh_tokens(self) -> bool:
         """Whether a refresh token may be dead once it was presented."""
         ...
@@ -56,38 +147,53 @@ class Upstream(Protocol):
         ...
 
     @property
+    def repeats_uncertain_refresh(self) -> bool:
+        """Whether a refresh token of unknown fate may be presented again."""
+        ...
+
+    @property
+    def revocation_ends_grant(self) -> bool:
+        """Whether one revocation ends all that the user granted to our client."""
+        ...
+
+    @property
     def uses_form_post(self) -> bool:
         """Whether its answer comes as a form post, from its own site."""
         ...
 
-    async def login_url(
-        self,
-        *,
-        redirect_uri: str,
-        state: str,
-        nonce: str,
-        code_challenge: str,
-        choose_account: bool,
-    ) -> str:
+    async def login_url(self, request: LoginRequest) -> str:
         """Where to send the user. Raises UpstreamFailure."""
         ...
 
-    async def redeem(
-        self, code: str, *, redirect_uri: str, code_verifier: str, nonce: str, issuer: str | None
-    ) -> Grant:
-        """Exchange a callback's code (`issuer`: its RFC 9207 parameter). Raises UpstreamFailure."""
+    async def redeem(self, response: CallbackResponse) -> Grant:
+        """Exchange a callback's code. Raises UpstreamFailure."""
         ...
 
-    async def refresh(self, refresh_token: str, *, subject: str) -> UpstreamTokens:
+    async def refresh(self, request: RefreshRequest) -> UpstreamTokens:
         """Present a refresh token once. Keeps it where the answer brings no new one.
 
         Raises GrantRevoked, Unavailable or OutcomeUnknown.
         """
         ...
 
+    async def accepts(self, access_token: str) -> bool | None:
+        """Whether its own subject source (userinfo) takes the token; False for a 401 only.
+
+        None where it has no such source. Raises UpstreamFailure where it gave no clear answer.
+        """
+        ...
+
     async def revoke(self, tokens: UpstreamTokens) -> None:
         """Revoke at the upstream where it can (RFC 7009). Raises UpstreamFailure."""
         ...
+
+
+@dataclass(frozen=True)
+class FormerUpstream:
+    """An upstream under a former registration, in use until then (seconds since the epoch)."""
+
+    upstream: Upstream
+    until: float
 
 
 # The configured upstreams by name; hot reload changes what it holds.

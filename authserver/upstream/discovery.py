@@ -29,6 +29,7 @@ class Provider:
     token_endpoint: str
     jwks_uri: str
     revocation_endpoint: str | None
+    userinfo_endpoint: str | None
     posts_secret: bool
     sends_issuer: bool
 
@@ -65,26 +66,35 @@ class Discovery:
         self._next_fetch = self._clock() + _KEPT_SECONDS
 
     def _read(self, status: int, found: dict[str, Any]) -> Provider:
-        if status != 200 or found.get("issuer") != self._issuer:
-            raise Unavailable("discovery_not_of_this_issuer")
-        methods = found.get("token_endpoint_auth_methods_supported", ["client_secret_basic"])
+        if status != 200:
+            raise Unavailable("discovery_refused")
+        if found.get("issuer") != self._issuer:
+            raise Unavailable("discovery_not_of_this_issuer", member="issuer", lasting=True)
+        methods = found.get("token_endpoint_auth_methods_supported") or ["client_secret_basic"]
         if not isinstance(methods, list):
-            raise Unavailable("discovery_unusable")
-        has_revocation = "revocation_endpoint" in found
-        try:
-            return Provider(
-                self._endpoint(found, "authorization_endpoint"),
-                self._endpoint(found, "token_endpoint"),
-                self._endpoint(found, "jwks_uri"),
-                self._endpoint(found, "revocation_endpoint") if has_revocation else None,
-                posts_secret="client_secret_basic" not in methods,
-                sends_issuer=found.get("authorization_response_iss_parameter_supported") is True,
+            raise Unavailable(
+                "discovery_unusable", member="token_endpoint_auth_methods_supported", lasting=True
             )
-        except Malformed:
-            raise Unavailable("discovery_unusable") from None
+        return Provider(
+            self._endpoint(found, "authorization_endpoint"),
+            self._endpoint(found, "token_endpoint"),
+            self._endpoint(found, "jwks_uri"),
+            self._optional(found, "revocation_endpoint"),
+            self._optional(found, "userinfo_endpoint"),
+            posts_secret="client_secret_basic" not in methods,
+            sends_issuer=found.get("authorization_response_iss_parameter_supported") is True,
+        )
+
+    def _optional(self, found: dict[str, Any], name: str) -> str | None:
+        """An endpoint that may be absent; documents also say that with null or an empty text."""
+        return self._endpoint(found, name) if found.get(name) not in (None, "") else None
 
     def _endpoint(self, found: dict[str, Any], name: str) -> str:
-        url = short_text(found, name, 2048)
+        try:
+            url = short_text(found, name, 2048)
+        except Malformed:
+            raise Unavailable("discovery_unusable", member=name, lasting=True) from None
         if not url.startswith("https://") and urlsplit(url).scheme != urlsplit(self._issuer).scheme:
-            raise Malformed("an endpoint weaker than its issuer")
+            # An endpoint weaker than its issuer.
+            raise Unavailable("discovery_unusable", member=name, lasting=True)
         return url

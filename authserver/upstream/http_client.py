@@ -1,25 +1,45 @@
 """The one HTTP client towards upstreams: no redirects, no proxies or netrc, bounded answers.
 
-aiohttp posts a form again to wherever a 307 points, and takes proxies from the environment;
-both would hand a client secret to somebody else. Each call has a connection of its own, because
-a reused one that the upstream just closed leaves it unknown whether a refresh token was taken.
+aiohttp posts a form again to wherever a 307 points, and takes proxies from the environment.
+Both would hand a client secret to somebody else. A proxy counts only where the operator names it
+for that upstream. Each call has a connection of its own, because a reused one that the upstream
+just closed leaves it unknown whether a refresh token was taken.
 """
 
 import base64
 import ssl
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import aiohttp
+from aiohttp.abc import AbstractStreamWriter
 
 from authserver.oauth.parsing import Malformed, form_fields, json_object
-from authserver.upstream.contract import OutcomeUnknown, Unavailable
+from authserver.upstream.contract import MaySend, OutcomeUnknown, Unavailable
 
-_MAX_ANSWER_BYTES: Final = 256 * 1024
+# A hundred keys with their certificates fit.
+_MAX_ANSWER_BYTES: Final = 1024 * 1024
+_MAX_RETRY_AFTER_SECONDS: Final = 900
 # With what may go before and after it, a refresh stays within its flight of 15 seconds.
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=9, sock_connect=5)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an upstream answered: status, JSON object or form, and the pause it asked for.
+
+    `readable` is False where the body was neither; then `body` is empty.
+    """
+
+    status: int
+    body: dict[str, Any] = field(repr=False)
+    retry_after: int | None = None
+    readable: bool = True
 
 
 class UpstreamHttp:
@@ -49,54 +69,109 @@ class UpstreamHttp:
         if self._session is not None:
             await self._session.close()
 
-    def with_ca(self, authorities: Path | None) -> "HttpClient":
+    def client(self, authorities: Path | None = None, proxy: str | None = None) -> "HttpClient":
         """Calls that accept certificates of these authorities only; of the system's for None."""
-        if authorities is None:
-            return HttpClient(self, ssl=True)
-        context = ssl.create_default_context(cafile=authorities)
-        return HttpClient(self, ssl=context)
+        context = self._system_trust if authorities is None else verifying_context(authorities)
+        return HttpClient(self, ssl=context, proxy=proxy)
 
-    async def call(self, method: str, url: str, **options: Any) -> tuple[int, dict[str, Any]]:
-        """Status and JSON object of an answer. Raises Unavailable or OutcomeUnknown."""
+    @cached_property
+    def _system_trust(self) -> ssl.SSLContext:
+        return verifying_context(None)
+
+    async def call(
+        self, method: str, url: str, *, body: "FormBody | None" = None, **options: Any
+    ) -> Answer:
+        """The answer to a request. Raises Unavailable or OutcomeUnknown."""
         assert self._session is not None
         try:
             async with self._session.request(
-                method, url, allow_redirects=False, **options
+                method, url, data=body, allow_redirects=False, **options
             ) as answer:
-                return answer.status, await _read(answer)
+                return await _read(answer)
+        except aiohttp.ClientConnectorCertificateError as refused:
+            raise Unavailable(
+                "certificate_refused", detail=_words_of(refused), lasting=True
+            ) from None
+        except aiohttp.ClientHttpProxyError:
+            raise Unavailable("proxy_refused") from None
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
             raise Unavailable("not_reached") from None
         except (aiohttp.ClientError, TimeoutError, OSError):
+            if body is not None and body.withheld:
+                raise Unavailable("claim_ran_out") from None
+            if body is not None and not body.sent:
+                raise Unavailable("not_reached") from None
             raise OutcomeUnknown("no_answer") from None
 
 
-class HttpClient:
-    """Calls of one upstream, with the trust it asks for."""
+class FormBody(aiohttp.BytesPayload):
+    """A form that is written to the socket only if `may_send` still agrees at that moment."""
 
-    def __init__(self, http: UpstreamHttp, *, ssl: ssl.SSLContext | bool) -> None:
-        self._http, self._ssl = http, ssl
+    def __init__(self, fields: dict[str, str], may_send: MaySend | None = None) -> None:
+        super().__init__(
+            urlencode(fields).encode(), content_type="application/x-www-form-urlencoded"
+        )
+        self.fields = fields
+        self._may_send = may_send
+        self.sent = self.withheld = False
+
+    async def write_with_length(
+        self, writer: AbstractStreamWriter, content_length: int | None
+    ) -> None:
+        if self._may_send is not None and not await self._may_send():
+            self.withheld = True
+            raise ConnectionAbortedError
+        self.sent = True
+        await super().write_with_length(writer, content_length)
+
+
+class HttpClient:
+    """Calls of one upstream, with the trust and the proxy it asks for."""
+
+    def __init__(
+        self, http: UpstreamHttp, *, ssl: ssl.SSLContext, proxy: str | None = None
+    ) -> None:
+        self._http, self._ssl, self._proxy = http, ssl, proxy
 
     async def get(self, url: str, *, bearer: str | None = None) -> tuple[int, dict[str, Any]]:
         """Status and JSON object of a GET. Raises Unavailable."""
         headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
         try:
-            return await self._call("GET", url, headers=headers)
+            answer = await self._call("GET", url, headers=headers)
         except OutcomeUnknown as failure:
-            raise Unavailable(str(failure)) from None  # a GET changes nothing
+            raise Unavailable(failure.reason) from None  # a GET changes nothing
+        if answer.status == 200 and not answer.readable:
+            raise Unavailable("unreadable_answer")
+        return answer.status, answer.body
 
     async def post(
-        self, url: str, fields: dict[str, str], *, basic: tuple[str, str] | None = None
-    ) -> tuple[int, dict[str, Any]]:
-        """Status and JSON object of a form POST. Raises Unavailable or OutcomeUnknown."""
+        self,
+        url: str,
+        fields: dict[str, str],
+        *,
+        basic: tuple[str, str] | None = None,
+        may_send: MaySend | None = None,
+    ) -> Answer:
+        """The answer to a form POST. Raises Unavailable or OutcomeUnknown."""
         headers = {"Authorization": _basic(*basic)} if basic else {}
-        return await self._call("POST", url, headers=headers, data=fields)
+        return await self._call("POST", url, headers=headers, body=FormBody(fields, may_send))
 
-    async def _call(self, method: str, url: str, **options: Any) -> tuple[int, dict[str, Any]]:
-        return await self._http.call(method, url, ssl=self._ssl, **options)
+    async def _call(self, method: str, url: str, **options: Any) -> Answer:
+        return await self._http.call(method, url, ssl=self._ssl, proxy=self._proxy, **options)
 
 
-async def _read(answer: aiohttp.ClientResponse) -> dict[str, Any]:
-    """The answer's JSON object; empty where a failure has another body."""
+def verifying_context(authorities: Path | None) -> ssl.SSLContext:
+    """A client context that judges certificates alike on every Python version.
+
+    `ssl.create_default_context` sets these two flags from Python 3.13 on only.
+    """
+    context = ssl.create_default_context(cafile=authorities)
+    context.verify_flags |= ssl.VERIFY_X509_STRICT | ssl.VERIFY_X509_PARTIAL_CHAIN
+    return context
+
+
+async def _read(answer: aiohttp.ClientResponse) -> Answer:
+    retry_after = _seconds(answer.headers.get("Retry-After"), answer.headers.get("Date"))
     body = await answer.content.read(_MAX_ANSWER_BYTES + 1)
     while len(body) <= _MAX_ANSWER_BYTES and (more := await answer.content.read(_MAX_ANSWER_BYTES)):
         body += more
@@ -104,12 +179,32 @@ async def _read(answer: aiohttp.ClientResponse) -> dict[str, Any]:
         if len(body) > _MAX_ANSWER_BYTES:
             raise Malformed("too large")
         if answer.content_type == "application/x-www-form-urlencoded":
-            return dict(form_fields(body))  # GitHub, unless it heeds our Accept
-        return json_object(body)
+            # GitHub, unless it heeds our Accept
+            return Answer(answer.status, dict(form_fields(body)), retry_after)
+        return Answer(answer.status, json_object(body), retry_after)
     except Malformed:
-        if answer.status >= 300 or not body:
-            return {}
-        raise OutcomeUnknown("unreadable_answer") from None
+        return Answer(answer.status, {}, retry_after, readable=False)
+
+
+def _seconds(retry_after: str | None, date: str | None) -> int | None:
+    """How long a Retry-After header says to wait (RFC 9110 section 10.2.3), within bounds."""
+    if retry_after is None:
+        return None
+    if retry_after.isascii() and retry_after.isdigit():
+        return min(int(retry_after[:9]), _MAX_RETRY_AFTER_SECONDS)
+    try:
+        # Both by the upstream's clock.
+        pause = parsedate_to_datetime(retry_after) - parsedate_to_datetime(date or "")
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return int(min(max(0, pause.total_seconds()), _MAX_RETRY_AFTER_SECONDS))
+
+
+def _words_of(refused: aiohttp.ClientConnectorCertificateError) -> str:
+    """Which rule OpenSSL found broken; it names a rule or our host, never a secret."""
+    error = refused.certificate_error
+    words = getattr(error, "verify_message", "") or "certificate verify failed"
+    return str(words)[:200]
 
 
 def _basic(client_id: str, secret: str) -> str:

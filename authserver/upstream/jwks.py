@@ -20,14 +20,14 @@ class Fetches(Protocol):
 
 
 _FETCH_SECONDS: Final = 30
-_MAX_KEYS: Final = 20
+_MAX_KEYS: Final = 100
 
 
 class RemoteKeys:
     """The last good keys of one provider."""
 
-    def __init__(self, http: Fetches, clock: Clock) -> None:
-        self._http, self._clock = http, clock
+    def __init__(self, http: Fetches, clock: Clock, accepted: Collection[str] = OURS) -> None:
+        self._http, self._clock, self._accepted = http, clock, accepted
         self._fetching = asyncio.Lock()
         self._keys: dict[str | None, VerificationKey] = {}
         self._next_fetch = 0.0
@@ -44,8 +44,8 @@ class RemoteKeys:
             status, found = await self._http.get(jwks_uri)
             keys = found.get("keys")
             if status != 200 or not isinstance(keys, list) or len(keys) > _MAX_KEYS:
-                raise Unavailable("jwks_unusable")
-            self._keys = verification_keys(keys)
+                raise Unavailable("jwks_unusable", member="keys")
+            self._keys = verification_keys(keys, self._accepted)
 
 
 def verification_keys(

@@ -1,16 +1,24 @@
 """A plain OAuth 2.0 provider: endpoints from the configuration, the user from its userinfo."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
 from authserver.config.upstreams import OAuth2Upstream
-from authserver.storage.records import Grant, UpstreamTokens
+from authserver.storage.records import ClientRegistration, Grant, UpstreamTokens
 from authserver.upstream.account import account_name
-from authserver.upstream.client import UpstreamClient, login_url
-from authserver.upstream.contract import BadAnswer
-from authserver.upstream.http_client import UpstreamHttp
-from authserver.upstream.token_response import read_tokens
+from authserver.upstream.client import UpstreamClient, accepted_at, login_url, naming
+from authserver.upstream.contract import (
+    BadAnswer,
+    CallbackResponse,
+    FormerUpstream,
+    LoginRequest,
+    MaySend,
+    RefreshRequest,
+)
+from authserver.upstream.http_client import Answer, UpstreamHttp
+from authserver.upstream.token_response import TokenRules, read_tokens, value_at
 from chassis.clock import Clock
 
 
@@ -24,77 +32,88 @@ class OAuth2:
         self.name, self.scopes = settings.name, settings.scopes
         self.display_name = settings.display_name or settings.name
         self.scope_descriptions: Mapping[str, str] = settings.scope_descriptions
+        self.registration = ClientRegistration(settings.token_endpoint, settings.client_id)
         self.rotates_refresh_tokens = settings.rotates_refresh_tokens
         self.reuse_grace_seconds = settings.refresh_token_reuse_grace
+        self.repeats_uncertain_refresh = settings.may_repeat_uncertain_refresh
+        self.revocation_ends_grant = settings.revocation_ends_grant
         self.uses_form_post = settings.response_mode == "form_post"
+        self.former = tuple(
+            FormerUpstream(OAuth2(settings.as_registered(former), http, clock), former.ends_at)
+            for former in settings.former
+        )
         self._settings = settings
-        self._http, self._clock = http.with_ca(settings.ca_file), clock
+        self._http, self._clock = http.client(settings.ca_file, settings.proxy), clock
         self._client = UpstreamClient(settings.client_id, settings.client_secret(), self._http)
         self._in_body = settings.client_authentication != "basic"
+        self._rules = TokenRules(
+            settings.token_types,
+            type_may_be_absent=True,
+            scope_separator=settings.answered_scope_separator,
+            dead_grant=settings.dead_grant_errors,
+        )
         origin = urlsplit(settings.authorization_endpoint)
-        self._issuer = f"{origin.scheme}://{origin.netloc}"
+        self.user_issuer = f"{origin.scheme}://{origin.netloc}"
 
-    async def login_url(
-        self,
-        *,
-        redirect_uri: str,
-        state: str,
-        nonce: str,
-        code_challenge: str,
-        choose_account: bool,
-    ) -> str:
+    async def login_url(self, request: LoginRequest) -> str:
         return login_url(
             self._settings.authorization_endpoint,
+            request,
             client_id=self._settings.client_id,
-            redirect_uri=redirect_uri,
             scope=self._settings.scope_separator.join(self.scopes),
             scope_parameter=self._settings.scope_parameter,
-            state=state,
-            code_challenge=code_challenge,
             more=self._settings.authorize_parameters,
             form_post=self.uses_form_post,
-            choose_account=choose_account,
         )
 
-    async def redeem(
-        self, code: str, *, redirect_uri: str, code_verifier: str, nonce: str, issuer: str | None
-    ) -> Grant:
-        fields = {
+    async def redeem(self, response: CallbackResponse) -> Grant:
+        fields = self._settings.token_parameters | {
             "grant_type": "authorization_code",
-            "code": code,
-            "redirect_uri": redirect_uri,
-            "code_verifier": code_verifier,
+            "code": response.code,
+            "redirect_uri": response.redirect_uri,
+            "code_verifier": response.code_verifier,
         }
-        body, tokens = await self._tokens(fields)
-        subject, account = await self._user(tokens.access_token, body)
-        return Grant(self.name, self._issuer, subject, tokens, " ".join(self.scopes), account)
+        with naming(self.name):
+            answer = await self._post(fields)
+            tokens = read_tokens(self._granting(answer), self._rules, now=int(self._clock()))
+            subject, account = await self._user(tokens.access_token, answer.body)
+        scope = " ".join(self.scopes)
+        return Grant(
+            self.name, self.user_issuer, subject, tokens, scope, account, self.registration
+        )
 
-    async def refresh(self, refresh_token: str, *, subject: str) -> UpstreamTokens:
-        fields = {"grant_type": "refresh_token", "refresh_token": refresh_token}
-        _, tokens = await self._tokens(fields, presented=refresh_token)
-        return tokens
+    async def refresh(self, request: RefreshRequest) -> UpstreamTokens:
+        assert request.tokens.refresh_token is not None
+        fields = self._settings.refresh_parameters | {
+            "grant_type": "refresh_token",
+            "refresh_token": request.tokens.refresh_token,
+        }
+        with naming(self.name):
+            answer = self._granting(await self._post(fields, request.may_send))
+            now = int(self._clock())
+            return read_tokens(answer, self._rules, now=now, previous=request.tokens)
+
+    async def accepts(self, access_token: str) -> bool | None:
+        endpoint = self._settings.userinfo_endpoint
+        if endpoint is None:
+            return None
+        with naming(self.name):
+            return await accepted_at(self._http, endpoint, access_token)
 
     async def revoke(self, tokens: UpstreamTokens) -> None:
         endpoint = self._settings.revocation_endpoint
         if endpoint is not None:
-            await self._client.revoke(endpoint, tokens, in_body=self._in_body)
+            with naming(self.name):
+                await self._client.revoke(endpoint, tokens, in_body=self._in_body)
 
-    async def _tokens(
-        self, fields: dict[str, str], presented: str | None = None
-    ) -> tuple[dict[str, Any], UpstreamTokens]:
-        """The whole answer, and what it gives."""
-        status, body = await self._client.post(
-            self._settings.token_endpoint, fields, in_body=self._in_body
+    async def _post(self, fields: dict[str, str], may_send: MaySend | None = None) -> Answer:
+        return await self._client.post(
+            self._settings.token_endpoint, fields, in_body=self._in_body, may_send=may_send
         )
-        tokens = read_tokens(
-            status,
-            _nested(body, self._settings.token_path),
-            now=int(self._clock()),
-            presented=presented,
-            types=self._settings.token_types,
-            scope_separator=self._settings.answered_scope_separator,
-        )
-        return body, tokens
+
+    def _granting(self, answer: Answer) -> Answer:
+        """The answer with the part of its body that holds the user's token."""
+        return replace(answer, body=_nested(answer.body, self._settings.token_path))
 
     async def _user(self, access_token: str, answer: dict[str, Any]) -> tuple[str, str]:
         """Subject and account name of whom the token is of.
@@ -105,13 +124,13 @@ class OAuth2:
         if not fields:
             return "", ""
         if self._settings.subject_from == "token":
-            return ":".join(_subject_text(_at(answer, field)) for field in fields), ""
+            return ":".join(_subject_text(answer, field) for field in fields), ""
         if endpoint is None:
             return "", ""
         status, body = await self._http.get(endpoint, bearer=access_token)
         if status != 200:
-            raise BadAnswer("userinfo_refused")
-        subject = ":".join(_subject_text(_at(body, field)) for field in fields)
+            raise BadAnswer("userinfo_refused", member="userinfoEndpoint")
+        subject = ":".join(_subject_text(body, field) for field in fields)
         return subject, account_name(body)
 
 
@@ -121,21 +140,15 @@ def _nested(body: dict[str, Any], path: str | None) -> dict[str, Any]:
     Slack's first answer has it in `authed_user`, its refresh answers at the top. An error is
     always at the top.
     """
-    inner = _at(body, path) if path is not None and "error" not in body else None
+    inner = value_at(body, path) if path is not None and not body.get("error") else None
     return inner if isinstance(inner, dict) and "access_token" in inner else body
 
 
-def _at(body: Any, path: str) -> Any:
-    """The value at a dotted path, or None."""
-    for name in path.split("."):
-        body = body.get(name) if isinstance(body, dict) else None
-    return body
-
-
-def _subject_text(value: Any) -> str:
+def _subject_text(body: dict[str, Any], path: str) -> str:
     """A subject that is a text or a whole number; a float would fold two users into one."""
+    value = value_at(body, path)
     if type(value) is int:
         return str(value)
     if isinstance(value, str) and 0 < len(value) <= 255 and value.isprintable():
         return value
-    raise BadAnswer("userinfo_without_subject")
+    raise BadAnswer("userinfo_without_subject", member=path)

@@ -1,51 +1,170 @@
 """Reading what a token endpoint answers (RFC 6749 section 5), with the quirks of real ones."""
 
+import math
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from authserver.storage.records import UpstreamTokens
-from authserver.upstream.contract import GrantRevoked, OutcomeUnknown, Unavailable
+from authserver.upstream.contract import (
+    GrantRevoked,
+    OutcomeUnknown,
+    Unavailable,
+    UpstreamFailure,
+)
+from authserver.upstream.http_client import Answer
 
 _MAX_TOKEN_LENGTH: Final = 16 * 1024
 _MAX_LIFE_SECONDS: Final = 10 * 365 * 86400
-# What providers say when a grant is over; GitHub and Slack have words of their own.
+# What providers say when a grant is over, in lower case. The presets add words of their own.
 _DEAD: Final = frozenset(
-    {"invalid_grant", "bad_refresh_token", "invalid_refresh_token", "token_revoked"}
-)
+    {
+        "invalid_grant", "bad_refresh_token", "invalid_refresh_token", "token_revoked",
+        "interaction_required", "consent_required", "login_required", "access_denied",
+        "expired_token", "invalid_token",
+    }
+)  # fmt: skip
+# What is said of our client, which a new sign-in of the user would not mend.
+_OF_OUR_CLIENT: Final = frozenset(
+    {
+        "invalid_client", "unauthorized_client", "unsupported_grant_type", "invalid_scope",
+        "incorrect_client_credentials", "bad_client_secret", "invalid_client_id",
+    }
+)  # fmt: skip
+# What passes by itself, though it comes with a status of a refusal.
+_PASSING: Final = frozenset(
+    {
+        "server_error", "temporarily_unavailable", "service_unavailable", "slow_down",
+        "ratelimited", "rate_limited", "internal_error", "fatal_error", "request_timeout",
+    }
+)  # fmt: skip
+# Statuses that say: not now. The request was turned away before anybody acted on it.
+_BUSY: Final = frozenset({408, 425, 429, 503})
+_REFUSALS: Final = frozenset({200, 400, 401, 403})
+
+
+@dataclass(frozen=True)
+class TokenRules:
+    """How one upstream's token answers are read.
+
+    `dead_grant` are words of the `error` member, or `member=value` for a dotted path in the
+    answer, that say that a grant is over.
+    """
+
+    types: tuple[str, ...] = ("bearer",)
+    type_may_be_absent: bool = False
+    scope_separator: str = " "
+    dead_grant: tuple[str, ...] = ()
 
 
 def read_tokens(
-    status: int,
-    body: dict[str, Any],
-    *,
-    now: int,
-    presented: str | None = None,
-    types: tuple[str, ...] = ("bearer",),
-    scope_separator: str = " ",
+    answer: Answer, rules: TokenRules, *, now: int, previous: UpstreamTokens | None = None
 ) -> UpstreamTokens:
-    """The tokens of a token endpoint's answer; `presented` is kept where no new one comes.
+    """The tokens of a token endpoint's answer; `previous` are those that were refreshed.
 
-    Raises GrantRevoked; Unavailable where the upstream refused without acting; OutcomeUnknown for a
-    success that cannot be used, and where nobody says whether the upstream acted.
+    A refresh that brings a usable new token is a success, whatever else in it is odd: the old
+    refresh token may be spent by then. Raises GrantRevoked; Unavailable where the upstream refused
+    without acting; OutcomeUnknown where nobody can tell.
     """
-    error = body.get("error")
-    if status != 200 or error is not None:  # GitHub says 200 to errors too
-        if isinstance(error, str) and error in _DEAD:
-            raise GrantRevoked("upstream_ended_the_grant")
-        if status == 504:  # a proxy waited for the upstream in vain: it may have acted
-            raise OutcomeUnknown("upstream_timed_out")
-        raise Unavailable("upstream_refused" if status < 500 else "upstream_failed")
-    access_token = _token(body.get("access_token"))
-    if access_token is None or not _is_of(types, body.get("token_type")):
-        raise OutcomeUnknown("unusable_answer")
+    body = answer.body
+    granted = 200 <= answer.status < 300 and answer.readable
+    if not granted or (previous is None and _error_of(body) is not None):
+        raise _failure(answer, rules)
+    wrong = _wrong_member(body, rules, refreshing=previous is not None)
+    refresh_token = _token(body.get("refresh_token"))
+    if wrong is None:
+        return _tokens(body, rules, now, refresh_token, previous)
+    if previous is None or refresh_token in (None, previous.refresh_token):
+        if _error_of(body) is not None:
+            raise _failure(answer, rules)
+        raise OutcomeUnknown("unusable_answer", member=wrong)
+    # The access token cannot be lent, but the old refresh token is spent and this one is not.
+    return replace(
+        previous,
+        refresh_token=refresh_token,
+        expires_at=now if previous.expires_at is None else previous.expires_at,
+    )
+
+
+def value_at(body: Any, path: str) -> Any:
+    """The value at a dotted path of members, or None."""
+    for name in path.split("."):
+        body = body.get(name) if isinstance(body, dict) else None
+    return body
+
+
+def _tokens(
+    body: dict[str, Any],
+    rules: TokenRules,
+    now: int,
+    refresh_token: str | None,
+    previous: UpstreamTokens | None,
+) -> UpstreamTokens:
     lifetime = _lifetime(body.get("expires_in"))
-    scope = body.get("scope")
+    scope = _scope(body.get("scope"), rules.scope_separator)
     return UpstreamTokens(
-        access_token=access_token,
-        refresh_token=_token(body.get("refresh_token")) or presented,
-        scope=_scope(scope, scope_separator),
+        access_token=body["access_token"],
+        refresh_token=refresh_token or (previous.refresh_token if previous else None),
+        # RFC 6749 section 6: a scope that is left out is the one granted before.
+        scope=previous.scope if scope is None and previous else scope,
         obtained_at=now,
         expires_at=now + lifetime if lifetime is not None else None,
     )
+
+
+def _wrong_member(body: dict[str, Any], rules: TokenRules, *, refreshing: bool) -> str | None:
+    """Which member keeps the access token from being lent."""
+    if _token(body.get("access_token")) is None:
+        return "access_token"
+    kind = body.get("token_type")
+    if kind in (None, ""):
+        return None if rules.type_may_be_absent or refreshing else "token_type"
+    # Another type (DPoP, MAC) is bound to a key that we could not lend.
+    return None if isinstance(kind, str) and kind.lower() in rules.types else "token_type"
+
+
+def _error_of(body: dict[str, Any]) -> object:
+    """The `error` member, None where there is none or it is empty."""
+    return body.get("error") or None
+
+
+def _failure(answer: Answer, rules: TokenRules) -> UpstreamFailure:
+    status, error = answer.status, _error_of(answer.body)
+    word = error.lower() if isinstance(error, str) else None
+    if _ends_grant(answer.body, word, rules.dead_grant):
+        return GrantRevoked("upstream_ended_the_grant")
+    if status in _BUSY:
+        return Unavailable("upstream_busy", retry_after=answer.retry_after)
+    if status >= 500:
+        # A gateway may have waited in vain, and a server may have failed after it acted.
+        return OutcomeUnknown("upstream_timed_out" if status == 504 else "upstream_failed")
+    if 200 <= status < 300 and error is None:
+        return OutcomeUnknown("unreadable_answer")
+    if word in _OF_OUR_CLIENT:
+        return Unavailable("upstream_refused", member="error", lasting=True)
+    return Unavailable(
+        "upstream_refused", member="error", refused=_is_definite(answer, word, error)
+    )
+
+
+def _is_definite(answer: Answer, word: str | None, error: object) -> bool:
+    """Whether the upstream itself turned down this request, and not a proxy or our client."""
+    return (
+        answer.status in _REFUSALS
+        and bool(answer.body)
+        and word not in _PASSING
+        and (answer.status != 401 or error is not None)
+    )
+
+
+def _ends_grant(body: dict[str, Any], word: str | None, more: tuple[str, ...]) -> bool:
+    if word is not None and (word in _DEAD or word in (one.lower() for one in more)):
+        return True
+    shapes = (one.partition("=") for one in more if "=" in one)
+    return any(_text(value_at(body, path)) == value.lower() for path, _, value in shapes)
+
+
+def _text(value: object) -> str | None:
+    return str(value).lower() if isinstance(value, str | int) else None
 
 
 def _token(value: object) -> str | None:
@@ -54,23 +173,27 @@ def _token(value: object) -> str | None:
     return value if value.isascii() and value.isprintable() and " " not in value else None
 
 
-def _is_of(types: tuple[str, ...], value: object) -> bool:
-    # Another type (DPoP, MAC) is bound to a key that we could not lend.
-    return isinstance(value, str) and value.lower() in types
-
-
 def _scope(value: object, separator: str) -> str | None:
     """What was granted, with spaces between, whatever the upstream puts there."""
+    if isinstance(value, list):
+        if not all(isinstance(part, str) for part in value):
+            return None
+        value = " ".join(value)
     if not isinstance(value, str) or len(value) > 4096:
         return None
     return " ".join(part for part in value.replace(separator, " ").split(" ") if part)
 
 
 def _lifetime(value: object) -> int | None:
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 12:
-        value = int(value)
-    if value is None:
+    """Whole seconds, at most ten years; None where nothing usable is said.
+
+    Providers send floats and texts, and 0 for a token without an end.
+    """
+    if isinstance(value, str):
+        try:
+            value = float(value) if len(value) <= 32 and "_" not in value else None
+        except ValueError:
+            return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
         return None
-    if type(value) is not int or not 0 < value <= _MAX_LIFE_SECONDS:
-        raise OutcomeUnknown("unusable_answer")
-    return value
+    return int(min(value, _MAX_LIFE_SECONDS)) if value >= 1 else None

@@ -10,7 +10,6 @@ from typing import Final
 
 import uvloop
 
-from authserver.storage.connections import StaleClaimRule
 from authserver.storage.contract import Database
 from authserver.storage.records import ConnectionKey
 from tests.support.postgresql import PostgresqlServer
@@ -73,8 +72,8 @@ async def _verbs(store: Store, database: Database) -> dict[str, Verb]:
         )
 
     async def refresh(n: int) -> object:
-        await store.connections.claim(connected[n], "claim", NOW, StaleClaimRule())
-        return await store.connections.swap(connected[n], "claim", tokens())
+        await store.claims.claim(connected[n], "claim", NOW)
+        return await store.claims.swap(connected[n], "claim", tokens())
 
     return {
         "`SELECT 1`": lambda _: database.fetch_one("SELECT 1 AS one"),

@@ -27,7 +27,7 @@ def main() -> None:
         asyncio.run(_until_over(run))
     run.check_refreshes()
     report = _report(run, options.seed, options.sessions, time.monotonic() - begun)
-    print(report, *run.tally.violations, sep="\n")
+    print(report, *run.tally.violations, *run.tally.logs, sep="\n")
     if options.report is not None:
         options.report.write_text(report)
     sys.exit(1 if run.tally.violations else 0)
@@ -49,7 +49,7 @@ ends the grant when a spent one comes back; its access tokens live {LIFETIME} s.
 ## What must hold
 | statement | counted | violations |
 |---|---|---|
-| no refresh token the upstream has taken is presented again | {run.refreshes} refreshes | {_of(violations, "refresh token was", "spent")} |
+| a refresh token that was taken is presented again only where its answer was lost | {run.refreshes} refreshes | {_of(violations, "refresh token was", "spent")} |
 | one refresh per expiry | {run.refreshes} refreshes | {_of(violations, "two refreshes")} |
 | no connection is lost without a cause listed below | {sum(tally.losses.values())} lost | {_of(violations, "lost its")} |
 | no token goes to a workload that does not own it, or to another session | {sum(n for k, n in tally.answers.items() if k.startswith("stranger"))} foreign calls | {_of(violations, "a token went", "somebody else", "never gave")} |
@@ -63,8 +63,9 @@ ends the grant when a spent one comes back; its access tokens live {LIFETIME} s.
 
 A process that dies between the durable claim and the durable result leaves a refresh token of which
 nobody knows whether the upstream has taken it; an upstream that breaks off does too. Such a token is
-never presented again, and its one connection needs a new sign-in. Nothing else costs one. A process is
-killed at a step of one refresh and may be in the middle of others, so one kill may cost several.
+presented again. If the upstream had acted, its reuse detection ends the grant, and the connection needs
+a new sign-in. Nothing else costs one. A process is killed at a step of one refresh and may be in the
+middle of others, so one kill may cost several.
 
 ## Answers
 {_table("door: status", tally.answers)}

@@ -20,7 +20,7 @@ from authserver.__main__ import serve
 from authserver.config.loader import load
 from authserver.storage.contract import Database, Row, Transactional
 from authserver.storage.engines.open import open_database
-from authserver.upstream.http_client import UpstreamHttp
+from authserver.upstream.http_client import Answer, FormBody, UpstreamHttp
 from chassis import clock, logs
 
 STEPS: Final = (
@@ -35,7 +35,6 @@ _CLAIM: Final = "UPDATE connections SET refresh_claim = ?"
 _SWAP: Final = "UPDATE connections SET generation = ?"
 _SETTLED: Final = (
     "UPDATE connections SET refresh_claim = NULL",
-    "UPDATE connections SET refresh_claimed_at = 0",
     "UPDATE connections SET dead = 1",
 )
 
@@ -83,14 +82,14 @@ class StumblingDatabase:
         return self._database.transaction()
 
     async def write_returning(self, sql: str, *arguments: object) -> Row | None:
+        if sql.startswith(_CLAIM):
+            return await self._claim(sql, arguments)
         return await self._database.write_returning(sql, *arguments)
 
     async def close(self) -> None:
         await self._database.close()
 
     async def write(self, sql: str, *arguments: object) -> int:
-        if sql.startswith(_CLAIM) and "NULL" not in sql[: len(_CLAIM) + 5]:
-            return await self._claim(sql, arguments)
         changed = await self._database.write(sql, *arguments)
         if sql.startswith(_SWAP):
             self._orders.note("settled", _user(sql, arguments))
@@ -99,15 +98,15 @@ class StumblingDatabase:
             self._orders.note("settled", _user(sql, arguments))
         return changed
 
-    async def _claim(self, sql: str, arguments: tuple[object, ...]) -> int:
+    async def _claim(self, sql: str, arguments: tuple[object, ...]) -> Row | None:
         self._orders.die_if("before the claim")
         self._orders.note("claiming", _user(sql, arguments))
-        changed = await self._database.write(sql, *arguments)
-        if not changed:
+        row = await self._database.write_returning(sql, *arguments)
+        if row is None:
             self._orders.note("settled", _user(sql, arguments))
         else:
             self._orders.die_if("after the claim")
-        return changed
+        return row
 
 
 def _user(sql: str, arguments: tuple[object, ...]) -> object:
@@ -124,14 +123,16 @@ class StumblingHttp(UpstreamHttp):
         super().__init__()
         self._orders = orders
 
-    async def call(self, method: str, url: str, **options: Any) -> tuple[int, dict[str, Any]]:
-        if options.get("data", {}).get("grant_type") != "refresh_token":
-            return await super().call(method, url, **options)
+    async def call(
+        self, method: str, url: str, *, body: FormBody | None = None, **options: Any
+    ) -> Answer:
+        if body is None or body.fields.get("grant_type") != "refresh_token":
+            return await super().call(method, url, body=body, **options)
         self._orders.die_if("before the call")
         if self._orders.next_step() == "during the call":
             loop = asyncio.get_running_loop()
             loop.call_later(0.005, self._orders.die_if, "during the call")
-        answer = await super().call(method, url, **options)
+        answer = await super().call(method, url, body=body, **options)
         self._orders.die_if("after the answer")
         return answer
 

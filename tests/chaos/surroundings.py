@@ -68,7 +68,7 @@ class Moods(Interference):
         if self.mood == "refuses":
             raise web.HTTPServiceUnavailable
         if self.mood == "breaks off before" and self._dice.random() < 0.3:
-            self._break_off(request, refresh_token, "the upstream broke off before acting")
+            self._break_off(request)  # no cause: the token is presented again
         await asyncio.sleep(self._dice.uniform(0, 0.02))
 
     async def after(self, request: web.Request, refresh_token: str) -> None:
@@ -76,15 +76,17 @@ class Moods(Interference):
         grant = self.grant_id(refresh_token)
         self.refreshed_at.setdefault(grant, []).append(asyncio.get_running_loop().time())
         if self.mood == "breaks off after" and self._dice.random() < 0.3:
-            self._break_off(request, refresh_token, "the upstream broke off after acting")
+            self.broken_off[grant] = (
+                "the upstream acted and its answer was lost",
+                len(self.refreshed_at[grant]),
+            )
+            self._break_off(request)
         await asyncio.sleep(self._dice.uniform(0, 0.02))
 
     def grant_id(self, refresh_token: str) -> int:
         return id(self._upstream.grants._refresh_tokens.get(refresh_token))
 
-    def _break_off(self, request: web.Request, refresh_token: str, what: str) -> None:
-        grant = self.grant_id(refresh_token)
-        self.broken_off[grant] = (what, len(self.refreshed_at.get(grant, ())))
+    def _break_off(self, request: web.Request) -> None:
         if request.transport is not None:
             request.transport.abort()
         raise web.HTTPServiceUnavailable

@@ -29,6 +29,8 @@ class HostileUpstream:
         self.issuer = ""
         self.presented: list[str] = []
         self.revoked: list[str] = []
+        self.forms: list[dict[str, str]] = []
+        self.questions, self.refuses_access_tokens = 0, False
         self.discovery_open, self.jwks_open = asyncio.Event(), asyncio.Event()
         self.discovery_open.set()
         self.jwks_open.set()
@@ -68,6 +70,7 @@ class HostileUpstream:
                 web.get("/authorize", self._authorize),
                 web.post("/token", self._token),
                 web.post("/revoke", self._revoke),
+                web.get("/userinfo", self._userinfo),
             ]
         )
         runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
@@ -86,6 +89,7 @@ class HostileUpstream:
             "token_endpoint": "token",
             "jwks_uri": "jwks",
             "revocation_endpoint": "revoke",
+            "userinfo_endpoint": "userinfo",
         }
         found = {name: f"{self.issuer}/{path}" for name, path in endpoints.items()}
         return web.json_response(found | {"issuer": self.issuer})
@@ -103,6 +107,7 @@ class HostileUpstream:
 
     async def _token(self, request: web.Request) -> web.StreamResponse:
         form = await request.post()
+        self.forms.append({name: str(value) for name, value in form.items()})
         if form["grant_type"] == "authorization_code":
             asked = self._codes.pop(str(form["code"]))
             assert matches(str(form["code_verifier"]), asked["code_challenge"])
@@ -114,6 +119,13 @@ class HostileUpstream:
         if self._next:
             return await self._next.popleft()(request, usual)
         return web.json_response(usual)
+
+    async def _userinfo(self, request: web.Request) -> web.Response:
+        assert request.headers["Authorization"].startswith("Bearer access-")
+        self.questions += 1
+        return web.json_response(
+            {"sub": "user-1"}, status=401 if self.refuses_access_tokens else 200
+        )
 
     async def _revoke(self, request: web.Request) -> web.Response:
         self.revoked.append(str((await request.post())["token"]))

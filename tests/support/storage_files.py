@@ -8,6 +8,7 @@ from typing import Any
 
 from authserver.handles import hash_of
 from authserver.storage.authorization_codes import AuthorizationCodes
+from authserver.storage.claim_rows import ClaimRows
 from authserver.storage.completed_sign_ins import SignIns
 from authserver.storage.connections import Connections
 from authserver.storage.contract import Database
@@ -37,6 +38,7 @@ class Store:
         self.codes = AuthorizationCodes(self.database)
         self.refresh_tokens = RefreshTokens(self.database, self.keyring)
         self.connections = Connections(self.database, self.keyring)
+        self.claims = ClaimRows(self.database, self.keyring)
         self.transactions = PendingSignIns(self.database, self.keyring)
         self.sign_ins = SignIns(
             self.database, self.keyring, self.sessions, self.codes, self.connections

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from authserver.handles import hash_of, new_handle
 from authserver.storage.authorization_codes import AuthorizationCodes
+from authserver.storage.claim_rows import ClaimRows
 from authserver.storage.completed_sign_ins import SignIns
 from authserver.storage.connections import Connections
 from authserver.storage.contract import Database
@@ -64,6 +65,7 @@ class Store:
         self.refresh_tokens = RefreshTokens(database, self.keyring)
         self.connections = Connections(database, self.keyring)
         self.sign_ins = SignIns(database, self.keyring, self.sessions, self.codes, self.connections)
+        self.claims = ClaimRows(database, self.keyring)
 
     async def sign_in(self, *grants: Grant, **changes: object) -> tuple[Session, bytes]:
         """A whole sign-in, up to its code; the session as stored, and the code's hash."""

@@ -13,6 +13,7 @@ from aiohttp import web
 
 from authserver.app import Authserver
 from authserver.config.loader import load
+from authserver.connections.timeouts import RefreshTimeouts
 from authserver.internal.listener import Timeouts
 from authserver.listener_tls import internal_material
 from authserver.storage.audit_keys import AuditKeys
@@ -126,6 +127,7 @@ async def replica(
     connection_limits: ConnectionLimits = STANDARD_PATIENCE,
     through: Callable[[Database], Database] = lambda database: database,
     timeouts: Timeouts = STANDARD_TIMEOUTS,
+    refresh_timeouts: RefreshTimeouts | None = None,
 ) -> AsyncIterator[Deployment]:
     """A second authserver over the same database file, seen by sidecars only.
 
@@ -144,7 +146,14 @@ async def replica(
         limit = () if answer_within is None else (aiohttp.ClientTimeout(total=answer_within),)
         http = await stack.enter_async_context(UpstreamHttp(*limit))
         audit_key = await AuditKeys(database, settings.keyring()).key()
-        server = Authserver(settings, through(database), http, world.clock, audit_key=audit_key)
+        server = Authserver(
+            settings,
+            through(database),
+            http,
+            world.clock,
+            audit_key=audit_key,
+            refresh_timeouts=refresh_timeouts or RefreshTimeouts(),
+        )
         stack.push_async_callback(server.drain)
         runner = web.ServerRunner(
             LimitedServer(

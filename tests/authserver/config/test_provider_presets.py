@@ -153,6 +153,7 @@ async def test_a_github_apps_refresh_token_rotates(tmp_path: Path) -> None:
         site.put("/token", first | {"refresh_token": "ghr_1"})
         found = await released(world)
         site.put("/token", first | {"access_token": "ghu_2", "refresh_token": "ghr_2"})
+        world.clock.advance(60)
         rejected = base64.urlsafe_b64encode(hashlib.sha256(b"ghu_1").digest()).rstrip(b"=")
         again = await world.exchange(
             "mcp-servers/notes", found["jwt"], rejected_token_sha256=rejected.decode()

@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
-from authserver.connections import refresh_claims, refresher
-from authserver.connections.refresher import _renewal_window
+from authserver.connections.freshness import renewal_window
+from authserver.connections.timeouts import RefreshTimeouts
 from authserver.oauth.errors import InvalidGrant
-from authserver.storage.connections import StaleClaimRule
 from authserver.storage.contract import StorageUnavailable
 from authserver.storage.records import Connection, ConnectionKey, UpstreamTokens
 from chassis.spiffe_id import Workload
@@ -25,21 +24,12 @@ from tests.authserver.connections.test_refresher import (
     rig,
 )
 from tests.fakes.upstream import Held, hanging_up, saying
-from tests.support.forged_tokens import claims_of
-from tests.support.workloads import verdict
+from tests.support.deployment import TASKS
+from tests.support.workloads import TASKS_SERVER, verdict
 
 
 async def settled(rigged: Rig) -> None:
     await rigged.world.server.drain()
-
-
-async def connection_of(rigged: Rig) -> Connection:
-    key = ConnectionKey(
-        claims_of(rigged.user.access_token)["sub"], Workload("mcp-servers", "notes"), "acme"
-    )
-    connection = await rigged.world.server._connections.get(key)
-    assert connection is not None
-    return connection
 
 
 # Renewing ahead.
@@ -47,7 +37,7 @@ async def connection_of(rigged: Rig) -> Connection:
 
 async def test_a_token_is_renewed_ahead_of_its_end_while_nobody_waits(tmp_path: Path) -> None:
     async with rig(tmp_path) as rigged:
-        moment = int(100 - _renewal_window(await connection_of(rigged)))
+        moment = int(100 - renewal_window(await rigged.connection()))
         assert 70 <= moment < 80
         rigged.world.clock.advance(moment)
         assert await rigged.token() == "access-1"
@@ -63,7 +53,7 @@ async def test_a_token_is_renewed_ahead_of_its_end_while_nobody_waits(tmp_path: 
 def test_tokens_of_one_moment_are_not_all_renewed_in_one_moment() -> None:
     tokens = UpstreamTokens("a", "r", None, obtained_at=0, expires_at=1000)
     ahead = {
-        _renewal_window(
+        renewal_window(
             Connection(ConnectionKey(f"u{n}", Workload("ns", "s"), "acme"), 1, "i", "s", tokens)
         )
         for n in range(50)
@@ -75,9 +65,9 @@ def test_tokens_of_one_moment_are_not_all_renewed_in_one_moment() -> None:
 
 async def test_nobody_sets_out_to_renew_what_cannot_be_renewed(tmp_path: Path) -> None:
     async with rig(tmp_path) as rigged:
-        connections, found = rigged.world.server._connections, await connection_of(rigged)
-        assert await connections.claim(found, "c", 0, StaleClaimRule())
-        assert await connections.swap(found, "c", replace(found.tokens, refresh_token=None))
+        claims, found = rigged.world.server._claims, await rigged.connection()
+        assert await claims.claim(found, "c", 0)
+        assert await claims.swap(found, "c", replace(found.tokens, refresh_token=None))
         await nothing_is_renewed(rigged)
 
 
@@ -89,7 +79,7 @@ async def test_nobody_claims_a_connection_that_is_dead(tmp_path: Path) -> None:
 
 async def nothing_is_renewed(rigged: Rig) -> None:
     claims = overheard(rigged, "claim")
-    ahead = _renewal_window(await connection_of(rigged))
+    ahead = renewal_window(await rigged.connection())
     rigged.world.clock.advance(100 - (20 + ahead) / 2)  # when another would be renewed ahead
     assert await rigged.token() == "access-1"
     await settled(rigged)
@@ -114,38 +104,138 @@ async def test_a_grace_for_reuse_lets_a_refresh_that_broke_off_be_tried_again(
         assert rigged.upstream.presented == ["refresh-1", "refresh-1"]
 
 
-async def test_after_the_grace_a_refresh_that_broke_off_is_given_up(tmp_path: Path) -> None:
-    async with rig(tmp_path) as rigged:
-        _promise_grace(rigged, 300)
+async def test_where_more_than_the_grant_is_at_stake_an_unknown_fate_is_the_end(
+    tmp_path: Path,
+) -> None:
+    async with rig(tmp_path, revocationEndsGrant=True) as rigged:
+        rigged.world.clock.advance(EXPIRED)
+        rigged.upstream.then(hanging_up)
+        for _ in range(2):
+            assert verdict(await rigged.exchange()) == MUST_SIGN_IN
+        assert rigged.upstream.presented == ["refresh-1"]
+
+
+async def test_the_operator_may_allow_to_present_again_all_the_same(tmp_path: Path) -> None:
+    async with rig(tmp_path, revocationEndsGrant=True, repeatUncertainRefresh=True) as rigged:
         rigged.world.clock.advance(EXPIRED)
         rigged.upstream.then(hanging_up)
         assert verdict(await rigged.exchange()) == UNAVAILABLE
-        rigged.world.clock.advance(300)
+        assert await rigged.token() == "access-3"
+
+
+async def test_where_more_is_at_stake_a_dead_process_ends_the_connection(tmp_path: Path) -> None:
+    async with rig(tmp_path, revocationEndsGrant=True) as rigged:
+        rigged.world.clock.advance(EXPIRED)
+        await left_behind(rigged, 61)
         assert verdict(await rigged.exchange()) == MUST_SIGN_IN
+        assert rigged.upstream.presented == []
+
+
+async def test_a_token_of_unknown_fate_rests_while_the_access_token_serves(tmp_path: Path) -> None:
+    async with rig(tmp_path) as rigged:
+        rigged.world.clock.advance(STALE)
+        rigged.upstream.then(hanging_up)
+        for _ in range(3):
+            assert await rigged.token() == "access-1"
+            rigged.world.clock.advance(3)
+        await settled(rigged)
         assert rigged.upstream.presented == ["refresh-1"]
+        rigged.world.clock.advance(EXPIRED - STALE - 9)
+        assert await rigged.token() == "access-3"
 
 
-async def test_a_failure_in_the_grace_does_not_let_it_begin_again(tmp_path: Path) -> None:
-    """The failed attempt changed nothing, but the one before it may have."""
+@pytest.mark.parametrize(("others", "expected"), [(True, MUST_SIGN_IN), (False, UNAVAILABLE)])
+async def test_a_fate_unknown_for_ten_minutes_while_others_succeed_asks_the_user(
+    tmp_path: Path, others: bool, expected: Any
+) -> None:
+    """The token is kept, and a later yes brings the connection back."""
     async with rig(tmp_path) as rigged:
-        _promise_grace(rigged, 300)
+        tasks = (await rigged.world.signed_in(resource=TASKS)).access_token
         rigged.world.clock.advance(EXPIRED)
-        rigged.upstream.then(hanging_up, saying(500, {}))
-        for _ in range(2):  # within one second
-            assert verdict(await rigged.exchange()) == UNAVAILABLE
-        rigged.world.clock.advance(300)
-        assert verdict(await rigged.exchange()) == MUST_SIGN_IN
-        assert rigged.upstream.presented == ["refresh-1"] * 2
-
-
-async def test_a_gateway_that_waited_in_vain_is_an_unknown_outcome(tmp_path: Path) -> None:
-    async with rig(tmp_path) as rigged:
-        rigged.world.clock.advance(EXPIRED)
-        rigged.upstream.then(saying(504, {}))
-        rigged.world.clock.advance(0)
+        rigged.upstream.then(hanging_up)
+        assert verdict(await rigged.exchange()) == UNAVAILABLE
+        rigged.world.clock.advance(599)
+        if others:
+            assert (await rigged.world.exchange(TASKS_SERVER, tasks)).status == 200
+        rigged.upstream.then(hanging_up)
+        assert verdict(await rigged.exchange()) == UNAVAILABLE
+        rigged.world.clock.advance(70)
+        rigged.upstream.then(hanging_up)
+        assert verdict(await rigged.exchange()) == expected
+        await settled(rigged)
+        rigged.world.clock.advance(120)
         await rigged.exchange()
+        await settled(rigged)
+        assert (await rigged.exchange()).status == 200
+
+
+async def test_a_fate_unknown_for_a_day_asks_the_user(tmp_path: Path) -> None:
+    async with rig(tmp_path) as rigged:
+        rigged.world.clock.advance(EXPIRED)
+        rigged.upstream.then(hanging_up, hanging_up)
+        assert verdict(await rigged.exchange()) == UNAVAILABLE
+        await rigged.sql(
+            "UPDATE connections SET first_claimed_at = first_claimed_at - ?", 24 * 3600
+        )
         assert verdict(await rigged.exchange()) == MUST_SIGN_IN
-        assert rigged.upstream.presented == ["refresh-1"]
+
+
+async def test_refusals_in_other_words_ask_the_user_after_minutes(tmp_path: Path) -> None:
+    async with rig(tmp_path) as rigged:
+        rigged.world.clock.advance(EXPIRED)
+        for expected in (UNAVAILABLE, UNAVAILABLE, UNAVAILABLE, MUST_SIGN_IN):
+            rigged.upstream.then(saying(400, {"error": "token_is_stale"}))
+            assert verdict(await rigged.exchange()) == expected
+            await settled(rigged)
+            rigged.world.clock.advance(150)
+        await rigged.exchange()  # tried all the same
+        await settled(rigged)
+        assert await rigged.token() == "access-6"
+
+
+async def test_an_upstream_that_asks_for_a_pause_gets_it(tmp_path: Path) -> None:
+    async with rig(tmp_path) as rigged:
+        rigged.world.clock.advance(EXPIRED)
+        rigged.upstream.then(saying(503, {}, **{"Retry-After": "120"}))
+        first = await rigged.exchange()
+        assert (first.status, first.headers["Retry-After"]) == (503, "120")
+        for _ in range(3):
+            rigged.world.clock.advance(39)
+            assert verdict(await rigged.exchange()) == UNAVAILABLE
+        assert len(rigged.upstream.presented) == 1
+        rigged.world.clock.advance(4)
+        assert await rigged.token() == "access-3"
+
+
+async def test_a_slow_upstream_gets_one_call_at_a_time_and_no_renewals_ahead(
+    tmp_path: Path,
+) -> None:
+    async with rig(tmp_path, timeouts=RefreshTimeouts(slow_call=-1)) as rigged:
+        tasks = (await rigged.world.signed_in(resource=TASKS)).access_token
+        rigged.world.clock.advance(EXPIRED)
+        held = Held()
+        rigged.upstream.then(held)
+        call = asyncio.create_task(rigged.exchange())
+        await rigged.upstream.until_presented(1)
+        assert verdict(await rigged.world.exchange(TASKS_SERVER, tasks)) == UNAVAILABLE
+        assert len(rigged.upstream.presented) == 1
+        held.let_go()
+        assert (await call).status == 200
+        assert (await rigged.world.exchange(TASKS_SERVER, tasks)).status == 200
+
+
+@pytest.mark.parametrize("lost", [True, False], ids=["taken over", "nearly over"])
+async def test_a_claim_is_looked_at_again_before_its_token_is_sent(
+    tmp_path: Path, lost: bool
+) -> None:
+    """As after a pause of the process: another may hold the claim by then."""
+    async with rig(tmp_path) as rigged:
+        claims = overheard(rigged, "claimed_at")
+        claims.answers = None if lost else int(rigged.world.clock()) + EXPIRED - 46
+        rigged.world.clock.advance(EXPIRED)
+        assert verdict(await rigged.exchange()) == UNAVAILABLE
+        assert rigged.upstream.presented == []
+        assert claims.calls == 1
 
 
 async def test_an_upstream_in_trouble_is_left_alone_for_longer_and_longer(tmp_path: Path) -> None:
@@ -170,17 +260,18 @@ class Overheard:
     def __init__(self, verb: Callable[..., Awaitable[Any]]) -> None:
         self._verb, self._called = verb, asyncio.Condition()
         self.calls, self.loses_answers = 0, False
+        self.answers: Any = ...
 
-    async def __call__(self, *arguments: object) -> Any:
+    async def __call__(self, *arguments: object, **named: object) -> Any:
         try:
-            answer = await self._verb(*arguments)
+            answer = await self._verb(*arguments, **named)
         finally:
             async with self._called:
                 self.calls += 1
                 self._called.notify_all()
         if self.loses_answers:
             raise StorageUnavailable("the connection broke")
-        return answer
+        return answer if self.answers is ... else self.answers
 
     async def until_called(self, times: int) -> None:
         async with self._called:
@@ -188,9 +279,9 @@ class Overheard:
 
 
 def overheard(rigged: Rig, verb: str) -> Overheard:
-    connections = rigged.world.server._connections
-    heard = Overheard(getattr(connections, verb))
-    setattr(connections, verb, heard)
+    claims = rigged.world.server._claims
+    heard = Overheard(getattr(claims, verb))
+    setattr(claims, verb, heard)
     return heard
 
 
@@ -221,12 +312,9 @@ async def test_while_it_is_in_doubt_whether_a_claim_was_taken_no_other_is(tmp_pa
         assert await rigged.token() == "access-2"
 
 
-async def test_a_result_outlasts_an_outage_of_the_database(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(refresh_claims, "_STORE_PAUSES", (0, 0))
-    monkeypatch.setattr(refresh_claims, "_MAX_STORE_PAUSE_SECONDS", 0)
-    async with rig(tmp_path) as rigged:
+async def test_a_result_outlasts_an_outage_of_the_database(tmp_path: Path) -> None:
+    timeouts = RefreshTimeouts(store_pauses=(), max_store_pause=0)
+    async with rig(tmp_path, timeouts=timeouts) as rigged:
         swaps = overheard(rigged, "swap")
         rigged.world.clock.advance(EXPIRED)
         async with rigged.refusing("sealed_tokens"):
@@ -241,34 +329,16 @@ async def test_a_result_outlasts_an_outage_of_the_database(
 
 async def test_what_another_gave_up_is_waited_for_no_longer(tmp_path: Path) -> None:
     async with rig(tmp_path) as rigged:
-        found = await connection_of(rigged)
+        found = await rigged.connection()
         await rigged.sql("UPDATE connections SET dead = 1")  # after this caller has read it
         rigged.world.clock.advance(EXPIRED)
         with pytest.raises(InvalidGrant):
-            await rigged.world.server._refresher.refresh(found, min_ttl=0, rejected=False)
-
-
-async def test_a_claim_that_can_be_taken_over_in_a_moment_is_not_given_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(refresh_claims, "_WATCH_SECONDS", -1)
-    async with rig(tmp_path, rotates=False) as rigged:
-        claims = overheard(rigged, "claim")
-        rigged.world.clock.advance(EXPIRED)
-        await left_behind(rigged, 60)
-        rigged.world.clock.advance(0.5)
-        call = asyncio.create_task(rigged.exchange())
-        await claims.until_called(2)
-        rigged.world.clock.advance(1)
-        assert (await call).json()["access_token"] == "access-2"
+            await rigged.world.server._refresher.usable(found, min_ttl=0, rejected=False)
 
 
 @pytest.mark.parametrize("passed", [STALE, EXPIRED])
-async def test_whoever_waited_long_enough_gets_what_there_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, passed: int
-) -> None:
-    monkeypatch.setattr(refresher, "_WAIT_SECONDS", 0)
-    async with rig(tmp_path) as rigged:
+async def test_whoever_waited_long_enough_gets_what_there_is(tmp_path: Path, passed: int) -> None:
+    async with rig(tmp_path, timeouts=RefreshTimeouts(wait=0)) as rigged:
         held = Held()
         rigged.upstream.then(held)
         rigged.world.clock.advance(passed)
@@ -283,16 +353,15 @@ async def test_whoever_waited_long_enough_gets_what_there_is(
         assert rigged.upstream.presented == ["refresh-1"]
 
 
-async def test_a_flight_that_takes_too_long_is_given_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(refresh_claims, "FLIGHT_SECONDS", 0.1)
-    async with rig(tmp_path, answer_within=3600) as rigged:
+async def test_a_flight_that_takes_too_long_is_broken_off(tmp_path: Path) -> None:
+    timeouts = RefreshTimeouts(flight=0.1)
+    async with rig(tmp_path, answer_within=3600, timeouts=timeouts) as rigged:
         held = Held()
         rigged.upstream.then(held)
         rigged.world.clock.advance(EXPIRED)
-        assert verdict(await rigged.exchange()) == MUST_SIGN_IN
+        assert verdict(await rigged.exchange()) == UNAVAILABLE
         held.let_go()
+        assert await rigged.token() == "access-3"
 
 
 def _promise_grace(rigged: Rig, seconds: int) -> None:

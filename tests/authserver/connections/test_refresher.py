@@ -5,12 +5,15 @@ import base64
 import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from authserver.connections.timeouts import RefreshTimeouts
+from authserver.storage.records import Connection, ConnectionKey
+from chassis.spiffe_id import Workload
 from tests.fakes.upstream import Answer as Refreshed
 from tests.fakes.upstream import (
     Held,
@@ -21,6 +24,7 @@ from tests.fakes.upstream import (
 )
 from tests.support.database_file import sql
 from tests.support.deployment import TASKS, Answer, Deployment, SignedIn, deployed
+from tests.support.forged_tokens import claims_of
 from tests.support.workloads import (
     DENIED,
     NOTES_SERVER,
@@ -52,6 +56,14 @@ class Rig:
         assert answer.status == 200, answer.text
         return str(answer.json()["access_token"])
 
+    async def connection(self) -> Connection:
+        """The user's connection as it is stored now."""
+        user_id = claims_of(self.user.access_token)["sub"]
+        key = ConnectionKey(user_id, Workload("mcp-servers", "notes"), "acme")
+        connection = await self.world.server._connections.get(key)
+        assert connection is not None
+        return connection
+
     async def revoke(self, user: SignedIn) -> None:
         fields = {"token": user.access_token, "client_id": user.client_id}
         assert (await self.world.call("POST", "/oauth/revoke", data=fields)).status == 200
@@ -79,12 +91,14 @@ async def rig(
     rotates: bool = True,
     lifetime: int | None = 100,
     answer_within: float | None = None,
+    timeouts: RefreshTimeouts | None = None,
+    **members: Any,
 ) -> AsyncIterator[Rig]:
     async with HostileUpstream(lifetime=lifetime).serve() as upstream:
-        entry = upstream.configuration[0] | {"rotatesRefreshTokens": rotates}
+        entry = upstream.configuration[0] | {"rotatesRefreshTokens": rotates} | members
         async with (
             deployed(folder, upstreams=[entry], limits=UNLIMITED) as world,
-            replica(world, answer_within=answer_within) as patient,
+            replica(world, answer_within=answer_within, refresh_timeouts=timeouts) as patient,
         ):
             yield Rig(patient, upstream, await world.signed_in())
 
@@ -180,55 +194,91 @@ async def test_a_caller_that_goes_away_takes_no_refresh_along(tmp_path: Path) ->
 # What upstreams answer: with a token that is still good, and with one that is not.
 
 ENDED = saying(400, {"error": "invalid_grant"})
-ANSWERS: list[tuple[str, Refreshed, Any, Any]] = [
-    # (name, answer, verdict of a rotating upstream, verdict of one that does not rotate)
-    ("invalid_grant", ENDED, MUST_SIGN_IN, MUST_SIGN_IN),
-    ("GitHub's 200", saying(200, {"error": "bad_refresh_token"}), MUST_SIGN_IN, MUST_SIGN_IN),
-    ("500", saying(500, {}), UNAVAILABLE, UNAVAILABLE),
-    ("503 in HTML", saying(503, "<h1>down</h1>"), UNAVAILABLE, UNAVAILABLE),
-    ("429", saying(429, {"error": "slow_down"}), UNAVAILABLE, UNAVAILABLE),
-    ("wrong client", saying(401, {"error": "invalid_client"}), UNAVAILABLE, UNAVAILABLE),
-    ("HTML", saying(200, "<h1>hello</h1>"), MUST_SIGN_IN, UNAVAILABLE),
-    ("half an object", saying(200, '{"access_token": "x'), MUST_SIGN_IN, UNAVAILABLE),
-    ("a list", saying(200, [1]), MUST_SIGN_IN, UNAVAILABLE),
-    ("10 MB", changing(padding="x" * 10_000_000), MUST_SIGN_IN, UNAVAILABLE),
-    ("nothing", hanging_up, MUST_SIGN_IN, UNAVAILABLE),
-    ("no access token", changing(access_token=None), MUST_SIGN_IN, UNAVAILABLE),
-    ("an odd access token", changing(access_token="a\r\nb"), MUST_SIGN_IN, UNAVAILABLE),
-    ("a list as token", changing(access_token=["a"]), MUST_SIGN_IN, UNAVAILABLE),
-    ("a bound token", changing(token_type="DPoP"), MUST_SIGN_IN, UNAVAILABLE),
-    ("no type", changing(token_type=None), MUST_SIGN_IN, UNAVAILABLE),
-    ("a life below zero", changing(expires_in=-1), MUST_SIGN_IN, UNAVAILABLE),
-    ("no life at all", changing(expires_in=0), MUST_SIGN_IN, UNAVAILABLE),
-    ("an endless life", changing(expires_in=10**18), MUST_SIGN_IN, UNAVAILABLE),
-    ("a broken life", changing(expires_in=3600.5), MUST_SIGN_IN, UNAVAILABLE),
-    ("a life in words", changing(expires_in="3600x"), MUST_SIGN_IN, UNAVAILABLE),
-    ("a true life", changing(expires_in=True), MUST_SIGN_IN, UNAVAILABLE),
+# What becomes of the refresh token: given up; presented again; its successor is presented.
+OVER, AGAIN, NEXT = "over", "again", "next"
+ANSWERS: list[tuple[str, Refreshed, str]] = [
+    ("invalid_grant", ENDED, OVER),
+    ("INVALID_GRANT", saying(400, {"error": "INVALID_GRANT"}), OVER),
+    ("GitHub's 200", saying(200, {"error": "bad_refresh_token"}), OVER),
+    ("interaction", saying(400, {"error": "interaction_required"}), OVER),
+    ("expired", saying(401, {"error": "expired_token"}), OVER),
+    ("500", saying(500, {}), AGAIN),
+    ("502", saying(502, "<h1>bad gateway</h1>"), AGAIN),
+    ("504", saying(504, {}), AGAIN),
+    ("503 in HTML", saying(503, "<h1>down</h1>"), AGAIN),
+    ("wrong client", saying(401, {"error": "invalid_client"}), AGAIN),
+    ("another word", saying(400, {"error": "invalid_request"}), AGAIN),
+    ("HTML", saying(200, "<h1>hello</h1>"), AGAIN),
+    ("half an object", saying(200, '{"access_token": "x'), AGAIN),
+    ("a list", saying(200, [1]), AGAIN),
+    ("10 MB", changing(padding="x" * 10_000_000), AGAIN),
+    ("nothing", hanging_up, AGAIN),
+    ("no access token", changing(access_token=None), NEXT),
+    ("an odd access token", changing(access_token="a\r\nb"), NEXT),
+    ("a list as token", changing(access_token=["a"]), NEXT),
+    ("a bound token", changing(token_type="DPoP"), NEXT),
+    ("no token at all", changing(access_token=None, refresh_token=None), AGAIN),
 ]
 
 
 @pytest.mark.parametrize("rotates", [True, False], ids=["rotates", "does not"])
 @pytest.mark.parametrize(
-    ("answer", "rotating", "steady"), [row[1:] for row in ANSWERS], ids=[row[0] for row in ANSWERS]
+    ("answer", "fate"), [row[1:] for row in ANSWERS], ids=[row[0] for row in ANSWERS]
 )
 async def test_what_a_failed_refresh_costs(
-    tmp_path: Path, answer: Refreshed, rotating: Any, steady: Any, rotates: bool
+    tmp_path: Path, answer: Refreshed, fate: str, rotates: bool
 ) -> None:
-    """A token whose fate is unknown is not presented again; one surely not taken, and one of an
-    upstream that does not rotate, is.
-    """
-    expected = rotating if rotates else steady
+    """Only the upstream's own word ends a connection; what is unknown is asked again."""
     async with rig(tmp_path, rotates=rotates) as rigged:
         rigged.world.clock.advance(EXPIRED)
         rigged.upstream.then(answer)
-        assert verdict(await rigged.exchange()) == expected
+        assert verdict(await rigged.exchange()) == (MUST_SIGN_IN if fate == OVER else UNAVAILABLE)
         again = await rigged.exchange()
-        if expected == UNAVAILABLE:
-            assert again.status == 200
-            assert rigged.upstream.presented == ["refresh-1"] * 2
-        else:
+        if fate == OVER:
             assert verdict(again) == MUST_SIGN_IN
             assert rigged.upstream.presented == ["refresh-1"]
+        else:
+            assert again.status == 200
+            second = "refresh-1" if fate == AGAIN else "refresh-2"
+            assert rigged.upstream.presented == ["refresh-1", second]
+
+
+ODD_MEMBERS: dict[str, dict[str, Any]] = {
+    "no type": {"token_type": None},
+    "an empty type": {"token_type": ""},
+    "an empty error": {"error": ""},
+    "an error beside it": {"error": "server_error"},
+    "no life": {"expires_in": None},
+    "a life of zero": {"expires_in": 0},
+    "a life below zero": {"expires_in": -1},
+    "a life in words": {"expires_in": "soon"},
+    "a true life": {"expires_in": True},
+    "a list as life": {"expires_in": [1]},
+}
+
+
+@pytest.mark.parametrize("members", ODD_MEMBERS.values(), ids=ODD_MEMBERS)
+async def test_an_answer_with_a_usable_token_is_kept_whatever_else_is_odd(
+    tmp_path: Path, members: dict[str, Any]
+) -> None:
+    async with rig(tmp_path) as rigged:
+        rigged.world.clock.advance(EXPIRED)
+        rigged.upstream.then(changing(**members))
+        released = (await rigged.exchange()).json()
+        assert released["access_token"] == "access-2"
+        if "expires_in" in members:
+            assert "expires_in" not in released
+        assert rigged.upstream.presented == ["refresh-1"]
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"), [(3600.9, 3600), ("3600", 3600), ("3600.0", 3600), (10**18, 315360000)]
+)
+async def test_a_life_is_read_as_it_is_meant(tmp_path: Path, said: Any, seconds: int) -> None:
+    async with rig(tmp_path) as rigged:
+        rigged.world.clock.advance(EXPIRED)
+        rigged.upstream.then(changing(expires_in=said))
+        assert (await rigged.exchange()).json()["expires_in"] == seconds
 
 
 @pytest.mark.parametrize("answer", [row[1] for row in ANSWERS], ids=[row[0] for row in ANSWERS])
@@ -255,9 +305,9 @@ async def test_a_failure_is_told_to_whoever_needs_longer_than_the_token_lasts(
 
 
 @pytest.mark.parametrize(
-    ("passed", "expected"), [(EXPIRED, MUST_SIGN_IN), (STALE, None)], ids=["expired", "still good"]
+    ("passed", "expected"), [(EXPIRED, UNAVAILABLE), (STALE, None)], ids=["expired", "still good"]
 )
-async def test_an_upstream_that_never_answers_is_given_up(
+async def test_an_upstream_that_never_answers_costs_nobody_a_sign_in(
     tmp_path: Path, passed: int, expected: Any
 ) -> None:
     async with rig(tmp_path, answer_within=0.3) as rigged:
@@ -268,10 +318,13 @@ async def test_an_upstream_that_never_answers_is_given_up(
         held.let_go()
         if expected is None:
             assert answer.json()["access_token"] == "access-1"
+            await rigged.exchange()
+            # Reuse detection would end the token that still serves too.
+            assert rigged.upstream.presented == ["refresh-1"]
         else:
             assert verdict(answer) == expected
-        await rigged.exchange()
-        assert rigged.upstream.presented == ["refresh-1"]
+            assert await rigged.token() == "access-3"
+            assert rigged.upstream.presented == ["refresh-1"] * 2
 
 
 @pytest.mark.parametrize("status", [302, 307, 308])
@@ -352,19 +405,9 @@ async def left_behind(rigged: Rig, seconds: int) -> None:
     )
 
 
-async def test_after_a_crash_a_rotating_upstream_never_sees_the_token_again(tmp_path: Path) -> None:
-    async with rig(tmp_path) as rigged:
-        rigged.world.clock.advance(EXPIRED)
-        await left_behind(rigged, 61)
-        for _ in range(2):
-            assert verdict(await rigged.exchange()) == MUST_SIGN_IN
-        assert not rigged.upstream.presented
-
-
-async def test_after_a_crash_an_upstream_that_does_not_rotate_is_asked_again(
-    tmp_path: Path,
-) -> None:
-    async with rig(tmp_path, rotates=False) as rigged:
+@pytest.mark.parametrize("rotates", [True, False])
+async def test_after_a_crash_the_token_is_presented_again(tmp_path: Path, rotates: bool) -> None:
+    async with rig(tmp_path, rotates=rotates) as rigged:
         rigged.world.clock.advance(EXPIRED)
         await left_behind(rigged, 61)
         assert await rigged.token() == "access-2"
@@ -389,7 +432,7 @@ async def test_a_claim_that_may_be_alive_is_waited_for(tmp_path: Path, rotates: 
         assert not done
         assert not rigged.upstream.presented
         rigged.world.clock.advance(2)
-        assert verdict(await call)[0] == (400 if rotates else 200)
+        assert (await call).json()["access_token"] == "access-2"
 
 
 async def test_a_result_that_comes_after_it_was_given_up_is_kept(tmp_path: Path) -> None:
@@ -451,7 +494,7 @@ async def test_a_session_revoked_while_its_token_is_refreshed_gets_nothing(
         await rigged.upstream.until_presented(1)
         await rigged.revoke(rigged.user)
         held.let_go()
-        assert (await call).status in (400, 503)
+        assert verdict(await call) == MUST_SIGN_IN
         assert await rigged.sql("SELECT * FROM connections") == []
         assert verdict(await rigged.exchange()) == DENIED
 
@@ -471,8 +514,7 @@ async def test_another_session_of_the_user_keeps_what_a_revoked_one_waited_for(
         await rigged.revoke(rigged.user)
         held.let_go()
         answered = await call
-        assert answered.status in (400, 503)
-        assert "access_token" not in answered.json()
+        assert verdict(answered) == MUST_SIGN_IN
         kept = await rigged.world.exchange(NOTES_SERVER, other.access_token)
         assert kept.status == 200
 
@@ -501,6 +543,7 @@ async def test_a_rejected_token_is_replaced_once_however_many_report_it(tmp_path
         rigged.upstream.then(held)
         tls = rigged.world.tls(rigged.world.svid(NOTES_SERVER))
         rejected = sha256("access-1")
+        rigged.world.clock.advance(60)
         calls = [
             asyncio.create_task(
                 world.exchange_with(tls, rigged.user.access_token, rejected_token_sha256=rejected)
@@ -526,17 +569,18 @@ async def test_a_rejected_token_is_not_released_again_when_it_cannot_be_replaced
     tmp_path: Path,
 ) -> None:
     async with rig(tmp_path) as rigged:
+        rigged.world.clock.advance(60)
         rigged.upstream.then(saying(500, {}))
         answer = await rigged.exchange(rejected_token_sha256=sha256("access-1"))
         assert verdict(answer) == UNAVAILABLE
 
 
-async def test_rejections_are_limited_for_each_session(tmp_path: Path) -> None:
+async def test_a_report_of_rejection_causes_one_refresh_a_minute(tmp_path: Path) -> None:
     async with rig(tmp_path) as rigged, line(rigged.world) as sidecar:
         rejected = sha256("access-1")
-        rigged.upstream.then(saying(500, {}))
+        rigged.upstream.then(saying(503, {}))
         statuses = []
-        for seconds in (0, 0, 9, 2):
+        for seconds in (60, 0, 59, 2):
             rigged.world.clock.advance(seconds)
             answer = await sidecar.exchange(
                 rigged.user.access_token, rejected_token_sha256=rejected
@@ -544,6 +588,77 @@ async def test_rejections_are_limited_for_each_session(tmp_path: Path) -> None:
             statuses.append(answer.status)
         assert statuses == [503, 429, 429, 200]
         assert rigged.upstream.presented == ["refresh-1"] * 2
+
+
+async def test_a_dead_connection_whose_token_is_rejected_answers_nobody(tmp_path: Path) -> None:
+    """Neither this client nor another one of the user; a token that is not rejected serves on."""
+    async with rig(tmp_path) as rigged:
+        other = await rigged.world.signed_in()
+        rigged.world.clock.advance(60)
+        rigged.upstream.then(ENDED)
+        answer = await rigged.exchange(min_ttl="50")
+        assert verdict(answer) == MUST_SIGN_IN
+        token = await rigged.token()
+        answer = await rigged.exchange(rejected_token_sha256=sha256(token))
+        assert verdict(answer) == MUST_SIGN_IN
+        for jwt in (rigged.user.access_token, other.access_token):
+            assert verdict(await rigged.world.exchange(NOTES_SERVER, jwt)) == MUST_SIGN_IN
+        assert len(rigged.upstream.presented) == 1
+
+
+async def test_a_rejected_token_whose_refresh_is_refused_is_never_released_again(
+    tmp_path: Path,
+) -> None:
+    async with rig(tmp_path) as rigged:
+        rigged.world.clock.advance(60)
+        rigged.upstream.then(ENDED)
+        for rejected in (sha256("access-1"), None):
+            answer = await rigged.exchange(rejected_token_sha256=rejected)
+            assert verdict(answer) == MUST_SIGN_IN
+
+
+async def test_a_fresh_token_is_replaced_only_where_the_upstream_refuses_it_too(
+    tmp_path: Path,
+) -> None:
+    """APIs say 401 for reasons of their own."""
+    async with rig(tmp_path) as rigged:
+        rejected = sha256("access-1")
+        assert await rigged.token(rejected_token_sha256=rejected) == "access-1"
+        assert rigged.upstream.questions == 1
+        assert rigged.upstream.presented == []
+        rigged.upstream.refuses_access_tokens = True
+        answer = await rigged.exchange(rejected_token_sha256=rejected)
+        assert answer.status == 429, "it is asked once a minute"
+        assert rigged.upstream.questions == 1
+
+
+async def test_a_fresh_token_that_the_upstream_refuses_is_replaced(tmp_path: Path) -> None:
+    async with rig(tmp_path) as rigged:
+        rigged.upstream.refuses_access_tokens = True
+        assert await rigged.token(rejected_token_sha256=sha256("access-1")) == "access-2"
+        assert rigged.upstream.questions == 1
+
+
+@pytest.mark.parametrize("refused", [True, False])
+async def test_a_token_that_cannot_be_refreshed_ends_by_the_upstreams_word_alone(
+    tmp_path: Path, refused: bool
+) -> None:
+    async with rig(tmp_path, lifetime=None) as rigged:
+        rigged.upstream.then(changing(expires_in=None))
+        found = await rigged.connection()
+        claims = rigged.world.server._claims
+        assert await claims.claim(found, "c", 0)
+        kept = replace(found.tokens, refresh_token=None)
+        assert await claims.swap(found, "c", kept)
+        rigged.world.clock.advance(600)
+        rigged.upstream.refuses_access_tokens = refused
+        answer = await rigged.exchange(rejected_token_sha256=sha256("access-1"))
+        if refused:
+            assert verdict(answer) == MUST_SIGN_IN
+            assert verdict(await rigged.exchange()) == MUST_SIGN_IN
+        else:
+            assert answer.json()["access_token"] == "access-1"
+            assert await rigged.token() == "access-1"
 
 
 async def test_a_hash_that_is_none_is_refused_to_the_owner_too(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import pytest
 
-from authserver.storage.connections import StaleClaimRule
 from authserver.storage.contract import Database
 from tests.support.storage_fixtures import NOW, Store, tokens
 
@@ -14,67 +13,102 @@ def store(database: Database) -> Store:
 
 async def test_the_swap_needs_the_claim(store: Store) -> None:
     found = await store.connected()
-    assert await store.connections.swap(found, "nobody's", tokens()) is None
-    assert await store.connections.claim(found, "mine", NOW, StaleClaimRule())
-    assert await store.connections.swap(found, "other", tokens()) is None
-    stored = await store.connections.swap(found, "mine", tokens("rt-2"))
+    assert await store.claims.swap(found, "nobody's", tokens()) is None
+    assert await store.claims.claim(found, "mine", NOW)
+    assert await store.claims.swap(found, "other", tokens()) is None
+    stored = await store.claims.swap(found, "mine", tokens("rt-2"))
     assert stored == await store.connections.get(found.key)
-    assert await store.connections.swap(found, "mine", tokens()) is None
+    assert await store.claims.swap(found, "mine", tokens()) is None
 
 
 async def test_a_claim_given_back_can_be_taken_again(store: Store) -> None:
     found = await store.connected()
-    assert await store.connections.claim(found, "mine", NOW, StaleClaimRule())
-    await store.connections.release_claim(found, "other")
-    assert not await store.connections.claim(found, "next", NOW, StaleClaimRule())
-    await store.connections.release_claim(found, "mine")
-    assert await store.connections.claim(found, "next", NOW, StaleClaimRule())
+    assert await store.claims.claim(found, "mine", NOW)
+    await store.claims.release_claim(found, "other")
+    assert not await store.claims.claim(found, "next", NOW)
+    await store.claims.release_claim(found, "mine")
+    assert await store.claims.claim(found, "next", NOW)
 
 
-async def test_a_claim_is_never_taken_over_without_leave(store: Store) -> None:
+async def test_a_claim_is_taken_over_only_when_it_is_overdue(store: Store) -> None:
     found = await store.connected()
-    assert await store.connections.claim(found, "dead", NOW, StaleClaimRule())
-    assert not await store.connections.claim(found, "next", NOW + 10**6, StaleClaimRule())
-    await store.connections.mark_uncertain(found, "dead")
-    assert not await store.connections.claim(found, "next", NOW + 10**6, StaleClaimRule())
+    assert await store.claims.claim(found, "dead", NOW)
+    late = NOW + 10**6
+    assert await store.claims.claim(found, "next", late, overdue_before=NOW) is None
+    taken = await store.claims.claim(found, "next", late, overdue_before=NOW + 1)
+    assert taken is not None
+    assert taken.uncertain_since == NOW
 
 
-async def test_a_grace_counts_from_the_first_claim_however_often_it_was_taken_over(
-    store: Store,
-) -> None:
+async def test_a_first_claim_is_certain(store: Store) -> None:
     found = await store.connected()
-    left = StaleClaimRule(claimed_before=NOW + 100, first_claimed_after=NOW)
-    assert await store.connections.claim(found, "first", NOW, StaleClaimRule())
-    assert await store.connections.claim(found, "second", NOW + 50, left)
-    late = StaleClaimRule(claimed_before=NOW + 200, first_claimed_after=NOW + 1)
-    assert not await store.connections.claim(found, "third", NOW + 60, late)
+    taken = await store.claims.claim(found, "first", NOW)
+    assert taken is not None
+    assert taken.uncertain_since is None
+    assert await store.claims.claimed_at(found, "first") == NOW
+    assert await store.claims.claimed_at(found, "other") is None
+    await store.claims.release_claim(found, "first")
+    assert await store.claims.claimed_at(found, "first") is None
 
 
 @pytest.mark.parametrize(
     "moment", [NOW + 1, NOW, NOW - 5], ids=["later", "in the same second", "by a slow clock"]
 )
-async def test_a_claim_that_was_taken_over_is_left_behind_again_and_never_given_back(
+async def test_an_unknown_outcome_stays_unknown_through_failures_that_change_nothing(
     store: Store, moment: int
 ) -> None:
     """Whoever held it first may have presented the token."""
-    found, left = await store.connected(), StaleClaimRule(1, first_claimed_after=NOW - 10)
-    assert await store.connections.claim(found, "first", NOW, StaleClaimRule())
-    await store.connections.mark_uncertain(found, "first")
-    assert await store.connections.claim(found, "second", moment, left)
-    await store.connections.release_claim(found, "second")
-    assert not await store.connections.claim(found, "third", NOW + 1, StaleClaimRule())
-    late = StaleClaimRule(1, first_claimed_after=NOW + 1)
-    assert not await store.connections.claim(found, "third", NOW + 1, late)
-    assert await store.connections.claim(found, "third", NOW + 1, left)
+    found = await store.connected()
+    assert await store.claims.claim(found, "first", NOW)
+    await store.claims.mark_uncertain(found, "first")
+    for handle in ("second", "third"):
+        again = await store.claims.claim(found, handle, moment)
+        assert again is not None
+        assert again.uncertain_since is not None
+        await store.claims.release_claim(found, handle)
+    latest = await store.connections.get(found.key)
+    assert latest is not None
+    assert latest.first_claimed_at is not None
+    assert latest.refresh_claim is None
+
+
+async def test_refusals_are_counted_until_the_next_generation(store: Store) -> None:
+    found = await store.connected()
+    for number in range(2):
+        assert await store.claims.claim(found, f"c{number}", NOW + number)
+        await store.claims.release_claim(found, f"c{number}", refused_at=NOW + number)
+    latest = await store.connections.get(found.key)
+    assert latest is not None
+    assert (latest.refusals, latest.refused_since) == (2, NOW)
+    assert await store.claims.claim(found, "last", NOW + 9)
+    stored = await store.claims.swap(found, "last", tokens("rt-2"))
+    assert stored is not None
+    assert stored == await store.connections.get(found.key)
+    assert (stored.refusals, stored.refused_since) == (0, None)
+
+
+async def test_what_was_rejected_is_rejected_for_its_generation_alone(store: Store) -> None:
+    found = await store.connected()
+    assert await store.claims.claim(found, "c", NOW)
+    assert await store.claims.swap(found, "c", tokens("rt-2"))
+    await store.claims.mark_rejected(found)  # late
+    latest = await store.connections.get(found.key)
+    assert latest is not None
+    assert not latest.rejected
+    await store.claims.mark_rejected(latest)
+    latest = await store.connections.get(found.key)
+    assert latest is not None
+    assert latest.rejected
+    assert latest.dead
 
 
 async def test_the_holder_of_a_buried_claim_brings_the_connection_back(store: Store) -> None:
     """It was slow, not dead: what the upstream gave it are the only tokens there are."""
     found = await store.connected()
-    assert await store.connections.claim(found, "slow", NOW, StaleClaimRule())
-    assert await store.connections.mark_dead(found, "slow")
-    assert not await store.connections.claim(found, "next", NOW, StaleClaimRule())
-    stored = await store.connections.swap(found, "slow", tokens("rt-2"))
+    assert await store.claims.claim(found, "slow", NOW)
+    assert await store.claims.mark_dead(found, "slow")
+    assert not await store.claims.claim(found, "next", NOW)
+    stored = await store.claims.swap(found, "slow", tokens("rt-2"))
     assert stored is not None
     assert not stored.dead
     assert stored == await store.connections.get(found.key)
@@ -82,9 +116,7 @@ async def test_the_holder_of_a_buried_claim_brings_the_connection_back(store: St
 
 async def test_a_claim_is_buried_only_while_it_is_the_last_one(store: Store) -> None:
     found = await store.connected()
-    assert await store.connections.claim(found, "first", NOW, StaleClaimRule())
-    assert await store.connections.claim(
-        found, "second", NOW + 50, StaleClaimRule(claimed_before=NOW + 1)
-    )
-    assert not await store.connections.mark_dead(found, "first")
-    assert await store.connections.mark_dead(found, "second")
+    assert await store.claims.claim(found, "first", NOW)
+    assert await store.claims.claim(found, "second", NOW + 50, overdue_before=NOW + 1)
+    assert not await store.claims.mark_dead(found, "first")
+    assert await store.claims.mark_dead(found, "second")

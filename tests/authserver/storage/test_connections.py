@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from authserver.storage.connections import NoSuchSession, StaleClaimRule
+from authserver.storage.connections import NoSuchSession
 from authserver.storage.keyring import DecryptionFailed
 from authserver.storage.records import Connection, UpstreamTokens
 from chassis.spiffe_id import Workload
@@ -25,14 +25,14 @@ async def found(store: Store, user: str = "u1") -> Connection:
 
 
 async def claim(store: Store, at: Connection, name: str, stale_before: int = 0) -> bool:
-    left = StaleClaimRule(claimed_before=stale_before)
-    return await store.connections.claim(at, name, NOW, left)
+    taken = await store.claims.claim(at, name, NOW, overdue_before=stale_before)
+    return taken is not None
 
 
 async def mark_dead(store: Store, at: Connection, name: str = "buried") -> None:
     """Claim and give up."""
     await claim(store, at, name)
-    assert await store.connections.mark_dead(at, name)
+    assert await store.claims.mark_dead(at, name)
 
 
 async def test_of_fifty_claims_at_two_instances_one_succeeds(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ async def test_a_claim_is_taken_over_only_when_it_is_stale(
         at = await found(one)
         assert await claim(one, at, "first")
         assert await claim(other, at, "second", stale_before) is taken
-        stored = await one.connections.swap(at, "first", NEXT)
+        stored = await one.claims.swap(at, "first", NEXT)
         assert (stored is None) is taken
 
 
@@ -73,17 +73,17 @@ async def test_a_swap_needs_the_claim_and_the_generation(tmp_path: Path) -> None
     async with stores(tmp_path) as (store, _):
         await store.sign_in()
         at = await found(store)
-        assert await store.connections.swap(at, "never claimed", NEXT) is None
+        assert await store.claims.swap(at, "never claimed", NEXT) is None
         await claim(store, at, "c")
-        assert await store.connections.swap(at, "another", NEXT) is None
+        assert await store.claims.swap(at, "another", NEXT) is None
         later = replace(at, generation=at.generation + 1)
-        assert await store.connections.swap(later, "c", NEXT) is None
+        assert await store.claims.swap(later, "c", NEXT) is None
         assert (await found(store)).tokens == at.tokens
-        swapped = await store.connections.swap(at, "c", NEXT)
+        swapped = await store.claims.swap(at, "c", NEXT)
         assert swapped == await found(store)
         assert swapped is not None
         assert (swapped.tokens, swapped.generation) == (NEXT, at.generation + 1)
-        assert await store.connections.swap(at, "c", NEXT) is None
+        assert await store.claims.swap(at, "c", NEXT) is None
 
 
 async def test_a_claim_given_back_can_be_taken_again_and_only_by_its_holder(tmp_path: Path) -> None:
@@ -91,9 +91,9 @@ async def test_a_claim_given_back_can_be_taken_again_and_only_by_its_holder(tmp_
         await store.sign_in()
         at = await found(store)
         await claim(store, at, "c")
-        await store.connections.release_claim(at, "another")
+        await store.claims.release_claim(at, "another")
         assert not await claim(store, at, "d")
-        await store.connections.release_claim(at, "c")
+        await store.claims.release_claim(at, "c")
         assert await claim(store, at, "d")
 
 
@@ -102,8 +102,8 @@ async def test_a_late_burial_leaves_the_next_generation_alone(tmp_path: Path) ->
         await store.sign_in()
         at = await found(store)
         await claim(store, at, "c")
-        await store.connections.swap(at, "c", NEXT)
-        assert not await store.connections.mark_dead(at, "c")
+        await store.claims.swap(at, "c", NEXT)
+        assert not await store.claims.mark_dead(at, "c")
         assert not (await found(store)).dead
 
 
@@ -114,7 +114,7 @@ async def test_a_new_sign_in_is_the_next_generation_and_voids_a_claim(tmp_path: 
         await claim(store, at, "c")
         await store.sign_in("s2")
         assert (await found(store)).generation == at.generation + 1
-        assert await store.connections.swap(at, "c", NEXT) is None
+        assert await store.claims.swap(at, "c", NEXT) is None
 
 
 @pytest.mark.parametrize(
@@ -290,7 +290,7 @@ async def test_a_row_of_yesterday_does_not_open_today(tmp_path: Path) -> None:
         at = await found(store)
         ((old,),) = await sql(tmp_path, "SELECT sealed_tokens FROM connections")
         await claim(store, at, "c")
-        await store.connections.swap(at, "c", NEXT)
+        await store.claims.swap(at, "c", NEXT)
         await sql(tmp_path, "UPDATE connections SET sealed_tokens = ?", old)
         with pytest.raises(DecryptionFailed):
             await found(store)

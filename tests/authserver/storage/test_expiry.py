@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from authserver.audit import Audit
+from authserver.connections.registration_binding import RegistrationBinding
 from authserver.connections.termination import SessionTermination
 from authserver.handles import hash_of
 from authserver.housekeeping import Housekeeping
@@ -23,7 +24,9 @@ def housekeeping(store: Store, now: int) -> Housekeeping:
     def clock() -> float:
         return float(now)
 
-    termination = SessionTermination(store.sessions, store.connections, {}, Audit(b"k" * 32), clock)
+    binding = RegistrationBinding({}, clock)
+    audit = Audit(b"k" * 32)
+    termination = SessionTermination(store.sessions, store.connections, binding, audit, clock)
     return Housekeeping(
         Leases(store.database),
         store.sweeper,

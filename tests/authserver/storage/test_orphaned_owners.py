@@ -3,6 +3,7 @@
 import pytest
 
 from authserver.audit import Audit
+from authserver.connections.registration_binding import RegistrationBinding
 from authserver.connections.termination import SessionTermination
 from authserver.housekeeping import Housekeeping
 from authserver.metrics import Metrics
@@ -47,7 +48,13 @@ class House:
             {},
             sessions,
             connections,
-            SessionTermination(sessions, connections, {}, Audit(b"k" * 32), self._clock),
+            SessionTermination(
+                sessions,
+                connections,
+                RegistrationBinding({}, self._clock),
+                Audit(b"k" * 32),
+                self._clock,
+            ),
             Metrics(new_registry()),
             self._clock,
             name,

@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import pytest
 
-from authserver.storage.connections import StaleClaimRule
 from authserver.storage.contract import Database
 from authserver.storage.keyring import DecryptionFailed
 from authserver.storage.records import ConnectionKey
@@ -77,8 +76,8 @@ async def test_tokens_of_an_earlier_generation_do_not_open(database: Database) -
     store = Store(database)
     found = await store.connected()
     old = await _sealed(database, found.key.user_id)
-    assert await store.connections.claim(found, "mine", NOW, StaleClaimRule())
-    assert await store.connections.swap(found, "mine", tokens("rt-2"))
+    assert await store.claims.claim(found, "mine", NOW)
+    assert await store.claims.swap(found, "mine", tokens("rt-2"))
     await _overwrite(database, found.key.user_id, old)
     with pytest.raises(DecryptionFailed):
         await store.connections.get(found.key)

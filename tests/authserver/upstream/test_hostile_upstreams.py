@@ -153,12 +153,6 @@ BAD_ANSWERS: dict[str, dict[str, Any]] = {
     "bound to a key": {"token_type": "DPoP"},
     "another kind": {"token_type": "mac"},
     "no kind": {"token_type": None},
-    "negative life": {"expires_in": -1},
-    "no life": {"expires_in": 0},
-    "endless life": {"expires_in": 10**18},
-    "life is not a number": {"expires_in": "3600x"},
-    "life is a fraction": {"expires_in": 0.5},
-    "life is true": {"expires_in": True},
     "an error beside it": {"error": "access_denied"},
 }
 
@@ -170,6 +164,41 @@ async def test_a_token_answer_that_cannot_be_lent_signs_nobody_in(
     async with provider(tmp_path) as (world, site):
         assert not await signed_in(world, site, change)
         assert await count(tmp_path, "users") == 0
+
+
+ODD_ANSWERS: dict[str, dict[str, Any]] = {
+    "negative life": {"expires_in": -1},
+    "no life": {"expires_in": 0},
+    "endless life": {"expires_in": 10**18},
+    "life is a float": {"expires_in": 3599.5},
+    "life is not a number": {"expires_in": "3600x"},
+    "life is true": {"expires_in": True},
+    "an empty error": {"error": ""},
+    "a list of scopes": {"scope": ["openid", "read"]},
+}
+
+
+@pytest.mark.parametrize("change", ODD_ANSWERS.values(), ids=ODD_ANSWERS)
+async def test_a_token_that_can_be_lent_signs_its_user_in_whatever_else_is_odd(
+    tmp_path: Path, change: dict[str, Any]
+) -> None:
+    async with provider(tmp_path) as (world, site):
+        assert await signed_in(world, site, change)
+
+
+async def test_an_id_token_may_name_its_key_and_have_times_with_fractions(tmp_path: Path) -> None:
+    """Keys come from the provider's metadata; what else the header names is not looked at."""
+    async with provider(tmp_path) as (world, site):
+        now = world.clock() + 0.5
+        hints = {"jku": "https://evil.example/jwks", "x5u": "https://evil.example/x", "x5c": ["AA"]}
+        assert await signed_in(world, site, header=hints, iat=now, exp=now + 300)
+
+
+async def test_a_key_among_a_hundred_is_found(tmp_path: Path) -> None:
+    async with provider(tmp_path) as (world, site):
+        others = [OTHER.as_dict(private=False) | {"kid": f"k{number}"} for number in range(99)]
+        site.put("/jwks", {"keys": [*others, KEY.as_dict(private=False)]})
+        assert await signed_in(world, site)
 
 
 LIES: dict[str, dict[str, Any]] = {

@@ -18,7 +18,7 @@ from authserver.storage.records import (
 from chassis.spiffe_id import Workload
 
 _OF_SESSION = (
-    f"SELECT {VALUES} FROM sessions s LEFT JOIN connections c ON c.user_id = s.user_id"
+    f"SELECT {VALUES}, s.upstreams FROM sessions s LEFT JOIN connections c ON c.user_id = s.user_id"
     " AND c.owner_namespace = s.owner_namespace AND c.owner_name = s.owner_name"
     " AND c.upstream = ? WHERE s.tsid = ? AND s.user_id = ? AND s.client_id = ?"
     " AND s.resource = ? AND s.owner_namespace = ? AND s.owner_name = ?"
@@ -44,7 +44,9 @@ class Connections:
     ) -> Connection | None:
         """The connection at `key` of a session that is bound to exactly all this, in one read.
 
-        Raises NoSuchSession, for one of somebody else just as for one that does not exist.
+        None where there is none, or where the session's authorization did not name the upstream:
+        its consent page said nothing of it. Raises NoSuchSession, for one of somebody else just as
+        for one that does not exist.
         """
         user_id, namespace, name, upstream = at(key)
         row = await self._database.fetch_one(
@@ -52,7 +54,10 @@ class Connections:
         )
         if row is None:
             raise NoSuchSession
-        return None if row["generation"] is None else self._sealed.open_at(key, row)
+        *values, named = row
+        if row["generation"] is None or not (named is None or upstream in named.split()):
+            return None
+        return self._sealed.open_at(key, values)
 
     async def get(self, key: ConnectionKey) -> Connection | None:
         row = await self._database.fetch_one(

@@ -188,6 +188,26 @@ async def test_after_a_sign_in_that_declines_a_dead_upstream_again_nobody_loops(
         assert (await refreshed(world, again)).access_token
 
 
+async def test_a_session_uses_only_upstreams_that_its_own_authorization_named(
+    tmp_path: Path,
+) -> None:
+    """Amendment 12: another client's consent does not widen what this client may use."""
+    async with (
+        two_upstreams() as (first, second),
+        deployed(tmp_path, **configured(first, second)) as world,
+    ):
+        register_us(world, first, second)
+        both = configured(first, second)["resources"]
+        await reload(world, resources=[both[0] | {"upstreams": ["first"]}])
+        before = await world.signed_in("alice")
+        await reload(world, resources=both)
+        after = await linked(world, first, second, declines=False)
+        assert (await released(world, after, "second")).status == 200
+        assert verdict(await released(world, before, "second")) == (400, "invalid_grant")
+        assert (await released(world, before, "first")).status == 200
+        assert (await refreshed(world, before)).access_token
+
+
 async def test_an_upstream_added_to_the_resource_refuses_no_refresh(tmp_path: Path) -> None:
     async with (
         two_upstreams() as (first, second),

@@ -14,7 +14,7 @@ from chassis import process
 from chassis.logs import Log
 from chassis.tls import contexts, reload, self_handshake
 
-_log = Log("tls")
+_log = Log("listener_tls")
 
 INTERNAL: Final = "listeners.internal"
 PUBLIC: Final = "listeners.public.tls"

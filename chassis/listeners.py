@@ -14,7 +14,7 @@ from chassis.connection_limits import ConnectionLimits, LimitedRunner
 from chassis.logs import Log
 
 # The log source is that of the process, whose start this is a part of.
-_log = Log("run")
+_log = Log("listeners")
 
 
 class BindFailed(Exception):

@@ -20,7 +20,7 @@ from chassis.listeners import BindFailed, Listener, bind
 from chassis.logs import Log
 from chassis.probes import Readiness
 
-_log = Log("run")
+_log = Log("process")
 
 EXIT_FAILED: Final = 1
 EXIT_BAD_CONFIGURATION: Final = 2

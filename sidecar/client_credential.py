@@ -20,7 +20,7 @@ from chassis.tls.reload import ContextReloader, RenewalDeferred
 from chassis.tls.self_handshake import Certificate, verify_key_pair
 from sidecar.metrics import Metrics
 
-_log = Log("own_credential")
+_log = Log("client_credential")
 
 CREDENTIAL: Final = "credential"  # the readiness condition
 _MIN_CERTIFICATE_AGE_SECONDS: Final = 60

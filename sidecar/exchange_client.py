@@ -22,7 +22,7 @@ from sidecar.outage_log import OutageLog
 from sidecar.retry import PAUSES, RetryBudget, pause_before_retry
 from sidecar.token_request import TokenRequest
 
-_log = Log("exchange")
+_log = Log("exchange_client")
 
 ROUTE: Final = "/internal/token-exchange"
 GRANT_TYPE: Final = "urn:ietf:params:oauth:grant-type:token-exchange"

@@ -4,7 +4,7 @@ from typing import Final
 
 from chassis.logs import Log
 
-_log = Log("exchange")
+_log = Log("exchange_client")
 
 _REPEAT_SECONDS: Final = 30.0
 

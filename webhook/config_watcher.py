@@ -8,7 +8,7 @@ from chassis.logs import Log
 from chassis.process import ConfigProblem, ConfigurationError
 from webhook.settings import Settings, load
 
-_log = Log("configuration")
+_log = Log("config_watcher")
 
 
 class Configuration:

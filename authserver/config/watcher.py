@@ -11,7 +11,7 @@ from chassis.file_watch import FileWatch, poll_forever
 from chassis.logs import Log
 from chassis.process import ConfigProblem, ConfigurationError
 
-_log = Log("reloading")
+_log = Log("config_watcher")
 
 
 class ConfigWatcher:

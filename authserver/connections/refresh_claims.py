@@ -34,7 +34,7 @@ from authserver.upstream.contract import (
 from chassis.clock import Clock
 from chassis.logs import Log
 
-_log = Log("refreshing")
+_log = Log("refresh_claims")
 
 _T = TypeVar("_T")
 

@@ -28,7 +28,7 @@ from authserver.upstream.contract import GrantRevoked, Unavailable, UpstreamFail
 from chassis.clock import Clock
 from chassis.logs import Log
 
-_log = Log("refreshing")
+_log = Log("refresher")
 
 # A token this young is as fresh as its upstream makes them, whatever `min_ttl` asks for.
 _YOUNG_SECONDS: Final = 10

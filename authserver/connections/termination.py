@@ -17,7 +17,7 @@ from chassis.clock import Clock
 from chassis.logs import Log
 from chassis.spiffe_id import Workload
 
-_log = Log("endings")
+_log = Log("termination")
 
 
 class SessionTermination:

@@ -82,7 +82,9 @@ def log_failure(upstream: str, failure: UpstreamFailure | AccessDenied, *, linke
     _log.warning(
         "upstream_sign_in_failed",
         upstream=upstream,
-        reason=str(failure),
+        reason=failure.reason,
+        member=failure.member,
+        detail=failure.detail,
         kind=kind.get(type(failure), "outcome_unknown"),
         outage=_is_outage(failure),
         linked=linked,
@@ -91,5 +93,5 @@ def log_failure(upstream: str, failure: UpstreamFailure | AccessDenied, *, linke
 
 def _is_outage(failure: UpstreamFailure) -> bool:
     if isinstance(failure, Unavailable):
-        return str(failure) not in _SET_UP
+        return not (failure.lasting or failure.reason in _SET_UP)
     return isinstance(failure, OutcomeUnknown) and str(failure) not in _UNUSABLE

@@ -15,7 +15,7 @@ from chassis.logs import Log
 from chassis.tls.contexts import CredentialFault
 from chassis.tls.self_handshake import Certificate
 
-_log = Log("credential")
+_log = Log("tls_reload")
 
 
 class RenewalDeferred(Exception):

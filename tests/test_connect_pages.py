@@ -11,6 +11,7 @@ import yaml
 from authserver.config.loader import load
 from authserver.config.provider_presets import PRESETS
 from authserver.config.settings import Settings
+from authserver.internal.denial_reasons import DenialReason
 from chassis.process import ConfigurationError
 from demo.pki import CertificateAuthority
 from tests.support.deployment import configuration_of, write_material
@@ -100,6 +101,27 @@ def test_every_event_and_reason_that_the_page_names_is_one_of_the_authservers(pa
     assert unknown <= {"callback_other_error"}  # put together at the call
     assert 'f"callback_{' in source
     assert "'other_error'" in source
+
+
+def test_the_opt_in_pages_configuration_fits_the_github_pages() -> None:
+    page = (ROOT / "docs/how-to/opt-in.md").read_text()
+    (block,) = re.findall(r"^```yaml authserver\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    github = snippets(ROOT / "docs/how-to/connect-github.md")[0]
+    assert yaml.safe_load(block) == {
+        name: github[name] for name in ("resources", "allowedWorkloads")
+    }
+
+
+def test_every_reason_and_event_of_the_opt_in_page_exists() -> None:
+    page = (ROOT / "docs/how-to/opt-in.md").read_text()
+    section = page.partition("## The pod runs and gets no token")[2]
+    reasons = re.findall(r"`reason: (\w+)`", section)
+    assert len(reasons) == 4
+    assert set(reasons) <= set(DenialReason)
+    events = re.findall(r"log says `(\w+)`", section)
+    assert len(events) == 2
+    sidecar = "\n".join(file.read_text() for file in sorted((ROOT / "sidecar").glob("*.py")))
+    assert [event for event in events if f'"{event}"' not in sidecar] == []
 
 
 def test_each_page_has_its_preset() -> None:

@@ -124,6 +124,14 @@ def test_every_reason_and_event_of_the_opt_in_page_exists() -> None:
     assert [event for event in events if f'"{event}"' not in sidecar] == []
 
 
+def test_the_reasons_of_the_page_on_installing_exist() -> None:
+    page = (ROOT / "docs/how-to/install.md").read_text()
+    reasons = set(re.findall(r"`reason: (\w+)`", page))
+    assert reasons == {"not_reached", "proxy_refused"}
+    source = (ROOT / "authserver/upstream/http_client.py").read_text()
+    assert all(f'"{reason}"' in source for reason in reasons)
+
+
 def test_each_page_has_its_preset() -> None:
     used = {snippet["upstreams"][0]["preset"] for page in PAGES for snippet in snippets(page)}
     assert used == {"github", "google", "slack", "microsoft"}

@@ -22,8 +22,7 @@ from tests.interop.driving import CLIENTS, CallFailed, ClientProcess, client_pro
 # These need packages from npm and take minutes: `make interop` runs them, `make test` does not.
 ON_NODE = ("typescript_1", "typescript_2", "mcp_remote")
 EVERY_CLIENT = [
-    pytest.param(name, marks=pytest.mark.interop) if name in ON_NODE else name
-    for name in CLIENTS
+    pytest.param(name, marks=pytest.mark.interop) if name in ON_NODE else name for name in CLIENTS
 ]
 
 pytestmark = pytest.mark.timeout(400)

@@ -17,7 +17,7 @@ from authserver.config.settings import Settings
 from authserver.endpoints import discovery
 from demo.pki import CertificateAuthority
 from tests.manifests.conftest import Rendered
-from tests.manifests.rendering import RENDERED, VERSIONS, faults, make_keys
+from tests.manifests.rendering import RENDERED, VERSIONS, faults, kubectl, make_keys
 from tests.support.deployment import configuration_of, write_material
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -198,3 +198,18 @@ def test_the_pages_commands_run(tmp_path: Path) -> None:
         own = [argument.replace("/etc/tokenward", str(tmp_path)) for argument in arguments]
         done = subprocess.run([sys.executable, *own], cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_pages_command_makes_a_secret_of_a_folder(tmp_path: Path) -> None:
+    page = (HOW_TO / "run-maintenance-commands.md").read_text()
+    (command,) = re.findall(r"^kubectl (.* create secret .*) \| kubectl apply -f -$", page, re.M)
+    make_keys(tmp_path)
+    done = subprocess.run(
+        [kubectl(), *shlex.split(command)], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    made = yaml.safe_load(done.stdout)
+    assert made["metadata"] == {
+        "name": "tokenward-authserver-keys",
+        "namespace": "tokenward-system",
+    }
+    assert set(made["data"]) == {file.name for file in (tmp_path / "keys").iterdir()}

@@ -29,7 +29,7 @@ class Installation:
         self._overlay = str(folder / "manifests/overlays/dev")
 
     def apply(self) -> None:
-        (command,) = (one for one in _commands("# Install with") if "apply -k" in one)
+        (command,) = (one for one in _commands("## 3. Apply") if "apply -k" in one)
         self._run(command)
 
     def remove(self) -> None:

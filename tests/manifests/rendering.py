@@ -13,7 +13,7 @@ import kubernetes_validate
 import yaml
 
 MANIFESTS = Path(__file__).parents[2] / "manifests"
-RENDERED = ("base", "overlays/dev", "overlays/production", "example")
+RENDERED = ("base", "overlays/dev", "overlays/production", "overlays/example", "example")
 
 _CUSTOM = Path(__file__).parent / "custom-resources.yaml"
 
@@ -37,14 +37,24 @@ def render(name: str, workspace: Path) -> list[dict[str, Any]]:
     """The objects of one kustomization. Certificates it needs are made in `workspace`."""
     copy = workspace / "manifests"
     if not copy.exists():
-        shutil.copytree(MANIFESTS, copy, ignore=shutil.ignore_patterns("generated"))
+        shutil.copytree(MANIFESTS, copy, ignore=shutil.ignore_patterns("generated", "keys"))
         subprocess.run([copy / "components/self-managed-serving/make-certificates"], check=True)
+        make_keys(copy / "overlays/example")
     done = subprocess.run(
         [kubectl(), "kustomize", copy / name], capture_output=True, text=True, check=False
     )
     if done.returncode != 0:
         raise AssertionError(f"{name}: {done.stderr}")
     return [found for found in yaml.safe_load_all(done.stdout) if found]
+
+
+def make_keys(overlay: Path) -> None:
+    """Make the overlay's keys with the commands of the page on installing."""
+    page = (MANIFESTS.parent / "docs/how-to/install.md").read_text("utf-8")
+    commands = page.partition("## 2. Make the keys")[2].partition("```sh\n")[2].partition("```")[0]
+    subprocess.run(["sh", "-ec", commands], cwd=overlay, input="pasted\n", text=True, check=True)
+    for empty in (one for one in (overlay / "keys").iterdir() if not one.read_text()):
+        empty.write_text("pasted\n")
 
 
 def faults(found: dict[str, Any], version: str) -> Iterator[str]:

@@ -331,13 +331,14 @@ def test_sqlite_has_one_replica_and_more_replicas_have_no_sqlite(rendered: Rende
     assert many["strategy"]["type"] == "RollingUpdate"
     volumes = {volume["name"]: volume for volume in many["template"]["spec"]["volumes"]}
     assert "database" not in volumes
-    assert "secret" in volumes["config"]
+    assert volumes["config"]["configMap"] == {"name": "tokenward-authserver"}
     kinds = [one["kind"] for one in rendered["overlays/production"]]
     assert "PersistentVolumeClaim" not in kinds
 
 
-def test_production_images_are_pinned_by_digest(rendered: Rendered) -> None:
-    for spec in _pods(rendered["overlays/production"]):
+@pytest.mark.parametrize("name", ["overlays/production", "overlays/example"])
+def test_production_images_are_pinned_by_digest(rendered: Rendered, name: str) -> None:
+    for spec in _pods(rendered[name]):
         for container in spec["containers"]:
             assert "@sha256:" in container["image"]
 

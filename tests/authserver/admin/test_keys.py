@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -40,6 +41,9 @@ class Operator:
     def list_keys(self, *ids: str) -> None:
         self._members["encryptionKeys"] = [{"id": key_id, "file": key_id} for key_id in ids]
         (self._folder / "authserver.yaml").write_text(yaml.safe_dump(self._members))
+
+    def key_file(self, key_id: str) -> Path:
+        return self._folder / key_id
 
     def keyring(self, *ids: str) -> Keyring:
         return Keyring([(name, read_key((self._folder / name).read_text())) for name in ids])
@@ -91,6 +95,7 @@ async def test_keys_are_rotated_as_the_page_says(operator: Operator) -> None:
     found = await store.connected()
     make, rewrap = commands("rotate-encryption-keys.md")
     await asyncio.to_thread(operator.run, make)
+    assert stat.S_IMODE(operator.key_file("k2").stat().st_mode) == 0o600
     operator.list_keys("k2", "k1")
     said = await asyncio.to_thread(operator.run, rewrap)
     assert "1 value(s) rewrapped under k2" in said

@@ -2,11 +2,14 @@
 
 import asyncio
 import json
+import re
 import secrets
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
+from authlib.oauth2.auth import ClientAuth
 from joserfc import jws
 from joserfc.jwk import ECKey, OctKey, RSAKey
 
@@ -88,6 +91,21 @@ async def test_a_client_signs_in_and_refreshes_with_assertions(tmp_path: Path) -
             world, assertion(world, client_id), refresh_token=tokens.json()["refresh_token"]
         )
         assert refreshed.status == 200, refreshed.text
+
+
+async def test_the_documented_authlib_client_is_believed_each_time(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs/reference/clients.md").read_text()
+    (snippet,) = re.findall(r"^```python authlib\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    async with deployed(tmp_path) as world:
+        client_id = await registered(world)
+        names: dict[str, Any] = {"ISSUER": world.issuer}
+        exec(snippet, names)
+        method = names["ShortAssertion"]()
+        authentication = ClientAuth(client_id, client_secret=KEY, auth_method=method)
+        for _ in range(2):
+            _, _, body = authentication.prepare("POST", f"{world.issuer}/oauth/token", {}, "")
+            answer = await proven(world, dict(parse_qsl(body))["client_assertion"])
+            assert accepted(answer), answer.text
 
 
 async def test_an_assertion_counts_once_on_all_replicas(tmp_path: Path) -> None:

@@ -14,16 +14,16 @@ from pydantic import (
 
 from authserver.config.clients import Clients
 from authserver.config.listeners import Listeners
+from authserver.config.resource_map import ResourceSettings
 from authserver.config.upstreams import Upstream
-from authserver.config.value_types import Duration, ReadableFile, UpstreamName, WebUrl, on_loopback
-from authserver.oauth.resources import InvalidResource, Resource, canonical
+from authserver.config.value_types import Duration, ReadableFile, WebUrl, on_loopback
+from authserver.config.workloads import AllowedWorkloads, DeniedCertificates
 from authserver.storage.engines.url import PostgresqlLocation, SqliteLocation, read_location
 from authserver.storage.keyring import Keyring, read_key
 from authserver.tokens.algorithms import SigningAlgorithm
 from authserver.tokens.signing_keys import SigningKey, load_signing_key
-from chassis.config_types import Model, Scope, TrustDomain, matches_pattern
+from chassis.config_types import Model, TrustDomain, matches_pattern
 from chassis.secret_file import read_secret
-from chassis.spiffe_id import Workload, is_dns_label
 
 
 class StorageSettings(Model):
@@ -100,67 +100,6 @@ class SigningKeyFile(Model):
         except ValueError as error:
             raise ValueError(f"{self.file}: {error}") from None
         return self
-
-
-class WorkloadName(Model):
-    namespace: str
-    name: str
-
-    @field_validator("namespace", "name")
-    @classmethod
-    def _label(cls, text: str) -> str:
-        if not is_dns_label(text):
-            raise ValueError("must be a DNS-1123 label")
-        return text
-
-    def workload(self) -> Workload:
-        return Workload(self.namespace, self.name)
-
-
-class ResourceSettings(Model):
-    resource: str
-    workload: WorkloadName
-    upstreams: Annotated[tuple[UpstreamName, ...], Field(min_length=1)]
-    scopes: tuple[Scope, ...] = ()
-
-    @field_validator("resource")
-    @classmethod
-    def _is_a_resource(cls, resource: str) -> str:
-        try:
-            canonical(resource)
-        except InvalidResource as error:
-            raise ValueError(str(error)) from None
-        return resource
-
-    def entry(self) -> Resource:
-        """As it stands in the map."""
-        return Resource(self.resource, self.workload.workload(), self.upstreams, self.scopes)
-
-
-class AllowedWorkloads(Model):
-    """Whom the internal listener serves at all. `"*"` must be written out; empty means nobody."""
-
-    namespaces: tuple[str, ...] = ()
-    names: tuple[str, ...] = ()
-
-    def admit(self, workload: Workload) -> bool:
-        return _listed(workload.namespace, self.namespaces) and _listed(workload.name, self.names)
-
-
-def _listed(label: str, allowed: tuple[str, ...]) -> bool:
-    return "*" in allowed or label in allowed
-
-
-class DeniedCertificates(Model):
-    """Certificates turned away although their CA is trusted."""
-
-    serials: tuple[str, ...] = ()
-    spiffe_ids: tuple[str, ...] = ()
-
-    @field_validator("serials")
-    @classmethod
-    def _one_spelling(cls, serials: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(serial.replace(":", "").lstrip("0").upper() for serial in serials)
 
 
 _LOGO_TYPES: Final = {

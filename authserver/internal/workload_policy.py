@@ -1,6 +1,6 @@
 """Whom the internal listener serves at all, as the configuration says now."""
 
-from authserver.config.settings import AllowedWorkloads, DeniedCertificates
+from authserver.config.workloads import AllowedWorkloads, DeniedCertificates
 
 
 class WorkloadPolicy:

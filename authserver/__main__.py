@@ -77,8 +77,8 @@ def _check(config: Path) -> int:
 def _load(config: Path) -> Settings:
     """The settings, whose certificates and CAs are known to work. Raises ConfigurationError."""
     settings = load(config)
-    if found := listener_tls.faults(settings):
-        raise process.ConfigurationError(found)
+    if problems := listener_tls.faults(settings):
+        raise process.ConfigurationError(problems)
     return settings
 
 

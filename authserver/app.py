@@ -307,7 +307,7 @@ class Authserver:
         loopback, documents = settings.on_loopback, settings.clients.metadata_documents
         factor = self._sources().factor
         web = SafeFetcher(loopback=loopback, denied=documents.denied_networks)
-        found = MetadataDocuments(
+        metadata_documents = MetadataDocuments(
             web,
             loopback=loopback,
             limits=FetchLimits(
@@ -322,7 +322,7 @@ class Authserver:
         directory = ClientDirectory(
             settings.clients.static,
             self._registered,
-            found if documents.enabled else None,
+            metadata_documents if documents.enabled else None,
             self._sessions,
         )
         assertions = ClientAssertions(

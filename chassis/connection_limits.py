@@ -113,7 +113,7 @@ class LimitedRunner(web.AppRunner):
         self, app: web.Application, connection_limits: ConnectionLimits, **options: Any
     ) -> None:
         super().__init__(app, **options)
-        self._patience = connection_limits
+        self._limits = connection_limits
         self._connection_options = {
             name: value
             for name, value in options.items()
@@ -126,6 +126,6 @@ class LimitedRunner(web.AppRunner):
         return LimitedServer(
             plain.request_handler,
             request_factory=partial(make_request, _cls=AnonymousRequest),
-            connection_limits=self._patience,
+            connection_limits=self._limits,
             **self._connection_options,
         )

@@ -108,10 +108,10 @@ class OwnCredential:
 
     def _say_whom_we_trust(self, context: ssl.SSLContext) -> None:
         """Whoever swaps the bundle is seen in the log."""
-        found = ca_bundle.fingerprints(context)
-        if found != self._trusts:
-            self._trusts = found
-            _log.info("authserver_ca_trusted", file=str(self._trusted), sha256=found)
+        fingerprints = ca_bundle.fingerprints(context)
+        if fingerprints != self._trusts:
+            self._trusts = fingerprints
+            _log.info("authserver_ca_trusted", file=str(self._trusted), sha256=fingerprints)
 
     def _judge(self, certificate: Certificate) -> None:
         """An expired certificate is still tried, our clock may be wrong; but it is said."""

@@ -95,16 +95,16 @@ def _weakened(context: Any, ours: Mapping[str, Any]) -> bool:
     )
 
 
-def is_superset(found: object, wanted: object) -> bool:
+def is_superset(present: object, wanted: object) -> bool:
     """Whether `found` has everything of `wanted`. `found` may have more members."""
     if isinstance(wanted, dict):
-        return isinstance(found, dict) and all(
-            key in found and is_superset(found[key], value) for key, value in wanted.items()
+        return isinstance(present, dict) and all(
+            key in present and is_superset(present[key], value) for key, value in wanted.items()
         )
     if isinstance(wanted, list):
         return (
-            isinstance(found, list)
-            and len(found) == len(wanted)
-            and all(is_superset(one, other) for one, other in zip(found, wanted, strict=True))
+            isinstance(present, list)
+            and len(present) == len(wanted)
+            and all(is_superset(one, other) for one, other in zip(present, wanted, strict=True))
         )
-    return found == wanted
+    return present == wanted

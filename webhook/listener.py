@@ -75,11 +75,11 @@ def server(settings: Callable[[], Settings], readiness: Readiness, metrics: Metr
             # Free the body now. Otherwise all bodies of this event-loop turn stay in memory until
             # their responses are sent.
             del body
-            await _abreast(size)
+            await _yield_if_small(size)
             answer = _answered(decided, metrics)
             metrics.body_bytes.observe(size)
             metrics.duration.observe(perf_counter() - started)
-            await _abreast(size)
+            await _yield_if_small(size)
             response = web.Response(body=answer, content_type="application/json")
         except _Refused as refused:
             response = web.Response(status=refused.status, text=f"{refused.text}\n")
@@ -124,7 +124,7 @@ async def _received(request: web.BaseRequest, large: asyncio.Semaphore) -> tuple
         raise _Refused(408, "the review did not arrive in time") from None
 
 
-async def _abreast(size: int) -> None:
+async def _yield_if_small(size: int) -> None:
     """Yield to other ready requests after a small review.
 
     A large review goes on at once, so that at most `_LARGE_AT_ONCE` of them are in memory.

@@ -87,11 +87,11 @@ class _Writer:
             if node.anchor is None or not kept:
                 continue
             anchor = re.compile(rf"&{re.escape(node.anchor)}(?=[\s,\[\]{{}}])[ \t]*")
-            found = anchor.match(self.text, node.start)
-            if found is None:
+            match = anchor.match(self.text, node.start)
+            if match is None:
                 raise CannotEdit
             original = _flow(self.tree.data(node))
-            self.edits.append(_Edit(found.start(), found.end(), ""))
+            self.edits.append(_Edit(match.start(), match.end(), ""))
             first = min(kept, key=lambda alias: alias.start)
             self.edits.append(_Edit(first.start, first.end, f"&{node.anchor} {original}"))
 

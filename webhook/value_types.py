@@ -98,14 +98,14 @@ def _read_certificates(file: Path) -> str:
         raise ValueError(f"{file} is not PEM") from None
     if "PRIVATE KEY" in text:
         raise ValueError(f"{file} holds a private key; every pod's author would read it")
-    found = "\n".join(_CERTIFICATE.findall(text)) + "\n"
-    if len(found) > _MAX_CA_BYTES:
+    certificates = "\n".join(_CERTIFICATE.findall(text)) + "\n"
+    if len(certificates) > _MAX_CA_BYTES:
         raise ValueError(f"{file} holds more than {_MAX_CA_BYTES} bytes of certificates")
     try:
-        ssl.create_default_context(cadata=found)
+        ssl.create_default_context(cadata=certificates)
     except ssl.SSLError:
         raise ValueError(f"{file} holds no certificate, or a broken one") from None
-    return found
+    return certificates
 
 
 Name = Annotated[str, AfterValidator(_label)]

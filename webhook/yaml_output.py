@@ -20,7 +20,7 @@ def same(one: Any, other: Any) -> bool:
 def as_json(value: Any, *, indent: int | None = None) -> str:
     """JSON that is YAML too: no pairs of surrogates, and no line separators of Unicode."""
     text = json.dumps(value, indent=indent, ensure_ascii=False)
-    return _NOT_PRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return _NOT_PRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def dump(value: Any) -> str:

@@ -27,19 +27,19 @@ class Backoff:
     def __init__(
         self,
         *,
-        connection_limits: int,
+        threshold: int,
         first: float,
         longest: float,
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
-        self._patience, self._first, self._longest = connection_limits, first, longest
+        self._threshold, self._first, self._longest = threshold, first, longest
         self._uniform = uniform
         self._troubles: OrderedDict[Hashable, _FailureState] = OrderedDict()
 
     def allow(self, key: Hashable, now: float) -> bool:
         """Whether to try now; after a pause, only the first who asks."""
         trouble = self._troubles.get(key)
-        if trouble is None or trouble.failures < self._patience:
+        if trouble is None or trouble.failures < self._threshold:
             return True
         # A pause that ends later than any lasts was begun before the clock was set back.
         if now < trouble.until <= now + self._longest:
@@ -56,7 +56,7 @@ class Backoff:
         self._troubles.pop(key, None)
 
     def _pause(self, failures: int) -> float:
-        doublings = min(max(0, failures - self._patience), 16)
+        doublings = min(max(0, failures - self._threshold), 16)
         pause = min(self._longest, self._first * 2.0**doublings)
         return self._uniform(pause / 2, pause)
 

@@ -58,7 +58,7 @@ class ClaimedRefresh:
         self._metrics, self._clock, self._new_handle = metrics, clock, new_handle
         self._timeouts = timeouts
         self.health = UpstreamHealth(timeouts.slow_call, _loop_time)
-        self._each = Backoff(connection_limits=2, first=1, longest=60)
+        self._each = Backoff(threshold=2, first=1, longest=60)
         self._uncertain: dict[tuple[ConnectionKey, int], asyncio.Task[None]] = {}
         self._hurried = False
 

@@ -33,7 +33,7 @@ class MetadataDocument:
 
     def handle(self) -> dict[str, Any]:
         issuer = self._issuer
-        found: dict[str, Any] = {
+        document: dict[str, Any] = {
             "issuer": issuer,
             "authorization_endpoint": f"{issuer}/oauth/authorize",
             "token_endpoint": f"{issuer}/oauth/token",
@@ -61,8 +61,8 @@ class MetadataDocument:
             "id_token_signing_alg_values_supported": self._keys.algorithms(),
         }
         if self._registration:
-            found["registration_endpoint"] = f"{issuer}/oauth/register"
-        return found
+            document["registration_endpoint"] = f"{issuer}/oauth/register"
+        return document
 
 
 def well_known_paths(issuer: str, name: str) -> tuple[str, ...]:

@@ -88,8 +88,8 @@ def only_cookie(headers: Iterable[str], name: str) -> str | None:
     values = []
     for header in headers:
         for part in header.split(";"):
-            found, separator, value = part.strip(" ").partition("=")
-            if separator and found == name:
+            key, separator, value = part.strip(" ").partition("=")
+            if separator and key == name:
                 values.append(value)
     return values[0] if len(values) == 1 and values[0].isascii() else None
 

@@ -131,11 +131,11 @@ class Public:
         source = self._throttling.sign_in(request)
         browser = self._cookie.read_or_new(request)
         session = self._session.read(request)
-        found = await self._flows.authorize.handle(fields, browser, session, source)
-        if isinstance(found, Redirect):
-            response = self._sent(found)
+        outcome = await self._flows.authorize.handle(fields, browser, session, source)
+        if isinstance(outcome, Redirect):
+            response = self._sent(outcome)
         else:
-            response = page(self._site.pages.consent(found))
+            response = page(self._site.pages.consent(outcome))
         self._cookie.set_on(response, browser)
         return response
 

@@ -147,8 +147,8 @@ class Pages:
         )
 
     def _display_name(self, upstream: str) -> str:
-        found = self._upstreams.get(upstream)
-        return found.display_name if found is not None else upstream
+        configured = self._upstreams.get(upstream)
+        return configured.display_name if configured is not None else upstream
 
 
 def _permissions(upstream: Upstream) -> Sequence[_Permission]:

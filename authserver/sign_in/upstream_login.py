@@ -23,10 +23,10 @@ class UpstreamLogin:
 
     def upstream(self, name: str) -> Upstream:
         """Raises Unavailable for an upstream that is no longer configured."""
-        found = self._services.upstreams.get(name)
-        if found is None:
+        upstream = self._services.upstreams.get(name)
+        if upstream is None:
             raise Unavailable("upstream_not_configured")
-        return found
+        return upstream
 
     async def start(self, pending: PendingSignIn, browser: str) -> str:
         """Start the next leg with fresh state, nonce and PKCE; where to send the user.

@@ -93,7 +93,11 @@ class Connections:
                 owner.name,
                 now,
             )
-        return [found for row in rows if (found := self._sealed.open_if_whole(row)) is not None]
+        return [
+            connection
+            for row in rows
+            if (connection := self._sealed.open_if_whole(row)) is not None
+        ]
 
     async def has_another(self, user_id: str, upstream: str) -> bool:
         """Whether this user has any connection at an upstream, of whatever owner."""

@@ -57,41 +57,41 @@ class Discovery:
         self._next_fetch = self._clock() + _RETRY_SECONDS
         url = f"{self._issuer.removesuffix('/')}/.well-known/openid-configuration"
         try:
-            status, found = await self._http.get(url)
-            self._provider = self._read(status, found)
+            status, document = await self._http.get(url)
+            self._provider = self._read(status, document)
         except UpstreamFailure:
             if self._provider is None:
                 raise
             return
         self._next_fetch = self._clock() + _KEPT_SECONDS
 
-    def _read(self, status: int, found: dict[str, Any]) -> Provider:
+    def _read(self, status: int, document: dict[str, Any]) -> Provider:
         if status != 200:
             raise Unavailable("discovery_refused")
-        if found.get("issuer") != self._issuer:
+        if document.get("issuer") != self._issuer:
             raise Unavailable("discovery_not_of_this_issuer", member="issuer", lasting=True)
-        methods = found.get("token_endpoint_auth_methods_supported") or ["client_secret_basic"]
+        methods = document.get("token_endpoint_auth_methods_supported") or ["client_secret_basic"]
         if not isinstance(methods, list):
             raise Unavailable(
                 "discovery_unusable", member="token_endpoint_auth_methods_supported", lasting=True
             )
         return Provider(
-            self._endpoint(found, "authorization_endpoint"),
-            self._endpoint(found, "token_endpoint"),
-            self._endpoint(found, "jwks_uri"),
-            self._optional(found, "revocation_endpoint"),
-            self._optional(found, "userinfo_endpoint"),
+            self._endpoint(document, "authorization_endpoint"),
+            self._endpoint(document, "token_endpoint"),
+            self._endpoint(document, "jwks_uri"),
+            self._optional(document, "revocation_endpoint"),
+            self._optional(document, "userinfo_endpoint"),
             posts_secret="client_secret_basic" not in methods,
-            sends_issuer=found.get("authorization_response_iss_parameter_supported") is True,
+            sends_issuer=document.get("authorization_response_iss_parameter_supported") is True,
         )
 
-    def _optional(self, found: dict[str, Any], name: str) -> str | None:
+    def _optional(self, document: dict[str, Any], name: str) -> str | None:
         """An endpoint that may be absent; documents also say that with null or an empty text."""
-        return self._endpoint(found, name) if found.get(name) not in (None, "") else None
+        return self._endpoint(document, name) if document.get(name) not in (None, "") else None
 
-    def _endpoint(self, found: dict[str, Any], name: str) -> str:
+    def _endpoint(self, document: dict[str, Any], name: str) -> str:
         try:
-            url = short_text(found, name, 2048)
+            url = short_text(document, name, 2048)
         except Malformed:
             raise Unavailable("discovery_unusable", member=name, lasting=True) from None
         if not url.startswith("https://") and urlsplit(url).scheme != urlsplit(self._issuer).scheme:

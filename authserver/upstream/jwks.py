@@ -41,8 +41,8 @@ class RemoteKeys:
             if kid in self._keys or self._clock() < self._next_fetch:
                 return
             self._next_fetch = self._clock() + _FETCH_SECONDS
-            status, found = await self._http.get(jwks_uri)
-            keys = found.get("keys")
+            status, document = await self._http.get(jwks_uri)
+            keys = document.get("keys")
             if status != 200 or not isinstance(keys, list) or len(keys) > _MAX_KEYS:
                 raise Unavailable("jwks_unusable", member="keys")
             self._keys = verification_keys(keys, self._accepted)

@@ -69,7 +69,7 @@ def read_tokens(
     granted = 200 <= answer.status < 300 and answer.readable
     if not granted or (previous is None and _error_of(body) is not None):
         raise _failure(answer, rules)
-    wrong = _wrong_member(body, rules, refreshing=previous is not None)
+    wrong = _wrong_member(body, rules, at_refresh=previous is not None)
     refresh_token = _token(body.get("refresh_token"))
     if wrong is None:
         return _tokens(body, rules, now, refresh_token, previous)
@@ -111,13 +111,13 @@ def _tokens(
     )
 
 
-def _wrong_member(body: dict[str, Any], rules: TokenRules, *, refreshing: bool) -> str | None:
+def _wrong_member(body: dict[str, Any], rules: TokenRules, *, at_refresh: bool) -> str | None:
     """Which member keeps the access token from being lent."""
     if _token(body.get("access_token")) is None:
         return "access_token"
     kind = body.get("token_type")
     if kind in (None, ""):
-        return None if rules.type_may_be_absent or refreshing else "token_type"
+        return None if rules.type_may_be_absent or at_refresh else "token_type"
     # Another type (DPoP, MAC) is bound to a key that we could not lend.
     return None if isinstance(kind, str) and kind.lower() in rules.types else "token_type"
 

@@ -94,7 +94,7 @@ async def test_whoever_tried_bad_tokens_waits_no_longer_when_the_clock_goes_back
 
 
 def test_an_upstream_that_failed_is_left_alone_no_longer_when_the_clock_goes_back() -> None:
-    backoff = Backoff(connection_limits=1, first=30, longest=30, uniform=lambda _, most: most)
+    backoff = Backoff(threshold=1, first=30, longest=30, uniform=lambda _, most: most)
     backoff.failed("acme", HOUR)
     assert not backoff.allow("acme", HOUR + 29)
     assert backoff.allow("acme", 0)

@@ -32,7 +32,7 @@ UNLIMITED = {
     "failedTokensPerWorkloadPerMinute": 100_000,
     "verificationsPerWorkloadPerSecond": 100_000,
 }
-STANDARD_PATIENCE = ConnectionLimits()
+DEFAULT_LIMITS = ConnectionLimits()
 STANDARD_TIMEOUTS = Timeouts()
 DENIED = (400, {"error": "invalid_request"})
 
@@ -124,7 +124,7 @@ async def replica(
     smuggled: bytes = b"",
     *,
     answer_within: float | None = None,
-    connection_limits: ConnectionLimits = STANDARD_PATIENCE,
+    connection_limits: ConnectionLimits = DEFAULT_LIMITS,
     through: Callable[[Database], Database] = lambda database: database,
     timeouts: Timeouts = STANDARD_TIMEOUTS,
     refresh_timeouts: RefreshTimeouts | None = None,

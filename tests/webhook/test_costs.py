@@ -175,7 +175,7 @@ async def test_a_review_that_came_in_pieces_is_let_go_before_its_answer(
         )
 
     monkeypatch.setattr(admission_review, "parse", parsing)
-    monkeypatch.setattr(listener, "_abreast", between)
+    monkeypatch.setattr(listener, "_yield_if_small", between)
     readiness, under = Readiness(), settings()
     server = listener.server(lambda: under, readiness, Metrics(CollectorRegistry()))
     made = pod()

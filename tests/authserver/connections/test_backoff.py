@@ -4,7 +4,7 @@ from authserver.connections.backoff import Backoff
 
 
 def test_failures_within_patience_cost_nothing_and_then_each_doubles_the_pause() -> None:
-    backoff = Backoff(connection_limits=2, first=1, longest=8, uniform=lambda _, most: most)
+    backoff = Backoff(threshold=2, first=1, longest=8, uniform=lambda _, most: most)
     backoff.failed("x", 0)
     assert backoff.allow("x", 0)
     now = 0.0
@@ -26,6 +26,6 @@ def test_a_pause_is_at_least_half_of_what_it_could_be() -> None:
         asked.append((least, most))
         return least
 
-    backoff = Backoff(connection_limits=1, first=4, longest=60, uniform=uniform)
+    backoff = Backoff(threshold=1, first=4, longest=60, uniform=uniform)
     backoff.failed("x", 0)
     assert asked == [(2, 4)]

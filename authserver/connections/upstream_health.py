@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
-_SLOW_THRESHOLD: Final = 3
+_FAILURE_THRESHOLD: Final = 3
 _FIRST_PAUSE_SECONDS: Final = 1.0
 _LONGEST_PAUSE_SECONDS: Final = 15.0
 _MAX_RETRY_AFTER_SECONDS: Final = 900
@@ -42,7 +42,7 @@ class UpstreamHealth:
 
     def troubled(self, name: str) -> bool:
         state = self._states.get(name)
-        return state is not None and (state.failures >= _SLOW_THRESHOLD or self._is_slow(state))
+        return state is not None and (state.failures >= _FAILURE_THRESHOLD or self._is_slow(state))
 
     def may_call(self, name: str, now: float) -> bool:
         """Whether another refresh may go there now."""
@@ -74,11 +74,11 @@ class UpstreamHealth:
         """It gave none, or said that it cannot."""
         state = self._states.setdefault(name, _State())
         state.failures += 1
-        doublings = min(max(0, state.failures - _SLOW_THRESHOLD), 16)
+        doublings = min(max(0, state.failures - _FAILURE_THRESHOLD), 16)
         pause = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2.0**doublings)
         state.probe_at = now + self._uniform(pause / 2, pause)
         if retry_after:
-            state.failures = max(state.failures, _SLOW_THRESHOLD)
+            state.failures = max(state.failures, _FAILURE_THRESHOLD)
             asked_for = min(retry_after, _MAX_RETRY_AFTER_SECONDS)
             state.probe_at = max(state.probe_at, now + asked_for)
 

@@ -27,15 +27,20 @@ class ConnectionLimits:
 
 
 class LimitedHandler(AnonymousHandler):
-    """One connection. What it needs of aiohttp's insides is whether a head was parsed."""
+    """One connection. What it needs of aiohttp's insides is whether a head was parsed.
 
-    __slots__ = ("_deadline", "_own_loop", "_server", "_source")
+    `peer` is for the handler of requests: what it learnt of the connection's other end. It lives
+    exactly as long as the connection.
+    """
+
+    __slots__ = ("_deadline", "_own_loop", "_server", "_source", "peer")
 
     def __init__(self, manager: "LimitedServer", **options: Any) -> None:
         super().__init__(manager, **options)
         self._server, self._own_loop = manager, options["loop"]
         self._deadline: asyncio.TimerHandle | None = None
         self._source: str | None = None
+        self.peer: object | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)

@@ -102,7 +102,7 @@ class TokenRefresher:
         One that will soon be stale is renewed meanwhile.
         """
         now, tokens = self._clock(), connection.tokens
-        needs = margin(tokens)
+        needs = max(margin(tokens), _LEAST_LIFE_SECONDS)
         if now - tokens.obtained_at >= _YOUNG_SECONDS:
             needs = max(min_ttl, needs)
         if not lasts(tokens, now, needs):

@@ -8,7 +8,7 @@ import asyncio
 import ssl
 import time
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 from aiohttp import web
@@ -36,6 +36,7 @@ from authserver.storage.contract import StorageUnavailable
 from authserver.storage.keyring import DecryptionFailed
 from authserver.tokens.access_tokens import VerifiedClaims
 from chassis.clock import Clock
+from chassis.connection_limits import LimitedHandler
 from chassis.event_loop import yield_to_ready
 from chassis.logs import Log, LogWriteFailed, request_scope
 from chassis.request_ids import caller_request_id, new_request_id
@@ -45,14 +46,20 @@ _log = Log("internal")
 ROUTE: Final = "/internal/token-exchange"
 _FORM: Final = "application/x-www-form-urlencoded"
 _MAX_BODY_BYTES: Final = 16 * 1024
-_SVID: Final = "tokenward_svid"
-_SINCE: Final = "tokenward_since"
 _HEADERS: Final = {
     "Content-Type": "application/json",
     "Cache-Control": "no-store",
     "Pragma": "no-cache",
     "X-Content-Type-Options": "nosniff",
 }
+
+
+@dataclass
+class _Peer:
+    """What is known of a connection's other end: since when, and its certificate once read."""
+
+    since: float
+    svid: Svid | None = None
 
 
 @dataclass(frozen=True)
@@ -93,7 +100,7 @@ class Internal:
                 answer = await self._answer(request)
                 route = ROUTE
         answer.headers["X-Request-Id"] = request_id
-        if self._is_old(_peer(request)):
+        if self._is_old(self._peer(request)):
             answer.force_close()
         self._metrics.requests_of(route, answer.status).inc()
         self._metrics.request_seconds_of(route).observe(time.perf_counter() - started)
@@ -174,19 +181,18 @@ class Internal:
 
     def _svid(self, request: web.BaseRequest) -> Svid:
         """The peer's certificate, read once for each connection."""
-        peer = _peer(request)
-        known: Svid | None = peer.get(_SVID)
-        if known is not None:
-            return known
+        peer = self._peer(request)
+        if peer.svid is not None:
+            return peer.svid
         tls = request.transport.get_extra_info("ssl_object") if request.transport else None
         der = tls.getpeercert(binary_form=True) if isinstance(tls, ssl.SSLObject) else None
         if der is None:
             raise InvalidClient(DenialReason.NO_CLIENT_CERTIFICATE)
         try:
-            svid = peer[_SVID] = self._svids.read(der)
+            peer.svid = self._svids.read(der)
         except InvalidSvid as refused:
             raise InvalidClient(refused.reason) from None
-        return svid
+        return peer.svid
 
     def _check_admitted(self, svid: Svid, now: float) -> None:
         """On every request: a connection outlives certificates, policies and our own names."""
@@ -236,24 +242,19 @@ class Internal:
             body["scope"] = released.scope
         return body
 
-    def _is_old(self, peer: dict[str, Any]) -> bool:
+    def _is_old(self, peer: _Peer) -> bool:
         """Whether the connection should end, so that a new handshake looks at the peer again.
 
         A connection older than the time that the clock was set back to is as old as can be.
         """
-        now = self._clock()
-        since: float = peer.setdefault(_SINCE, now)
-        return not 0 <= now - since <= self._timeouts.connection
+        return not 0 <= self._clock() - peer.since <= self._timeouts.connection
 
-
-def _peer(request: web.BaseRequest) -> dict[str, Any]:
-    """What is known of a connection's peer; empty where there is no connection any more.
-
-    The decoded certificate is one dictionary from the handshake to the connection's end, and the
-    only place that lives exactly as long as it: what we know of the peer is kept beside it.
-    """
-    transport = request.transport
-    return (transport.get_extra_info("peercert") if transport else None) or {}
+    def _peer(self, request: web.BaseRequest) -> _Peer:
+        """What is known of the peer, kept at the connection."""
+        connection = cast(LimitedHandler, request.protocol)
+        if not isinstance(connection.peer, _Peer):
+            connection.peer = _Peer(self._clock())
+        return connection.peer
 
 
 async def _body_of(request: web.BaseRequest) -> bytes:

@@ -29,12 +29,14 @@ from authserver.listener_tls import internal_material
 from authserver.storage.audit_keys import AuditKeys
 from authserver.storage.engines.open import open_database
 from authserver.upstream.http_client import UpstreamHttp
+from chassis.connection_limits import ConnectionLimits, LimitedServer
 from demo.browser import Browser, Page
 from demo.pki import CertificateAuthority, Issued, write_credential
 from demo.upstream import USERS, FakeUpstream
 from tests.fakes.clock import ManualClock
 
 TRUST_DOMAIN = "example.org"
+_OF_SIDECARS = ConnectionLimits(max_per_source=None)
 NOTES, TASKS = "https://notes.example.com/mcp", "https://tasks.example.com/mcp"
 CALLBACK = "http://127.0.0.1:9999/callback"
 _EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
@@ -255,7 +257,12 @@ async def deployed(
         stack.push_async_callback(server.drain)
         tls, _ = internal_material(settings.listeners.internal).build()
         await _serve(stack, web.AppRunner(server.public(), access_log=None), public)
-        await _serve(stack, web.ServerRunner(web.Server(server.internal())), internal, tls)
+        await _serve(
+            stack,
+            web.ServerRunner(LimitedServer(server.internal(), connection_limits=_OF_SIDECARS)),
+            internal,
+            tls,
+        )
         client = await stack.enter_async_context(
             aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
         )

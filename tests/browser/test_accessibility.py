@@ -9,7 +9,7 @@ from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import BrowserContext, Page
 
 from tests.browser.chromium import browser
-from tests.browser.test_pages import SCHEME, keep, logged_in, watched
+from tests.browser.pages import SCHEME, keep, logged_in, watched
 from tests.support.deployment import Deployment, Pkce, deployed
 
 pytestmark = pytest.mark.timeout(180)

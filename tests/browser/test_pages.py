@@ -6,36 +6,14 @@ from typing import Any, Literal
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
-from playwright.async_api import BrowserContext, ConsoleMessage, Page
+from playwright.async_api import Page
 
 from tests.browser.chromium import browser
+from tests.browser.pages import SCHEME, Watched, keep, logged_in, watched
 from tests.fakes.web_site import web_site
 from tests.support.deployment import Deployment, Pkce, deployed
 
-ARTEFACTS = Path(__file__).resolve().parent.parent.parent / "artefacts"
-SCHEME = "cursor://anysphere.cursor-mcp/oauth/callback"
-
 pytestmark = pytest.mark.timeout(120)
-
-
-class Watched:
-    """A page, and everything that a browser complained about or fetched for it."""
-
-    def __init__(self, page: Page) -> None:
-        self.page = page
-        self.complaints: list[str] = []
-        self.hosts: set[str] = set()
-        page.on("console", self._complain)
-        page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        page.on("request", lambda request: self.hosts.add(urlsplit(request.url).netloc))
-
-    def _complain(self, message: ConsoleMessage) -> None:
-        if not message.location.get("url", "").endswith("/favicon.ico"):  # asked for unasked
-            self.complaints.append(message.text)
-
-
-async def watched(context: BrowserContext) -> Watched:
-    return Watched(await context.new_page())
 
 
 async def asked(world: Deployment, watched: Watched, redirect_uri: str, **metadata: Any) -> None:
@@ -45,18 +23,6 @@ async def asked(world: Deployment, watched: Watched, redirect_uri: str, **metada
     response = await watched.page.goto(url)
     assert response is not None
     assert response.status == 200
-
-
-async def logged_in(watched: Watched) -> None:
-    page = watched.page
-    await page.get_by_label("User").fill("alice")
-    await page.get_by_label("Password").fill("rabbit")
-    await page.get_by_role("button", name="Sign in").click()
-
-
-async def keep(page: Page, name: str) -> None:
-    ARTEFACTS.mkdir(exist_ok=True)
-    await page.screenshot(path=ARTEFACTS / f"{name}.png", full_page=True)
 
 
 async def test_a_sign_in_follows_the_whole_chain_of_redirects(tmp_path: Path) -> None:

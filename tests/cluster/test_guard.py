@@ -8,8 +8,8 @@ import pytest
 
 from tests.cluster.cluster import Cluster, Object, Refused, eventually, narrowed
 from tests.cluster.pods import intact, named
+from tests.support.pod_samples import TAMPERED
 from tests.webhook.pods import sidecar_of, volume_of
-from tests.webhook.test_patch import TAMPERED
 
 _ANOTHER_SECRET = {"sources": [{"secret": {"name": "another"}}]}
 _OURS = {"name": "tokenward-credential", "mountPath": "/stolen"}

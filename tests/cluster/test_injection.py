@@ -13,8 +13,8 @@ from tests.cluster.cluster import Cluster, Object, Refused, eventually, pointed_
 from tests.cluster.conftest import Install
 from tests.cluster.pods import as_sent, named, silent
 from tests.cluster.servers import later_webhook
+from tests.support.pod_samples import CREATED
 from tests.webhook.pods import SIDECAR, environment, sidecar_of, volume_of
-from tests.webhook.test_patch import CREATED
 
 _API_TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount"
 _RESTRICTED = {

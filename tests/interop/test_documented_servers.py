@@ -22,7 +22,7 @@ from joserfc.jwk import ECKey
 
 from tests.fakes.sidecar import CHALLENGE, SIGN_IN_AGAIN, FakeSidecar, refusal
 from tests.interop.environments import ROOT, node_site, python_of, python_site
-from tests.interop.test_servers import Session
+from tests.interop.sessions import Session
 
 pytestmark = pytest.mark.timeout(400)
 

@@ -7,8 +7,6 @@ import base64
 import json
 import subprocess
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from typing import Any
 
 import aiohttp
 import pytest
@@ -17,17 +15,17 @@ from aiohttp import web
 from tests.fakes.sidecar import CHALLENGE, SIGN_IN_AGAIN, Asked, FakeSidecar
 from tests.interop.environments import python_of, python_wheel
 from tests.interop.serving import PYTHON_SERVERS, TYPESCRIPT_SERVERS, mcp_server
+from tests.interop.sessions import Session, jwt
 
 pytestmark = pytest.mark.timeout(400)
 
 SERVERS = (*PYTHON_SERVERS, *TYPESCRIPT_SERVERS)
 
 
-def jwt(number: int, signature: str = "good") -> str:
-    """Alice's `number`-th JWT from the same client."""
-    parts = ({"alg": "ES256"}, {"sub": "alice", "client_id": "c-1", "n": number})
-    encoded = [base64.urlsafe_b64encode(json.dumps(part).encode()).decode() for part in parts]
-    return ".".join([*(part.rstrip("=") for part in encoded), signature])
+@pytest.fixture
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession() as session:
+        yield session
 
 
 async def by_jwt(asked: Asked) -> web.StreamResponse:
@@ -38,61 +36,11 @@ async def by_jwt(asked: Asked) -> web.StreamResponse:
     return web.json_response({"access_token": f"token-of-{number}", "expires_in": 3600})
 
 
-@dataclass
-class Session:
-    """An MCP session as JSON-RPC over HTTP, with another JWT for each message if wanted."""
-
-    http: aiohttp.ClientSession
-    url: str
-    id: str = ""
-
-    async def post(
-        self, message: Any, token: str, **headers: str
-    ) -> tuple[int, str, aiohttp.ClientResponse]:
-        given = {
-            "Authorization": f"Bearer {token}",
-            "Accept": "application/json, text/event-stream",
-            "MCP-Protocol-Version": "2025-06-18",
-            **({"Mcp-Session-Id": self.id} if self.id else {}),
-            **headers,
-        }
-        async with self.http.post(self.url, json=message, headers=given) as answer:
-            return answer.status, await answer.text(), answer
-
-    async def initialize(self, token: str) -> None:
-        hello = {
-            "protocolVersion": "2025-06-18",
-            "capabilities": {},
-            "clientInfo": {"name": "test", "version": "1"},
-        }
-        asked = {"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": hello}
-        status, text, answer = await self.post(asked, token)
-        assert status == 200, text
-        self.id = answer.headers["Mcp-Session-Id"]
-        await self.post({"jsonrpc": "2.0", "method": "notifications/initialized"}, token)
-
-    async def call(self, tool: str, token: str) -> Any:
-        parameters = {"name": tool, "arguments": {}}
-        asked = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": parameters}
-        status, text, _ = await self.post(asked, token)
-        assert status == 200, text
-        data = [line[5:] for line in text.splitlines() if line.startswith("data:")] or [text]
-        result = json.loads(data[-1])["result"]
-        assert not result.get("isError"), result
-        return json.loads(result["content"][0]["text"])
-
-
 @pytest.fixture
 async def sidecar() -> AsyncIterator[FakeSidecar]:
     async with FakeSidecar().listening() as fake:
         fake.always(by_jwt)
         yield fake
-
-
-@pytest.fixture
-async def http() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession() as session:
-        yield session
 
 
 @pytest.mark.parametrize("kind", SERVERS)

@@ -11,7 +11,7 @@ import pytest
 
 from tests.fakes.authserver import ACCESS_TOKEN, answering, refuse
 from tests.interop.serving import PYTHON_SERVERS, TYPESCRIPT_SERVERS, mcp_server, plain_server
-from tests.interop.test_servers import Session, jwt
+from tests.interop.sessions import Session, jwt
 from tests.sidecar.harness import Authorities, Harness, harness
 
 pytestmark = pytest.mark.timeout(400)

@@ -1,18 +1,17 @@
 """The guard's CEL, evaluated on pods as the webhook makes them and as somebody else left them."""
 
 import copy
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from tests.manifests.conftest import Rendered
+from tests.manifests.guard_settings import settings_under
+from tests.manifests.objects import find
 from tests.manifests.policies import Request
-from tests.manifests.test_manifests import _find
+from tests.support.pod_samples import CREATED, TAMPERED, after_plugins
 from tests.webhook.pods import CA, injected, pod, recorded_pod, sidecar_of, volume_of
-from tests.webhook.test_patch import CREATED, TAMPERED, _after_plugins
-from webhook.settings import Settings, check
+from webhook.settings import Settings
 
 _SOURCES: dict[str, dict[str, Any]] = {
     "secret": {"source": "secret"},
@@ -22,24 +21,8 @@ _SOURCES: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture
-def guard(rendered: Rendered) -> dict[str, Any]:
-    return _find(rendered["base"], "ValidatingAdmissionPolicy", "tokenward-guard")
-
-
-@pytest.fixture
-def configuration(rendered: Rendered) -> dict[str, Any]:
-    return _find(rendered["base"], "ConfigMap", "tokenward-webhook")
-
-
-@pytest.fixture
 def shipped(configuration: dict[str, Any]) -> Settings:
-    return _under(configuration)
-
-
-def _under(configuration: dict[str, Any], **changes: Any) -> Settings:
-    raw = yaml.safe_load(configuration["data"]["webhook.yaml"])
-    raw["authserver"]["caFile"] = CA
-    return check(raw | changes, Path())
+    return settings_under(configuration)
 
 
 @pytest.mark.parametrize("name", CREATED)
@@ -47,14 +30,14 @@ def _under(configuration: dict[str, Any], **changes: Any) -> Settings:
 def test_what_the_webhook_makes_passes(
     guard: dict[str, Any], configuration: dict[str, Any], name: str, source: str
 ) -> None:
-    under = _under(configuration, identity=_SOURCES[source])
+    under = settings_under(configuration, identity=_SOURCES[source])
     assert Request(injected(recorded_pod(name), under)).refusals(guard) == []
 
 
 def test_what_plugins_and_other_webhooks_add_passes(
     guard: dict[str, Any], shipped: Settings
 ) -> None:
-    assert Request(_after_plugins(injected(pod(), shipped))).refusals(guard) == []
+    assert Request(after_plugins(injected(pod(), shipped))).refusals(guard) == []
 
 
 @pytest.mark.parametrize(
@@ -100,12 +83,12 @@ _LEFT_TO_THE_WEBHOOK = {"startupProbe", "livenessProbe"}
 def test_a_sidecar_changed_by_somebody_else_is_refused(
     guard: dict[str, Any], rendered: Rendered, configuration: dict[str, Any], field: str
 ) -> None:
-    found = injected(pod(), _under(configuration))
+    found = injected(pod(), settings_under(configuration))
     container = sidecar_of(found)
     container.update(TAMPERED[field])
     if container[field] is None:
         del container[field]
-    second = _find(rendered["base"], "ValidatingAdmissionPolicy", "tokenward-guard-configuration")
+    second = find(rendered["base"], "ValidatingAdmissionPolicy", "tokenward-guard-configuration")
     request = Request(found, params=configuration)
     assert request.refusals(guard) + request.refusals(second)
 
@@ -155,7 +138,7 @@ def test_a_variable_added_or_put_in_anothers_place_is_refused(
     entry: dict[str, Any],
     instead: bool,
 ) -> None:
-    found = injected(pod(), _under(configuration))
+    found = injected(pod(), settings_under(configuration))
     container = sidecar_of(found)
     if instead:
         container["env"] = [e for e in container["env"] if e["name"] != entry["name"]]
@@ -292,11 +275,6 @@ def test_host_namespaces_set_after_us_are_refused(
 # The second half: against the configuration
 
 
-@pytest.fixture
-def second(rendered: Rendered) -> dict[str, Any]:
-    return _find(rendered["base"], "ValidatingAdmissionPolicy", "tokenward-guard-configuration")
-
-
 def test_what_was_made_under_the_configuration_passes(
     second: dict[str, Any], configuration: dict[str, Any], shipped: Settings
 ) -> None:
@@ -322,7 +300,7 @@ def test_pods_without_the_sidecar_are_not_looked_at(
 def test_what_was_made_under_another_configuration_is_refused(
     second: dict[str, Any], configuration: dict[str, Any], changes: dict[str, Any], refused: str
 ) -> None:
-    found = injected(pod(), _under(configuration, **changes))
+    found = injected(pod(), settings_under(configuration, **changes))
     (told,) = Request(found, params=configuration).refusals(second)
     assert refused in told
 

@@ -5,30 +5,12 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.manifests.conftest import Rendered
+from tests.manifests.guard_settings import settings_under
 from tests.manifests.policies import Request
-from tests.manifests.test_guard import _under
-from tests.manifests.test_manifests import _find
 from tests.webhook.pods import injected, pod, sidecar_of, verdict
 from webhook.neighbours import STEERING
 from webhook.pod_safety import DENIED_CAPABILITIES, PROTECTED_HOST_PATHS
 from webhook.reasons import Reason
-
-
-@pytest.fixture
-def guard(rendered: Rendered) -> dict[str, Any]:
-    return _find(rendered["base"], "ValidatingAdmissionPolicy", "tokenward-guard")
-
-
-@pytest.fixture
-def second(rendered: Rendered) -> dict[str, Any]:
-    return _find(rendered["base"], "ValidatingAdmissionPolicy", "tokenward-guard-configuration")
-
-
-@pytest.fixture
-def configuration(rendered: Rendered) -> dict[str, Any]:
-    return _find(rendered["base"], "ConfigMap", "tokenward-webhook")
-
 
 _PRIVILEGES = [
     {"privileged": True},
@@ -159,7 +141,7 @@ def test_another_volume_of_the_same_signer_or_driver_is_refused(
     guard: dict[str, Any], configuration: dict[str, Any]
 ) -> None:
     for identity in ({"source": "podCertificate"}, {"source": "csi", "driver": "x.io"}):
-        found = injected(pod(), _under(configuration, identity=identity))
+        found = injected(pod(), settings_under(configuration, identity=identity))
         (own,) = (v for v in found["spec"]["volumes"] if v["name"] == "tokenward-credential")
         found["spec"]["volumes"].append(own | {"name": "late"})
         assert len(Request(found).refusals(guard)) == 1
@@ -171,7 +153,7 @@ def test_another_volume_of_the_same_signer_or_driver_is_refused(
 def test_shared_processes_need_a_profile_that_allows_them(
     second: dict[str, Any], configuration: dict[str, Any]
 ) -> None:
-    found = injected(pod(), _under(configuration))
+    found = injected(pod(), settings_under(configuration))
     found["spec"]["shareProcessNamespace"] = True
     (refusal,) = Request(found, params=configuration).refusals(second)
     assert "shareProcessNamespace" in refusal
@@ -205,25 +187,25 @@ def test_a_neighbours_addition_passes_only_where_the_operator_names_it(
     text = configuration["data"]["webhook.yaml"] + _NEIGHBOURS
     named = yaml.safe_load(_NEIGHBOURS)
     for at in (0, 1, -1):
-        found = injected(pod(), _under(configuration))
+        found = injected(pod(), settings_under(configuration))
         entries = sidecar_of(found)[field]
         entries.insert(at if at >= 0 else len(entries), entry)
         assert Request(found).refusals(guard) == []
         assert len(Request(found, params=configuration).refusals(second)) == 1
         params = {"data": {"webhook.yaml": text}}
         assert Request(found, params=params).refusals(second) == []
-        assert verdict(found, _under(configuration)).reason is Reason.RESERVED_NAME
-        assert verdict(found, _under(configuration, **named)).decision == "injected"
+        assert verdict(found, settings_under(configuration)).reason is Reason.RESERVED_NAME
+        assert verdict(found, settings_under(configuration, **named)).decision == "injected"
 
 
 @pytest.mark.parametrize("name", [*STEERING, "PYTHONPATH", "ld_preload", "SSL_CERT_FILE"])
 def test_no_neighbour_steers_the_sidecar(
     guard: dict[str, Any], configuration: dict[str, Any], name: str
 ) -> None:
-    found = injected(pod(), _under(configuration))
+    found = injected(pod(), settings_under(configuration))
     sidecar_of(found)["env"].append({"name": name, "value": "x"})
     assert Request(found).refusals(guard) == ["tokenward: the sidecar's environment was changed"]
-    assert verdict(found, _under(configuration)).decision == "denied"
+    assert verdict(found, settings_under(configuration)).decision == "denied"
 
 
 @pytest.mark.parametrize(
@@ -238,16 +220,16 @@ def test_no_neighbour_steers_the_sidecar(
 def test_no_neighbour_mounts_over_what_the_sidecar_reads(
     guard: dict[str, Any], configuration: dict[str, Any], path: str
 ) -> None:
-    found = injected(pod(), _under(configuration))
+    found = injected(pod(), settings_under(configuration))
     sidecar_of(found)["volumeMounts"].append({"name": "late", "mountPath": path})
     assert Request(found).refusals(guard) == ["tokenward: the sidecar's mounts were changed"]
-    assert verdict(found, _under(configuration)).decision == "denied"
+    assert verdict(found, settings_under(configuration)).decision == "denied"
 
 
 def test_a_further_dropped_capability_loosens_nothing(
     guard: dict[str, Any], configuration: dict[str, Any]
 ) -> None:
-    under = _under(configuration)
+    under = settings_under(configuration)
     found = injected(pod(), under)
     sidecar_of(found)["securityContext"]["capabilities"]["drop"].append("NET_RAW")
     assert Request(found).refusals(guard) == []

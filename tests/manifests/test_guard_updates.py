@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from tests.manifests.conftest import Rendered
+from tests.manifests.objects import find
 from tests.manifests.policies import Request
-from tests.manifests.test_manifests import _find
 from tests.webhook.pods import injected, pod, recorded_pod, sidecar_of
 
 _CONTROLLER = "system:serviceaccount:tokenward-system:tokenward-controller"
@@ -19,12 +19,12 @@ Change = Callable[[dict[str, Any]], None]
 
 @pytest.fixture
 def updates(rendered: Rendered) -> dict[str, Any]:
-    return _find(rendered["base"], "ValidatingAdmissionPolicy", "tokenward-guard-updates")
+    return find(rendered["base"], "ValidatingAdmissionPolicy", "tokenward-guard-updates")
 
 
 @pytest.fixture
 def controllers(rendered: Rendered) -> dict[str, Any]:
-    return _find(rendered["base"], "ValidatingAdmissionPolicy", "tokenward-guard-controller")
+    return find(rendered["base"], "ValidatingAdmissionPolicy", "tokenward-guard-controller")
 
 
 def _running() -> dict[str, Any]:

@@ -10,6 +10,7 @@ import yaml
 from cryptography import x509
 
 from tests.manifests.conftest import Rendered
+from tests.manifests.objects import find
 from tests.manifests.policies import Request
 from tests.manifests.rendering import RENDERED, VERSIONS, faults
 from tests.webhook.pods import CA, pod
@@ -19,11 +20,6 @@ from webhook.listener import PATHS
 from webhook.settings import check
 
 INSTALLED = [name for name in RENDERED if name != "example"]
-
-
-def _find(objects: list[dict[str, Any]], kind: str, name: str) -> dict[str, Any]:
-    (found,) = (o for o in objects if o["kind"] == kind and o["metadata"]["name"] == name)
-    return found
 
 
 def _pods(objects: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -37,7 +33,7 @@ def test_every_object_passes_its_schema(rendered: Rendered, name: str, version: 
 
 
 def _webhooks(objects: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    found = _find(objects, "MutatingWebhookConfiguration", "tokenward")
+    found = find(objects, "MutatingWebhookConfiguration", "tokenward")
     return {webhook["name"]: webhook for webhook in found["webhooks"]}
 
 
@@ -68,7 +64,7 @@ def test_each_webhook_calls_the_path_that_knows_whether_the_namespace_opted_in(
     for name, opted_in in (("pods.tokenward.dev", False), ("namespaces.tokenward.dev", True)):
         service = webhooks[name]["clientConfig"]["service"]
         assert PATHS[service["path"]] is opted_in
-        found = _find(rendered["base"], "Service", service["name"])
+        found = find(rendered["base"], "Service", service["name"])
         assert [port["port"] for port in found["spec"]["ports"]] == [service["port"]]
 
 
@@ -76,7 +72,7 @@ def test_system_namespaces_and_our_own_never_match(rendered: Rendered) -> None:
     ours = {*SYSTEM_NAMESPACES, "tokenward-system", "cert-manager"}
     selectors = [w["namespaceSelector"] for w in _webhooks(rendered["base"]).values()]
     for policy in ("tokenward-guard", "tokenward-guard-configuration", "tokenward-guard-updates"):
-        found = _find(rendered["base"], "ValidatingAdmissionPolicy", policy)
+        found = find(rendered["base"], "ValidatingAdmissionPolicy", policy)
         selectors.append(found["spec"]["matchConstraints"]["namespaceSelector"])
     for selector in selectors:
         first = selector["matchExpressions"][0]
@@ -145,10 +141,10 @@ def test_the_ca_bundle_is_absent_where_somebody_else_writes_it(
 
 
 def test_cert_manager_is_told_whose_ca_to_write(rendered: Rendered) -> None:
-    found = _find(rendered["overlays/production"], "MutatingWebhookConfiguration", "tokenward")
+    found = find(rendered["overlays/production"], "MutatingWebhookConfiguration", "tokenward")
     source = found["metadata"]["annotations"]["cert-manager.io/inject-ca-from"]
     namespace, name = source.split("/")
-    certificate = _find(rendered["overlays/production"], "Certificate", name)
+    certificate = find(rendered["overlays/production"], "Certificate", name)
     assert certificate["metadata"]["namespace"] == namespace
     service = _webhooks(rendered["base"])["pods.tokenward.dev"]["clientConfig"]["service"]
     assert f"{service['name']}.{service['namespace']}.svc" in certificate["spec"]["dnsNames"]
@@ -160,7 +156,7 @@ def test_self_managed_certificates_fit_the_services_and_the_bundle(rendered: Ren
         ("tokenward-webhook-serving", "tokenward-webhook"),
         ("tokenward-authserver-internal", "tokenward-authserver-internal"),
     ):
-        data = _find(objects, "Secret", name)["data"]
+        data = find(objects, "Secret", name)["data"]
         leaf = x509.load_pem_x509_certificate(base64.b64decode(data["tls.crt"]))
         authority = x509.load_pem_x509_certificate(base64.b64decode(data["ca.crt"]))
         leaf.verify_directly_issued_by(authority)
@@ -169,7 +165,7 @@ def test_self_managed_certificates_fit_the_services_and_the_bundle(rendered: Ren
         assert "ca.key" not in data
     for webhook in _webhooks(objects).values():
         assert base64.b64decode(webhook["clientConfig"]["caBundle"]) == base64.b64decode(
-            _find(objects, "Secret", "tokenward-webhook-serving")["data"]["ca.crt"]
+            find(objects, "Secret", "tokenward-webhook-serving")["data"]["ca.crt"]
         )
 
 
@@ -215,14 +211,14 @@ def test_our_own_containers_have_a_read_only_root(rendered: Rendered, name: str)
 
 
 def test_the_webhook_survives_a_node_a_zone_and_a_rollout(rendered: Rendered) -> None:
-    deployment = _find(rendered["base"], "Deployment", "tokenward-webhook")["spec"]
+    deployment = find(rendered["base"], "Deployment", "tokenward-webhook")["spec"]
     spec = deployment["template"]["spec"]
     assert deployment["replicas"] == 2
     assert deployment["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
     keys = [constraint["topologyKey"] for constraint in spec["topologySpreadConstraints"]]
     assert keys == ["topology.kubernetes.io/zone", "kubernetes.io/hostname"]
-    _find(rendered["base"], "PriorityClass", spec["priorityClassName"])
-    disruption = _find(rendered["base"], "PodDisruptionBudget", "tokenward-webhook")["spec"]
+    find(rendered["base"], "PriorityClass", spec["priorityClassName"])
+    disruption = find(rendered["base"], "PodDisruptionBudget", "tokenward-webhook")["spec"]
     assert disruption["minAvailable"] == 1
     labels = deployment["template"]["metadata"]["labels"]
     for selector in (disruption["selector"], deployment["selector"]):
@@ -235,7 +231,7 @@ def test_the_webhook_survives_a_node_a_zone_and_a_rollout(rendered: Rendered) ->
 def test_the_webhook_listens_where_private_clusters_let_the_control_plane_in(
     rendered: Rendered,
 ) -> None:
-    (container,) = _find(rendered["base"], "Deployment", "tokenward-webhook")["spec"]["template"][
+    (container,) = find(rendered["base"], "Deployment", "tokenward-webhook")["spec"]["template"][
         "spec"
     ]["containers"]
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
@@ -244,7 +240,7 @@ def test_the_webhook_listens_where_private_clusters_let_the_control_plane_in(
 
 @pytest.mark.parametrize("name", INSTALLED)
 def test_the_configuration_shipped_is_one_the_webhook_takes(rendered: Rendered, name: str) -> None:
-    text = _find(rendered[name], "ConfigMap", "tokenward-webhook")["data"]["webhook.yaml"]
+    text = find(rendered[name], "ConfigMap", "tokenward-webhook")["data"]["webhook.yaml"]
     raw = yaml.safe_load(text)
     mounted = raw["authserver"]["caFile"]
     assert mounted.startswith("/var/run/tokenward/serving/")
@@ -258,7 +254,7 @@ def test_the_configuration_shipped_is_one_the_webhook_takes(rendered: Rendered, 
 
 
 def _policy(objects: list[dict[str, Any]], name: str) -> dict[str, Any]:
-    found: dict[str, Any] = _find(objects, "NetworkPolicy", name)["spec"]
+    found: dict[str, Any] = find(objects, "NetworkPolicy", name)["spec"]
     return found
 
 
@@ -317,16 +313,16 @@ def test_each_network_policy_selects_a_workload_of_ours(rendered: Rendered, name
 
 def test_the_public_and_the_internal_service_are_apart(rendered: Rendered) -> None:
     for name in INSTALLED:
-        public = _find(rendered[name], "Service", "tokenward-authserver")["spec"]["ports"]
-        internal = _find(rendered[name], "Service", "tokenward-authserver-internal")["spec"]
+        public = find(rendered[name], "Service", "tokenward-authserver")["spec"]["ports"]
+        internal = find(rendered[name], "Service", "tokenward-authserver-internal")["spec"]
         assert [port["targetPort"] for port in public] == ["public"]
         assert "public" not in [port["targetPort"] for port in internal["ports"]]
 
 
 def test_sqlite_has_one_replica_and_more_replicas_have_no_sqlite(rendered: Rendered) -> None:
-    base = _find(rendered["base"], "Deployment", "tokenward-authserver")["spec"]
+    base = find(rendered["base"], "Deployment", "tokenward-authserver")["spec"]
     assert (base["replicas"], base["strategy"]) == (1, {"type": "Recreate"})
-    many = _find(rendered["overlays/production"], "Deployment", "tokenward-authserver")["spec"]
+    many = find(rendered["overlays/production"], "Deployment", "tokenward-authserver")["spec"]
     assert many["replicas"] > 1
     assert many["strategy"]["type"] == "RollingUpdate"
     volumes = {volume["name"]: volume for volume in many["template"]["spec"]["volumes"]}
@@ -344,7 +340,7 @@ def test_production_images_are_pinned_by_digest(rendered: Rendered, name: str) -
 
 
 def test_workloads_are_approved_for_names_of_their_own_namespace_only(rendered: Rendered) -> None:
-    policy = _find(
+    policy = find(
         rendered["overlays/production"], "CertificateRequestPolicy", "tokenward-workloads"
     )
     allowed = policy["spec"]["allowed"]
@@ -355,7 +351,7 @@ def test_workloads_are_approved_for_names_of_their_own_namespace_only(rendered: 
 
 
 def test_the_guard_matches_creations_and_ephemeral_containers_only(rendered: Rendered) -> None:
-    found = _find(rendered["base"], "ValidatingAdmissionPolicy", "tokenward-guard")["spec"]
+    found = find(rendered["base"], "ValidatingAdmissionPolicy", "tokenward-guard")["spec"]
     rules = found["matchConstraints"]["resourceRules"]
     assert [(rule["operations"], rule["resources"]) for rule in rules] == [
         (["CREATE"], ["pods"]),
@@ -377,12 +373,12 @@ def test_every_rule_states_its_scope_so_that_applying_again_changes_nothing(
 
 
 def test_the_guards_second_half_never_denies_for_want_of_its_parameter(rendered: Rendered) -> None:
-    binding = _find(
+    binding = find(
         rendered["base"], "ValidatingAdmissionPolicyBinding", "tokenward-guard-configuration"
     )
     reference = binding["spec"]["paramRef"]
     assert reference["parameterNotFoundAction"] == "Allow"
-    _find(rendered["base"], "ConfigMap", reference["name"])
+    find(rendered["base"], "ConfigMap", reference["name"])
 
 
 def _workload(annotations: dict[str, str], **spec: Any) -> dict[str, Any]:
@@ -391,14 +387,14 @@ def _workload(annotations: dict[str, str], **spec: Any) -> dict[str, Any]:
 
 
 def _warned(rendered: Rendered, workload: dict[str, Any]) -> list[str]:
-    policy = _find(rendered["base"], "ValidatingAdmissionPolicy", "tokenward-warnings")
+    policy = find(rendered["base"], "ValidatingAdmissionPolicy", "tokenward-warnings")
     return Request(workload).refusals(policy)
 
 
 def test_the_warnings_deny_nothing(rendered: Rendered) -> None:
-    binding = _find(rendered["base"], "ValidatingAdmissionPolicyBinding", "tokenward-warnings")
+    binding = find(rendered["base"], "ValidatingAdmissionPolicyBinding", "tokenward-warnings")
     assert binding["spec"]["validationActions"] == ["Warn", "Audit"]
-    policy = _find(rendered["base"], "ValidatingAdmissionPolicy", "tokenward-warnings")
+    policy = find(rendered["base"], "ValidatingAdmissionPolicy", "tokenward-warnings")
     assert policy["spec"]["failurePolicy"] == "Ignore"
 
 
@@ -460,7 +456,7 @@ def test_proper_workloads_and_strangers_are_not_warned(rendered: Rendered) -> No
 
 
 def test_the_warnings_know_every_public_key(rendered: Rendered) -> None:
-    policy = _find(rendered["base"], "ValidatingAdmissionPolicy", "tokenward-warnings")
+    policy = find(rendered["base"], "ValidatingAdmissionPolicy", "tokenward-warnings")
     listed = policy["spec"]["validations"][0]["expression"]
     for key in (*PUBLIC, *WRITTEN_BY_US):
         assert f"'{key}'" in listed

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.pod_samples import CREATED, TAMPERED, after_plugins
 from tests.webhook.pods import (
     CA,
     IMAGE,
@@ -24,16 +25,6 @@ from tests.webhook.pods import (
 )
 from webhook.reasons import Reason
 from webhook.sidecar_spec import VERSION
-
-CREATED = [
-    "pod-create-bare",
-    "pod-create-cronjob",
-    "pod-create-dry-run",
-    "pod-create-generate-name",
-    "pod-create-job",
-    "pod-create-replicaset",
-    "pod-create-statefulset",
-]
 
 
 @pytest.mark.parametrize("name", CREATED)
@@ -329,30 +320,12 @@ def test_a_pods_own_budget_is_not_exceeded() -> None:
 # Again
 
 
-def _after_plugins(found: dict[str, Any]) -> dict[str, Any]:
-    """What the API server's defaults, LimitRanger and other webhooks make of an injected pod."""
-    later = copy.deepcopy(found)
-    ours = sidecar_of(later)
-    ours["terminationMessagePath"] = "/dev/termination-log"
-    ours["imagePullPolicy"] = "Always"
-    ours["startupProbe"]["successThreshold"] = 1
-    ours["livenessProbe"]["successThreshold"] = 1
-    ours["securityContext"]["procMount"] = "Default"
-    ours["resources"]["limits"]["ephemeral-storage"] = "1Gi"
-    ours["resources"]["limits"]["cpu"] = "300m"
-    ours["fieldOfALaterKubernetes"] = True
-    later["metadata"]["labels"]["team"] = "x"
-    later["spec"]["tolerations"] = []
-    later["spec"]["initContainers"].insert(0, {"name": "mesh", "image": "m", "env": []})
-    return later
-
-
 @pytest.mark.parametrize("identity", ["secret", "podCertificate"])
 def test_what_others_add_between_two_passes_is_kept_and_only_newcomers_are_served(
     identity: str,
 ) -> None:
     under = settings(identity={"source": identity})
-    later = _after_plugins(injected(pod(), under))
+    later = after_plugins(injected(pod(), under))
     told = verdict(later, under)
     assert [operation["path"] for operation in told.operations] == ["/spec/initContainers/0/env/0"]
     assert verdict(patched(later, told), under).operations == ()
@@ -398,25 +371,6 @@ def test_a_status_that_is_none_is_ignored(status: str) -> None:
     found = injected(pod())
     found["metadata"]["annotations"]["tokenward.dev/status"] = status
     assert verdict(found).decision == "injected"
-
-
-TAMPERED: dict[str, dict[str, Any]] = {
-    "image": {"image": "registry.example.com/evil@sha256:" + "b" * 64},
-    "command": {"command": ["sh"]},
-    "args": {"args": ["-c", "cat"]},
-    "workingDir": {"workingDir": "/tmp"},
-    "env": {"env": [{"name": "PYTHONPATH", "value": "/x"}]},
-    "envFrom": {"envFrom": [{"configMapRef": {"name": "x"}}]},
-    "volumeMounts": {"volumeMounts": []},
-    "volumeDevices": {"volumeDevices": [{"name": "x", "devicePath": "/dev/x"}]},
-    "lifecycle": {"lifecycle": {"postStart": {"exec": {"command": ["sh"]}}}},
-    "restartPolicy": {"restartPolicy": None},
-    "ports": {"ports": [{"name": "tokenward-ops", "containerPort": 15501, "hostPort": 15501}]},
-    "readinessProbe": {"readinessProbe": {"exec": {"command": ["sh"]}}},
-    "stdin": {"stdin": True},
-    "startupProbe": {"startupProbe": None},
-    "livenessProbe": {"livenessProbe": {"exec": {"command": ["sh"]}}},
-}
 
 
 @pytest.mark.parametrize("field", TAMPERED)

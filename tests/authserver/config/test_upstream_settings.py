@@ -15,9 +15,9 @@ from cryptography.x509.oid import NameOID
 from authserver.config.loader import load
 from chassis.process import ConfigurationError
 from demo.pki import CertificateAuthority
-from tests.authserver.connections.test_refresher import EXPIRED, MUST_SIGN_IN, UNAVAILABLE, rig
 from tests.fakes.upstream import saying
 from tests.support.deployment import configuration_of, write_material
+from tests.support.refreshes import EXPIRED, MUST_SIGN_IN, UNAVAILABLE, rig
 from tests.support.workloads import verdict
 
 

@@ -14,7 +14,9 @@ from authserver.oauth.errors import InvalidGrant
 from authserver.storage.contract import StorageUnavailable
 from authserver.storage.records import Connection, ConnectionKey, UpstreamTokens
 from chassis.spiffe_id import Workload
-from tests.authserver.connections.test_refresher import (
+from tests.fakes.upstream import Held, hanging_up, saying
+from tests.support.deployment import TASKS
+from tests.support.refreshes import (
     EXPIRED,
     MUST_SIGN_IN,
     STALE,
@@ -23,8 +25,6 @@ from tests.authserver.connections.test_refresher import (
     left_behind,
     rig,
 )
-from tests.fakes.upstream import Held, hanging_up, saying
-from tests.support.deployment import TASKS
 from tests.support.workloads import TASKS_SERVER, verdict
 
 

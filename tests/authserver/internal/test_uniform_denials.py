@@ -11,7 +11,7 @@ import pytest
 
 from authserver.storage.contract import Database, Row, Transactional
 from authserver.storage.keyring import Keyring
-from tests.authserver.internal.test_token_exchange import (
+from tests.support.denial_cases import (
     Case,
     another_name,
     another_namespace,

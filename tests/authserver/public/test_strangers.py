@@ -7,7 +7,7 @@ import pytest
 
 from authserver.oauth.errors import RateLimited
 from authserver.rate_limit import SharedRateLimit
-from tests.authserver.clients.test_metadata_documents import PATH, both, document
+from tests.support.client_documents import PATH, both, document
 from tests.support.database_file import count, sql
 from tests.support.deployment import CALLBACK, Answer, Deployment, Pkce, deployed
 from tests.support.sign_in_steps import ask, consent, finish, return_from_upstream

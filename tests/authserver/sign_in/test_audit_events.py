@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from tests.authserver.sign_in.test_sign_out import session_of, sign_out
+from tests.support.browser_logins import session_of, sign_out
 from tests.support.deployment import CALLBACK, NOTES, Pkce, deployed
 from tests.support.forged_tokens import claims_of
 from tests.support.sign_in_steps import ask, consent, finish, return_from_upstream

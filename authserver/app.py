@@ -35,6 +35,7 @@ from authserver.public.listener import Flows, Public
 from authserver.public.middleware import Site
 from authserver.public.pages import Pages
 from authserver.public.rate_limits import Throttling
+from authserver.public.request_body import DEFAULT_BODY_SECONDS
 from authserver.rate_limit import RateLimit, SharedRateLimit
 from authserver.sign_in.authorize import Authorize
 from authserver.sign_in.browser_session import BrowserLogin
@@ -171,7 +172,7 @@ class Authserver:
         """How many CAs of the bundle in use have expired and vouch for nobody any more."""
         self._metrics.expired_cas.set(count)
 
-    def public(self) -> web.Application:
+    def public(self, body_seconds: float = DEFAULT_BODY_SECONDS) -> web.Application:
         """The internet-facing listener's application."""
         settings = self._settings
         if self._sources().shared:
@@ -187,6 +188,7 @@ class Authserver:
             self._live.upstreams,
             self._throttling(),
             session_seconds=settings.lifetimes.browser_session,
+            body_seconds=body_seconds,
         ).application()
 
     def _throttling(self) -> Throttling:

@@ -23,7 +23,13 @@ from authserver.public.cookies import BINDING, BINDING_SECONDS, SESSION, Browser
 from authserver.public.middleware import ErrorMiddleware, Handler, Site
 from authserver.public.pages import FAVICON_ROUTE, LOGO_ROUTE, STYLE_ROUTE, Ending, Outcome
 from authserver.public.rate_limits import Throttling
-from authserver.public.request_body import body_of, check_one_authorization, form_of, query_of
+from authserver.public.request_body import (
+    BODY_SECONDS,
+    body_of,
+    check_one_authorization,
+    form_of,
+    query_of,
+)
 from authserver.public.responses import image, json_answer, page, preflight, see_other
 from authserver.sign_in.authorize import Authorize
 from authserver.sign_in.callback import Callback
@@ -66,8 +72,9 @@ class Public:
         throttling: Throttling,
         *,
         session_seconds: int,
+        body_seconds: float,
     ) -> None:
-        self._site, self._flows = site, flows
+        self._site, self._flows, self._body_seconds = site, flows, body_seconds
         self._upstreams, self._throttling = upstreams, throttling
         self._middleware = ErrorMiddleware(site)
         self._cookie = BrowserCookie(site.issuer, BINDING, BINDING_SECONDS, site.new_handle)
@@ -77,6 +84,7 @@ class Public:
         app = web.Application(
             middlewares=[self._middleware.middleware], client_max_size=MAX_BODY_BYTES
         )
+        app[BODY_SECONDS] = self._body_seconds
         for path, methods, cors, html in self._routes():
             self._middleware.describe(path, cors=cors, html=html)
             if cors:

@@ -10,7 +10,9 @@ from authserver.oauth.parsing import form_fields, query_fields
 
 # RFC 8707 section 2: the only parameter of OAuth that may come several times.
 _REPEATABLE: Final = frozenset({"resource"})
-_BODY_SECONDS: Final = 15
+# How long a body may take to arrive.
+BODY_SECONDS: Final = web.AppKey("body_seconds", float)
+DEFAULT_BODY_SECONDS: Final = 15.0
 _FORM: Final = "application/x-www-form-urlencoded"
 
 
@@ -35,7 +37,7 @@ async def body_of(request: web.Request) -> bytes:
     if "Content-Encoding" in request.headers:
         raise UnsupportedMediaType("content_encoding", "the body must not be encoded")
     try:
-        async with asyncio.timeout(_BODY_SECONDS):
+        async with asyncio.timeout(request.app[BODY_SECONDS]):
             return await request.read()
     except TimeoutError:
         raise web.HTTPRequestTimeout from None

@@ -25,11 +25,13 @@ HEALTHY = "/.well-known/jwks.json"
 
 @asynccontextmanager
 async def limited(
-    folder: Path, connection_limits: ConnectionLimits
+    folder: Path, connection_limits: ConnectionLimits, *, body_seconds: float = 15.0
 ) -> AsyncIterator[tuple[Deployment, int, str]]:
     """A deployment, the port of a listener with limits on its connections, and its /healthz."""
     async with deployed(folder) as world, AsyncExitStack() as stack:
-        public = LimitedRunner(world.server.public(), connection_limits, access_log=None)
+        public = LimitedRunner(
+            world.server.public(body_seconds), connection_limits, access_log=None
+        )
         ops = web.ServerRunner(web.Server(ops_handler(world.server.readiness, _registry(world))))
         ports = []
         for runner in (public, ops):
@@ -114,15 +116,13 @@ async def test_a_patient_connection_serves_request_after_request(tmp_path: Path)
         writer.close()
 
 
-async def test_a_stalled_body_ends_and_others_are_served(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("authserver.public.request_body._BODY_SECONDS", HEAD_SECONDS)
+async def test_a_stalled_body_ends_and_others_are_served(tmp_path: Path) -> None:
     head = (
         b"POST /oauth/token HTTP/1.1\r\nHost: a\r\n"
         b"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 1000\r\n\r\ngrant"
     )
-    async with limited(tmp_path, ConnectionLimits(max_per_source=None)) as (world, port, health):
+    limits = ConnectionLimits(max_per_source=None)
+    async with limited(tmp_path, limits, body_seconds=HEAD_SECONDS) as (world, port, health):
         stalled = [await opened(port, head) for _ in range(100)]
         await answers(world, port, health)
         for reader, writer in stalled:

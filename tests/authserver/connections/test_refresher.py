@@ -70,6 +70,15 @@ async def test_a_token_is_refreshed_when_too_little_of_its_life_is_left(
         assert rigged.upstream.presented == ["refresh-1"][:refreshes]
 
 
+async def test_a_token_of_two_seconds_is_refreshed_before_less_than_one_is_left(
+    tmp_path: Path,
+) -> None:
+    """A fifth of its life is less than the second that a released token has at least."""
+    async with rig(tmp_path, lifetime=2) as rigged:
+        rigged.world.clock.advance(1.2)
+        assert await rigged.token() == "access-2"
+
+
 async def test_a_token_without_an_end_is_kept(tmp_path: Path) -> None:
     async with rig(tmp_path, lifetime=None) as rigged:
         rigged.world.clock.advance(800)

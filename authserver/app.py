@@ -19,10 +19,10 @@ from authserver.endpoints.introspection import Introspection
 from authserver.endpoints.live_tokens import LiveTokens
 from authserver.endpoints.registration import Registration
 from authserver.endpoints.revocation import Revocation
-from authserver.endpoints.token_endpoint import TokenEndpoint
+from authserver.endpoints.token_endpoint import GrantStores, TokenEndpoint, TokenIssuing
 from authserver.endpoints.userinfo import Userinfo
 from authserver.handles import new_handle
-from authserver.housekeeping import Housekeeping
+from authserver.housekeeping import CleanUpStores, Housekeeping
 from authserver.internal.listener import Internal, Timeouts
 from authserver.internal.svid import SvidReader
 from authserver.internal.token_exchange import Exchange
@@ -141,14 +141,16 @@ class Authserver:
             clock,
         )
         self.housekeeping = Housekeeping(
-            Leases(database),
-            Expiry(database),
-            OrphanedOwners(database),
-            self._missing_upstreams,
+            CleanUpStores(
+                Leases(database),
+                Expiry(database),
+                OrphanedOwners(database),
+                self._missing_upstreams,
+                self._sessions,
+                self._connections,
+            ),
             live.resources,
             live.upstreams,
-            self._sessions,
-            self._connections,
             self._termination,
             self._metrics,
             clock,
@@ -260,18 +262,18 @@ class Authserver:
             TokenEndpoint(
                 authentication,
                 self._registered,
-                self._codes,
-                self._refresh_tokens,
-                self._sessions,
+                GrantStores(self._codes, self._refresh_tokens, self._sessions),
                 self._session_health,
                 self._termination,
-                self._tokens,
-                IdTokens(settings.issuer, live.keys),
+                TokenIssuing(
+                    self._tokens,
+                    IdTokens(settings.issuer, live.keys),
+                    settings.lifetimes,
+                    clock,
+                    new_handle,
+                ),
                 live.resources,
-                settings.lifetimes,
                 self._audit,
-                clock,
-                new_handle,
             ),
             self._registration(),
             Revocation(

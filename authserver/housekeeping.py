@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Final
 
 from authserver.connections.termination import SessionTermination
@@ -32,26 +33,34 @@ _PAUSE_SECONDS: Final = 0.05
 _MAX_BATCHES: Final = 200
 
 
+@dataclass(frozen=True)
+class CleanUpStores:
+    """What the clean-up reads and deletes."""
+
+    leases: Leases
+    expiry: Expiry
+    orphaned_owners: OrphanedOwners
+    missing_upstreams: MissingUpstreams
+    sessions: Sessions
+    connections: Connections
+
+
 class Housekeeping:
     def __init__(
         self,
-        leases: Leases,
-        expiry: Expiry,
-        orphaned_owners: OrphanedOwners,
-        missing_upstreams: MissingUpstreams,
+        stores: CleanUpStores,
         resources: ResourceMap,
         upstreams: Upstreams,
-        sessions: Sessions,
-        connections: Connections,
         termination: SessionTermination,
         metrics: Metrics,
         clock: Clock,
         replica: str,
     ) -> None:
-        self._leases, self._replica = leases, replica
-        self._expiry, self._sessions, self._connections = expiry, sessions, connections
-        self._orphaned_owners, self._resources = orphaned_owners, resources
-        self._missing_upstreams, self._upstreams = missing_upstreams, upstreams
+        self._leases, self._replica = stores.leases, replica
+        self._expiry, self._missing_upstreams = stores.expiry, stores.missing_upstreams
+        self._sessions, self._connections = stores.sessions, stores.connections
+        self._orphaned_owners = stores.orphaned_owners
+        self._resources, self._upstreams = resources, upstreams
         self._termination, self._metrics, self._clock = termination, metrics, clock
 
     async def run(self) -> None:

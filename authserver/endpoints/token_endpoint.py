@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from authserver.audit import Audit, Outcome, subject_of
@@ -45,6 +45,26 @@ GRACE_SECONDS: Final = 30
 _RETRY_SECONDS: Final = 60
 
 
+@dataclass(frozen=True)
+class GrantStores:
+    """Where grants are kept: codes, refresh tokens and their sessions."""
+
+    codes: AuthorizationCodes
+    refresh_tokens: RefreshTokens
+    sessions: Sessions
+
+
+@dataclass(frozen=True)
+class TokenIssuing:
+    """What is needed to make tokens."""
+
+    access_tokens: AccessTokens
+    id_tokens: IdTokens
+    lifetimes: Lifetimes
+    clock: Clock
+    new_handle: NewHandle
+
+
 class TokenEndpoint:
     """POST /oauth/token."""
 
@@ -52,26 +72,21 @@ class TokenEndpoint:
         self,
         authentication: ClientAuthentication,
         registered: RegisteredClients,
-        codes: AuthorizationCodes,
-        refresh_tokens: RefreshTokens,
-        sessions: Sessions,
+        stores: GrantStores,
         session_health: SessionHealth,
         termination: SessionTermination,
-        tokens: AccessTokens,
-        id_tokens: IdTokens,
+        issuing: TokenIssuing,
         resources: ResourceMap,
-        lifetimes: Lifetimes,
         audit: Audit,
-        clock: Clock,
-        new_handle: NewHandle,
     ) -> None:
         self._authentication, self._registered = authentication, registered
-        self._codes, self._refresh_tokens, self._sessions = codes, refresh_tokens, sessions
+        self._codes, self._refresh_tokens = stores.codes, stores.refresh_tokens
+        self._sessions = stores.sessions
         self._session_health, self._termination = session_health, termination
-        self._tokens, self._audit = tokens, audit
-        self._id_tokens = id_tokens
-        self._resources, self._lifetimes = resources, lifetimes
-        self._clock, self._new_handle = clock, new_handle
+        self._tokens, self._id_tokens = issuing.access_tokens, issuing.id_tokens
+        self._lifetimes, self._clock = issuing.lifetimes, issuing.clock
+        self._new_handle = issuing.new_handle
+        self._resources, self._audit = resources, audit
 
     async def answer(self, fields: Mapping[str, str], headers: Mapping[str, str]) -> dict[str, Any]:
         """The body of a successful answer (RFC 6749 section 5.1). Raises ProtocolError."""

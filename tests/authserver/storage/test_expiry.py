@@ -8,7 +8,7 @@ from authserver.audit import Audit
 from authserver.connections.registration_binding import RegistrationBinding
 from authserver.connections.termination import SessionTermination
 from authserver.handles import hash_of
-from authserver.housekeeping import Housekeeping
+from authserver.housekeeping import CleanUpStores, Housekeeping
 from authserver.metrics import Metrics
 from authserver.oauth.resources import ResourceMap
 from authserver.storage.contract import StorageUnavailable
@@ -28,14 +28,16 @@ def housekeeping(store: Store, now: int) -> Housekeeping:
     audit = Audit(b"k" * 32)
     termination = SessionTermination(store.sessions, store.connections, binding, audit, clock)
     return Housekeeping(
-        Leases(store.database),
-        store.sweeper,
-        OrphanedOwners(store.database),
-        MissingUpstreams(store.database),
+        CleanUpStores(
+            Leases(store.database),
+            store.sweeper,
+            OrphanedOwners(store.database),
+            MissingUpstreams(store.database),
+            store.sessions,
+            store.connections,
+        ),
         ResourceMap([]),
         {},
-        store.sessions,
-        store.connections,
         termination,
         Metrics(new_registry()),
         clock,

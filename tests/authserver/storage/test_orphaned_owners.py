@@ -5,7 +5,7 @@ import pytest
 from authserver.audit import Audit
 from authserver.connections.registration_binding import RegistrationBinding
 from authserver.connections.termination import SessionTermination
-from authserver.housekeeping import Housekeeping
+from authserver.housekeeping import CleanUpStores, Housekeeping
 from authserver.metrics import Metrics
 from authserver.oauth.resources import Resource, ResourceMap
 from authserver.storage.consents import Given, remember
@@ -40,14 +40,16 @@ class House:
         sessions, connections = store.sessions, store.connections
         self._maps[name] = ResourceMap([])
         return Housekeeping(
-            Leases(database),
-            Expiry(database),
-            self.former_owners,
-            MissingUpstreams(database),
+            CleanUpStores(
+                Leases(database),
+                Expiry(database),
+                self.former_owners,
+                MissingUpstreams(database),
+                sessions,
+                connections,
+            ),
             self._maps[name],
             {},
-            sessions,
-            connections,
             SessionTermination(
                 sessions,
                 connections,

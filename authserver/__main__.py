@@ -28,8 +28,8 @@ from authserver.storage.engines.open import open_database
 from authserver.storage.key_rotation import KeyRotation
 from authserver.upstream.http_client import UpstreamHttp
 from chassis import clock, listeners, logs, process
+from chassis.aiohttp_probes import ops_server
 from chassis.connection_limits import ConnectionLimits, LimitedServer
-from chassis.probes import ops_server
 
 _log = logs.Log("main")
 

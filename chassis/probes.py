@@ -1,26 +1,32 @@
-"""The ops listener of every process: /healthz, /readyz and /metrics, and nothing secret.
+"""What the ops listener of every process answers: /healthz, /readyz and /metrics, and no secret.
 
-Answers are yes or no; what is missing is said in the log, not to whoever asks.
+Answers are yes or no; what is missing is said in the log, not to whoever asks. This module knows
+no HTTP server: `http1_probes` and `aiohttp_probes` serve it.
 """
 
-from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, NamedTuple
 
-from aiohttp import web
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from chassis.anonymous_server import AnonymousServer
 from chassis.logs import Log
 
 _log = Log("probes")
-
-Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 # Prometheus buckets of every duration we measure: 0.5 ms to 5 s.
 DURATION_BUCKETS: Final = (
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
 )  # fmt: skip
+
+_TEXT: Final = {"Content-Type": "text/plain; charset=utf-8", "Cache-Control": "no-store"}
+
+
+class Answer(NamedTuple):
+    """A response of the ops listener."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
 
 
 class Readiness:
@@ -56,33 +62,18 @@ def new_registry() -> CollectorRegistry:
     return registry
 
 
-def ops_handler(readiness: Readiness, registry: CollectorRegistry) -> Handler:
-    """The ops listener's low-level handler, for `aiohttp.web.Server`."""
-
-    async def handle(request: web.BaseRequest) -> web.StreamResponse:
-        if request.method not in ("GET", "HEAD"):
-            return _text(405, "method not allowed\n")
-        match request.path:
-            case "/healthz":
-                return _text(200, "ok\n")
-            case "/readyz" if readiness.ready:
-                return _text(200, "ok\n")
-            case "/readyz":
-                return _text(503, "not ready\n")
-            case "/metrics":
-                return web.Response(
-                    body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST}
-                )
-            case _:
-                return _text(404, "not found\n")
-
-    return handle
-
-
-def ops_server(readiness: Readiness, registry: CollectorRegistry) -> web.Server:
-    """The ops listener's server."""
-    return AnonymousServer(ops_handler(readiness, registry), access_log=None)
-
-
-def _text(status: int, text: str) -> web.Response:
-    return web.Response(status=status, text=text, headers={"Cache-Control": "no-store"})
+def answer(method: str, path: str, readiness: Readiness, registry: CollectorRegistry) -> Answer:
+    """The response to a request; `path` is without its query."""
+    if method not in ("GET", "HEAD"):
+        return Answer(405, _TEXT, b"method not allowed\n")
+    match path:
+        case "/healthz":
+            return Answer(200, _TEXT, b"ok\n")
+        case "/readyz" if readiness.ready:
+            return Answer(200, _TEXT, b"ok\n")
+        case "/readyz":
+            return Answer(503, _TEXT, b"not ready\n")
+        case "/metrics":
+            return Answer(200, {"Content-Type": CONTENT_TYPE_LATEST}, generate_latest(registry))
+        case _:
+            return Answer(404, _TEXT, b"not found\n")

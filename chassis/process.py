@@ -14,11 +14,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Seque
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
-from aiohttp import web
-
-from chassis.listeners import BindFailed, Listener, bind
 from chassis.logs import Log
 from chassis.probes import Readiness
+from chassis.sockets import Bindable, BindFailed, Bound
 
 _log = Log("process")
 
@@ -114,9 +112,9 @@ async def background(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
 
 
 async def serve(
-    listeners: Sequence[Listener],
+    listeners: Sequence[Bindable],
     *,
-    ops: Listener,
+    ops: Bindable,
     readiness: Readiness,
     drain_seconds: float,
     linger_seconds: float = 0.0,
@@ -159,8 +157,8 @@ def _stop_on_signals() -> asyncio.Event:
     return stop
 
 
-async def _bound(listener: Listener, drain_seconds: float) -> web.BaseRunner:
+async def _bound(listener: Bindable, drain_seconds: float) -> Bound:
     try:
-        return await bind(listener, drain_seconds)
+        return await listener.bind(drain_seconds)
     except BindFailed as refused:
         raise StartFailed(str(refused)) from refused

@@ -11,11 +11,10 @@ if __name__ == "__main__":
 import asyncio
 import gc
 
-from aiohttp import web
-
-from chassis import listeners, logs, process
-from chassis.probes import ops_server
-from sidecar.app import Sidecar, build, local_listener, tick_forever
+from chassis import logs, process
+from chassis.http1.listener import Listener
+from chassis.http1_probes import ops_server
+from sidecar.app import build, local_listener, tick_forever
 from sidecar.settings import read_settings
 from sidecar.timeouts import DRAIN_SECONDS
 
@@ -30,23 +29,20 @@ async def main() -> None:
             "this pod uses its node's network: others would reach our loopback"
         )
     sidecar = build(settings)
+    ops = ops_server(sidecar.readiness, sidecar.registry)
     # What lives as long as the process need not be looked at by every garbage collection.
     gc.freeze()
     ticking = asyncio.create_task(tick_forever(sidecar))
     try:
         await process.serve(
             [local_listener(sidecar, settings.port)],
-            ops=listeners.Listener("ops", "::", settings.ops_port, _ops(sidecar)),
+            ops=Listener("ops", "::", settings.ops_port, ops),
             readiness=sidecar.readiness,
             drain_seconds=DRAIN_SECONDS,
         )
     finally:
         ticking.cancel()
         await sidecar.close()
-
-
-def _ops(sidecar: Sidecar) -> web.Server:
-    return ops_server(sidecar.readiness, sidecar.registry)
 
 
 if __name__ == "__main__":

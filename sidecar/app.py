@@ -9,15 +9,17 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry
 
-from chassis import clock, listeners, logs
+from chassis import clock, logs
 from chassis.clock import Clock
+from chassis.http1.listener import Listener
+from chassis.http1.server import Server
 from chassis.probes import Readiness, new_registry
 from sidecar.broker import Broker
 from sidecar.client_credential import CREDENTIAL, OwnCredential
 from sidecar.clocks import Clocks
 from sidecar.exchange_client import ExchangeClient
 from sidecar.local_api import LocalApi
-from sidecar.local_server import LocalServer
+from sidecar.local_server import local_server
 from sidecar.metrics import Metrics
 from sidecar.protected_resource import ProtectedResource
 from sidecar.settings import Settings
@@ -32,7 +34,7 @@ _log = logs.Log("main")
 class Sidecar:
     """One sidecar, put together and not yet listening."""
 
-    local: LocalServer
+    local: Server
     readiness: Readiness
     registry: CollectorRegistry
     credential: OwnCredential
@@ -42,13 +44,12 @@ class Sidecar:
     async def tick(self) -> None:
         """What has to be done every few seconds, whether or not anybody calls."""
         self.credential.poll()
-        self.local.close_stalled()
         self.broker.sweep()
-        await self.client.renew()
+        self.client.renew()
 
     async def close(self) -> None:
         self.broker.cancel_all()
-        await self.client.close()
+        self.client.close()
 
 
 def build(
@@ -91,22 +92,19 @@ def build(
         wait_seconds=timeouts.wait,
     )
     resource = ProtectedResource(settings.resource, settings.issuer, settings.scopes)
-    api = LocalApi(
-        broker, resource, metrics, clocks, now=now, wall=wall, body_seconds=timeouts.body
-    )
+    api = LocalApi(broker, resource, metrics, clocks, now=now)
     loop = asyncio.get_running_loop()
-    local = LocalServer(
-        api.answer,
-        api.failed,
-        now=now,
-        head_seconds=timeouts.head,
+    local = local_server(
+        api,
+        timeouts=timeouts,
+        wall=wall,
         on_drain=lambda: loop.call_later(timeouts.shutdown, broker.cancel_all),
     )
     return Sidecar(local, readiness, registry, credential, client, broker)
 
 
-def local_listener(sidecar: Sidecar, port: int) -> listeners.Listener:
-    return listeners.Listener("local", "127.0.0.1", port, sidecar.local, loopback_only=True)
+def local_listener(sidecar: Sidecar, port: int) -> Listener:
+    return Listener("local", "127.0.0.1", port, sidecar.local, loopback_only=True)
 
 
 async def tick_forever(sidecar: Sidecar) -> None:

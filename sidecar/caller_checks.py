@@ -6,42 +6,35 @@ no honest local caller has: forwarding and browser headers, a foreign Host, an a
 
 from typing import Final
 
-from aiohttp import hdrs
-from multidict import CIMultiDictProxy, istr
-
+from chassis.http1.request import Headers
 from sidecar.errors import FORBIDDEN_CALLER, ApiError
 
-_X_TOKENWARD: Final = istr("X-Tokenward")
 _FORBIDDEN_NAMES: Final = frozenset({"forwarded", "via", "origin", "referer"})
 _FORBIDDEN_PREFIXES: Final = ("x-forwarded", "sec-fetch-")
 
-Headers = CIMultiDictProxy[str]
-
-# What honest clients send, in the spellings they use: nothing here can be a mark, and asking one
-# set of constants about all names at once is cheaper than reading each of them.
+# What honest clients send: nothing here can be a mark, and asking one set of constants about all
+# names at once is cheaper than reading each of them.
 _HARMLESS_NAMES: Final = frozenset(
-    spelling
-    for name in (
-        "Accept", "Accept-Encoding", "Accept-Language", "Authorization", "Connection",
-        "Content-Length", "Content-Type", "Host", "Keep-Alive", "Traceparent", "Tracestate",
-        "Transfer-Encoding", "User-Agent", "X-Request-Id", "X-Tokenward",
-    )
-    for spelling in (name, name.lower())
+    {
+        "accept", "accept-encoding", "accept-language", "authorization", "connection",
+        "content-length", "content-type", "host", "keep-alive", "traceparent", "tracestate",
+        "transfer-encoding", "user-agent", "x-request-id", "x-tokenward",
+    }
 )  # fmt: skip
 
 
 def check_caller(headers: Headers, target: str, hosts: frozenset[str]) -> ApiError | None:
     """Why this caller is refused on any route; `target` is the request line's own spelling.
 
-    `hosts` are the names of our own address. That there is one Host header is aiohttp's rule.
+    `hosts` are the names of our own address. The server lets one Host header pass.
     """
     if not target.startswith("/"):
         return FORBIDDEN_CALLER.with_reason("target", "The request target must be a path.")
-    if headers.get(hdrs.HOST) not in hosts:
+    if headers.get("host") not in hosts:
         return FORBIDDEN_CALLER.with_reason(
             "host", "Host must be 127.0.0.1:<port> or localhost:<port>."
         )
-    if not _HARMLESS_NAMES.issuperset(headers) and any(map(_is_mark, headers)):
+    if not headers.names <= _HARMLESS_NAMES and any(map(_is_mark, headers.names)):
         return FORBIDDEN_CALLER.with_reason(
             "forwarded_or_browser",
             "Calls that were forwarded, or come from a browser, are refused.",
@@ -53,11 +46,11 @@ def refuse_token_call(headers: Headers, method: str) -> ApiError | None:
     """Why this call is not one for a token: each mark is more than a forged request can set."""
     if method != "POST":
         return FORBIDDEN_CALLER.with_reason("method", "Tokens are asked for by POST.")
-    if headers.getall(_X_TOKENWARD, []) != ["1"]:
+    if headers.get_all("x-tokenward") != ["1"]:
         return FORBIDDEN_CALLER.with_reason(
             "x_tokenward", "The header X-Tokenward: 1 must be sent."
         )
-    content_types = headers.getall(hdrs.CONTENT_TYPE, [])
+    content_types = headers.get_all("content-type")
     if content_types != ["application/json"] and _media_types(content_types) != [
         "application/json"
     ]:
@@ -68,8 +61,7 @@ def refuse_token_call(headers: Headers, method: str) -> ApiError | None:
 
 
 def _is_mark(name: str) -> bool:
-    lowered = name.lower()
-    return lowered in _FORBIDDEN_NAMES or lowered.startswith(_FORBIDDEN_PREFIXES)
+    return name in _FORBIDDEN_NAMES or name.startswith(_FORBIDDEN_PREFIXES)
 
 
 def _media_types(content_types: list[str]) -> list[str]:

@@ -4,17 +4,24 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
-from urllib.parse import urlencode
-
-import aiohttp
+from urllib.parse import urlencode, urlsplit
 
 from chassis.clock import Clock
+from chassis.http1.client import (
+    Client,
+    Disconnected,
+    Host,
+    NoResponse,
+    ServerResponse,
+    Unreachable,
+    Untrusted,
+)
+from chassis.http1.limits import Limits
 from chassis.logs import Log
 from chassis.request_ids import outgoing_headers
 from sidecar.cached_token import Token
 from sidecar.client_credential import OwnCredential
 from sidecar.clocks import Clocks
-from sidecar.connection_pool import ConnectionPool
 from sidecar.errors import DENIALS, TEMPORARILY_UNAVAILABLE, ApiError
 from sidecar.exchange_response import read_answer
 from sidecar.metrics import Metrics
@@ -28,7 +35,9 @@ ROUTE: Final = "/internal/token-exchange"
 GRANT_TYPE: Final = "urn:ietf:params:oauth:grant-type:token-exchange"
 JWT_TYPE: Final = "urn:ietf:params:oauth:token-type:jwt"
 
-MAX_ANSWER_BYTES: Final = 64 * 1024
+# Idle for less than the authserver's own limit, so that it is us who close, never in mid-request.
+_LIMITS: Final = Limits(body_bytes=64 * 1024, connections=32, idle_seconds=30.0)
+_CONNECT_SECONDS: Final = 3.0
 
 _HEADERS: Final = {
     "Accept": "application/json",
@@ -55,10 +64,11 @@ class ExchangeClient:
         jitter: Callable[[], float],
         total_seconds: float,
     ) -> None:
-        self._url = url.rstrip("/") + ROUTE
+        self._host = _host(url)
         self._credential, self._metrics, self._clocks = credential, metrics, clocks
         self._now, self._jitter, self._total_seconds = now, jitter, total_seconds
-        self._pool: ConnectionPool | None = None
+        self._client: Client | None = None
+        self._generation = 0  # of the credential that the client's connections use
         self._budget = RetryBudget()
         self._outages = OutageLog()
 
@@ -77,19 +87,26 @@ class ExchangeClient:
         self._report(outcome)
         return outcome
 
-    async def renew(self) -> ConnectionPool | None:
-        """Leave the connections of a replaced credential, so that the new one takes over now."""
-        context, generation = self._credential.context, self._credential.generation
-        current = self._pool
-        if current is None or current.generation != generation:
-            self._pool = ConnectionPool(context, generation) if context is not None else None
-            if current is not None:
-                await current.retire()
-        return self._pool
+    def renew(self) -> Client | None:
+        """Leave the connections of a replaced credential, so that the new one takes over now.
 
-    async def close(self) -> None:
-        if self._pool is not None:
-            await self._pool.close()
+        Exchanges under way end on the old ones.
+        """
+        context, generation = self._credential.context, self._credential.generation
+        if self._client is None or self._generation != generation:
+            self.close()
+            if context is not None:
+                self._client = Client(
+                    self._host, context, limits=_LIMITS, connect_seconds=_CONNECT_SECONDS
+                )
+            self._generation = generation
+        return self._client
+
+    def close(self) -> None:
+        """Close idle connections now, and the others after their exchange."""
+        if self._client is not None:
+            self._client.close()
+        self._client = None
 
     async def _attempts(self, form: bytes, requested_upstream: str | None) -> Token | ApiError:
         for pause in PAUSES:
@@ -104,30 +121,24 @@ class ExchangeClient:
         return await self._attempt(form, requested_upstream)
 
     async def _attempt(self, form: bytes, requested_upstream: str | None) -> Token | ApiError:
-        pool = await self.renew()
-        if pool is None:
+        client = self.renew()
+        if client is None:
             return TEMPORARILY_UNAVAILABLE.with_reason("credential_not_ready")
+        headers = _HEADERS | outgoing_headers()
         try:
-            async with pool.post(self._url, form, _HEADERS | outgoing_headers()) as response:
-                self._clocks.heard(response.headers.get("Date", ""))
-                body = await _read_capped(response)
-                return read_answer(
-                    response.status,
-                    response.content_type,
-                    response.headers.get("Retry-After"),
-                    body,
-                    requested_upstream=requested_upstream,
-                )
-        except aiohttp.ClientSSLError as refused:
+            response = await client.request("POST", ROUTE, headers.items(), form)
+        except Untrusted as refused:
             return replace(
                 TEMPORARILY_UNAVAILABLE, reason="untrusted", detail=_verify_message(refused)
             )
-        except aiohttp.ServerDisconnectedError:
+        except Disconnected:
             return TEMPORARILY_UNAVAILABLE.with_reason("disconnected")
-        except aiohttp.ClientConnectionError:
+        except Unreachable:
             return TEMPORARILY_UNAVAILABLE.with_reason("unreachable")
-        except aiohttp.ClientError:
+        except NoResponse:
             return TEMPORARILY_UNAVAILABLE.with_reason("unexpected_answer")
+        self._clocks.heard(response.headers.get("date") or "")
+        return _read(response, requested_upstream)
 
     def _report(self, outcome: Token | ApiError) -> None:
         if isinstance(outcome, Token) or outcome.error in DENIALS:
@@ -140,10 +151,27 @@ class ExchangeClient:
             _log.info("exchange_denied", error=outcome.error)
 
 
-def _verify_message(refused: aiohttp.ClientSSLError) -> str:
+def _host(url: str) -> Host:
+    parts = urlsplit(url)
+    assert parts.hostname is not None  # the settings saw to it
+    return Host(parts.hostname, parts.port or 443)
+
+
+def _verify_message(refused: Untrusted) -> str:
     """OpenSSL's reason: it names a rule or a host name, never a secret."""
-    cause = getattr(refused, "certificate_error", None) or refused.os_error
+    cause = refused.__cause__
     return getattr(cause, "verify_message", None) or getattr(cause, "reason", None) or ""
+
+
+def _read(response: ServerResponse, requested_upstream: str | None) -> Token | ApiError:
+    content_type = response.headers.get("content-type") or ""
+    return read_answer(
+        response.status,
+        content_type.partition(";")[0].strip().lower(),
+        response.headers.get("retry-after"),
+        response.body,
+        requested_upstream=requested_upstream,
+    )
 
 
 def _form(unverified_jwt: str, token_request: TokenRequest) -> bytes:
@@ -160,14 +188,3 @@ def _form(unverified_jwt: str, token_request: TokenRequest) -> bytes:
         members["rejected_token_sha256"] = token_request.rejected
     # The colons of the names above mean themselves; escaping them costs the authserver its while.
     return urlencode(members, safe=":").encode()
-
-
-async def _read_capped(response: aiohttp.ClientResponse) -> bytes:
-    """The body, or nothing of one that is longer than any answer of the authserver."""
-    body = bytearray()
-    async for chunk in response.content.iter_any():
-        body += chunk
-        if len(body) > MAX_ANSWER_BYTES:
-            response.close()
-            return b""
-    return bytes(body)

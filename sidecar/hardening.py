@@ -1,6 +1,6 @@
 """What a sidecar finds around it: variables it must not obey, a network it must not share.
 
-Imported before `ssl` and aiohttp, so it imports neither.
+Imported before `ssl`, so it does not import it.
 """
 
 import os
@@ -18,8 +18,7 @@ _TCP_LISTEN: Final = "0A"
 def scrub_environment(environment: MutableMapping[str, str]) -> None:
     """Drop every variable by which others could redirect, weaken or record our TLS.
 
-    The trust store is pointed at nothing: only the authserver's CA counts here, and importing
-    aiohttp would otherwise read the system's certificates twice (60 ms).
+    The trust store is pointed at nothing: only the authserver's CA counts here.
     """
     for name in list(environment):
         upper = name.upper()

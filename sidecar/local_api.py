@@ -1,15 +1,21 @@
 """The local API: guard, parse, ask the broker, and render whatever comes of it."""
 
-import asyncio
+from collections.abc import Awaitable
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from aiohttp import hdrs, web
-from multidict import CIMultiDict
-
 from chassis.clock import Clock
+from chassis.http1.errors import BodyTooLarge, BodyTooSlow, Failure, Refused
+from chassis.http1.request import Head, Headers, Request
+from chassis.http1.response import Response, ResponseHead
 from chassis.logs import Log, request_scope
-from chassis.request_ids import HEADER, caller_request_id, keep_traceparent, new_request_id
+from chassis.request_ids import (
+    HEADER,
+    TRACEPARENT,
+    caller_request_id,
+    keep_traceparent,
+    new_request_id,
+)
 from sidecar.broker import Broker
 from sidecar.cached_token import CachedToken
 from sidecar.caller_checks import check_caller, refuse_token_call
@@ -24,21 +30,38 @@ from sidecar.errors import (
     ApiError,
 )
 from sidecar.metrics import Metrics
-from sidecar.prebuilt_response import HEADERS, ReadyResponses
 from sidecar.protected_resource import ProtectedResource
-from sidecar.token_request import MAX_BODY_BYTES, TokenRequest, has_jwt_shape, read_ask, read_bearer
+from sidecar.token_request import TokenRequest, has_jwt_shape, read_ask, read_bearer
 from sidecar.unverified_jwt import ExpectedClaims
 
 _log = Log("local_api")
 
 TOKEN_ROUTE: Final = "/v1/token"  # noqa: S105 - a path
 
+_HEADERS: Final = {"Content-Type": "application/json", "Cache-Control": "no-store"}
+_OK: Final = ResponseHead(200, _HEADERS.items())
 
-class _Call(NamedTuple):
-    """A well-formed call that memory did not answer."""
+
+class _Bearer(NamedTuple):
+    """The JWT of a call for a token, which nobody has verified."""
 
     unverified_jwt: str
-    token_request: TokenRequest
+
+    def __repr__(self) -> str:
+        return "<_Bearer>"
+
+
+_Verdict = _Bearer | bytes | ApiError
+
+
+class _Judged(NamedTuple):
+    """What a connection's last head came to. A program that asks again sends the same one."""
+
+    head: Head
+    verdict: _Verdict
+
+    def __repr__(self) -> str:
+        return "<_Judged>"
 
 
 class LocalApi:
@@ -52,40 +75,47 @@ class LocalApi:
         clocks: Clocks,
         *,
         now: Clock,
-        wall: Clock,
-        body_seconds: float,
     ) -> None:
         self._expected = ExpectedClaims(resource.issuer, resource.resource)
         self._clocks = clocks
         self._broker, self._resource, self._metrics = broker, resource, metrics
-        self._now, self._body_seconds = now, body_seconds
-        self._responses = ReadyResponses(wall)
+        self._now = now
 
-    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+    def answer(self, request: Request) -> Response | Awaitable[Response]:
         """The handler of every request on the local listener."""
         started = self._now()
-        lookup = await self._look(request)
-        if isinstance(lookup, CachedToken):
-            self._metrics.cache("hit")
-            result, response = "ok", self._responses.make(request, lookup.body(started))
-        else:
-            result, response = await self._answer_slowly(request, lookup)
-        self._metrics.answered(result, self._now() - started)
-        return response
+        verdict = self._judge(request)
+        if isinstance(verdict, bytes):
+            return self._succeed(verdict, started)
+        if isinstance(verdict, ApiError):
+            return self._refuse_call(request, verdict, started)
+        if request.body is None:
+            return self._answer_when_sent(request, verdict.unverified_jwt, started)
+        return self._answer_body(request, verdict.unverified_jwt, request.body, started)
 
-    def failed(self, bug: BaseException | None) -> web.Response:
+    def failed(self, failure: Failure) -> Response:
         """The answer where there is no other: to bytes that are no request, or after a bug."""
         refusal = INVALID_REQUEST.with_reason("not_http")
-        if bug is not None:
-            _log.failure("unexpected_failure", bug)
+        if failure.bug is not None:
+            _log.failure("unexpected_failure", failure.bug)
             refusal = TEMPORARILY_UNAVAILABLE.with_reason("unexpected_failure")
+        elif failure.status == 503:
+            refusal = TEMPORARILY_UNAVAILABLE.with_reason("shutting_down")
         self._metrics.answered(refusal.error, 0.0)
         return self._refuse(refusal, new_request_id())
 
-    async def _look(self, request: web.BaseRequest) -> CachedToken | bytes | _Call | ApiError:
-        """Everything that needs no other process; the path of a token in memory."""
-        headers, target = request.headers, request.raw_path
-        refused = check_caller(headers, target, self._hosts(request))
+    def _judge(self, request: Request) -> _Verdict:
+        """What the head alone decides: a refusal, the document, or a call for a token."""
+        judged = request.connection.peer
+        if isinstance(judged, _Judged) and judged.head is request.head:
+            return judged.verdict
+        verdict = self._judge_anew(request)
+        request.connection.peer = _Judged(request.head, verdict)
+        return verdict
+
+    def _judge_anew(self, request: Request) -> _Verdict:
+        headers, target = request.headers, request.target
+        refused = check_caller(headers, target, _hosts(request))
         if refused is not None:
             return refused
         if target != TOKEN_ROUTE:
@@ -93,22 +123,8 @@ class LocalApi:
         refused = refuse_token_call(headers, request.method)
         if refused is not None:
             return refused
-        unverified_jwt = read_bearer(headers.getall(hdrs.AUTHORIZATION, ()))
-        if isinstance(unverified_jwt, ApiError):
-            return unverified_jwt
-        content = request.content
-        body = content.read_nowait() if content.is_eof() else await self._read_body(request)
-        token_request = read_ask(body) if isinstance(body, bytes) else body
-        if isinstance(token_request, ApiError):
-            return token_request
-        return self._broker.cached(unverified_jwt, token_request) or _Call(
-            unverified_jwt, token_request
-        )
-
-    def _hosts(self, request: web.BaseRequest) -> frozenset[str]:
-        """The names of the address this caller reached; of nothing if it has gone already."""
-        bound = request.protocol.sockname
-        return _hosts_of(bound[1]) if isinstance(bound, tuple) else frozenset()
+        unverified_jwt = read_bearer(headers.get_all("authorization"))
+        return _Bearer(unverified_jwt) if isinstance(unverified_jwt, str) else unverified_jwt
 
     def _elsewhere(self, method: str, target: str) -> bytes | ApiError:
         path = target.partition("?")[0]
@@ -116,53 +132,95 @@ class LocalApi:
             return self._resource.document
         return NO_SUCH_ROUTE.with_reason("route")
 
-    async def _read_body(self, request: web.BaseRequest) -> bytes | ApiError:
-        """The body of a caller that has not sent all of it yet."""
-        body = bytearray()
-        try:
-            if request.headers.get(hdrs.EXPECT, "").lower() == "100-continue":
-                await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            async with asyncio.timeout(self._body_seconds):
-                while len(body) <= MAX_BODY_BYTES and (chunk := await request.content.readany()):
-                    body += chunk
-        except TimeoutError:
-            return INVALID_REQUEST.with_reason("body_too_slow", "The body took too long to arrive.")
-        except (OSError, web.RequestPayloadError):
-            return INVALID_REQUEST.with_reason("body_broken_off", "The body broke off.")
-        return bytes(body)
+    async def _answer_when_sent(
+        self, request: Request, unverified_jwt: str, started: float
+    ) -> Response:
+        """The answer to a caller that has not sent all of its body yet."""
+        body = await _read_body(request)
+        if isinstance(body, ApiError):
+            return self._refuse_call(request, body, started)
+        response = self._answer_body(request, unverified_jwt, body, started)
+        return response if isinstance(response, Response) else await response
+
+    def _answer_body(
+        self, request: Request, unverified_jwt: str, body: bytes, started: float
+    ) -> Response | Awaitable[Response]:
+        token_request = read_ask(body)
+        if isinstance(token_request, ApiError):
+            return self._refuse_call(request, token_request, started)
+        cached_token = self._broker.cached(unverified_jwt, token_request)
+        if cached_token is None:
+            return self._answer_slowly(request, unverified_jwt, token_request, started)
+        self._metrics.cache("hit")
+        return self._succeed(cached_token.body(started), started)
 
     async def _answer_slowly(
-        self, request: web.BaseRequest, lookup: bytes | _Call | ApiError
-    ) -> tuple[str, web.StreamResponse]:
-        if isinstance(lookup, bytes):
-            return "ok", self._responses.make(request, lookup)
+        self, request: Request, unverified_jwt: str, token_request: TokenRequest, started: float
+    ) -> Response:
+        """Ask the authserver: memory has no token for this call."""
         # One id names the request here, in the answer, and in the authserver's log.
-        request_id = caller_request_id(request.headers) or new_request_id()
-        keep_traceparent(request.headers)
+        named = _names(request.headers)
+        request_id = caller_request_id(named) or new_request_id()
+        keep_traceparent(named)
         with request_scope(request_id):
-            outcome = await self._obtain(lookup) if isinstance(lookup, _Call) else lookup
+            outcome = await self._obtain(unverified_jwt, token_request)
             if isinstance(outcome, CachedToken):
-                return "ok", self._responses.make(request, outcome.body(self._now()))
-            return outcome.error, self._refuse(outcome, request_id)
+                return self._succeed(outcome.body(self._now()), started)
+            self._metrics.answered(outcome.error, self._now() - started)
+            return self._refuse(outcome, request_id)
 
-    async def _obtain(self, call: _Call) -> CachedToken | ApiError:
+    async def _obtain(
+        self, unverified_jwt: str, token_request: TokenRequest
+    ) -> CachedToken | ApiError:
         # Only here: what memory knows by its hash was accepted before, so it had the shape.
-        if not has_jwt_shape(call.unverified_jwt):
+        if not has_jwt_shape(unverified_jwt):
             return INVALID_TOKEN.with_reason("not_a_jwt")
-        problem = self._expected.problem_of(call.unverified_jwt, self._clocks.times())
+        problem = self._expected.problem_of(unverified_jwt, self._clocks.times())
         if problem is not None:
             return INVALID_TOKEN.with_reason(problem)
-        return await self._broker.obtain(call.unverified_jwt, call.token_request)
+        return await self._broker.obtain(unverified_jwt, token_request)
 
-    def _refuse(self, refusal: ApiError, request_id: str) -> web.Response:
+    def _succeed(self, body: bytes, started: float) -> Response:
+        self._metrics.answered("ok", self._now() - started)
+        return Response(_OK, body)
+
+    def _refuse_call(self, request: Request, refusal: ApiError, started: float) -> Response:
+        """The answer to a call that was refused before anybody was asked."""
+        request_id = caller_request_id(_names(request.headers)) or new_request_id()
+        self._metrics.answered(refusal.error, self._now() - started)
+        return self._refuse(refusal, request_id)
+
+    def _refuse(self, refusal: ApiError, request_id: str) -> Response:
         say = _log.warning if refusal.error == FORBIDDEN_CALLER.error else _log.info
         say("refused", error=refusal.error, reason=refusal.reason, request_id=request_id)
-        headers = CIMultiDict(HEADERS, **refusal.headers)
-        headers[HEADER] = request_id
+        headers = {**_HEADERS, **refusal.headers, HEADER: request_id}
         if refusal.status == 401:
             error = None if refusal == NO_TOKEN else "invalid_token"
             headers["WWW-Authenticate"] = self._resource.challenge(error, refusal.description)
-        return web.Response(status=refusal.status, body=refusal.body(request_id), headers=headers)
+        return Response(ResponseHead(refusal.status, headers.items()), refusal.body(request_id))
+
+
+async def _read_body(request: Request) -> bytes | ApiError:
+    try:
+        return await request.read()
+    except BodyTooLarge:
+        return INVALID_REQUEST.with_reason("body_too_long", "The body must be at most 16 KiB long.")
+    except BodyTooSlow:
+        return INVALID_REQUEST.with_reason("body_too_slow", "The body took too long to arrive.")
+    except Refused:
+        return INVALID_REQUEST.with_reason("body_broken_off", "The body broke off.")
+
+
+def _names(headers: Headers) -> dict[str, str]:
+    """The fields by which a caller names its request."""
+    sent = {name: headers.get(name.lower()) for name in (HEADER, TRACEPARENT)}
+    return {name: value for name, value in sent.items() if value is not None}
+
+
+def _hosts(request: Request) -> frozenset[str]:
+    """The names of the address this caller reached; of nothing if it has gone already."""
+    bound = request.connection.sockname
+    return _hosts_of(bound[1]) if isinstance(bound, tuple) else frozenset()
 
 
 @lru_cache(maxsize=1)

@@ -2,8 +2,8 @@
 
 from typing import Final, NamedTuple
 
-# aiohttp spends this up to twice on a request that hangs, and SIGTERM leaves us two seconds.
-DRAIN_SECONDS: Final = 0.8
+# Longer than `shutdown`, and SIGTERM leaves us two seconds.
+DRAIN_SECONDS: Final = 1.2
 
 
 class Timeouts(NamedTuple):

@@ -11,7 +11,7 @@ from pathlib import Path
 import uvloop
 from prometheus_client import CollectorRegistry
 
-from chassis import clock, listeners, logs, probes, process
+from chassis import aiohttp_probes, clock, listeners, logs, probes, process
 from chassis.file_watch import poll_forever
 from chassis.tls import contexts, reload, self_handshake
 from webhook import listener as app
@@ -119,7 +119,7 @@ async def _watch_certificate(
 def _ops(
     host: str, port: int, readiness: probes.Readiness, registry: CollectorRegistry
 ) -> listeners.Listener:
-    return listeners.Listener("ops", host, port, probes.ops_server(readiness, registry))
+    return listeners.Listener("ops", host, port, aiohttp_probes.ops_server(readiness, registry))
 
 
 def _count(metrics: Metrics, reloaded: bool) -> None:

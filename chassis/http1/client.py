@@ -10,7 +10,7 @@ import re
 import ssl
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from httptools import HttpResponseParser
 
@@ -26,6 +26,7 @@ _STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [\t -~\x
 _REQUEST: Final = re.compile(r"[A-Z]+ /[!\"$-~]*")
 _MOST_INTERIM: Final = 8
 _UNFRAMED: Final = -1
+_NEXT_ADDRESS_SECONDS: Final = 0.25  # RFC 8305 section 5
 
 
 class NoResponse(Exception):
@@ -54,6 +55,10 @@ class ServerResponse(NamedTuple):
     status: int
     headers: Headers
     body: bytes
+
+    def __repr__(self) -> str:
+        """Without the body: asyncio prints what a future holds."""
+        return f"<ServerResponse {self.status}>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,12 +148,20 @@ class Client:
                     self._host.port,
                     ssl=self._tls,
                     server_hostname=self._host.name if self._tls else None,
+                    **_options(loop),
                 )
         except ssl.SSLError as error:
             raise Untrusted from error
         except (OSError, TimeoutError) as error:
             raise Unreachable from error
         return connection
+
+
+def _options(loop: asyncio.AbstractEventLoop) -> dict[str, Any]:
+    """An address that does not answer must not keep us from the next one; uvloop cannot do it."""
+    if isinstance(loop, asyncio.BaseEventLoop):
+        return {"happy_eyeballs_delay": _NEXT_ADDRESS_SECONDS}
+    return {}
 
 
 class _Connection(Channel):
@@ -191,10 +204,8 @@ class _Connection(Channel):
         super().connection_lost(exc)
         self.reusable = False
         self._client.forget(self)
-        if isinstance(exc, ssl.SSLError):
-            self._fail(Untrusted())
-        else:
-            self._fail(BadResponse() if self._begun else Disconnected())
+        # Also where TLS ended it: with TLS 1.3 a server refuses our certificate only here.
+        self._fail(BadResponse() if self._begun else Disconnected())
 
     def eof_received(self) -> bool:
         self._ended = True

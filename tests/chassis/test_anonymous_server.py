@@ -9,8 +9,9 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from chassis import listeners
+from chassis.aiohttp_probes import ops_server
 from chassis.anonymous_server import AnonymousServer
-from chassis.probes import Readiness, ops_server
+from chassis.probes import Readiness
 
 
 async def hello(_: web.BaseRequest) -> web.Response:
@@ -50,7 +51,7 @@ REQUESTS = {
 
 @asynccontextmanager
 async def port_of(handler: web.Application | web.Server) -> AsyncIterator[int]:
-    runner = await listeners.bind(listeners.Listener("test", "127.0.0.1", 0, handler), 0.0)
+    runner = await listeners.Listener("test", "127.0.0.1", 0, handler).bind(0.0)
     try:
         yield runner.addresses[0][1]
     finally:

@@ -15,6 +15,7 @@ import uvloop
 from aiohttp import ClientError, ClientSession, web
 
 from chassis import listeners
+from chassis.sockets import BindFailed
 from chassis.tls.contexts import KeyPair, client_context, mutual_server_context, server_context
 from demo.pki import CertificateAuthority, write_credential
 from tests.support.svid_certificates import AUTHORITY, Pair, Shape, dns, rsa_key, self_signed
@@ -30,7 +31,7 @@ async def hello(_: web.BaseRequest) -> web.Response:
 @asynccontextmanager
 async def listening(listener: listeners.Listener) -> AsyncIterator[list[tuple[str, int]]]:
     """What was bound; the listener is served by the function that serves every process."""
-    runner = await listeners.bind(listener, 0.0)
+    runner = await listener.bind(0.0)
     try:
         yield [address[:2] for address in runner.addresses]
     finally:
@@ -155,7 +156,7 @@ async def test_a_port_in_use_is_no_lack_of_ipv6() -> None:
     """Somebody has it on IPv6 alone; we do not make do with IPv4 then."""
     with socket.create_server(("::", 0), family=socket.AF_INET6) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(listeners.BindFailed, match=f"port {port} on :: is already in use"):
+        with pytest.raises(BindFailed, match=f"port {port} on :: is already in use"):
             async with listening(listeners.Listener("test", "::", port, web.Server(hello))):
                 pass
 
@@ -182,6 +183,6 @@ async def test_a_client_takes_no_server_of_a_weak_authority(tmp_path: Path, bits
 
 async def test_a_listener_of_every_address_is_none_for_loopback_only() -> None:
     listener = listeners.Listener("test", "::", 0, web.Server(hello), loopback_only=True)
-    with pytest.raises(listeners.BindFailed, match="not loopback"):
+    with pytest.raises(BindFailed, match="not loopback"):
         async with listening(listener):
             pass

@@ -15,8 +15,11 @@ import pytest
 PROGRAM = """
 import asyncio, sys
 from aiohttp import web
-from chassis import logs, process as run
-from chassis.probes import Readiness, new_registry, ops_handler
+from chassis import http1_probes, logs, process as run
+from chassis.http1 import listener as http1
+from chassis.http1.server import Server
+from chassis.listeners import Listener
+from chassis.probes import Readiness, new_registry
 
 async def slow(request):
     print("arrived", flush=True)
@@ -24,10 +27,11 @@ async def slow(request):
 
 async def process():
     readiness = Readiness("listening")
-    ops = run.Listener("ops", "127.0.0.1", 0, web.Server(ops_handler(readiness, new_registry())))
+    ops_server = http1_probes.ops_server(readiness, new_registry())
+    ops = http1.Listener("ops", "127.0.0.1", 0, ops_server)
     listeners = [
-        run.Listener("first", "127.0.0.1", 0, web.Server(slow)),
-        run.Listener("second", HOST, PORT, web.Server(slow), loopback_only=LOOPBACK),
+        KIND("first", "127.0.0.1", 0, SERVER(slow)),
+        KIND("second", HOST, PORT, SERVER(slow), loopback_only=LOOPBACK),
     ]
     await run.serve(listeners, ops=ops, readiness=readiness, drain_seconds=DRAIN)
 
@@ -54,11 +58,21 @@ class Process:
         return await self.child.wait()
 
 
+KINDS = {"http1": ("http1.Listener", "Server"), "aiohttp": ("Listener", "web.Server")}
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    """Which server answers: processes run both, and neither may make a difference here."""
+    return str(request.param)
+
+
 @asynccontextmanager
 async def running(
-    host: str = "127.0.0.1", port: int = 0, loopback: bool = False, drain: float = 20.0
+    kind: str, host: str = "127.0.0.1", port: int = 0, loopback: bool = False, drain: float = 20.0
 ) -> AsyncIterator[Process]:
-    program = PROGRAM
+    listener, server = KINDS[kind]
+    program = PROGRAM.replace("KIND", listener).replace("SERVER", server)
     options = {"HOST": host, "PORT": port, "LOOPBACK": loopback, "DRAIN": drain}
     for name, value in options.items():
         program = program.replace(name, repr(value))
@@ -78,8 +92,8 @@ async def running(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_signal_ends_an_idle_process_cleanly(number: signal.Signals) -> None:
-    async with running() as process:
+async def test_a_signal_ends_an_idle_process_cleanly(kind: str, number: signal.Signals) -> None:
+    async with running(kind) as process:
         for _ in range(3):
             await process.until("listening")
         await process.until("ready")
@@ -101,8 +115,8 @@ async def in_flight(process: Process) -> asyncio.StreamWriter:
     return writer
 
 
-async def test_a_second_signal_ends_a_process_that_drains() -> None:
-    async with running(drain=50.0) as process:
+async def test_a_second_signal_ends_a_process_that_drains(kind: str) -> None:
+    async with running(kind, drain=50.0) as process:
         writer = await in_flight(process)
         process.child.send_signal(signal.SIGTERM)
         await process.until("draining")
@@ -111,8 +125,8 @@ async def test_a_second_signal_ends_a_process_that_drains() -> None:
         writer.close()
 
 
-async def test_what_hangs_is_cut_off_when_the_time_for_draining_is_over() -> None:
-    async with running(drain=0.2) as process:
+async def test_what_hangs_is_cut_off_when_the_time_for_draining_is_over(kind: str) -> None:
+    async with running(kind, drain=0.2) as process:
         writer = await in_flight(process)
         process.child.send_signal(signal.SIGTERM)
         await process.until("stopped")
@@ -120,10 +134,10 @@ async def test_what_hangs_is_cut_off_when_the_time_for_draining_is_over() -> Non
         writer.close()
 
 
-async def test_a_port_in_use_stops_every_listener() -> None:
+async def test_a_port_in_use_stops_every_listener(kind: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        async with running(port=port) as process:
+        async with running(kind, port=port) as process:
             failed = await process.until("start_failed")
             assert failed["problem"] == (
                 f"second listener: port {port} on 127.0.0.1 is already in use"
@@ -133,8 +147,8 @@ async def test_a_port_in_use_stops_every_listener() -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::"])
-async def test_a_listener_for_loopback_does_not_open_to_others(host: str) -> None:
-    async with running(host=host, loopback=True) as process:
+async def test_a_listener_for_loopback_does_not_open_to_others(kind: str, host: str) -> None:
+    async with running(kind, host=host, loopback=True) as process:
         failed = await process.until("start_failed")
         assert "second listener" in failed["problem"]
         assert await process.code() == 1

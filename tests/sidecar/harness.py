@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-from aiohttp import web
 
+from chassis.http1.listener import Listener
 from chassis.tls.contexts import KeyPair
 from demo.pki import CertificateAuthority, Issued, write_credential
 from sidecar.app import Sidecar, build
@@ -154,13 +154,11 @@ async def fake_authserver(
 @asynccontextmanager
 async def listening(sidecar: Sidecar) -> AsyncIterator[int]:
     """Serve the local API on a free port."""
-    runner = web.ServerRunner(sidecar.local, shutdown_timeout=0.5)
-    await runner.setup()
+    bound = await Listener("local", "127.0.0.1", 0, sidecar.local).bind(0.5)
     try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield runner.addresses[0][1]
+        yield bound.port
     finally:
-        await runner.cleanup()
+        await bound.cleanup()
         await sidecar.close()
 
 

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from chassis.http1.listener import Listener
+from chassis.http1_probes import ops_server
 from chassis.process import StartFailed, serve
 from sidecar.app import build, local_listener
 from sidecar.hardening import scrub_environment, uses_host_network
@@ -79,21 +81,14 @@ async def test_the_local_api_does_not_start_where_others_can_reach_it(
 ) -> None:
     from dataclasses import replace
 
-    from aiohttp import web
-
-    from chassis.listeners import Listener
-
     sidecar = build(read_settings(environment(tmp_path, "https://authserver.example")))
     listener = local_listener(sidecar, 0)
     assert (listener.host, listener.loopback_only) == ("127.0.0.1", True)
 
-    async def nothing(_: web.BaseRequest) -> web.Response:
-        raise AssertionError
-
     with pytest.raises(StartFailed, match="loopback"):
         await serve(
             [replace(listener, host=host)],
-            ops=Listener("ops", "127.0.0.1", 0, web.Server(nothing)),
+            ops=Listener("ops", "127.0.0.1", 0, ops_server(sidecar.readiness, sidecar.registry)),
             readiness=sidecar.readiness,
             drain_seconds=0,
         )

@@ -1,18 +1,17 @@
 """Slow, huge and hostile local callers cost themselves their connection, and others nothing."""
 
 import asyncio
+import contextlib
 import gzip
 import json
-import math
 from pathlib import Path
 
 import pytest
-from aiohttp import web
 
-from sidecar.local_server import LocalServer
-from sidecar.timeouts import Timeouts
+from chassis.http1.connection import Connection
+from sidecar.local_server import MAX_CONNECTIONS
+from sidecar.timeouts import DEFAULT, Timeouts
 from tests.fakes.authserver import held_until
-from tests.fakes.clock import ManualClock
 from tests.sidecar.harness import JWT, Authorities, Harness, harness, listening
 
 
@@ -25,49 +24,39 @@ def head(r: Harness, more: str) -> bytes:
 
 @pytest.mark.parametrize("sent", [b"P", b"POST /v1/token HTTP/1.1\r\nHost: 127"])
 @pytest.mark.parametrize("calls_before", [0, 1])
-async def test_a_head_that_never_ends_is_cut_off(
-    r: Harness, calls_before: int, sent: bytes
+async def test_a_head_that_never_ends_is_cut_off_and_nobody_else(
+    tmp_path: Path, authorities: Authorities, calls_before: int, sent: bytes
 ) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", r.port)
-    for _ in range(calls_before):
-        writer.write(head(r, "Content-Length: 2\r\n") + b"{}")
-        assert b'"scope": "repo"}' in await reader.readuntil(b"}")
-    writer.write(sent)
-    await r.until(lambda: any(map(head_due, connections(r))))
-    r.clock.advance(10)
-    r.sidecar.local.close_stalled()
-    assert connections(r)
-    r.clock.advance(0.001)
-    r.sidecar.local.close_stalled()
-    assert await reader.read() == b""
-    writer.close()
+    """Neither an idle connection nor a call that waits for the authserver is stalled."""
+    async with harness(tmp_path, authorities, timeouts=Timeouts(head=0.05)) as r:
+        assert (await r.ask()).status == 200  # and its connection is kept
+        reader, writer = await asyncio.open_connection("127.0.0.1", r.port)
+        for _ in range(calls_before):
+            writer.write(head(r, "Content-Length: 2\r\n") + b"{}")
+            assert b'"scope": "repo"}' in await reader.readuntil(b"}")
+        released = asyncio.Event()
+        r.authserver.always(held_until(released))
+        waiting = asyncio.create_task(r.ask({"upstream": "github"}))
+        await r.authserver.until_received(2)
+        writer.write(sent)
+        assert await reader.read() == b""
+        writer.close()
+        released.set()
+        assert (await waiting).status == 200
+        assert len(connections(r)) == 1
 
 
-async def test_an_idle_connection_is_not_stalled(r: Harness) -> None:
-    assert (await r.ask()).status == 200
-    r.clock.advance(30)
-    r.sidecar.local.close_stalled()
-    assert (await r.ask()).status == 200
-    assert len(connections(r)) == 1
+def test_callers_have_ten_seconds_for_a_head_and_ten_for_a_body() -> None:
+    assert (DEFAULT.head, DEFAULT.body) == (10.0, 10.0)
 
 
-async def test_a_call_that_waits_for_the_authserver_is_not_stalled(r: Harness) -> None:
-    released = asyncio.Event()
-    r.authserver.always(held_until(released))
-    waiting = asyncio.create_task(r.ask())
-    await r.authserver.until_received(1)
-    r.clock.advance(30)
-    r.sidecar.local.close_stalled()
-    released.set()
-    assert (await waiting).status == 200
-
-
-def connections(r: Harness) -> list[web.RequestHandler]:
+def connections(r: Harness) -> set[Connection]:
     return r.sidecar.local.connections
 
 
-def head_due(connection: web.RequestHandler) -> float | None:
-    return getattr(connection, "head_due", None)
+async def until_read(r: Harness) -> None:
+    """Wait until the sidecar has read a head and waits for its body."""
+    await r.until(lambda: any(not connection.idle for connection in connections(r)))
 
 
 async def test_a_body_that_never_ends_is_cut_off(tmp_path: Path, authorities: Authorities) -> None:
@@ -81,7 +70,7 @@ async def test_a_body_that_never_ends_is_cut_off(tmp_path: Path, authorities: Au
 async def test_a_body_in_pieces_is_read(r: Harness) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", r.port)
     writer.write(head(r, "Content-Length: 2\r\nConnection: close\r\n"))
-    await r.until(lambda: math.inf in map(head_due, connections(r)))
+    await until_read(r)
     writer.write(b"{")
     writer.write(b"}")
     assert (await reader.read()).startswith(b"HTTP/1.1 200 ")
@@ -111,7 +100,7 @@ async def test_a_caller_that_hangs_up_or_babbles_in_mid_body_is_no_failure_of_ou
     caplog.set_level("INFO", logger="tokenward")
     _, writer = await asyncio.open_connection("127.0.0.1", r.port)
     writer.write(head(r, more))
-    await r.until(lambda: math.inf in map(head_due, connections(r)))
+    await until_read(r)
     writer.write(b"zz\r\n" if "chunked" in more else b"{")
     writer.close()
     await r.until(lambda: not connections(r))
@@ -144,7 +133,7 @@ async def test_calls_sent_without_waiting_are_answered_in_order(r: Harness) -> N
 async def test_an_http_1_0_caller_is_answered_and_left(r: Harness) -> None:
     call = head(r, "Content-Length: 2\r\n").replace(b"HTTP/1.1", b"HTTP/1.0") + b"{}"
     for _ in range(2):
-        assert (await r.send(call)).startswith(b"HTTP/1.0 200 OK\r\n")
+        assert (await r.send(call)).startswith(b"HTTP/1.1 200 OK\r\n")
 
 
 async def test_an_http_1_0_caller_may_keep_its_connection(r: Harness) -> None:
@@ -153,35 +142,23 @@ async def test_an_http_1_0_caller_may_keep_its_connection(r: Harness) -> None:
     for _ in range(3):
         writer.write(call.replace(b"HTTP/1.1", b"HTTP/1.0"))
         answer = await reader.readuntil(b"}")
-        assert answer.startswith(b"HTTP/1.0 200 OK\r\n")
+        assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
         assert b"Connection: keep-alive\r\n" in answer
     writer.close()
 
 
 async def test_connections_are_capped_and_the_cap_is_not_the_end(r: Harness) -> None:
-    async def answer(_: web.BaseRequest) -> web.StreamResponse:
-        return web.Response()
-
-    server = LocalServer(
-        answer, lambda _: web.Response(), now=ManualClock(), head_seconds=10, max_connections=2
-    )
-    runner = web.ServerRunner(server)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    port = runner.addresses[0][1]
-    held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
-    await r.until(lambda: len(server.connections) == 2)
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    assert await reader.read() == b""
+    calls = [await asyncio.open_connection("127.0.0.1", r.port) for _ in range(MAX_CONNECTIONS)]
+    await r.until(lambda: len(connections(r)) == MAX_CONNECTIONS)
+    reader, writer = await asyncio.open_connection("127.0.0.1", r.port)
+    with contextlib.suppress(ConnectionResetError):
+        assert await reader.read() == b""
     writer.close()
-    held[0][1].close()
-    await r.until(lambda: len(server.connections) == 1)
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-    assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
-    for _, other in [*held[1:], (reader, writer)]:
+    calls.pop()[1].close()
+    await r.until(lambda: len(connections(r)) < MAX_CONNECTIONS)
+    assert (await r.ask()).status == 200
+    for _, other in calls:
         other.close()
-    await runner.cleanup()
 
 
 async def test_a_bug_of_ours_is_an_outage_and_not_the_callers_fault(

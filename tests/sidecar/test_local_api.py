@@ -1,10 +1,14 @@
 """The local API of contracts section 2, called over a real connection."""
 
+import asyncio
 import json
+import re
 from typing import Any
 
 import pytest
 
+from chassis.http1.client import ServerResponse
+from chassis.http1.request import Headers
 from sidecar.cached_token import fingerprint
 from tests.fakes.authserver import refuse, release
 from tests.sidecar.harness import JWT, Harness
@@ -347,3 +351,27 @@ async def test_retry_after_of_the_authserver_is_passed_on(r: Harness) -> None:
     )
     assert (await r.ask()).headers["Retry-After"] == "17"
     assert (await r.ask()).headers["Retry-After"] == "5"
+
+
+async def test_a_caller_that_repeats_its_head_is_judged_by_each_head_it_sends(r: Harness) -> None:
+    """What a connection's last head came to counts for that very head alone."""
+    good = _raw(r).replace(b"Connection: close\r\n", b"")
+    forwarded = good.replace(b"X-Tokenward: 1\r\n", b"X-Tokenward: 1\r\nVia: 1.1 proxy\r\n")
+    another = good.replace(JWT.encode(), b"opaque")
+    last = good.replace(b"X-Tokenward: 1\r\n", b"X-Tokenward: 1\r\nConnection: close\r\n")
+    answer = await r.send(good + good + forwarded + good + another + last)
+    statuses = re.findall(rb"HTTP/1\.1 (\d+)", answer)
+    assert statuses == [b"200", b"200", b"403", b"200", b"401", b"200"]
+    assert len(r.authserver.received) == 1
+
+
+async def test_no_repr_of_what_a_connection_keeps_holds_a_token(r: Harness) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", r.port)
+    writer.write(_raw(r).replace(b"Connection: close\r\n", b""))
+    await reader.readuntil(b"}")
+    [connection] = r.sidecar.local.connections
+    assert connection.peer.verdict.unverified_jwt == JWT
+    kept = (connection, connection.peer, connection.peer.verdict, connection.peer.head)
+    assert JWT not in repr(kept)
+    assert "secret" not in repr(ServerResponse(200, Headers(), b"secret"))
+    writer.close()

@@ -15,8 +15,8 @@ from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDict
 
 from authserver.public.client_ip import Sources
+from chassis.aiohttp_probes import ops_handler
 from chassis.connection_limits import ConnectionLimits, LimitedRunner
-from chassis.probes import ops_handler
 from tests.support.deployment import Deployment, Pkce, deployed
 
 HEAD_SECONDS = 0.5

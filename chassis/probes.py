@@ -6,9 +6,9 @@ no HTTP server: `http1_probes` and `aiohttp_probes` serve it.
 
 from typing import Final, NamedTuple
 
-from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client import CollectorRegistry, ProcessCollector
 
+from chassis import metrics_text
 from chassis.logs import Log
 
 _log = Log("probes")
@@ -74,6 +74,8 @@ def answer(method: str, path: str, readiness: Readiness, registry: CollectorRegi
         case "/readyz":
             return Answer(503, _TEXT, b"not ready\n")
         case "/metrics":
-            return Answer(200, {"Content-Type": CONTENT_TYPE_LATEST}, generate_latest(registry))
+            return Answer(
+                200, {"Content-Type": metrics_text.CONTENT_TYPE}, metrics_text.render(registry)
+            )
         case _:
             return Answer(404, _TEXT, b"not found\n")

@@ -105,11 +105,11 @@ def _date(second: int) -> bytes:
     """RFC 9110 section 5.6.7; strftime would follow the locale, email.utils is large."""
     at = time.gmtime(second)
     day = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")[at.tm_wday]
-    month = _MONTHS[at.tm_mon - 1]
+    month = MONTHS[at.tm_mon - 1]
     clock = f"{at.tm_hour:02d}:{at.tm_min:02d}:{at.tm_sec:02d}"
     return f"Date: {day}, {at.tm_mday:02d} {month} {at.tm_year:04d} {clock} GMT\r\n".encode()
 
 
-_MONTHS: Final = (
+MONTHS: Final = (
     "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
 )  # fmt: skip

@@ -1,31 +1,38 @@
 """Imports prometheus_client without its HTTP servers and push clients, which nobody here uses.
 
 They bring `http.server`, `urllib.request`, `wsgiref` and `email`: 3 MB, and a fifth of the
-sidecar's start. `chassis.metrics_text` renders the metrics instead.
+sidecar's start. `chassis.metrics_text` renders the metrics instead. The collectors that
+describe the interpreter are left out too: we register none of them.
 """
 
 import sys
 from types import ModuleType
 from typing import Final, NoReturn
 
-_EXPOSITION: Final = "prometheus_client.exposition"
+_LEFT_OUT: Final = (
+    "prometheus_client.exposition",
+    "prometheus_client.gc_collector",
+    "prometheus_client.platform_collector",
+)
 
 
 def load() -> None:
     """Import it, once and before anybody else does. Later it does nothing.
 
-    Only for a process of its own: there, what the package exports of that module cannot be called.
+    Only for a process of its own: what the package exports of those modules cannot be called there.
     """
     if "prometheus_client" in sys.modules:
         return
-    absent = ModuleType(_EXPOSITION)
-    absent.__dict__["__getattr__"] = lambda _: _left_out
-    sys.modules[_EXPOSITION] = absent
+    for name in _LEFT_OUT:
+        absent = ModuleType(name)
+        absent.__dict__["__getattr__"] = lambda _: _left_out
+        sys.modules[name] = absent
     try:
         import prometheus_client  # noqa: F401 - so that the package's own imports are over
     finally:
-        del sys.modules[_EXPOSITION]
+        for name in _LEFT_OUT:
+            del sys.modules[name]
 
 
 def _left_out(*_: object, **__: object) -> NoReturn:
-    raise RuntimeError("this process was started without prometheus_client.exposition")
+    raise RuntimeError("this process was started without this part of prometheus_client")

@@ -10,7 +10,7 @@ import re
 import ssl
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from httptools import HttpResponseParser
 
@@ -26,7 +26,6 @@ _STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [\t -~\x
 _REQUEST: Final = re.compile(r"[A-Z]+ /[!\"$-~]*")
 _MOST_INTERIM: Final = 8
 _UNFRAMED: Final = -1
-_NEXT_ADDRESS_SECONDS: Final = 0.25  # RFC 8305 section 5
 
 
 class NoResponse(Exception):
@@ -148,20 +147,12 @@ class Client:
                     self._host.port,
                     ssl=self._tls,
                     server_hostname=self._host.name if self._tls else None,
-                    **_options(loop),
                 )
         except ssl.SSLError as error:
             raise Untrusted from error
         except (OSError, TimeoutError) as error:
             raise Unreachable from error
         return connection
-
-
-def _options(loop: asyncio.AbstractEventLoop) -> dict[str, Any]:
-    """An address that does not answer must not keep us from the next one; uvloop cannot do it."""
-    if isinstance(loop, asyncio.BaseEventLoop):
-        return {"happy_eyeballs_delay": _NEXT_ADDRESS_SECONDS}
-    return {}
 
 
 class _Connection(Channel):

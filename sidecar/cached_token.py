@@ -16,6 +16,10 @@ class Token(NamedTuple):
     expires_in: int | None = None
     scope: str | None = None
 
+    def __repr__(self) -> str:
+        """Without the token: what a future or a traceback prints may reach a log."""
+        return f"<Token of {self.upstream}>"
+
 
 def fingerprint(access_token: str) -> str:
     """The base64url SHA-256 by which an access token is named without being shown."""

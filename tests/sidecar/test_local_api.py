@@ -9,7 +9,7 @@ import pytest
 
 from chassis.http1.client import ServerResponse
 from chassis.http1.request import Headers
-from sidecar.cached_token import fingerprint
+from sidecar.cached_token import Token, fingerprint
 from tests.fakes.authserver import refuse, release
 from tests.sidecar.harness import JWT, Harness
 
@@ -374,4 +374,5 @@ async def test_no_repr_of_what_a_connection_keeps_holds_a_token(r: Harness) -> N
     kept = (connection, connection.peer, connection.peer.verdict, connection.peer.head)
     assert JWT not in repr(kept)
     assert "secret" not in repr(ServerResponse(200, Headers(), b"secret"))
+    assert "secret" not in repr(Token("secret", "acme", 60))
     writer.close()

@@ -7,16 +7,9 @@ from typing import Final
 from urllib.parse import urlencode, urlsplit
 
 from chassis.clock import Clock
-from chassis.http1.client import (
-    Client,
-    Disconnected,
-    Host,
-    NoResponse,
-    ServerResponse,
-    Unreachable,
-    Untrusted,
-)
+from chassis.http1.client import Client, Host, ServerResponse
 from chassis.http1.limits import Limits
+from chassis.http1.no_response import Disconnected, NoResponse, Unreachable, Untrusted
 from chassis.logs import Log
 from chassis.request_ids import outgoing_headers
 from sidecar.cached_token import Token

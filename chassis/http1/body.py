@@ -87,6 +87,10 @@ class IncomingBody:
             self._error = BodyBrokenOff(reason)
         self._wake()
 
+    def detach(self) -> None:
+        """The body is whole, and its connection serves something else now."""
+        self._flow = _ignore
+
     def arrived(self) -> bytes:
         """Take out what has arrived."""
         pieces = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
@@ -122,3 +126,7 @@ class IncomingBody:
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+
+def _ignore(go: bool) -> None:
+    pass

@@ -118,7 +118,12 @@ class Channel(asyncio.Protocol):
             return
         if self._deadline > self._loop.time():
             self._arm_at(self._deadline)
-        elif self._room is not None or self._transport.is_closing():
+        else:
+            self._expire()
+
+    def _expire(self) -> None:
+        """The deadline has passed."""
+        if self._room is not None or self._transport is None or self._transport.is_closing():
             self.abort()
         else:
             self._close()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from chassis.http1.body import HIGH_WATER, IncomingBody, body_reader
 from chassis.http1.channel import NEVER, Channel
-from chassis.http1.errors import Failure, Malformed, Refused
+from chassis.http1.errors import Failure, Malformed, Refused, Unfinished
 from chassis.http1.head import END, check_beginning, read_head
 from chassis.http1.request import Head, Request
 from chassis.http1.response import Response, StreamResponse
@@ -301,7 +301,7 @@ class Connection(Channel):
             self.abort()
             if not isinstance(error, Exception):
                 raise
-            if not isinstance(error, _PeerGone):
+            if not isinstance(error, _PeerGone | Unfinished):
                 _log.failure("response_broken_off", error)
         else:
             self._finish(request, stays and request.all_arrived)

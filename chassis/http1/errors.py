@@ -46,3 +46,10 @@ class BodyBrokenOff(Refused):
 
     def __init__(self, reason: str = "body_broken_off") -> None:
         super().__init__(reason)
+
+
+class Unfinished(Exception):
+    """The body of a response cannot be finished. Its maker knows why, and has logged it.
+
+    The server breaks the connection off, so that nobody takes a part for the whole.
+    """

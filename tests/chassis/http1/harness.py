@@ -152,6 +152,9 @@ class MemoryTransport(asyncio.Transport):
         assert not self.sent_end
         self.written += data
 
+    def get_write_buffer_size(self) -> int:
+        return 0
+
     def is_closing(self) -> bool:
         return self.closed
 

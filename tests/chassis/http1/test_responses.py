@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 import uvloop
 
-from chassis.http1.errors import Failure
+from chassis.http1.errors import Failure, Unfinished
 from chassis.http1.request import Request
 from chassis.http1.response import DateLine, Response, ResponseHead, StreamResponse
 from tests.chassis.http1.harness import (
@@ -193,6 +193,24 @@ async def test_a_stream_that_fails_has_no_end_the_peer_could_take_for_one(
     assert b"0\r\n\r\n" not in answer
     assert b"canary" not in answer
     assert "canary" not in str([vars(record) for record in caplog.records])
+
+
+async def test_a_stream_whose_maker_gives_up_is_broken_off_and_is_no_bug(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def body() -> AsyncIterator[bytes]:
+        yield b"some"
+        raise Unfinished
+
+    server, answer = make(lambda _: StreamResponse(OK, body())), b""
+    async with listening(server) as port, connected(port) as (reader, writer):
+        writer.write(GET)
+        with contextlib.suppress(ConnectionError):
+            while part := await reader.read(4096):
+                answer += part
+    assert b"some" in answer
+    assert b"0\r\n\r\n" not in answer
+    assert not caplog.records
 
 
 async def test_a_handler_that_fails_costs_its_request_alone(

@@ -27,15 +27,14 @@ from authserver.storage.contract import Database, StorageOpenError, StorageUnava
 from authserver.storage.engines.open import open_database
 from authserver.storage.key_rotation import KeyRotation
 from authserver.upstream.http_client import UpstreamHttp
-from chassis import clock, listeners, logs, process
-from chassis.aiohttp_probes import ops_server
-from chassis.connection_limits import ConnectionLimits, LimitedServer
+from chassis import clock, logs, process
+from chassis.aiohttp_listener import AiohttpListener
+from chassis.http1.listener import Listener
+from chassis.http1_probes import ops_server
 
 _log = logs.Log("main")
 
 _DRAIN_SECONDS: Final = 20.0
-# Sidecars have shown a certificate; they may be many, and none may sit on half a request.
-_OF_SIDECARS: Final = ConnectionLimits(max_per_source=None, max_total=50_000)
 
 
 def main() -> None:
@@ -156,23 +155,23 @@ async def _listen(
     probes = ops_server(server.readiness, server.registry)
     await process.serve(
         [
-            listeners.Listener(
+            AiohttpListener(
                 "public",
                 public.host,
                 public.port,
                 server.public(),
+                server.connection_limits(),
                 contexts.get(listener_tls.PUBLIC),
-                connection_limits=server.connection_limits(),
             ),
-            listeners.Listener(
+            Listener(
                 "internal",
                 internal.host,
                 internal.port,
-                LimitedServer(server.internal(), connection_limits=_OF_SIDECARS),
+                server.internal().server(),
                 contexts[listener_tls.INTERNAL],
             ),
         ],
-        ops=listeners.Listener("ops", ops.host, ops.port, probes),
+        ops=Listener("ops", ops.host, ops.port, probes),
         readiness=server.readiness,
         drain_seconds=_DRAIN_SECONDS,
     )

@@ -23,7 +23,7 @@ from authserver.endpoints.token_endpoint import GrantStores, TokenEndpoint, Toke
 from authserver.endpoints.userinfo import Userinfo
 from authserver.handles import new_handle
 from authserver.housekeeping import CleanUpStores, Housekeeping
-from authserver.internal.listener import Internal, Timeouts
+from authserver.internal.listener import Internal
 from authserver.internal.svid import SvidReader
 from authserver.internal.token_exchange import Exchange
 from authserver.internal.token_limits import TokenLimits
@@ -72,8 +72,6 @@ from chassis.probes import Readiness, new_registry
 from chassis.tls.self_handshake import Certificate
 
 _log = Log("app")
-
-_INTERNAL_TIMEOUTS = Timeouts()
 
 
 class Authserver:
@@ -209,8 +207,8 @@ class Authserver:
             max_total=limits.connections,
         )
 
-    def internal(self, timeouts: Timeouts = _INTERNAL_TIMEOUTS) -> Internal:
-        """The mTLS listener's handler."""
+    def internal(self) -> Internal:
+        """What answers on the mTLS listener."""
         return Internal(
             Exchange(
                 self._tokens,
@@ -226,7 +224,6 @@ class Authserver:
             self._audit,
             self._metrics,
             self._clock,
-            timeouts,
         )
 
     async def drain(self) -> None:

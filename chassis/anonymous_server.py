@@ -9,9 +9,6 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from aiohttp import hdrs, web
-from aiohttp.abc import AbstractStreamWriter
-from aiohttp.http_parser import RawRequestMessage
-from aiohttp.streams import StreamReader
 
 _TEXT: Final = "text/plain"
 
@@ -21,11 +18,6 @@ class AnonymousRequest(web.Request):
 
     async def _prepare_hook(self, response: web.StreamResponse) -> None:
         await super()._prepare_hook(response)
-        response.headers.popall(hdrs.SERVER, None)
-
-
-class _AnonymousBaseRequest(web.BaseRequest):
-    async def _prepare_hook(self, response: web.StreamResponse) -> None:
         response.headers.popall(hdrs.SERVER, None)
 
 
@@ -50,7 +42,7 @@ class AnonymousHandler(web.RequestHandler):
 
 
 class AnonymousServer(web.Server):
-    """Like `web.Server`, for a low-level handler or an application's `request_factory`."""
+    """Like `web.Server`; its `request_factory` makes an `AnonymousRequest`."""
 
     def __init__(self, handler: Any, **options: Any) -> None:
         super().__init__(handler, **options)
@@ -60,17 +52,6 @@ class AnonymousServer(web.Server):
 
     def __call__(self) -> AnonymousHandler:
         return AnonymousHandler(self, loop=asyncio.get_running_loop(), **self._connection_options)
-
-    def _make_request(
-        self,
-        message: RawRequestMessage,
-        payload: StreamReader,
-        protocol: web.RequestHandler,
-        writer: AbstractStreamWriter,
-        task: "asyncio.Task[None]",
-    ) -> web.BaseRequest:
-        loop = asyncio.get_running_loop()
-        return _AnonymousBaseRequest(message, payload, protocol, writer, task, loop)
 
 
 _OF_SERVER: Final = ("request_factory", "handler_cancellation")

@@ -1,4 +1,4 @@
-"""How long, and for how many, a listener of strangers waits.
+"""How long the listener of strangers waits, and for how many.
 
 aiohttp gives a connection that never finishes its request head until the keep-alive limit, and
 counts nobody. Here a head has its own deadline, and each source and all of them together have
@@ -27,20 +27,15 @@ class ConnectionLimits:
 
 
 class LimitedHandler(AnonymousHandler):
-    """One connection. What it needs of aiohttp's insides is whether a head was parsed.
+    """One connection. What it needs of aiohttp's insides is whether a head was parsed."""
 
-    `peer` is for the handler of requests: what it learnt of the connection's other end. It lives
-    exactly as long as the connection.
-    """
-
-    __slots__ = ("_deadline", "_own_loop", "_server", "_source", "peer")
+    __slots__ = ("_deadline", "_own_loop", "_server", "_source")
 
     def __init__(self, manager: "LimitedServer", **options: Any) -> None:
         super().__init__(manager, **options)
         self._server, self._own_loop = manager, options["loop"]
         self._deadline: asyncio.TimerHandle | None = None
         self._source: str | None = None
-        self.peer: object | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)

@@ -1,7 +1,7 @@
 """What the ops listener of every process answers: /healthz, /readyz and /metrics, and no secret.
 
 Answers are yes or no; what is missing is said in the log, not to whoever asks. This module knows
-no HTTP server: `http1_probes` and `aiohttp_probes` serve it.
+no HTTP server: `http1_probes` serves it.
 """
 
 from typing import Final, NamedTuple

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from contextvars import ContextVar
 from random import getrandbits
-from typing import Final
+from typing import Final, Protocol
 
 from chassis.logs import current_request_id
 
@@ -21,6 +21,18 @@ _TRACEPARENT: Final = re.compile(
 )
 
 _traceparent: ContextVar[str] = ContextVar("traceparent", default="")
+
+
+class Fields(Protocol):
+    """Header fields by lower-case name, as `chassis.http1` has them."""
+
+    def get(self, name: str, /) -> str | None: ...
+
+
+def naming_fields(headers: Fields) -> dict[str, str]:
+    """Of a request's header fields, those by which a caller names its request."""
+    sent = ((name, headers.get(name.lower())) for name in (HEADER, TRACEPARENT))
+    return {name: value for name, value in sent if value is not None}
 
 
 def new_request_id() -> str:

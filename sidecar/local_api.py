@@ -6,14 +6,14 @@ from typing import Final, NamedTuple
 
 from chassis.clock import Clock
 from chassis.http1.errors import BodyTooLarge, BodyTooSlow, Failure, Refused
-from chassis.http1.request import Head, Headers, Request
+from chassis.http1.request import Head, Request
 from chassis.http1.response import Response, ResponseHead
 from chassis.logs import Log, request_scope
 from chassis.request_ids import (
     HEADER,
-    TRACEPARENT,
     caller_request_id,
     keep_traceparent,
+    naming_fields,
     new_request_id,
 )
 from sidecar.broker import Broker
@@ -159,7 +159,7 @@ class LocalApi:
     ) -> Response:
         """Ask the authserver: memory has no token for this call."""
         # One id names the request here, in the answer, and in the authserver's log.
-        named = _names(request.headers)
+        named = naming_fields(request.headers)
         request_id = caller_request_id(named) or new_request_id()
         keep_traceparent(named)
         with request_scope(request_id):
@@ -186,7 +186,7 @@ class LocalApi:
 
     def _refuse_call(self, request: Request, refusal: ApiError, started: float) -> Response:
         """The answer to a call that was refused before anybody was asked."""
-        request_id = caller_request_id(_names(request.headers)) or new_request_id()
+        request_id = caller_request_id(naming_fields(request.headers)) or new_request_id()
         self._metrics.answered(refusal.error, self._now() - started)
         return self._refuse(refusal, request_id)
 
@@ -209,12 +209,6 @@ async def _read_body(request: Request) -> bytes | ApiError:
         return INVALID_REQUEST.with_reason("body_too_slow", "The body took too long to arrive.")
     except Refused:
         return INVALID_REQUEST.with_reason("body_broken_off", "The body broke off.")
-
-
-def _names(headers: Headers) -> dict[str, str]:
-    """The fields by which a caller names its request."""
-    sent = {name: headers.get(name.lower()) for name in (HEADER, TRACEPARENT)}
-    return {name: value for name, value in sent.items() if value is not None}
 
 
 def _hosts(request: Request) -> frozenset[str]:

@@ -11,8 +11,9 @@ from pathlib import Path
 import uvloop
 from prometheus_client import CollectorRegistry
 
-from chassis import aiohttp_probes, clock, listeners, logs, probes, process
+from chassis import clock, http1_probes, logs, probes, process
 from chassis.file_watch import poll_forever
+from chassis.http1.listener import Listener
 from chassis.tls import contexts, reload, self_handshake
 from webhook import listener as app
 from webhook import readiness_check
@@ -70,7 +71,7 @@ async def serve(config: Path) -> None:
         listener = settings.listeners.webhook
         await process.serve(
             [
-                listeners.Listener(
+                Listener(
                     "webhook",
                     listener.host,
                     listener.port,
@@ -118,8 +119,8 @@ async def _watch_certificate(
 
 def _ops(
     host: str, port: int, readiness: probes.Readiness, registry: CollectorRegistry
-) -> listeners.Listener:
-    return listeners.Listener("ops", host, port, aiohttp_probes.ops_server(readiness, registry))
+) -> Listener:
+    return Listener("ops", host, port, http1_probes.ops_server(readiness, registry))
 
 
 def _count(metrics: Metrics, reloaded: bool) -> None:

@@ -6,16 +6,19 @@ configuration that every injected pod shows anyway. Nothing is written or called
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from time import perf_counter
 from typing import Final
 from urllib.parse import parse_qs
 
 import msgspec
-from aiohttp import web
 
-from chassis.event_loop import yield_to_ready
+from chassis.http1.errors import BodyTooSlow
+from chassis.http1.limits import Limits
+from chassis.http1.request import Request, media_type
+from chassis.http1.response import Response, ResponseHead
+from chassis.http1.server import Server
 from chassis.logs import Log
 from chassis.probes import Readiness
 from webhook import admission_review, pod_view
@@ -41,6 +44,15 @@ _TIMEOUT: Final = re.compile(
     r"(?:(\d{1,4})m)?(?:(\d{1,6}(?:\.\d{1,9})?)s)?(?:(\d{1,7})ms)?", re.ASCII
 )
 
+LIMITS: Final = Limits(
+    body_bytes=MAX_BODY,
+    connections=4000,
+    # An API server may open a connection and have no request for it yet: also an idle one.
+    head_seconds=KEEPALIVE_SECONDS,
+    body_seconds=_MAX_TIMEOUT,
+    idle_seconds=KEEPALIVE_SECONDS,
+)
+
 PATHS: Final = {"/mutate": False, "/mutate/namespace": True}  # value: the namespace opted in
 
 
@@ -63,83 +75,104 @@ class _Refused(Exception):
         self.status, self.text = status, text
 
 
-def server(settings: Callable[[], Settings], readiness: Readiness, metrics: Metrics) -> web.Server:
+def server(
+    settings: Callable[[], Settings],
+    readiness: Readiness,
+    metrics: Metrics,
+    *,
+    limits: Limits = LIMITS,
+) -> Server:
     """The admission listener. `settings` is read anew for every review."""
-    large = asyncio.Semaphore(_LARGE_AT_ONCE)
+    return Server(_Admission(settings, readiness, metrics).answer, limits=limits)
 
-    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+
+class _Admission:
+    """Answers API servers."""
+
+    def __init__(
+        self, settings: Callable[[], Settings], readiness: Readiness, metrics: Metrics
+    ) -> None:
+        self._settings, self._readiness, self._metrics = settings, readiness, metrics
+        self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
+
+    def answer(self, request: Request) -> Response | Awaitable[Response]:
+        """The handler of every request. A review that came in one piece is answered at once."""
         try:
-            body, opted_in = await _received(request, large)
-            size, started = len(body), perf_counter()
-            decided = _decided(body, settings, opted_in, metrics)
-            # Free the body now. Otherwise all bodies of this event-loop turn stay in memory until
-            # their responses are sent.
-            del body
-            await _yield_if_small(size)
-            answer = _answered(decided, metrics)
-            metrics.body_bytes.observe(size)
-            metrics.duration.observe(perf_counter() - started)
-            await _yield_if_small(size)
-            response = web.Response(body=answer, content_type="application/json")
+            opted_in, seconds = _expected(request)
         except _Refused as refused:
-            response = web.Response(status=refused.status, text=f"{refused.text}\n")
-        if not readiness.ready:
-            # Draining: the API server must send its next request to another replica.
-            response.force_close()
-        return response
+            return self._refuse(refused)
+        if request.body is None:
+            return self._answer_when_sent(request, opted_in, seconds)
+        return self._decide(request.body, opted_in)
 
-    return web.Server(
-        handle,
-        keepalive_timeout=KEEPALIVE_SECONDS,
-        access_log=None,
-        auto_decompress=False,
-    )
+    async def _answer_when_sent(self, request: Request, opted_in: bool, seconds: float) -> Response:
+        """The answer to a review of which more is to come, within the caller's own deadline."""
+        try:
+            async with asyncio.timeout(seconds):
+                if (request.head.content_length or 0) <= _LARGE_BODY:
+                    body = await request.read()
+                else:
+                    async with self._large:
+                        body = await request.read()
+        except (TimeoutError, BodyTooSlow):
+            return self._refuse(_Refused(408, "the review did not arrive in time"))
+        # No wait between here and the answer: at most `_LARGE_AT_ONCE` large ones are in memory.
+        return self._decide(body, opted_in)
+
+    def _decide(self, body: bytes, opted_in: bool) -> Response:
+        started = perf_counter()
+        try:
+            decided = _decided(body, self._settings, opted_in, self._metrics)
+        except _Refused as refused:
+            return self._refuse(refused)
+        answer = _answered(decided, self._metrics)
+        self._metrics.body_bytes.observe(len(body))
+        self._metrics.duration.observe(perf_counter() - started)
+        return self._response(_OK, answer)
+
+    def _refuse(self, refused: _Refused) -> Response:
+        return self._response(_head_of(refused.status), f"{refused.text}\n".encode())
+
+    def _response(self, head: ResponseHead, body: bytes) -> Response:
+        # While draining, the API server must send its next request to another replica.
+        return Response(head, body, close=not self._readiness.ready)
 
 
-async def _received(request: web.BaseRequest, large: asyncio.Semaphore) -> tuple[bytes, bool]:
-    """The body, read within the caller's own deadline, and whether the namespace opted in."""
-    opted_in, timeout = _target(request.raw_path)
+_OK: Final = ResponseHead(200, (("Content-Type", "application/json"),))
+
+
+@lru_cache(maxsize=16)
+def _head_of(status: int) -> ResponseHead:
+    return ResponseHead(status, (("Content-Type", "text/plain; charset=utf-8"),))
+
+
+def _expected(request: Request) -> tuple[bool, float]:
+    """Whether the namespace opted in, and the caller's deadline in seconds.
+
+    Raises _Refused for everything that cannot be a review of ours by its head.
+    """
+    opted_in, timeout = _target(request.target)
     if opted_in is None:
         raise _Refused(404, "not found")
     if request.method != "POST":
         raise _Refused(405, "method not allowed")
-    if request.content_type != "application/json":
+    if media_type(request.headers) != "application/json":
         raise _Refused(415, "the content type must be application/json")
-    length = request.content_length
+    length = request.head.content_length
     if length is None:
         raise _Refused(411, "the length is missing")
     if length > MAX_BODY:
         raise _Refused(413, f"the review is larger than {MAX_BODY} bytes")
-    if request.content.is_eof():  # it came in one piece with the head, as small ones do
-        return request.content.read_nowait(), opted_in
-    # Not `request.read`: the request would keep the body until its response is sent. aiohttp reads
-    # no more than the announced length.
-    try:
-        async with asyncio.timeout(timeout):
-            if length <= _LARGE_BODY:
-                return await request.content.read(), opted_in
-            async with large:
-                return await request.content.read(), opted_in
-    except TimeoutError:
-        raise _Refused(408, "the review did not arrive in time") from None
-
-
-async def _yield_if_small(size: int) -> None:
-    """Yield to other ready requests after a small review.
-
-    A large review goes on at once, so that at most `_LARGE_AT_ONCE` of them are in memory.
-    """
-    if size <= _LARGE_BODY:
-        await yield_to_ready()
+    return opted_in, timeout
 
 
 @lru_cache(maxsize=32)
-def _target(raw_path: str) -> tuple[bool | None, float]:
+def _target(target: str) -> tuple[bool | None, float]:
     """Whether the namespace opted in, by the path (None: no path of ours), and the timeout.
 
     An API server asks for the same few targets for ever.
     """
-    path, _, query = raw_path.partition("?")
+    path, _, query = target.partition("?")
     return PATHS.get(path), _timeout(parse_qs(query[:256]).get("timeout", [""])[0])
 
 

@@ -4,14 +4,12 @@ Everything that can be refused from the connection and the request's form is ref
 order of the release policy, before the JWT is looked at; `exchange` goes on from there.
 """
 
-import asyncio
-import ssl
 import time
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from functools import lru_cache
+from typing import Any, Final
 
 import msgspec
-from aiohttp import web
 
 from authserver.audit import Audit, AuditRecord
 from authserver.internal.denial_reasons import DenialReason
@@ -36,16 +34,23 @@ from authserver.storage.contract import StorageUnavailable
 from authserver.storage.keyring import DecryptionFailed
 from authserver.tokens.access_tokens import VerifiedClaims
 from chassis.clock import Clock
-from chassis.connection_limits import LimitedHandler
 from chassis.event_loop import yield_to_ready
+from chassis.http1.errors import BodyBrokenOff, BodyTooLarge, BodyTooSlow, Failure
+from chassis.http1.limits import Limits
+from chassis.http1.request import Request, media_type
+from chassis.http1.response import Response, ResponseHead
+from chassis.http1.server import Server
 from chassis.logs import Log, LogWriteFailed, request_scope
-from chassis.request_ids import caller_request_id, new_request_id
+from chassis.request_ids import HEADER, caller_request_id, naming_fields, new_request_id
 
 _log = Log("internal")
 
 ROUTE: Final = "/internal/token-exchange"
 _FORM: Final = "application/x-www-form-urlencoded"
-_MAX_BODY_BYTES: Final = 16 * 1024
+# Sidecars have shown a certificate; they may be many, and none may sit on half a request.
+LIMITS: Final = Limits(body_bytes=16 * 1024, connections=50_000)
+_UNMATCHED: Final = "unmatched"
+_MAX_CONNECTION_SECONDS: Final = 600.0
 _HEADERS: Final = {
     "Content-Type": "application/json",
     "Cache-Control": "no-store",
@@ -62,16 +67,8 @@ class _Peer:
     svid: Svid | None = None
 
 
-@dataclass(frozen=True)
-class Timeouts:
-    """In seconds: how long a body may take to arrive, and a connection may live."""
-
-    body: float = 10
-    connection: float = 600
-
-
 class Internal:
-    """The low-level handler of the internal listener."""
+    """Answers workloads."""
 
     def __init__(
         self,
@@ -81,33 +78,48 @@ class Internal:
         audit: Audit,
         metrics: Metrics,
         clock: Clock,
-        timeouts: Timeouts,
     ) -> None:
         self._exchange, self._svids = exchange, svids
         self._workload_policy = workload_policy
         self._audit, self._metrics = audit, metrics
-        self._clock, self._timeouts = clock, timeouts
+        self._clock = clock
 
-    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
+    def server(self, limits: Limits = LIMITS) -> Server:
+        """The HTTP server of the listener."""
+        return Server(self.answer, limits=limits, failed=self.failed)
+
+    async def answer(self, request: Request) -> Response:
+        """The handler of every request."""
         started = time.perf_counter()
         # A sidecar sends the id of its own caller's request: one id in the logs of both.
-        request_id = caller_request_id(request.headers) or new_request_id()
+        request_id = caller_request_id(naming_fields(request.headers)) or new_request_id()
         with request_scope(request_id):
-            if request.raw_path.partition("?")[0] != ROUTE:
+            if request.target.partition("?")[0] != ROUTE:
                 answer = _json(404, {"error": "not_found"})
-                route = "unmatched"
+                route = _UNMATCHED
             else:
                 answer = await self._answer(request)
                 route = ROUTE
-        answer.headers["X-Request-Id"] = request_id
-        if self._is_old(self._peer(request)):
-            answer.force_close()
-        self._metrics.requests_of(route, answer.status).inc()
         self._metrics.request_seconds_of(route).observe(time.perf_counter() - started)
+        if self._is_old(_peer(request, self._clock)):
+            answer.close = True
         await yield_to_ready()
+        return self._finished(answer, route, request_id)
+
+    def failed(self, failure: Failure) -> Response:
+        """The answer where there is no other: to bytes that are no request, or while draining."""
+        if failure.bug is not None:
+            _log.failure("request_failed", failure.bug)
+        refusal = _FAILURES.get(failure.status, InvalidRequest)(failure.reason)
+        answer = _json(failure.status, refusal.members())
+        return self._finished(answer, _UNMATCHED, new_request_id())
+
+    def _finished(self, answer: Response, route: str, request_id: str) -> Response:
+        self._metrics.requests_of(route, answer.head.status).inc()
+        answer.head = answer.head.plus(HEADER, request_id)
         return answer
 
-    async def _answer(self, request: web.BaseRequest) -> web.Response:
+    async def _answer(self, request: Request) -> Response:
         record = AuditRecord()
         try:
             body, refreshed = await self._release(request, record)
@@ -130,9 +142,7 @@ class Internal:
         self._metrics.releases_of(record.upstream, result).inc()
         return _json(200, body)
 
-    async def _release(
-        self, request: web.BaseRequest, record: AuditRecord
-    ) -> tuple[dict[str, Any], bool]:
+    async def _release(self, request: Request, record: AuditRecord) -> tuple[dict[str, Any], bool]:
         """The answer's body, and whether the token was refreshed for it; `record` says how far
         the request got.
         """
@@ -159,33 +169,30 @@ class Internal:
         record.session = self._audit.pseudonym("session", claims.tsid)
         record.client, record.resource = claims.client_id, claims.audience
 
-    async def _fields(self, request: web.BaseRequest) -> dict[str, str]:
-        if request.method != "POST" or request.version < (1, 1):
+    async def _fields(self, request: Request) -> dict[str, str]:
+        if request.method != "POST" or request.head.minor_version < 1:
             raise InvalidRequest(DenialReason.NOT_AN_HTTP_1_1_POST)
-        if "?" in request.raw_path:
+        if "?" in request.target:
             raise InvalidRequest(DenialReason.QUERY_STRING)
-        if request.content_type != _FORM or "Content-Encoding" in request.headers:
+        if media_type(request.headers) != _FORM or "content-encoding" in request.headers:
             raise InvalidRequest(DenialReason.MEDIA_TYPE)
         try:
-            # A body usually came with its head: then there is nothing to wait for.
-            if request.content.is_eof():
-                return form_fields(_small(request.content.read_nowait()))
-            async with asyncio.timeout(self._timeouts.body):
-                return form_fields(await _body_of(request))
-        except TimeoutError:
+            return form_fields(await request.read())
+        except BodyTooLarge:
+            raise InvalidRequest(DenialReason.BODY_TOO_LARGE) from None
+        except BodyTooSlow:
             raise InvalidRequest(DenialReason.SLOW_BODY) from None
-        except (ConnectionError, web.RequestPayloadError):
+        except BodyBrokenOff:
             raise InvalidRequest(DenialReason.BODY_CUT_OFF) from None
         except Malformed:
             raise InvalidRequest(DenialReason.MALFORMED_FORM) from None
 
-    def _svid(self, request: web.BaseRequest) -> Svid:
+    def _svid(self, request: Request) -> Svid:
         """The peer's certificate, read once for each connection."""
-        peer = self._peer(request)
+        peer = _peer(request, self._clock)
         if peer.svid is not None:
             return peer.svid
-        tls = request.transport.get_extra_info("ssl_object") if request.transport else None
-        der = tls.getpeercert(binary_form=True) if isinstance(tls, ssl.SSLObject) else None
+        der = request.connection.peer_certificate()
         if der is None:
             raise InvalidClient(DenialReason.NO_CLIENT_CERTIFICATE)
         try:
@@ -208,7 +215,7 @@ class Internal:
         if not self._workload_policy.allowed.admit(svid.workload):
             raise ForbiddenClient(DenialReason.WORKLOAD_NOT_ALLOWED)
 
-    def _refused(self, refusal: ProtocolError, record: AuditRecord) -> web.Response:
+    def _refused(self, refusal: ProtocolError, record: AuditRecord) -> Response:
         try:
             reason = DenialReason(refusal.reason)
         except ValueError:
@@ -218,8 +225,7 @@ class Internal:
         self._audit.denial(record, reason=reason.value, error=refusal.error)
         self._metrics.denials.labels(reason.value).inc()
         answer = _json(refusal.status_code, refusal.members(), refusal.headers)
-        if isinstance(refusal, InvalidClient):
-            answer.force_close()
+        answer.close = isinstance(refusal, InvalidClient)
         return answer
 
     def _body(self, released: ReleasedToken, claims: VerifiedClaims, svid: Svid) -> dict[str, Any]:
@@ -247,32 +253,27 @@ class Internal:
 
         A connection older than the time that the clock was set back to is as old as can be.
         """
-        return not 0 <= self._clock() - peer.since <= self._timeouts.connection
-
-    def _peer(self, request: web.BaseRequest) -> _Peer:
-        """What is known of the peer, kept at the connection."""
-        connection = cast(LimitedHandler, request.protocol)
-        if not isinstance(connection.peer, _Peer):
-            connection.peer = _Peer(self._clock())
-        return connection.peer
+        return not 0 <= self._clock() - peer.since <= _MAX_CONNECTION_SECONDS
 
 
-async def _body_of(request: web.BaseRequest) -> bytes:
-    body = b""
-    async for part in request.content.iter_any():
-        body = _small(body + part)
-    return body
+def _peer(request: Request, clock: Clock) -> _Peer:
+    """What is known of the peer, kept at the connection."""
+    connection = request.connection
+    if not isinstance(connection.peer, _Peer):
+        connection.peer = _Peer(clock())
+    return connection.peer
 
 
-def _small(body: bytes) -> bytes:
-    if len(body) > _MAX_BODY_BYTES:
-        raise InvalidRequest(DenialReason.BODY_TOO_LARGE)
-    return body
+_FAILURES: Final = {500: ProtocolError, 503: TemporarilyUnavailable}
 
 
-def _json(status: int, body: dict[str, Any], headers: dict[str, str] | None = None) -> web.Response:
-    return web.Response(
-        status=status,
-        body=msgspec.json.encode(body),
-        headers=_HEADERS | headers if headers else _HEADERS,
-    )
+def _json(status: int, body: dict[str, Any], headers: dict[str, str] | None = None) -> Response:
+    head = _head_of(status)
+    for name, value in (headers or {}).items():
+        head = head.plus(name, value)
+    return Response(head, msgspec.json.encode(body))
+
+
+@lru_cache(maxsize=32)
+def _head_of(status: int) -> ResponseHead:
+    return ResponseHead(status, _HEADERS.items())

@@ -36,8 +36,12 @@ class BoundListener:
     @property
     def port(self) -> int:
         """The port that was bound, until `cleanup`."""
-        port: int = self._accepting.sockets[0].getsockname()[1]
-        return port
+        return self.addresses[0][1]
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        """The addresses that were bound, until `cleanup`."""
+        return [bound.getsockname()[:2] for bound in self._accepting.sockets]
 
     async def cleanup(self) -> None:
         """Stop accepting, drain, and close; a second call does nothing."""

@@ -71,6 +71,11 @@ class Headers:
         return len(self._joined) + sum(len(values) - 1 for values in self._repeated.values())
 
 
+def media_type(headers: Headers) -> str:
+    """The media type of the content, in lower case and without parameters; empty without one."""
+    return (headers.get("content-type") or "").partition(";")[0].strip(" \t").lower()
+
+
 class Head:
     """The head of a request; nothing of it changes.
 

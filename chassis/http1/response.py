@@ -57,6 +57,13 @@ class ResponseHead:
         line = f"HTTP/1.1 {status} {_REASONS.get(status, '')}\r\n"
         self.rendered = line.encode() + render_fields(headers)
 
+    def plus(self, name: str, value: str) -> "ResponseHead":
+        """This head with one more field. Raises ValueError as making one does."""
+        head = ResponseHead.__new__(ResponseHead)
+        head.status, head.bodiless = self.status, self.bodiless
+        head.rendered = self.rendered + render_fields(((name, value),))
+        return head
+
 
 class Response:
     """A whole response. With `close` it is the connection's last."""

@@ -1,8 +1,8 @@
 """What an admission costs, next to a bare aiohttp TLS handler in the same run.
 
-`python -m tests.bench.webhook` prints the table. Server and client are processes of their own, and
-both servers differ in the handler only: one loop, one TLS set-up, one way to make requests. The
-webhook logs each decision, to a file: the reader of a pipe would take its turns on the two cores.
+`python -m tests.bench.webhook` prints the table. Server and client are processes of their own;
+both servers have the same loop, TLS set-up and requests. The webhook logs each decision, to a file:
+the reader of a pipe would take its turns on the two cores.
 """
 
 import asyncio
@@ -29,6 +29,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from chassis import logs
+from chassis.http1.listener import Listener
 from chassis.probes import Readiness
 from chassis.tls import contexts
 from tests.support.server_certificates import Authority
@@ -97,17 +98,17 @@ async def _serve(which: str, folder: Path) -> None:
 
     logs.configure("bench")
     readiness, under = Readiness(), settings()
-    server = (
-        web.Server(bare, access_log=None)
-        if which == "bare"
-        else app.server(lambda: under, readiness, Metrics(CollectorRegistry()))
-    )
-    runner = web.ServerRunner(server)
-    await runner.setup()
     pair = contexts.KeyPair(folder / "tls.crt", folder / "tls.key")
     tls = contexts.server_context(pair)
-    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
-    print(runner.addresses[0][1], flush=True)
+    if which == "bare":
+        runner = web.ServerRunner(web.Server(bare, access_log=None))
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
+        port = runner.addresses[0][1]
+    else:
+        server = app.server(lambda: under, readiness, Metrics(CollectorRegistry()))
+        port = (await Listener("webhook", "127.0.0.1", 0, server, tls=tls).bind(0.0)).port
+    print(port, flush=True)
     await asyncio.Event().wait()
 
 

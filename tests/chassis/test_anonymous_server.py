@@ -1,17 +1,14 @@
-"""No listener of aiohttp names its software, and none repeats what it could not read."""
+"""The public listener names no software, and does not repeat what it could not read."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
 from aiohttp import web
-from prometheus_client import CollectorRegistry
 
-from chassis import listeners
-from chassis.aiohttp_probes import ops_server
-from chassis.anonymous_server import AnonymousServer
-from chassis.probes import Readiness
+from chassis.aiohttp_listener import AiohttpListener
+from chassis.connection_limits import ConnectionLimits
 
 
 async def hello(_: web.BaseRequest) -> web.Response:
@@ -29,17 +26,10 @@ def application() -> web.Application:
     return app
 
 
-SERVERS: dict[str, Callable[[], web.Application | web.Server]] = {
-    "public": application,
-    "ops": lambda: ops_server(Readiness(), CollectorRegistry()),
-    "low-level": lambda: AnonymousServer(hello),
-    "broken low-level": lambda: AnonymousServer(broken),
-}
 REQUESTS = {
     "good": b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
     "not found": b"GET /canary HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
     "broken": b"GET /broken HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
-    "metrics": b"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
     "no method": b"CANARY\r\n\r\n",
     "not HTTP": b"\x16\x03\x01canary\r\n\r\n",
     "bad header": b"GET / HTTP/1.1\r\nHost: a\r\nCanary : b\r\n\r\n",
@@ -50,20 +40,18 @@ REQUESTS = {
 
 
 @asynccontextmanager
-async def port_of(handler: web.Application | web.Server) -> AsyncIterator[int]:
-    runner = await listeners.Listener("test", "127.0.0.1", 0, handler).bind(0.0)
+async def listening_port() -> AsyncIterator[int]:
+    listener = AiohttpListener("test", "127.0.0.1", 0, application(), ConnectionLimits())
+    runner = await listener.bind(0.0)
     try:
         yield runner.addresses[0][1]
     finally:
         await runner.cleanup()
 
 
-@pytest.mark.parametrize("server", SERVERS.values(), ids=SERVERS)
 @pytest.mark.parametrize("request_bytes", REQUESTS.values(), ids=REQUESTS)
-async def test_an_answer_names_no_software_and_repeats_nothing(
-    server: Callable[[], web.Application | web.Server], request_bytes: bytes
-) -> None:
-    async with port_of(server()) as port:
+async def test_an_answer_names_no_software_and_repeats_nothing(request_bytes: bytes) -> None:
+    async with listening_port() as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(request_bytes)
         async with asyncio.timeout(10):

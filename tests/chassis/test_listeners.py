@@ -12,9 +12,12 @@ from pathlib import Path
 
 import pytest
 import uvloop
-from aiohttp import ClientError, ClientSession, web
+from aiohttp import ClientError, ClientSession
 
-from chassis import listeners
+from chassis.http1.listener import Listener
+from chassis.http1.request import Request
+from chassis.http1.response import Response, ResponseHead
+from chassis.http1.server import Server
 from chassis.sockets import BindFailed
 from chassis.tls.contexts import KeyPair, client_context, mutual_server_context, server_context
 from demo.pki import CertificateAuthority, write_credential
@@ -24,18 +27,18 @@ LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 CLIENT_HELLO_BEGINS = b"\x16\x03\x01\x02\x00\x01"
 
 
-async def hello(_: web.BaseRequest) -> web.Response:
-    return web.Response(text="hello")
+def hello(_: Request) -> Response:
+    return Response(ResponseHead(200), b"hello")
 
 
 @asynccontextmanager
-async def listening(listener: listeners.Listener) -> AsyncIterator[list[tuple[str, int]]]:
+async def listening(listener: Listener) -> AsyncIterator[list[tuple[str, int]]]:
     """What was bound; the listener is served by the function that serves every process."""
-    runner = await listener.bind(0.0)
+    bound = await listener.bind(0.0)
     try:
-        yield [address[:2] for address in runner.addresses]
+        yield bound.addresses
     finally:
-        await runner.cleanup()
+        await bound.cleanup()
 
 
 def tls(folder: Path) -> ssl.SSLContext:
@@ -49,8 +52,8 @@ def test_a_handshake_that_stalls_is_cut_off(
     tmp_path: Path, loop: Callable[[], asyncio.AbstractEventLoop], sent: bytes
 ) -> None:
     async def stall() -> None:
-        listener = listeners.Listener(
-            "test", "127.0.0.1", 0, web.Server(hello), tls(tmp_path), handshake_seconds=0.1
+        listener = Listener(
+            "test", "127.0.0.1", 0, Server(hello), tls(tmp_path), handshake_seconds=0.1
         )
         async with listening(listener) as [(host, port)]:
             reader, writer = await asyncio.open_connection(host, port)
@@ -65,7 +68,7 @@ def test_a_handshake_that_stalls_is_cut_off(
 
 
 async def test_a_handshake_has_ten_seconds_unless_somebody_says_otherwise() -> None:
-    assert listeners.Listener("test", "127.0.0.1", 0, web.Server(hello)).handshake_seconds == 10
+    assert Listener("test", "127.0.0.1", 0, Server(hello)).handshake_seconds == 10
 
 
 @pytest.mark.parametrize("loop", LOOPS.values(), ids=LOOPS)
@@ -90,12 +93,12 @@ def test_a_chain_that_is_too_long_is_closed_before_any_http_and_reported(
         lambda why: refused.append(str(getattr(why, "verify_message", why))),
     )
 
-    async def serve(request: web.BaseRequest) -> web.Response:
+    def serve(request: Request) -> Response:
         served.append(None)
-        return await hello(request)
+        return hello(request)
 
     async def ask(who: str) -> bool:
-        listener = listeners.Listener("test", "127.0.0.1", 0, web.Server(serve), mutual)
+        listener = Listener("test", "127.0.0.1", 0, Server(serve), mutual)
         ours = client_context(KeyPair.in_directory(tmp_path / who), tmp_path / "servers.pem")
         async with listening(listener) as [(host, port)], ClientSession() as http:
             try:
@@ -122,7 +125,7 @@ def test_every_address_means_both_families_on_one_port(
 ) -> None:
     async def ask() -> None:
         async with (
-            listening(listeners.Listener("test", "::", 0, web.Server(hello))) as [(host, port)],
+            listening(Listener("test", "::", 0, Server(hello))) as [(host, port)],
             ClientSession() as http,
         ):
             assert host == "::"
@@ -147,7 +150,7 @@ async def test_without_ipv6_every_address_is_every_ipv4_address(
 
     monkeypatch.setattr("socket.has_dualstack_ipv6", lambda: why is not None)
     monkeypatch.setattr("socket.create_server", without_ipv6)
-    async with listening(listeners.Listener("test", "::", 0, web.Server(hello))) as [(host, _)]:
+    async with listening(Listener("test", "::", 0, Server(hello))) as [(host, _)]:
         assert host == "0.0.0.0"
 
 
@@ -157,7 +160,7 @@ async def test_a_port_in_use_is_no_lack_of_ipv6() -> None:
     with socket.create_server(("::", 0), family=socket.AF_INET6) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(BindFailed, match=f"port {port} on :: is already in use"):
-            async with listening(listeners.Listener("test", "::", port, web.Server(hello))):
+            async with listening(Listener("test", "::", port, Server(hello))):
                 pass
 
 
@@ -170,7 +173,7 @@ async def test_a_client_takes_no_server_of_a_weak_authority(tmp_path: Path, bits
     (tmp_path / "trusted.pem").write_bytes(root.pem())
     server = server_context(KeyPair.in_directory(tmp_path / "server"))
     client = client_context(KeyPair.in_directory(tmp_path / "client"), tmp_path / "trusted.pem")
-    listener = listeners.Listener("test", "127.0.0.1", 0, web.Server(hello), server)
+    listener = Listener("test", "127.0.0.1", 0, Server(hello), server)
     async with listening(listener) as [(host, port)]:
         connecting = asyncio.open_connection(host, port, ssl=client, server_hostname="localhost")
         if bits < 2048:
@@ -182,7 +185,7 @@ async def test_a_client_takes_no_server_of_a_weak_authority(tmp_path: Path, bits
 
 
 async def test_a_listener_of_every_address_is_none_for_loopback_only() -> None:
-    listener = listeners.Listener("test", "::", 0, web.Server(hello), loopback_only=True)
+    listener = Listener("test", "::", 0, Server(hello), loopback_only=True)
     with pytest.raises(BindFailed, match="not loopback"):
         async with listening(listener):
             pass

@@ -1,52 +1,30 @@
 """The ops listener says yes or no, counts, and tells nobody why."""
 
-import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import aiohttp
 import pytest
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import Counter
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from chassis import aiohttp_probes, http1_probes
-from chassis.http1.listener import Listener as Http1Listener
-from chassis.listeners import Listener
+from chassis import http1_probes
+from chassis.http1.listener import Listener
 from chassis.probes import Readiness, new_registry
-from chassis.sockets import Bindable
 
 
-def on_http1(readiness: Readiness, registry: CollectorRegistry, port: int) -> Bindable:
-    return Http1Listener("ops", "127.0.0.1", port, http1_probes.ops_server(readiness, registry))
-
-
-def on_aiohttp(readiness: Readiness, registry: CollectorRegistry, port: int) -> Bindable:
-    return Listener("ops", "127.0.0.1", port, aiohttp_probes.ops_server(readiness, registry))
-
-
-Make = Callable[[Readiness, CollectorRegistry, int], Bindable]
-Ops = Callable[[Readiness], AbstractAsyncContextManager[aiohttp.ClientSession]]
-
-
-@pytest.fixture(params=[on_http1, on_aiohttp])
-def ops(request: pytest.FixtureRequest) -> Ops:
-    """Serves the ops listener, on either HTTP server: no probe may see a difference."""
-    make: Make = request.param
-
-    @asynccontextmanager
-    async def serve(readiness: Readiness) -> AsyncIterator[aiohttp.ClientSession]:
-        registry = new_registry()
-        Counter("tokenward_test", "A test", registry=registry).inc()
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
-        bound = await make(readiness, registry, port).bind(0.0)
-        try:
-            async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as http:
-                yield http
-        finally:
-            await bound.cleanup()
-
-    return serve
+@asynccontextmanager
+async def ops(readiness: Readiness) -> AsyncIterator[aiohttp.ClientSession]:
+    """A client of the ops listener."""
+    registry = new_registry()
+    Counter("tokenward_test", "A test", registry=registry).inc()
+    server = http1_probes.ops_server(readiness, registry)
+    bound = await Listener("ops", "127.0.0.1", 0, server).bind(0.0)
+    try:
+        async with aiohttp.ClientSession(f"http://127.0.0.1:{bound.port}") as http:
+            yield http
+    finally:
+        await bound.cleanup()
 
 
 async def said(http: aiohttp.ClientSession, path: str, method: str = "GET") -> tuple[int, str]:
@@ -54,7 +32,7 @@ async def said(http: aiohttp.ClientSession, path: str, method: str = "GET") -> t
         return answer.status, await answer.text()
 
 
-async def test_a_process_is_ready_while_no_condition_is_missing(ops: Ops) -> None:
+async def test_a_process_is_ready_while_no_condition_is_missing() -> None:
     readiness = Readiness("listening", "credential")
     async with ops(readiness) as http:
         assert await said(http, "/healthz") == (200, "ok\n")
@@ -69,7 +47,7 @@ async def test_a_process_is_ready_while_no_condition_is_missing(ops: Ops) -> Non
         assert await said(http, "/healthz") == (200, "ok\n")
 
 
-async def test_metrics_are_this_processs_own(ops: Ops) -> None:
+async def test_metrics_are_this_processs_own() -> None:
     async with ops(Readiness()) as http:
         status, text = await said(http, "/metrics")
         assert status == 200
@@ -78,18 +56,18 @@ async def test_metrics_are_this_processs_own(ops: Ops) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/healthz/", "/metrics/x", "/internal/token-exchange"])
-async def test_nothing_else_is_there(ops: Ops, path: str) -> None:
+async def test_nothing_else_is_there(path: str) -> None:
     async with ops(Readiness()) as http:
         assert (await said(http, path))[0] == 404
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
-async def test_probes_are_only_read(ops: Ops, method: str) -> None:
+async def test_probes_are_only_read(method: str) -> None:
     async with ops(Readiness()) as http:
         assert (await said(http, "/healthz", method))[0] == 405
 
 
-async def test_answers_name_their_form_and_what_is_momentary_is_not_kept(ops: Ops) -> None:
+async def test_answers_name_their_form_and_what_is_momentary_is_not_kept() -> None:
     async with ops(Readiness()) as http:
         async with http.get("/readyz") as ready:
             assert ready.headers["Content-Type"] == "text/plain; charset=utf-8"

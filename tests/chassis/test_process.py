@@ -15,23 +15,32 @@ import pytest
 PROGRAM = """
 import asyncio, sys
 from aiohttp import web
+from chassis.aiohttp_listener import AiohttpListener
+from chassis.connection_limits import ConnectionLimits
 from chassis import http1_probes, logs, process as run
-from chassis.http1 import listener as http1
+from chassis.http1.listener import Listener
 from chassis.http1.server import Server
-from chassis.listeners import Listener
 from chassis.probes import Readiness, new_registry
 
 async def slow(request):
     print("arrived", flush=True)
     await asyncio.Event().wait()
 
+def on_http1(*address, **options):
+    return Listener(*address, Server(slow), **options)
+
+def on_aiohttp(*address, **options):
+    application = web.Application()
+    application.router.add_get("/", slow)
+    return AiohttpListener(*address, application, ConnectionLimits(), **options)
+
 async def process():
     readiness = Readiness("listening")
     ops_server = http1_probes.ops_server(readiness, new_registry())
-    ops = http1.Listener("ops", "127.0.0.1", 0, ops_server)
+    ops = Listener("ops", "127.0.0.1", 0, ops_server)
     listeners = [
-        KIND("first", "127.0.0.1", 0, SERVER(slow)),
-        KIND("second", HOST, PORT, SERVER(slow), loopback_only=LOOPBACK),
+        KIND("first", "127.0.0.1", 0),
+        KIND("second", HOST, PORT, loopback_only=LOOPBACK),
     ]
     await run.serve(listeners, ops=ops, readiness=readiness, drain_seconds=DRAIN)
 
@@ -58,10 +67,7 @@ class Process:
         return await self.child.wait()
 
 
-KINDS = {"http1": ("http1.Listener", "Server"), "aiohttp": ("Listener", "web.Server")}
-
-
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=["on_http1", "on_aiohttp"])
 def kind(request: pytest.FixtureRequest) -> str:
     """Which server answers: processes run both, and neither may make a difference here."""
     return str(request.param)
@@ -71,8 +77,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 async def running(
     kind: str, host: str = "127.0.0.1", port: int = 0, loopback: bool = False, drain: float = 20.0
 ) -> AsyncIterator[Process]:
-    listener, server = KINDS[kind]
-    program = PROGRAM.replace("KIND", listener).replace("SERVER", server)
+    program = PROGRAM.replace("KIND", kind)
     options = {"HOST": host, "PORT": port, "LOOPBACK": loopback, "DRAIN": drain}
     for name, value in options.items():
         program = program.replace(name, repr(value))

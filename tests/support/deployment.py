@@ -29,14 +29,13 @@ from authserver.listener_tls import internal_material
 from authserver.storage.audit_keys import AuditKeys
 from authserver.storage.engines.open import open_database
 from authserver.upstream.http_client import UpstreamHttp
-from chassis.connection_limits import ConnectionLimits, LimitedServer
+from chassis.http1.listener import Listener
 from demo.browser import Browser, Page
 from demo.pki import CertificateAuthority, Issued, write_credential
 from demo.upstream import USERS, FakeUpstream
 from tests.fakes.clock import ManualClock
 
 TRUST_DOMAIN = "example.org"
-_OF_SIDECARS = ConnectionLimits(max_per_source=None)
 NOTES, TASKS = "https://notes.example.com/mcp", "https://tasks.example.com/mcp"
 CALLBACK = "http://127.0.0.1:9999/callback"
 _EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
@@ -234,7 +233,7 @@ async def deployed(
     """Start everything on free ports of 127.0.0.1; `changes` replace configuration members."""
     clock = ManualClock()
     async with AsyncExitStack() as stack:
-        public, internal = _socket(), _socket()
+        public = _socket()
         issuer = f"http://127.0.0.1:{public.getsockname()[1]}"
         upstream = FakeUpstream(
             client_id="tokenward",
@@ -257,12 +256,9 @@ async def deployed(
         stack.push_async_callback(server.drain)
         tls, _ = internal_material(settings.listeners.internal).build()
         await _serve(stack, web.AppRunner(server.public(), access_log=None), public)
-        await _serve(
-            stack,
-            web.ServerRunner(LimitedServer(server.internal(), connection_limits=_OF_SIDECARS)),
-            internal,
-            tls,
-        )
+        listener = Listener("internal", "127.0.0.1", 0, server.internal().server(), tls)
+        internal = await listener.bind(drain_seconds=60.0)
+        stack.push_async_callback(internal.cleanup)
         client = await stack.enter_async_context(
             aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
         )
@@ -272,7 +268,7 @@ async def deployed(
             upstream,
             server,
             issuer,
-            f"https://127.0.0.1:{internal.getsockname()[1]}",
+            f"https://127.0.0.1:{internal.port}",
             server_ca,
             workload_ca,
             client,
@@ -283,15 +279,10 @@ def _socket() -> socket.socket:
     return socket.create_server(("127.0.0.1", 0))
 
 
-async def _serve(
-    stack: AsyncExitStack,
-    runner: web.BaseRunner,
-    bound: socket.socket,
-    tls: ssl.SSLContext | None = None,
-) -> None:
+async def _serve(stack: AsyncExitStack, runner: web.BaseRunner, bound: socket.socket) -> None:
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
-    await web.SockSite(runner, bound, ssl_context=tls).start()
+    await web.SockSite(runner, bound).start()
 
 
 def write_material(

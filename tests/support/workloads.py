@@ -1,5 +1,6 @@
 """What the tests of the internal listener need beside a deployment: lines, forgeries, replicas."""
 
+import asyncio
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -9,18 +10,20 @@ from typing import Any
 import aiohttp
 import pytest
 import yaml
-from aiohttp import web
 
 from authserver.app import Authserver
 from authserver.config.loader import load
 from authserver.connections.timeouts import RefreshTimeouts
-from authserver.internal.listener import Timeouts
+from authserver.internal.listener import LIMITS
 from authserver.listener_tls import internal_material
 from authserver.storage.audit_keys import AuditKeys
 from authserver.storage.contract import Database
 from authserver.storage.engines.open import open_database
 from authserver.upstream.http_client import UpstreamHttp
-from chassis.connection_limits import ConnectionLimits, LimitedServer
+from chassis.http1.connection import Connection
+from chassis.http1.limits import Limits
+from chassis.http1.listener import Listener
+from chassis.http1.server import Server
 from tests.support.deployment import Answer, Deployment
 from tests.support.forged_tokens import changed, claims_of, header_of, private_key, signed
 
@@ -32,8 +35,6 @@ UNLIMITED = {
     "failedTokensPerWorkloadPerMinute": 100_000,
     "verificationsPerWorkloadPerSecond": 100_000,
 }
-DEFAULT_LIMITS = ConnectionLimits()
-STANDARD_TIMEOUTS = Timeouts()
 DENIED = (400, {"error": "invalid_request"})
 
 
@@ -124,9 +125,8 @@ async def replica(
     smuggled: bytes = b"",
     *,
     answer_within: float | None = None,
-    connection_limits: ConnectionLimits = DEFAULT_LIMITS,
+    limits: Limits = LIMITS,
     through: Callable[[Database], Database] = lambda database: database,
-    timeouts: Timeouts = STANDARD_TIMEOUTS,
     refresh_timeouts: RefreshTimeouts | None = None,
 ) -> AsyncIterator[Deployment]:
     """A second authserver over the same database file, seen by sidecars only.
@@ -155,19 +155,24 @@ async def replica(
             refresh_timeouts=refresh_timeouts or RefreshTimeouts(),
         )
         stack.push_async_callback(server.drain)
-        runner = web.ServerRunner(
-            LimitedServer(
-                server.internal(timeouts),
-                connection_limits=connection_limits,
-                handler_cancellation=True,
-            )
-        )
-        await runner.setup()
-        stack.push_async_callback(runner.cleanup)
-        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
-        await site.start()
-        port = runner.addresses[0][1]
-        yield replace(world, server=server, internal_url=f"https://127.0.0.1:{port}")
+        internal = server.internal()
+        impatient = _ImpatientServer(internal.answer, limits=limits, failed=internal.failed)
+        bound = await Listener("internal", "127.0.0.1", 0, impatient, tls).bind(drain_seconds=60.0)
+        stack.push_async_callback(bound.cleanup)
+        yield replace(world, server=server, internal_url=f"https://127.0.0.1:{bound.port}")
+
+
+class _ImpatientConnection(Connection):
+    """Cancels the request of a caller that has gone away."""
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        super().connection_lost(exc)
+        self.cancel()
+
+
+class _ImpatientServer(Server):
+    def __call__(self) -> Connection:
+        return _ImpatientConnection(self, asyncio.get_running_loop())
 
 
 class AuditTrail:

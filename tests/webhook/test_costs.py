@@ -3,17 +3,19 @@
 Work is counted, never timed.
 """
 
+import asyncio
 import difflib
-import gc
 import json
+import sys
 from collections.abc import Iterator
+from io import BytesIO
 from typing import Any
 
+import aiohttp
 import pytest
-from aiohttp import web
-from aiohttp.test_utils import RawTestServer, TestClient
 from prometheus_client import CollectorRegistry
 
+from chassis.http1.listener import Listener
 from chassis.probes import Readiness
 from tests.webhook.pods import NAMESPACE, SIDECAR, injected, pod, recorded, settings, verdict
 from webhook import admission_review, annotations, conflicts, listener, options
@@ -157,33 +159,37 @@ def test_long_lists_of_containers_are_not_remembered() -> None:
     assert _remembered(pod({"skip-containers": ",".join(f"{at:x}" for at in range(100))}))
 
 
-async def test_a_review_that_came_in_pieces_is_let_go_before_its_answer(
+async def test_no_review_is_in_memory_when_the_next_one_is_decided_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    bodies: list[bytes] = []
-    keepers: list[web.BaseRequest] = []
+    """However many arrive together, in one piece or in several."""
+    bodies = [b"a body that only this list keeps %d" % id(monkeypatch)]
+    keepers: list[int] = []
     parse = admission_review.parse
 
     def parsing(body: bytes) -> admission_review.Request:
+        keepers.extend(sys.getrefcount(one) for one in bodies)
         bodies.append(body)
         return parse(body)
 
-    async def between(size: int) -> None:
-        assert size == len(bodies[-1])
-        keepers.extend(
-            one for one in gc.get_referrers(bodies[-1]) if isinstance(one, web.BaseRequest)
-        )
-
     monkeypatch.setattr(admission_review, "parse", parsing)
-    monkeypatch.setattr(listener, "_yield_if_small", between)
-    readiness, under = Readiness(), settings()
-    server = listener.server(lambda: under, readiness, Metrics(CollectorRegistry()))
-    made = pod()
-    made["metadata"]["annotations"]["padding"] = "x" * 300_000
+    under = settings()
+    server = listener.server(lambda: under, Readiness(), Metrics(CollectorRegistry()))
+    bound = await Listener("webhook", "127.0.0.1", 0, server).bind(drain_seconds=1.0)
+    reviews = []
+    for padding in (10, 300_000) * 4:
+        made = pod()
+        made["metadata"]["annotations"]["padding"] = "x" * padding
+        reviews.append(_posted(made))
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{bound.port}") as client:
+        answers = await asyncio.gather(*(_status(client, review) for review in reviews))
+    await bound.cleanup()
+    assert answers == [200] * len(reviews)
+    assert len(bodies) == 1 + len(reviews)
+    assert len(set(keepers)) == 1
+
+
+async def _status(client: aiohttp.ClientSession, review: bytes) -> int:
     headers = {"Content-Type": "application/json"}
-    listening = RawTestServer(server.request_handler)
-    async with TestClient[web.BaseRequest, None](listening) as client:
-        answer = await client.post("/mutate", data=_posted(made), headers=headers)
-        assert answer.status == 200
-    assert len(bodies) == 1
-    assert keepers == []
+    async with client.post("/mutate", data=BytesIO(review), headers=headers) as answer:
+        return answer.status

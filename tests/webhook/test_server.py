@@ -6,7 +6,7 @@ import ssl
 from base64 import b64decode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,10 @@ from typing import Any
 import aiohttp
 import jsonpatch
 import pytest
-from aiohttp import web
 from prometheus_client import CollectorRegistry
 
+from chassis.http1.limits import Limits
+from chassis.http1.listener import Listener
 from chassis.probes import Readiness
 from chassis.tls import reload
 from tests.support.server_certificates import Authority
@@ -58,26 +59,24 @@ class Running:
 
 
 @asynccontextmanager
-async def _running(folder: Path) -> AsyncIterator[Running]:
+async def _running(folder: Path, limits: Limits = listener.LIMITS) -> AsyncIterator[Running]:
     authority = Authority()
     authority.issue(folder)
     registry, readiness, under = CollectorRegistry(), Readiness("listening"), [settings()]
     readiness.satisfy("listening")
     files = {"certFile": folder / "tls.crt", "keyFile": folder / "tls.key"}
     serving = _serving_certificate(WebhookListener.model_validate(files))
-    server = listener.server(lambda: under[0], readiness, Metrics(registry))
-    runner = web.ServerRunner(server)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=serving.context).start()
-    port = runner.addresses[0][1]
+    server = listener.server(lambda: under[0], readiness, Metrics(registry), limits=limits)
+    http1 = Listener("webhook", "127.0.0.1", 0, server, tls=serving.context)
+    bound = await http1.bind(drain_seconds=1.0)
     trusting = ssl.create_default_context(cadata=authority.pem)
     connector = aiohttp.TCPConnector(ssl=trusting)
     try:
         async with aiohttp.ClientSession(connector=connector) as session:
-            url = f"https://localhost:{port}"
-            yield Running(url, port, session, registry, readiness, serving, under)
+            url = f"https://localhost:{bound.port}"
+            yield Running(url, bound.port, session, registry, readiness, serving, under)
     finally:
-        await runner.cleanup()
+        await bound.cleanup()
 
 
 @pytest.fixture
@@ -358,6 +357,29 @@ async def test_connections_are_ended_with_the_answer_while_draining(running: Run
     async with running.session.post(running.url + "/mutate", json=body) as answer:
         assert answer.status == 200
         assert answer.headers["Connection"] == "close"
+
+
+async def test_no_answer_names_its_software(running: Running) -> None:
+    for path, status in (("/mutate", 200), ("/elsewhere", 404)):
+        body = recorded("pod-create-bare")
+        async with running.session.post(running.url + path, json=body) as answer:
+            assert answer.status == status
+            assert "Server" not in answer.headers
+
+
+def test_an_idle_connection_is_for_the_api_server_to_close() -> None:
+    """Go's transport opens connections that it may have no request for, and keeps them 90 s."""
+    assert listener.LIMITS.idle_seconds > 90
+    assert listener.LIMITS.head_seconds > 90
+
+
+async def test_all_connections_together_have_a_limit(tmp_path: Path) -> None:
+    async with _running(tmp_path, replace(listener.LIMITS, connections=1)) as running:
+        await running.review(recorded("pod-create-bare"))
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=False)) as second:
+            with pytest.raises(aiohttp.ClientError):
+                await second.post(running.url + "/mutate", json=recorded("pod-create-bare"))
+        await running.review(recorded("pod-create-bare"))
 
 
 async def test_an_unexpected_failure_is_a_500_told_by_type_and_never_by_words(

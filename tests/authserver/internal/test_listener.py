@@ -12,9 +12,11 @@ import pytest
 from cryptography import x509
 from yarl import URL
 
-from authserver.internal.listener import Timeouts
-from chassis.connection_limits import ConnectionLimits
-from tests.support.deployment import deployed
+from authserver.config.loader import load
+from authserver.internal.listener import LIMITS
+from authserver.listener_tls import internal_material
+from chassis.http1.listener import Listener
+from tests.support.deployment import Deployment, deployed
 from tests.support.workloads import (
     DENIED,
     FORM,
@@ -78,7 +80,9 @@ async def test_the_public_listener_has_no_internal_route(tmp_path: Path) -> None
 async def test_only_post_is_answered(tmp_path: Path, method: str) -> None:
     async with deployed(tmp_path) as world, line(world) as sidecar:
         jwt = (await world.signed_in()).access_token
-        assert (await sidecar.send(form(jwt), method=method)).status == 400
+        answer = await sidecar.send(form(jwt), method=method)
+        assert answer.status == (501 if method == "TRACE" else 400)
+        assert "access_token" not in answer.text
 
 
 async def test_http_1_0_is_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -209,10 +213,10 @@ async def test_a_caller_that_goes_away_in_its_request_is_no_failure_of_ours(
 async def test_a_body_that_never_ends_is_given_up_and_others_are_served(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert Timeouts().body == 10
+    assert LIMITS.body_seconds == 10
     async with (
         deployed(tmp_path) as deployment,
-        replica(deployment, timeouts=Timeouts(body=0.1)) as world,
+        replica(deployment, limits=replace(LIMITS, body_seconds=0.1)) as world,
     ):
         jwt = (await world.signed_in()).access_token
         head = f"POST {ROUTE} HTTP/1.1\r\nHost: x\r\nContent-Type: {FORM}\r\n"
@@ -238,7 +242,7 @@ async def test_a_head_that_never_ends_is_given_up_and_an_idle_sidecar_is_not(
     """A workload has shown a certificate, and may misbehave all the same."""
     async with (
         deployed(tmp_path) as world,
-        replica(world, connection_limits=ConnectionLimits(head_seconds=0.1)) as impatient,
+        replica(world, limits=replace(LIMITS, head_seconds=0.1)) as impatient,
         line(impatient) as idle,
     ):
         jwt = (await world.signed_in()).access_token
@@ -256,6 +260,102 @@ async def test_a_head_that_never_ends_is_given_up_and_an_idle_sidecar_is_not(
         writer.close()
         assert (await idle.exchange(jwt)).status == 200
         assert idle.connections == 1
+
+
+async def said(reader: asyncio.StreamReader) -> str:
+    """All that came before the connection ended."""
+    async with asyncio.timeout(10):
+        return (await reader.read()).decode()
+
+
+async def opened(world: Deployment) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    return await asyncio.open_connection(
+        "127.0.0.1",
+        URL(world.internal_url).port,
+        ssl=world.tls(world.svid(TASKS_SERVER)),
+        server_hostname="localhost",
+    )
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"canary\r\n\r\n",
+        b"POST /canary HTTP/1.1\r\nHost: x\r\nContent-Length: canary\r\n\r\n",
+        b"POST /internal/token-exchange HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\nPOST /canary HTTP/1.1\r\n\r\n",
+        b"GET /canary HTTP/1.1\r\nHost: x\r\n" + b"canary: %d\r\n" * 65 % (*range(65),) + b"\r\n",
+    ],
+    ids=["no HTTP", "no length", "two lengths", "many fields"],
+)
+async def test_what_is_no_request_gets_one_answer_that_repeats_nothing(
+    tmp_path: Path, sent: bytes
+) -> None:
+    async with deployed(tmp_path) as world:
+        reader, writer = await opened(world)
+        writer.write(sent)
+        head, _, content = (await said(reader)).partition("\r\n\r\n")
+        writer.close()
+        assert head.startswith("HTTP/1.1 4")
+        assert content == '{"error":"invalid_request"}'
+        fields = head.lower()
+        assert "\r\nx-request-id: " in fields
+        assert "\r\ncache-control: no-store" in fields
+        assert "\r\nconnection: close" in fields
+        for word in ("canary", "\r\nserver:", "aiohttp", "python"):
+            assert word not in fields
+        status = head.split()[1]
+        assert counted(world, "requests_total", route="unmatched", status=status) == 1
+
+
+def counted(world: Deployment, name: str, **labels: str) -> float | None:
+    return world.server.registry.get_sample_value(f"tokenward_authserver_{name}", labels)
+
+
+async def test_no_answer_names_its_software(tmp_path: Path) -> None:
+    async with deployed(tmp_path) as world, line(world) as sidecar:
+        jwt = (await world.signed_in()).access_token
+        for answer in (
+            await sidecar.exchange(jwt),
+            await sidecar.exchange("x"),
+            await sidecar.send("", path="/"),
+        ):
+            assert "Server" not in answer.headers
+            assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+async def test_all_connections_together_have_a_limit(tmp_path: Path) -> None:
+    async with (
+        deployed(tmp_path) as deployment,
+        replica(deployment, limits=replace(LIMITS, connections=1)) as world,
+        line(world) as first,
+    ):
+        jwt = (await world.signed_in()).access_token
+        assert (await first.exchange(jwt)).status == 200
+        with pytest.raises((aiohttp.ClientError, ConnectionError)):
+            await world.exchange(TASKS_SERVER, "x")
+        assert (await first.exchange(jwt)).status == 200
+        assert first.connections == 1
+
+
+async def test_an_exchange_that_draining_cuts_short_is_told_to_come_back(tmp_path: Path) -> None:
+    async with deployed(tmp_path) as world:
+        tls, _ = internal_material(
+            load(world.folder / "authserver.yaml").listeners.internal
+        ).build()
+        server = world.server.internal().server()
+        bound = await Listener("internal", "127.0.0.1", 0, server, tls).bind(drain_seconds=0.0)
+        reader, writer = await opened(replace(world, internal_url=f"https://x:{bound.port}"))
+        head = f"POST {ROUTE} HTTP/1.1\r\nHost: x\r\nContent-Type: {FORM}\r\n"
+        writer.write(f"{head}Content-Length: 50\r\n\r\nsubject".encode())
+        while not any(not connection.idle for connection in server.connections):
+            await asyncio.sleep(0)
+        draining = asyncio.ensure_future(bound.cleanup())
+        text = await said(reader)
+        writer.close()
+        await draining
+        assert text.startswith("HTTP/1.1 503 ")
+        assert text.endswith('{"error":"temporarily_unavailable"}')
 
 
 @pytest.mark.parametrize("token_type", ["jwt", "access_token"])

@@ -15,8 +15,9 @@ from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDict
 
 from authserver.public.client_ip import Sources
-from chassis.aiohttp_probes import ops_handler
+from chassis import http1_probes
 from chassis.connection_limits import ConnectionLimits, LimitedRunner
+from chassis.http1.listener import Listener
 from tests.support.deployment import Deployment, Pkce, deployed
 
 HEAD_SECONDS = 0.5
@@ -32,18 +33,13 @@ async def limited(
         public = LimitedRunner(
             world.server.public(body_seconds), connection_limits, access_log=None
         )
-        ops = web.ServerRunner(web.Server(ops_handler(world.server.readiness, _registry(world))))
-        ports = []
-        for runner in (public, ops):
-            await runner.setup()
-            stack.push_async_callback(runner.cleanup)
-            await web.TCPSite(runner, "127.0.0.1", 0).start()
-            ports.append(runner.addresses[0][1])
-        yield world, ports[0], f"http://127.0.0.1:{ports[1]}/healthz"
-
-
-def _registry(world: Deployment) -> Any:
-    return world.server.registry
+        await public.setup()
+        stack.push_async_callback(public.cleanup)
+        await web.TCPSite(public, "127.0.0.1", 0).start()
+        server = http1_probes.ops_server(world.server.readiness, world.server.registry)
+        ops = await Listener("ops", "127.0.0.1", 0, server).bind(drain_seconds=1.0)
+        stack.push_async_callback(ops.cleanup)
+        yield world, public.addresses[0][1], f"http://127.0.0.1:{ops.port}/healthz"
 
 
 async def opened(port: int, sent: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

@@ -1,4 +1,4 @@
-"""Listeners that aiohttp serves."""
+"""The listener that aiohttp serves."""
 
 import ssl
 from dataclasses import dataclass
@@ -10,25 +10,30 @@ from chassis.sockets import open_server
 
 
 @dataclass(frozen=True)
-class Listener:
-    """An address, as `chassis.sockets.Address` has it, and what answers there.
-
-    `connection_limits` is for an application that strangers can reach.
-    """
+class AiohttpListener:
+    """An address, as `chassis.sockets.Address` has it, and the application that answers there."""
 
     name: str
     host: str
     port: int
-    handler: web.Application | web.Server
+    application: web.Application
+    connection_limits: ConnectionLimits
     tls: ssl.SSLContext | None = None
     keepalive_seconds: float = 75.0
     loopback_only: bool = False
-    connection_limits: ConnectionLimits | None = None
     handshake_seconds: float = 10.0
 
     async def bind(self, drain_seconds: float) -> web.BaseRunner:
         """Listen at the address. Raises BindFailed, and then nothing is bound."""
-        runner = _runner(self, drain_seconds)
+        # The default access log prints query strings, and with them codes and states: none here.
+        runner = LimitedRunner(
+            self.application,
+            self.connection_limits,
+            access_log=None,
+            handle_signals=False,
+            shutdown_timeout=drain_seconds,
+            keepalive_timeout=self.keepalive_seconds,
+        )
         await runner.setup()
         try:
             await _Site(runner, self).start()
@@ -41,7 +46,7 @@ class Listener:
 class _Site(web.BaseSite):
     """Where a listener listens; aiohttp's own sites leave handshakes their minute, asyncio's."""
 
-    def __init__(self, runner: web.BaseRunner, listener: Listener) -> None:
+    def __init__(self, runner: web.BaseRunner, listener: AiohttpListener) -> None:
         super().__init__(runner, ssl_context=listener.tls)
         self._listener = listener
 
@@ -54,17 +59,3 @@ class _Site(web.BaseSite):
         server = self._runner.server
         assert server is not None
         self._server = await open_server(self._listener, server)
-
-
-def _runner(listener: Listener, drain_seconds: float) -> web.BaseRunner:
-    # The default access log prints query strings, and with them codes and states: none here.
-    if isinstance(listener.handler, web.Application):
-        return LimitedRunner(
-            listener.handler,
-            listener.connection_limits or ConnectionLimits(max_per_source=None),
-            access_log=None,
-            handle_signals=False,
-            shutdown_timeout=drain_seconds,
-            keepalive_timeout=listener.keepalive_seconds,
-        )
-    return web.ServerRunner(listener.handler, handle_signals=False, shutdown_timeout=drain_seconds)

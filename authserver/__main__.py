@@ -22,13 +22,13 @@ from authserver.app import Authserver
 from authserver.config.loader import load
 from authserver.config.settings import Settings
 from authserver.config.watcher import ConfigWatcher
+from authserver.public.aiohttp_listener import AiohttpListener
 from authserver.storage.audit_keys import AuditKeys
 from authserver.storage.contract import Database, StorageOpenError, StorageUnavailable
 from authserver.storage.engines.open import open_database
 from authserver.storage.key_rotation import KeyRotation
 from authserver.upstream.http_client import UpstreamHttp
 from chassis import clock, logs, process
-from chassis.aiohttp_listener import AiohttpListener
 from chassis.http1.listener import Listener
 from chassis.http1_probes import ops_server
 

@@ -31,6 +31,7 @@ from authserver.listener_tls import INTERNAL, own_names
 from authserver.live_config import LiveConfig
 from authserver.metrics import Metrics
 from authserver.public.client_ip import Sources
+from authserver.public.connection_limits import ConnectionLimits
 from authserver.public.listener import Flows, Public
 from authserver.public.middleware import Site
 from authserver.public.pages import Pages
@@ -66,7 +67,6 @@ from authserver.tokens.access_tokens import AccessTokens
 from authserver.tokens.id_tokens import IdTokens
 from authserver.upstream.http_client import UpstreamHttp
 from chassis.clock import Clock
-from chassis.connection_limits import ConnectionLimits
 from chassis.logs import Log
 from chassis.probes import Readiness, new_registry
 from chassis.tls.self_handshake import Certificate

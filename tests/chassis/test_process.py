@@ -15,8 +15,8 @@ import pytest
 PROGRAM = """
 import asyncio, sys
 from aiohttp import web
-from chassis.aiohttp_listener import AiohttpListener
-from chassis.connection_limits import ConnectionLimits
+from authserver.public.aiohttp_listener import AiohttpListener
+from authserver.public.connection_limits import ConnectionLimits
 from chassis import http1_probes, logs, process as run
 from chassis.http1.listener import Listener
 from chassis.http1.server import Server

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from chassis.connection_limits import ConnectionLimits, LimitedServer
+from authserver.public.connection_limits import ConnectionLimits, LimitedServer
 from chassis.rate_limit_key import rate_limit_key, read_address
 
 

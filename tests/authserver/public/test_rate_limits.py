@@ -15,8 +15,8 @@ from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDict
 
 from authserver.public.client_ip import Sources
+from authserver.public.connection_limits import ConnectionLimits, LimitedRunner
 from chassis import http1_probes
-from chassis.connection_limits import ConnectionLimits, LimitedRunner
 from chassis.http1.listener import Listener
 from tests.support.deployment import Deployment, Pkce, deployed
 

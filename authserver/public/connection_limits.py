@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from aiohttp import web
 
-from chassis.anonymous_server import AnonymousHandler, AnonymousRequest, AnonymousServer
+from authserver.public.anonymous_server import AnonymousHandler, AnonymousRequest, AnonymousServer
 from chassis.rate_limit_key import rate_limit_key, read_address
 
 

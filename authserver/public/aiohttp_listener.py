@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from chassis.connection_limits import ConnectionLimits, LimitedRunner
+from authserver.public.connection_limits import ConnectionLimits, LimitedRunner
 from chassis.sockets import open_server
 
 

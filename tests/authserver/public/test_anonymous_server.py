@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 import pytest
 from aiohttp import web
 
-from chassis.aiohttp_listener import AiohttpListener
-from chassis.connection_limits import ConnectionLimits
+from authserver.public.aiohttp_listener import AiohttpListener
+from authserver.public.connection_limits import ConnectionLimits
 
 
 async def hello(_: web.BaseRequest) -> web.Response:

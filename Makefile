@@ -5,7 +5,7 @@ RUN    := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup chromium test interop check format demo demo-serve bench layers chaos images manifests lock clean
+.PHONY: help setup chromium test interop check format demo demo-serve bench layers chaos images manifests release lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -68,6 +68,9 @@ images: ## build the three images with docker, podman or buildah
 
 manifests: $(STAMP) ## render every overlay and validate every object in it
 	$(RUN) -m tests.manifests
+
+release: $(STAMP) ## build packages, images, install manifests, SBOMs and checksums into artefacts/release
+	$(RUN) -m release $(if $(REGISTRY),--registry $(REGISTRY)) $(RELEASE_FLAGS)
 
 chaos: $(STAMP) ## kill, partition and restart everything for 2000 refreshes; about five minutes
 	$(RUN) -m tests.chaos --report docs/reference/chaos-report.md $(if $(SEED),--seed $(SEED)) $(if $(LOAD),--sessions $(LOAD))

@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from chassis.spiffe_id import Workload
+from chassis.version import VERSION
 from webhook.annotations import AUTHSERVER_CA, INJECTED_LABEL, STATUS
 from webhook.options import SidecarOptions
 from webhook.settings import (
@@ -19,8 +20,6 @@ from webhook.settings import (
     SecretIdentity,
     Settings,
 )
-
-VERSION: Final = "0.1.0"
 
 CONTAINER: Final = "tokenward-sidecar"
 CREDENTIAL_VOLUME: Final = "tokenward-credential"

@@ -2,12 +2,11 @@
 
 import copy
 import json
-import tomllib
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from chassis.version import VERSION
 from tests.support.pod_samples import CREATED, TAMPERED, after_plugins
 from tests.webhook.pods import (
     CA,
@@ -24,7 +23,6 @@ from tests.webhook.pods import (
     volume_of,
 )
 from webhook.reasons import Reason
-from webhook.sidecar_spec import VERSION
 
 
 @pytest.mark.parametrize("name", CREATED)
@@ -97,11 +95,6 @@ def test_the_label_the_status_and_the_ca_are_written() -> None:
     }
     source = volume_of(found, "tokenward-authserver-ca")["downwardAPI"]["items"][0]
     assert source["fieldRef"]["fieldPath"] == "metadata.annotations['tokenward.dev/authserver-ca']"
-
-
-def test_the_version_is_the_projects() -> None:
-    project = Path(__file__).parents[2] / "pyproject.toml"
-    assert tomllib.loads(project.read_text("utf-8"))["project"]["version"] == VERSION
 
 
 def test_no_api_token_reaches_the_sidecar() -> None:

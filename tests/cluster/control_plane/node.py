@@ -13,7 +13,8 @@ from typing import Any, Final
 
 from tests.cluster.control_plane.cgroups import control_group
 from tests.cluster.control_plane.control_plane import ControlPlane
-from tests.cluster.control_plane.images import PAUSE, Image
+from release.oci import Image
+from tests.cluster.control_plane.images import PAUSE
 from tests.cluster.control_plane.network import NodeNetwork
 from tests.cluster.control_plane.processes import Processes
 

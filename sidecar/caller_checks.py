@@ -9,16 +9,18 @@ from typing import Final
 from chassis.http1.request import Headers
 from sidecar.errors import FORBIDDEN_CALLER, ApiError
 
-_FORBIDDEN_NAMES: Final = frozenset({"forwarded", "via", "origin", "referer"})
-_FORBIDDEN_PREFIXES: Final = ("x-forwarded", "sec-fetch-")
+# Browsers send Sec-Fetch-Site with every request. Sec-Fetch-Mode alone is no mark: Node's fetch
+# sends it.
+_FORBIDDEN_NAMES: Final = frozenset({"forwarded", "via", "origin", "referer", "sec-fetch-site"})
+_FORBIDDEN_PREFIX: Final = "x-forwarded"
 
 # What honest clients send: nothing here can be a mark, and asking one set of constants about all
 # names at once is cheaper than reading each of them.
 _HARMLESS_NAMES: Final = frozenset(
     {
         "accept", "accept-encoding", "accept-language", "authorization", "connection",
-        "content-length", "content-type", "host", "keep-alive", "traceparent", "tracestate",
-        "transfer-encoding", "user-agent", "x-request-id", "x-tokenward",
+        "content-length", "content-type", "host", "keep-alive", "sec-fetch-mode", "traceparent",
+        "tracestate", "transfer-encoding", "user-agent", "x-request-id", "x-tokenward",
     }
 )  # fmt: skip
 
@@ -61,7 +63,7 @@ def refuse_token_call(headers: Headers, method: str) -> ApiError | None:
 
 
 def _is_mark(name: str) -> bool:
-    return name in _FORBIDDEN_NAMES or name.startswith(_FORBIDDEN_PREFIXES)
+    return name in _FORBIDDEN_NAMES or name.startswith(_FORBIDDEN_PREFIX)
 
 
 def _media_types(content_types: list[str]) -> list[str]:

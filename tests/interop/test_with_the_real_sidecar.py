@@ -3,6 +3,9 @@
 The demo and test_dead_grants.py do the same with everything behind the sidecar real as well.
 """
 
+import asyncio
+import json
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -17,6 +20,19 @@ from tests.sidecar.harness import Authorities, Harness, harness
 pytestmark = pytest.mark.timeout(400)
 
 CALL = {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": {"name": "whoami"}}
+NODE_FETCH = """
+const [jwt] = process.argv.slice(1);
+const answer = await fetch(`${process.env.TOKENWARD_URL}/v1/token`, {
+  method: "POST",
+  headers: {
+    Authorization: `Bearer ${jwt}`,
+    "X-Tokenward": "1",
+    "Content-Type": "application/json",
+  },
+  body: "{}",
+});
+console.log(JSON.stringify([answer.status, await answer.json()]));
+"""
 METADATA = "https://github-mcp.example.com/.well-known/oauth-protected-resource/mcp"
 
 
@@ -66,3 +82,18 @@ async def test_the_sidecar_alone_can_guard_a_server_and_lead_clients(r: Harness,
             f"{server}/mcp", headers={"Authorization": f"Bearer {jwt(2)}"}
         ) as answer:
             assert answer.status == 401
+
+
+async def test_node_fetch_is_no_browser(r: Harness) -> None:
+    """It sends `Sec-Fetch-Mode: cors` with every request."""
+    process = await asyncio.create_subprocess_exec(
+        "node", "--input-type=module", "--eval", NODE_FETCH, jwt(1),
+        env={
+            "PATH": os.environ["PATH"],  # noqa: TID251 - where node is
+            "TOKENWARD_URL": f"http://127.0.0.1:{r.port}",
+        },
+        stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    printed, _ = await process.communicate()
+    status, answer = json.loads(printed)
+    assert (status, answer["access_token"]) == (200, ACCESS_TOKEN)

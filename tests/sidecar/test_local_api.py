@@ -77,8 +77,9 @@ async def test_content_type_may_name_its_charset(r: Harness) -> None:
     assert reply.status == 200
 
 
-async def test_headers_we_do_not_know_do_no_harm(r: Harness) -> None:
-    assert (await r.ask(headers={"X-Datadog-Trace-Id": "1"})).status == 200
+@pytest.mark.parametrize("name", ["X-Datadog-Trace-Id", "Sec-Fetch-Mode"])
+async def test_headers_that_programs_of_the_pod_send_do_no_harm(r: Harness, name: str) -> None:
+    assert (await r.ask(headers={name: "cors"})).status == 200
 
 
 @pytest.mark.parametrize(
@@ -93,7 +94,7 @@ async def test_headers_we_do_not_know_do_no_harm(r: Harness) -> None:
         {"Origin": "null"},
         {"Referer": "http://127.0.0.1/"},
         {"Sec-Fetch-Site": "same-origin"},
-        {"sec-fetch-mode": "cors"},
+        {"Sec-Fetch-Site": "none", "Sec-Fetch-Mode": "cors"},
         {"Host": "evil.example"},
         {"Host": "localhost.evil.example"},
         {"Host": "127.0.0.1"},

@@ -101,6 +101,7 @@ async def serve(
     async with AsyncExitStack() as stack:
         audit_key = await AuditKeys(database, settings.keyring()).key()
         server = Authserver(settings, database, http, now, audit_key=audit_key)
+        await server.start()
         contexts = await listener_tls.followed(
             stack, settings, server.credential_reloaded, server.expired_cas
         )

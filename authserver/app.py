@@ -56,7 +56,6 @@ from authserver.storage.consents import Consents
 from authserver.storage.contract import Database
 from authserver.storage.expiry import Expiry
 from authserver.storage.leases import Leases
-from authserver.storage.missing_upstreams import MissingUpstreams
 from authserver.storage.orphaned_owners import OrphanedOwners
 from authserver.storage.pending_sign_ins import PendingSignIns
 from authserver.storage.refresh_tokens import RefreshTokens
@@ -129,31 +128,30 @@ class Authserver:
         self._refresher = TokenRefresher(
             claimed_refresh, self._claims, live.binding, clock, refresh_timeouts
         )
-        self._missing_upstreams = MissingUpstreams(database)
         self._session_health = SessionHealth(
-            self._connections,
-            Users(database),
-            self._missing_upstreams,
-            live.upstreams,
-            self._refresher,
-            clock,
+            self._connections, Users(database), live.binding, clock
         )
         self.housekeeping = Housekeeping(
             CleanUpStores(
                 Leases(database),
                 Expiry(database),
                 OrphanedOwners(database),
-                self._missing_upstreams,
+                live.absent_registrations,
                 self._sessions,
                 self._connections,
             ),
             live.resources,
-            live.upstreams,
+            live.binding,
             self._termination,
             self._metrics,
             clock,
             replica=new_handle(),
         )
+
+    async def start(self) -> None:
+        """Before anything is served: bring stored rows of an earlier version up to date."""
+        if bound := await self._live.binding.bind():
+            _log.info("connections_bound", count=bound)
 
     async def reload(self, settings: Settings) -> None:
         """Put what may change without a restart into force, all of it or nothing."""

@@ -33,6 +33,7 @@ class Action(StrEnum):
     SIGN_OUT = "sign_out"
     REVOCATION = "revocation"
     SESSION_END = "session_end"
+    CONNECTION_PURGE = "connection_purge"
 
 
 class Outcome(StrEnum):
@@ -164,6 +165,10 @@ class Audit:
     def session_end(self, subject: Subject, outcome: Outcome, reason: str = "") -> None:
         """A session ended, for whatever reason."""
         self._write(Action.SESSION_END, subject, outcome, reason)
+
+    def connection_purge(self, subject: Subject, outcome: Outcome, reason: str = "") -> None:
+        """A connection was deleted and not revoked at its upstream: its grant may live on."""
+        self._write(Action.CONNECTION_PURGE, subject, outcome, reason)
 
     def _write(self, action: Action, subject: Subject, outcome: Outcome, reason: str) -> None:
         known = {

@@ -5,17 +5,17 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
+from authserver.connections.registration_binding import RegistrationBinding
 from authserver.connections.termination import SessionTermination
 from authserver.metrics import Metrics
 from authserver.oauth.resources import ResourceMap
+from authserver.storage.absent_registrations import AbsentRegistrations
 from authserver.storage.connections import Connections
 from authserver.storage.contract import StorageUnavailable
 from authserver.storage.expiry import BATCH, Expiry
 from authserver.storage.leases import Leases
-from authserver.storage.missing_upstreams import MissingUpstreams
 from authserver.storage.orphaned_owners import OrphanedOwners
 from authserver.storage.sessions import Sessions
-from authserver.upstream.contract import Upstreams
 from chassis.clock import Clock
 from chassis.logs import Log
 
@@ -26,7 +26,8 @@ _EVERY_SECONDS: Final = 30
 _LEASE_SECONDS: Final = 75
 _LEASE: Final = "housekeeping"
 # For so long a resource may be out of the map, or another's, and cost its users no sign-in: a slip
-# is mended by then, and who has to look into a change finds its sessions.
+# is mended by then, and who has to look into a change finds its sessions. The same holds for the
+# connections of a registration.
 _ORPHANED_SECONDS: Final = 7 * 86400
 # Between two batches the flows have the database to themselves.
 _PAUSE_SECONDS: Final = 0.05
@@ -40,7 +41,7 @@ class CleanUpStores:
     leases: Leases
     expiry: Expiry
     orphaned_owners: OrphanedOwners
-    missing_upstreams: MissingUpstreams
+    absent_registrations: AbsentRegistrations
     sessions: Sessions
     connections: Connections
 
@@ -50,17 +51,17 @@ class Housekeeping:
         self,
         stores: CleanUpStores,
         resources: ResourceMap,
-        upstreams: Upstreams,
+        binding: RegistrationBinding,
         termination: SessionTermination,
         metrics: Metrics,
         clock: Clock,
         replica: str,
     ) -> None:
         self._leases, self._replica = stores.leases, replica
-        self._expiry, self._missing_upstreams = stores.expiry, stores.missing_upstreams
+        self._expiry, self._absent_registrations = stores.expiry, stores.absent_registrations
         self._sessions, self._connections = stores.sessions, stores.connections
         self._orphaned_owners = stores.orphaned_owners
-        self._resources, self._upstreams = resources, upstreams
+        self._resources, self._binding = resources, binding
         self._termination, self._metrics, self._clock = termination, metrics, clock
 
     async def run(self) -> None:
@@ -75,7 +76,7 @@ class Housekeeping:
     async def round(self) -> None:
         """Sweep and count if it is this replica's turn."""
         await self._orphaned_owners.are_named(self._resources.owned())
-        await self._missing_upstreams.are_configured(self._upstreams.keys())
+        await self._absent_registrations.are_named(self._binding.named())
         if await self._is_ours():
             await self.sweep()
             await self.measure()
@@ -96,6 +97,7 @@ class Housekeeping:
             if not await self._is_ours():
                 return
         await self._end_orphans()
+        await self._purge_absent_registrations()
 
     async def measure(self) -> None:
         self._metrics.sessions.set(await self._sessions.live(self._clock()))
@@ -122,6 +124,20 @@ class Housekeeping:
                 _log.info(
                     "sessions_orphaned", resource=resource, owner=str(owner), count=len(orphans)
                 )
+
+    async def _purge_absent_registrations(self) -> None:
+        """Delete connections of registrations that no configuration has named for a week.
+
+        A batch of each. Nobody can revoke them: their upstream or client is not configured.
+        """
+        now, absent = int(self._clock()), self._absent_registrations
+        await absent.find(self._binding.named(), now)
+        for registered in await absent.before(now - _ORPHANED_SECONDS):
+            purged = await absent.purge(registered)
+            for connection in purged:
+                self._termination.not_revoked(connection.user_id, connection.upstream)
+            if len(purged) < BATCH:
+                await absent.forget(registered)
 
     def _measure_nothing(self) -> None:
         """Another replica says how much there is; the sum over all replicas stays right."""

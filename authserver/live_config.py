@@ -5,6 +5,7 @@ from authserver.config.upstreams import AnyUpstream, OidcUpstream
 from authserver.connections.registration_binding import RegistrationBinding
 from authserver.internal.workload_policy import WorkloadPolicy
 from authserver.oauth.resources import ResourceMap
+from authserver.storage.absent_registrations import AbsentRegistrations
 from authserver.storage.contract import Database, StorageOpenError, StorageUnavailable
 from authserver.storage.key_rotation import KeyRotation
 from authserver.storage.keyring import Keyring
@@ -33,7 +34,8 @@ class LiveConfig:
         self.resources = ResourceMap(entry.entry() for entry in settings.resources)
         self.upstreams: dict[str, Upstream] = {}
         self._built: dict[str, tuple[AnyUpstream, tuple[str | None, ...]]] = {}
-        self.binding = RegistrationBinding(self.upstreams, clock)
+        self.absent_registrations = AbsentRegistrations(database)
+        self.binding = RegistrationBinding(self.upstreams, self.absent_registrations, clock)
         self._put_upstreams(settings)
         self.workload_policy = WorkloadPolicy(
             settings.allowed_workloads, settings.denied_certificates
@@ -65,7 +67,6 @@ class LiveConfig:
             if self._built.get(name) != how:
                 self.upstreams[name] = _upstream(how[0], self._http, self._clock)
         self._built = built
-        self.binding.configured()
 
 
 def _upstream(settings: AnyUpstream, http: UpstreamHttp, clock: Clock) -> Upstream:

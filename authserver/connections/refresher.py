@@ -61,6 +61,8 @@ class TokenRefresher:
 
     def usable_now(self, connection: Connection, min_ttl: int) -> bool:
         """Whether its token can be released as it is, without waiting. Raises as `usable` does."""
+        if self._binding.upstream_of(connection) is None:
+            return False
         self._check(connection)
         return self._at_hand(connection, min_ttl)
 
@@ -70,22 +72,14 @@ class TokenRefresher:
         `rejected`: an API turned its access token down. Raises InvalidGrant where only a new
         sign-in helps, TemporarilyUnavailable where time may, RateLimited for too many reports.
         """
+        await self._binding.check(connection)
         self._check(connection)
         if rejected:
             return await self._replace_rejected(connection, min_ttl)
         return await self._refresh(connection, min_ttl=min_ttl, rejected=False)
 
-    def check_registration(self, connection: Connection) -> None:
-        """Whether the connection belongs to a registration that is configured now.
-
-        Raises TemporarilyUnavailable in the first ten minutes after the configuration changed to
-        another one, InvalidGrant from then on.
-        """
-        self._binding.check(connection)
-
     def _check(self, connection: Connection) -> None:
         """Whether the connection can give a token at all. Raises as `usable` does."""
-        self.check_registration(connection)
         if connection.rejected:
             raise InvalidGrant("connection_rejected")
         now = self._clock()
@@ -141,7 +135,7 @@ class TokenRefresher:
         """What the upstream's own subject source says; without a clear no, it accepts."""
         now, name = self._clock(), _name_of(connection)
         self._questions.take(name, now)
-        upstream = self._binding.check(connection)
+        upstream = await self._binding.check(connection)
         try:
             async with asyncio.timeout(self._timeouts.flight):
                 accepted = await upstream.accepts(connection.tokens.access_token)

@@ -6,21 +6,16 @@ MCP server again, and many clients never open a sign-in then. So its refresh gra
 sign-in by any client of the user puts it right.
 """
 
-from typing import Final
-
 from authserver.connections.freshness import lasts, refreshable
-from authserver.connections.refresher import TokenRefresher
-from authserver.oauth.errors import InvalidGrant, ProtocolError, TemporarilyUnavailable
+from authserver.connections.registration_binding import (
+    REFRESH_GRACE_SECONDS,
+    RegistrationBinding,
+)
+from authserver.oauth.errors import InvalidGrant, ProtocolError
 from authserver.storage.connections import Connections
-from authserver.storage.missing_upstreams import MissingUpstreams
 from authserver.storage.records import Connection, Session
 from authserver.storage.users import Users
-from authserver.upstream.contract import Upstreams
 from chassis.clock import Clock
-
-# An operator puts a slip in the configuration right within this time, and it costs no sign-in.
-CONFIGURATION_GRACE_SECONDS: Final = 3600
-_RETRY_SECONDS: Final = 60
 
 
 class SessionHealth:
@@ -28,13 +23,11 @@ class SessionHealth:
         self,
         connections: Connections,
         users: Users,
-        missing: MissingUpstreams,
-        upstreams: Upstreams,
-        refresher: TokenRefresher,
+        binding: RegistrationBinding,
         clock: Clock,
     ) -> None:
-        self._connections, self._users, self._missing = connections, users, missing
-        self._upstreams, self._refresher, self._clock = upstreams, refresher, clock
+        self._connections, self._users = connections, users
+        self._binding, self._clock = binding, clock
 
     async def check(self, session: Session) -> None:
         """Raises InvalidGrant where a token was wanted and only a sign-in can bring it.
@@ -49,50 +42,41 @@ class SessionHealth:
         identifying = await self._identifying(session)
         if not identifying:
             raise InvalidGrant("identifying_connection_missing")
-        living = [name for name, connection in identifying.items() if self._can_give(connection)]
+        living = [connection for connection in identifying if self._can_give(connection)]
         if not living:
             raise InvalidGrant("identifying_connection_dead")
-        if not any(name in self._upstreams for name in living):
-            await self._refuse_for_configuration(living[0])
-        self._check_registrations([identifying[name] for name in living])
+        await self._check_registrations(living)
 
-    def _check_registrations(self, connections: list[Connection]) -> None:
-        """Raises where none of them belongs to a registration that is configured now.
-
-        TemporarilyUnavailable in the first ten minutes, InvalidGrant from then on.
-        """
-        refusal: ProtocolError | None = None
+    async def _check_registrations(self, connections: list[Connection]) -> None:
+        """Raises where none of them belongs to a registration that is configured now."""
+        refusals: list[ProtocolError] = []
         for connection in connections:
             try:
-                return self._refresher.check_registration(connection)
+                await self._binding.check(connection, REFRESH_GRACE_SECONDS)
             except ProtocolError as refused:
-                refusal = refused
-        if refusal is not None:
-            raise refusal
+                refusals.append(refused)
+            else:
+                return
+        # One that may come back within its hour is waited for.
+        raise max(refusals, key=lambda refusal: refusal.status_code)
 
-    async def _identifying(self, session: Session) -> dict[str, Connection]:
-        """The connections to the upstream account that the user is known by, by upstream.
+    async def _identifying(self, session: Session) -> list[Connection]:
+        """The connections to the upstream account that the user is known by.
 
         Usually one; more where two upstreams are the same provider.
         """
         user = await self._users.get(session.user_id)
         stored = await self._connections.of_user(session.user_id, session.owner)
-        return {
-            name: connection
-            for name, connection in stored.items()
+        return [
+            connection
+            for connection in stored.values()
             if user is not None
             and connection.upstream_issuer == user.upstream_issuer
             and connection.upstream_subject == user.subject
-        }
+        ]
 
     def _can_give(self, connection: Connection) -> bool:
         """Whether it holds a token that is valid now, or a refresh token to get one."""
         if connection.rejected:
             return False
         return refreshable(connection) or lasts(connection.tokens, self._clock(), 0)
-
-    async def _refuse_for_configuration(self, upstream: str) -> None:
-        now = int(self._clock())
-        if now - await self._missing.since(upstream, now) < CONFIGURATION_GRACE_SECONDS:
-            raise TemporarilyUnavailable("upstream_not_configured", retry_after=_RETRY_SECONDS)
-        raise InvalidGrant("upstream_not_configured")

@@ -6,7 +6,7 @@ is gone first, so a slow upstream cannot keep it alive here.
 
 import asyncio
 
-from authserver.audit import Audit, Outcome, subject_of
+from authserver.audit import Audit, Outcome, Subject, subject_of
 from authserver.connections.registration_binding import RegistrationBinding
 from authserver.storage.connections import Connections
 from authserver.storage.contract import StorageUnavailable
@@ -51,6 +51,12 @@ class SessionTermination:
             self._revoking.add(task)
             task.add_done_callback(self._revoking.discard)
 
+    def not_revoked(self, user_id: str, upstream: str) -> None:
+        """List a purged connection whose registration is not configured: nobody could revoke it."""
+        subject = Subject(user_id, upstream=upstream)
+        self._audit.connection_purge(subject, Outcome.FAILED, "not_revoked_upstream")
+        _log.warning("not_revoked_upstream", upstream=upstream, reason="registration")
+
     async def drain(self) -> None:
         """Wait for the revocations under way; for the end of the process and for tests."""
         await asyncio.gather(*self._revoking)
@@ -59,7 +65,7 @@ class SessionTermination:
         """Revoke where the tokens came from, or nowhere: no other upstream may see them."""
         key, upstream = purged.key, self._binding.upstream_of(purged)
         if upstream is None:
-            _log.warning("not_revoked_upstream", upstream=key.upstream, reason="registration")
+            self.not_revoked(key.user_id, key.upstream)
             return
         try:
             if upstream.revocation_ends_grant and await self._connections.has_another(

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from authserver.config.loader import load
@@ -17,11 +18,11 @@ from tests.fakes.upstream import HostileUpstream
 from tests.support.database_file import sql
 from tests.support.deployment import Answer, Deployment, SignedIn, deployed
 from tests.support.forged_tokens import claims_of
-from tests.support.workloads import NOTES_SERVER, UNLIMITED, verdict
+from tests.support.workloads import NOTES_SERVER, UNLIMITED, audited, replica, verdict
 
 MUST_SIGN_IN = (400, {"error": "invalid_grant"})
 UNAVAILABLE = (503, {"error": "temporarily_unavailable"})
-GRACE = 600
+GRACE, HOUR, DAY = 600, 3600, 86400
 
 
 @dataclass
@@ -37,6 +38,15 @@ class Moving:
         file = self.world.folder / "authserver.yaml"
         raw = yaml.safe_load(file.read_text())
         raw["upstreams"] = [upstream.configuration[0] | members]
+        file.write_text(yaml.safe_dump(raw))
+        await self.world.server.reload(load(file))
+
+    async def renamed(self, name: str) -> None:
+        """The upstream is called otherwise, as far as the configuration says."""
+        file = self.world.folder / "authserver.yaml"
+        raw = yaml.safe_load(file.read_text())
+        raw["upstreams"] = [raw["upstreams"][0] | {"name": name}]
+        raw["resources"] = [one | {"upstreams": [name]} for one in raw["resources"]]
         file.write_text(yaml.safe_dump(raw))
         await self.world.server.reload(load(file))
 
@@ -68,8 +78,32 @@ async def test_tokens_of_one_provider_are_neither_released_nor_shown_to_another(
         assert (await it.refresh()).status == 503
         it.world.clock.advance(1)
         assert verdict(await it.exchange()) == MUST_SIGN_IN
+        assert (await it.refresh()).status == 503  # its client does not open a sign-in yet
+        it.world.clock.advance(HOUR - GRACE - 1)
+        assert (await it.refresh()).status == 503
+        it.world.clock.advance(1)
         assert (await it.refresh()).status == 400
         assert it.old.presented == it.new.presented == []
+
+
+async def test_the_hour_is_counted_across_restarts(tmp_path: Path) -> None:
+    async with moving(tmp_path) as it:
+        await it.configured(it.new)
+        assert verdict(await it.exchange()) == UNAVAILABLE
+        it.world.clock.advance(GRACE)
+        async with replica(it.world) as restarted:
+            answer = await restarted.exchange(NOTES_SERVER, it.user.access_token)
+            assert verdict(answer) == MUST_SIGN_IN
+
+
+async def test_nobody_asks_and_the_hour_is_counted_all_the_same(tmp_path: Path) -> None:
+    async with moving(tmp_path) as it:
+        await it.configured(it.new)
+        await it.world.server.housekeeping.round()
+        it.world.clock.advance(GRACE)
+        assert verdict(await it.exchange()) == MUST_SIGN_IN
+        it.world.clock.advance(HOUR - GRACE)
+        assert (await it.refresh()).status == 400
 
 
 async def test_a_slip_in_the_client_id_put_right_costs_nobody_a_sign_in(tmp_path: Path) -> None:
@@ -93,6 +127,67 @@ async def test_a_revocation_goes_to_nobody_but_who_gave_the_tokens(tmp_path: Pat
         await it.world.server.drain()
         assert it.old.revoked == it.new.revoked == []
         assert await sql(tmp_path, "SELECT * FROM connections") == []
+
+
+@pytest.mark.parametrize("change", ["issuer", "client", "name"])
+async def test_a_connection_of_a_registration_that_is_gone_for_a_week_is_purged_and_listed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, change: str
+) -> None:
+    async with moving(tmp_path) as it:
+        user_id = claims_of(it.user.access_token)["sub"]
+        match change:
+            case "issuer":
+                await it.configured(it.new)
+            case "client":
+                await it.configured(it.old, clientId="another")
+            case _:
+                await it.renamed("acne")
+        house = it.world.server.housekeeping
+        await house.round()
+        it.world.clock.advance(7 * DAY - 1)
+        await house.round()
+        assert await sql(tmp_path, "SELECT user_id FROM connections") == [(user_id,)]
+        it.world.clock.advance(1)
+        with audited(caplog) as trail:
+            await house.round()
+        assert await sql(tmp_path, "SELECT * FROM connections") == []
+        assert await sql(tmp_path, "SELECT * FROM absent_registrations") == []
+        (event,) = [one for one in trail.events if one["action"] == "connection_purge"]
+        assert (event["outcome"], event["reason"]) == ("failed", "not_revoked_upstream")
+        assert event["upstream"] == "acme"
+        assert event["user"]
+        assert user_id not in str(event)
+        logged = [record for record in caplog.records if record.msg == "not_revoked_upstream"]
+        assert [record.fields["upstream"] for record in logged] == ["acme"]  # type: ignore[attr-defined]
+        assert it.old.revoked == it.new.revoked == []
+
+
+async def test_a_registration_that_is_back_within_the_week_costs_nobody_a_sign_in(
+    tmp_path: Path,
+) -> None:
+    async with moving(tmp_path) as it:
+        house = it.world.server.housekeeping
+        for _ in range(2):
+            await it.configured(it.new)
+            await house.round()
+            it.world.clock.advance(6 * DAY)
+            await house.round()
+            await it.configured(it.old)
+            await house.round()
+        assert (await it.refresh()).status == 200
+        assert await sql(tmp_path, "SELECT upstream FROM connections") == [("acme",)]
+
+
+async def test_a_connection_made_anew_meanwhile_is_not_purged(tmp_path: Path) -> None:
+    async with moving(tmp_path) as it:
+        await it.configured(it.new)
+        house = it.world.server.housekeeping
+        await house.round()
+        await it.world.signed_in()
+        it.world.clock.advance(8 * DAY)
+        await house.round()
+        bound = "SELECT authorization_server FROM connections"
+        assert await sql(tmp_path, bound) == [(it.new.issuer,)]
 
 
 async def test_a_former_registration_is_used_until_its_end(tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ from authserver.handles import hash_of
 from authserver.housekeeping import CleanUpStores, Housekeeping
 from authserver.metrics import Metrics
 from authserver.oauth.resources import ResourceMap
+from authserver.storage.absent_registrations import AbsentRegistrations
 from authserver.storage.contract import StorageUnavailable
 from authserver.storage.leases import Leases
-from authserver.storage.missing_upstreams import MissingUpstreams
 from authserver.storage.orphaned_owners import OrphanedOwners
 from chassis.probes import new_registry
 from tests.support.database_file import count, sql
@@ -24,7 +24,8 @@ def housekeeping(store: Store, now: int) -> Housekeeping:
     def clock() -> float:
         return float(now)
 
-    binding = RegistrationBinding({}, clock)
+    absent = AbsentRegistrations(store.database)
+    binding = RegistrationBinding({}, absent, clock)
     audit = Audit(b"k" * 32)
     termination = SessionTermination(store.sessions, store.connections, binding, audit, clock)
     return Housekeeping(
@@ -32,12 +33,12 @@ def housekeeping(store: Store, now: int) -> Housekeeping:
             Leases(store.database),
             store.sweeper,
             OrphanedOwners(store.database),
-            MissingUpstreams(store.database),
+            absent,
             store.sessions,
             store.connections,
         ),
         ResourceMap([]),
-        {},
+        binding,
         termination,
         Metrics(new_registry()),
         clock,

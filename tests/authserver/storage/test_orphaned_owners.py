@@ -3,18 +3,21 @@
 import pytest
 
 from authserver.audit import Audit
+from authserver.config.upstreams import OidcUpstream
 from authserver.connections.registration_binding import RegistrationBinding
 from authserver.connections.termination import SessionTermination
 from authserver.housekeeping import CleanUpStores, Housekeeping
 from authserver.metrics import Metrics
 from authserver.oauth.resources import Resource, ResourceMap
+from authserver.storage.absent_registrations import AbsentRegistrations
 from authserver.storage.consents import Given, remember
 from authserver.storage.contract import Database
 from authserver.storage.expiry import BATCH, Expiry
 from authserver.storage.leases import Leases
-from authserver.storage.missing_upstreams import MissingUpstreams
 from authserver.storage.orphaned_owners import OrphanedOwners, Owned
 from authserver.storage.records import Session
+from authserver.upstream.http_client import UpstreamHttp
+from authserver.upstream.oidc import Oidc
 from chassis.probes import new_registry
 from chassis.spiffe_id import Workload
 from tests.support.storage_fixtures import NOW, OWNER, RESOURCE, Store, grant
@@ -39,21 +42,23 @@ class House:
         database, store = self.store.database, self.store
         sessions, connections = store.sessions, store.connections
         self._maps[name] = ResourceMap([])
+        absent = AbsentRegistrations(database)
+        binding = RegistrationBinding({"acme": self._acme()}, absent, self._clock)
         return Housekeeping(
             CleanUpStores(
                 Leases(database),
                 Expiry(database),
                 self.former_owners,
-                MissingUpstreams(database),
+                absent,
                 sessions,
                 connections,
             ),
             self._maps[name],
-            {},
+            binding,
             SessionTermination(
                 sessions,
                 connections,
-                RegistrationBinding({}, self._clock),
+                binding,
                 Audit(b"k" * 32),
                 self._clock,
             ),
@@ -61,6 +66,17 @@ class House:
             self._clock,
             name,
         )
+
+    def _acme(self) -> Oidc:
+        settings = OidcUpstream.model_validate(
+            {
+                "name": "acme",
+                "type": "oidc",
+                "issuer": grant().upstream_issuer,
+                "clientId": "tokenward",
+            }
+        )
+        return Oidc(settings, UpstreamHttp(), self._clock)
 
     def _clock(self) -> float:
         return NOW + self.day * DAY

@@ -7,6 +7,7 @@ import os
 os.environ.pop("SSLKEYLOGFILE", None)  # noqa: TID251 - see above
 
 import argparse
+import asyncio
 import ssl
 import sys
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from typing import Final
 import uvloop
 
 from authserver import listener_tls
-from authserver.admin import keys
+from authserver.admin import consequences, keys
 from authserver.app import Authserver
 from authserver.config.loader import load
 from authserver.config.settings import Settings
@@ -62,14 +63,15 @@ def main() -> None:
 
 
 def _check(config: Path) -> int:
-    """Print every fault on a line of its own, for a person; the exit code."""
+    """Print every fault on a line of its own, for a person, or what follows; the exit code."""
     try:
-        _load(config)
+        settings = _load(config)
     except process.ConfigurationError as bad:
         for fault in bad.faults:
             print(fault, file=sys.stderr)  # noqa: T201 - the command's output
         return process.EXIT_BAD_CONFIGURATION
-    print(f"{config}: no faults")  # noqa: T201 - the command's output
+    _say(f"{config}: no faults")
+    asyncio.run(consequences.tell(settings, clock.wall, _say))
     return 0
 
 

@@ -131,3 +131,12 @@ def authorization_response_url(
     query = answer | ({"state": state} if state is not None else {}) | {"iss": issuer}
     separator = "&" if "?" in redirect_uri else "?"
     return f"{redirect_uri}{separator}{urlencode(query, quote_via=quote)}"
+
+
+def callback_uri(issuer: str, upstream: str) -> str:
+    """Our redirect URI at an upstream, as it has to be registered there.
+
+    One path per upstream, so that an answer of one cannot pass for another's (RFC 9700 section
+    4.4.2).
+    """
+    return f"{issuer}/oauth/callback/{quote(upstream, safe='')}"

@@ -7,7 +7,7 @@ not exist on this listener.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from aiohttp import hdrs, web
 
@@ -19,6 +19,7 @@ from authserver.endpoints.token_endpoint import TokenEndpoint
 from authserver.endpoints.userinfo import Userinfo
 from authserver.oauth.errors import InvalidRequest, UnsupportedMediaType
 from authserver.oauth.parsing import json_object
+from authserver.oauth.redirect_uris import callback_uri
 from authserver.public.cookies import BINDING, BINDING_SECONDS, SESSION, BrowserCookie
 from authserver.public.middleware import ErrorMiddleware, Handler, Site
 from authserver.public.pages import FAVICON_ROUTE, LOGO_ROUTE, STYLE_ROUTE, Ending, Outcome
@@ -166,7 +167,7 @@ class Public:
         answer: dict[str, str] = {
             name: fields[name] for name in ("code", "state", "iss", "error") if name in fields
         }
-        path = f"{self._site.issuer}/oauth/callback/{quote(upstream.name, safe='')}"
+        path = callback_uri(self._site.issuer, upstream.name)
         return see_other(f"{path}?{urlencode(answer)}")
 
     def _sent(self, sent: Redirect) -> web.Response:

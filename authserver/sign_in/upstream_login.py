@@ -2,10 +2,10 @@
 
 from dataclasses import replace
 from typing import Final
-from urllib.parse import quote
 
 from authserver.handles import hash_of
 from authserver.oauth import pkce
+from authserver.oauth.redirect_uris import callback_uri
 from authserver.sign_in.services import SignInServices
 from authserver.storage.records import PendingSignIn, Stage
 from authserver.upstream.contract import LoginRequest, Unavailable, Upstream
@@ -18,8 +18,7 @@ class UpstreamLogin:
         self._services = services
 
     def callback_uri(self, upstream: str) -> str:
-        """One path per upstream, so that an answer of one cannot pass for another's (RFC 9700)."""
-        return f"{self._services.issuer}/oauth/callback/{quote(upstream, safe='')}"
+        return callback_uri(self._services.issuer, upstream)
 
     def upstream(self, name: str) -> Upstream:
         """Raises Unavailable for an upstream that is no longer configured."""

@@ -37,6 +37,13 @@ async def migrate(
         await transaction.execute("UPDATE schema_version SET version = ?", number)
 
 
+async def expect_ours(transaction: Transactional, tables: str) -> None:
+    """Raises StorageOpenError where the schema is not of our version; changes nothing."""
+    at, ours = await version(transaction, tables), migrations()[-1][0]
+    if at != ours:
+        raise StorageOpenError(f"it has schema version {at or 0}; this program needs {ours}")
+
+
 async def version(transaction: Transactional, tables: str, newest: int | None = None) -> int | None:
     """The last migration applied, None for an empty database; `tables` selects tables by name.
 

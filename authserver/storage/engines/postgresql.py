@@ -17,7 +17,7 @@ from typing import Any, Final
 import asyncpg
 
 from authserver.storage.contract import Password, Row, StorageOpenError, StorageUnavailable
-from authserver.storage.engines.migrate import migrate
+from authserver.storage.engines.migrate import expect_ours, migrate
 from authserver.storage.engines.url import PostgresqlLocation
 
 _MAX_CONNECTIONS: Final = 10
@@ -130,7 +130,9 @@ class PostgresqlDatabase:
                     raise
 
 
-async def connect(location: PostgresqlLocation, password: Password | None) -> PostgresqlDatabase:
+async def connect(
+    location: PostgresqlLocation, password: Password | None, *, migrates: bool = True
+) -> PostgresqlDatabase:
     """Open and migrate the database at `location`. Raises StorageOpenError in one clear line."""
     try:
         pool = await asyncpg.create_pool(
@@ -153,7 +155,7 @@ async def connect(location: PostgresqlLocation, password: Password | None) -> Po
     except (*_FAILURES, ValueError) as error:
         raise StorageOpenError(f"{location}: {_reason(error)}") from None
     try:
-        await _migrate(pool)
+        await (_migrate if migrates else _expect_ours)(pool)
     except (StorageOpenError, *_FAILURES) as error:
         pool.terminate()
         raise StorageOpenError(f"{location}: {_reason(error)}") from None
@@ -190,6 +192,11 @@ async def _migrate(pool: Any) -> None:
         await connection.execute("SET LOCAL statement_timeout = 0")
         await connection.execute("SELECT pg_advisory_xact_lock($1)", _MIGRATION_LOCK, timeout=300)
         await migrate(_Statements(connection), TABLES)
+
+
+async def _expect_ours(pool: Any) -> None:
+    async with pool.acquire() as connection:
+        await expect_ours(_Statements(connection), TABLES)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from typing import Final
 import aiosqlite
 
 from authserver.storage.contract import Row, StorageOpenError, StorageUnavailable
-from authserver.storage.engines.migrate import migrate, version
+from authserver.storage.engines.migrate import expect_ours, migrate, version
 
 _BUSY_MILLISECONDS: Final = 5000
 _SWITCHES: Final = 50
@@ -96,14 +96,14 @@ class SqliteDatabase:
         await self._writer.close()
 
 
-async def open_file(file: Path) -> SqliteDatabase:
+async def open_file(file: Path, *, migrates: bool = True) -> SqliteDatabase:
     """Open and migrate the database in `file`. Raises StorageOpenError in one clear line."""
     try:
-        _make(file)
+        _make(file, migrates)
         # The reader first: where a file cannot be opened, aiosqlite leaves a thread behind.
         reader = _open_reader(file)
         try:
-            return SqliteDatabase(await _open_writer(file), reader)
+            return SqliteDatabase(await _open_writer(file, migrates), reader)
         except BaseException:
             reader.close()
             raise
@@ -113,11 +113,13 @@ async def open_file(file: Path) -> SqliteDatabase:
         raise StorageOpenError(f"{file}: {_reason(error)}") from error
 
 
-def _make(file: Path) -> None:
+def _make(file: Path, may_make: bool) -> None:
     """An empty file for this user alone, if there is none yet."""
     if not file.parent.is_dir():
         raise StorageOpenError("its folder does not exist")
     if not file.exists():
+        if not may_make:
+            raise StorageOpenError("it does not exist yet")
         os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
 
 
@@ -154,16 +156,18 @@ def _reason(error: Exception) -> str:
     return (error.strerror if isinstance(error, OSError) else str(error)) or type(error).__name__
 
 
-async def _open_writer(file: Path) -> aiosqlite.Connection:
+async def _open_writer(file: Path, migrates: bool) -> aiosqlite.Connection:
     writer = await aiosqlite.connect(file, isolation_level=None)
     try:
         writer.row_factory = sqlite3.Row
         await writer.execute(f"PRAGMA busy_timeout = {_BUSY_MILLISECONDS}")
-        await version(_Statements(writer), TABLES)  # before anything is written
+        # Before anything is written.
+        await (version if migrates else expect_ours)(_Statements(writer), TABLES)
         await _switch_to_wal(writer)
         for pragma in ("synchronous = FULL", "foreign_keys = ON"):
             await writer.execute(f"PRAGMA {pragma}")
-        await _migrate(writer)
+        if migrates:
+            await _migrate(writer)
     except BaseException:
         await writer.close()
         raise

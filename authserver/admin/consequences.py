@@ -1,0 +1,54 @@
+"""What a configuration without faults leads to, told by `--check`: nothing is changed.
+
+The redirect URI to register at each upstream, and how many users of this storage would have to sign
+in again because no registration here is the one that their tokens were given to.
+"""
+
+from authserver.admin.keys import Say
+from authserver.config.settings import Settings
+from authserver.live_config import LiveConfig
+from authserver.oauth.redirect_uris import callback_uri
+from authserver.storage.absent_registrations import Registered
+from authserver.storage.contract import Database, StorageOpenError, StorageUnavailable
+from authserver.storage.engines.open import open_database
+from authserver.upstream.http_client import UpstreamHttp
+from chassis.clock import Clock
+
+
+async def tell(settings: Settings, clock: Clock, say: Say) -> None:
+    """Say it, a line each. Storage that cannot be asked is no fault of the configuration."""
+    for upstream in settings.upstreams:
+        uri = callback_uri(settings.issuer, upstream.name)
+        say(f"upstreams[{upstream.name}]: the redirect URI to register there is {uri}")
+    try:
+        database = await open_database(
+            settings.storage.url, settings.storage.password, migrates=False
+        )
+    except StorageOpenError as unusable:
+        say(f"storage: users were not counted: {unusable}")
+        return
+    try:
+        await _tell_of_users(settings, database, clock, say)
+    except StorageUnavailable as down:
+        say(f"storage: users were not counted: {down}")
+    finally:
+        await database.close()
+
+
+async def _tell_of_users(settings: Settings, database: Database, clock: Clock, say: Say) -> None:
+    live = LiveConfig(settings, database, UpstreamHttp(), clock)
+    named, absent = live.binding.named(), live.absent_registrations
+    async for registered in absent.of_connections():
+        if registered not in named:
+            users = await absent.users(registered, int(clock()))
+            say(_line(registered, users))
+
+
+def _line(registered: Registered, users: int) -> str:
+    upstream, registration = registered
+    client = f"client {registration.client_id}" if registration.client_id else "a client"
+    return (
+        f"upstreams[{upstream}]: {users} user(s) must sign in again: their tokens were given to"
+        f" {client} of {registration.authorization_server}, which is not in this file; put it back,"
+        " or name it in `former`"
+    )

@@ -5,10 +5,10 @@ RUN    := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup chromium test interop check format demo demo-serve bench layers chaos images manifests release lock clean
+.PHONY: help setup chromium test interop upgrade-drill check format demo demo-serve bench layers chaos images manifests release lock clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 $(STAMP): requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit("Tokenward needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Say which with: make PYTHON=python3.12 …") if sys.version_info < (3, 11) else None'
@@ -28,6 +28,9 @@ test: $(STAMP) chromium ## all tests that need nothing but this machine
 
 interop: $(STAMP) ## tests with other people's clients and SDKs, the long ones too; about ten minutes
 	$(RUN) -m pytest tests/interop -m "interop or not interop" -n 2
+
+upgrade-drill: $(STAMP) ## kill the first build, start this one on its files; needs the whole history
+	$(RUN) -m pytest tests/upgrade/drill_upgrade.py
 
 check: $(STAMP) ## format, lint, types, import contract
 	$(RUN) -m ruff format --check .

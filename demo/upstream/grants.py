@@ -156,6 +156,10 @@ class Grants:
         """The tokens of a sign-in, without its pages."""
         return self._issue(Grant(user, scope, None))
 
+    def restore(self, user: User, *, scope: str, refresh_token: str) -> None:
+        """Know a refresh token again that an earlier process gave out."""
+        self._refresh_tokens[refresh_token] = Grant(user, scope, None, refresh_token)
+
     def refresh(self, refresh_token: str) -> Tokens:
         """Raises InvalidGrant; a spent token kills its grant."""
         grant = self._refresh_tokens.get(refresh_token)

@@ -11,9 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from release.oci import Image
 from tests.cluster.control_plane.cgroups import control_group
 from tests.cluster.control_plane.control_plane import ControlPlane
-from release.oci import Image
 from tests.cluster.control_plane.images import PAUSE
 from tests.cluster.control_plane.network import NodeNetwork
 from tests.cluster.control_plane.processes import Processes

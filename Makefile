@@ -5,7 +5,7 @@ RUN    := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup chromium test interop upgrade-drill check format demo demo-serve bench layers chaos images manifests release lock clean
+.PHONY: help setup chromium test interop upgrade-drill fresh-machine check format demo demo-serve bench layers chaos images manifests release lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -31,6 +31,9 @@ interop: $(STAMP) ## tests with other people's clients and SDKs, the long ones t
 
 upgrade-drill: $(STAMP) ## kill the first build, start this one on its files; needs the whole history
 	$(RUN) -m pytest tests/upgrade/drill_upgrade.py
+
+fresh-machine: $(STAMP) ## run the README's commands in a Debian root with only Python and make; needs root
+	$(RUN) -m tests.fresh_machine
 
 check: $(STAMP) ## format, lint, types, import contract
 	$(RUN) -m ruff format --check .

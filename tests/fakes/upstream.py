@@ -6,6 +6,7 @@ refreshes go with `then`; everything else it does like a decent provider.
 
 import asyncio
 import json
+import ssl
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -26,7 +27,7 @@ Answer = Callable[[web.Request, dict[str, Any]], Awaitable[web.StreamResponse]]
 class HostileUpstream:
     def __init__(self, *, lifetime: int | None = 100) -> None:
         self.lifetime = lifetime
-        self.issuer = ""
+        self.issuer, self.tls_port = "", 0
         self.presented: list[str] = []
         self.revoked: list[str] = []
         self.forms: list[dict[str, str]] = []
@@ -61,7 +62,8 @@ class HostileUpstream:
         ]
 
     @asynccontextmanager
-    async def serve(self) -> AsyncIterator["HostileUpstream"]:
+    async def serve(self, tls: ssl.SSLContext | None = None) -> AsyncIterator["HostileUpstream"]:
+        """Answer on loopback: in plain HTTP, and with `tls` on `tls_port` too."""
         application = web.Application()
         application.add_routes(
             [
@@ -77,6 +79,9 @@ class HostileUpstream:
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         self.issuer = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        if tls is not None:
+            await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
+            self.tls_port = runner.addresses[1][1]
         try:
             yield self
         finally:
@@ -111,7 +116,8 @@ class HostileUpstream:
         if form["grant_type"] == "authorization_code":
             asked = self._codes.pop(str(form["code"]))
             assert matches(str(form["code_verifier"]), asked["code_challenge"])
-            return web.json_response(self.tokens(nonce=asked["nonce"]))
+            claims = {"nonce": asked["nonce"]} if "nonce" in asked else {}
+            return web.json_response(self.tokens(**claims))
         async with self._arrived:
             self.presented.append(str(form["refresh_token"]))
             self._arrived.notify_all()

@@ -20,6 +20,10 @@ from chassis.process import ConfigProblem, ConfigurationError
 
 _log = Log("live_config")
 
+# What an upstream is made of: its settings, and the secrets in its files.
+_Source = tuple[AnyUpstream, tuple[str | None, ...]]
+_Upstreams = dict[str, tuple[_Source, Upstream]]
+
 
 class LiveConfig:
     """What a reload may change. The flows hold these objects, and each is changed in place."""
@@ -33,40 +37,56 @@ class LiveConfig:
         self.keys = SigningKeys([key.signing_key() for key in settings.signing_keys])
         self.resources = ResourceMap(entry.entry() for entry in settings.resources)
         self.upstreams: dict[str, Upstream] = {}
-        self._built: dict[str, tuple[AnyUpstream, tuple[str | None, ...]]] = {}
+        self._sources: dict[str, _Source] = {}
         self.absent_registrations = AbsentRegistrations(database)
         self.binding = RegistrationBinding(self.upstreams, self.absent_registrations, clock)
-        self._put_upstreams(settings)
+        self._put_upstreams(self._built(settings))
         self.workload_policy = WorkloadPolicy(
             settings.allowed_workloads, settings.denied_certificates
         )
 
     async def replace(self, settings: Settings) -> None:
-        """Put what may change without a restart into force. Raises ConfigurationError."""
+        """Put what may change without a restart into force.
+
+        Raises ConfigurationError, OSError or ValueError, and has changed nothing then.
+        """
         keyring = settings.keyring()
         keys = [key.signing_key() for key in settings.signing_keys]
+        resources = [entry.entry() for entry in settings.resources]
+        ResourceMap(resources)
+        upstreams = self._built(settings)
         try:
             await self._key_rotation.check(keyring)
         except StorageOpenError as unusable:
             raise ConfigurationError([ConfigProblem("encryptionKeys", str(unusable))]) from None
         except StorageUnavailable:
             raise ConfigurationError([ConfigProblem("encryptionKeys", "storage is down")]) from None
+        # Nothing fails from here on.
         self.keyring.replace(keyring)
         if not self.keys.replace(keys, self._clock()):
             _log.warning("signing_key_never_announced")
-        self.resources.replace(entry.entry() for entry in settings.resources)
-        self._put_upstreams(settings)
+        self.resources.replace(resources)
+        self._put_upstreams(upstreams)
         self.workload_policy.replace(settings.allowed_workloads, settings.denied_certificates)
 
-    def _put_upstreams(self, settings: Settings) -> None:
-        """Put these upstreams into force; an unchanged one keeps what it has learnt."""
-        built = {entry.name: (entry, entry.secrets()) for entry in settings.upstreams}
+    def _built(self, settings: Settings) -> _Upstreams:
+        """The upstreams of these settings; an unchanged one is kept, with what it has learnt."""
+        built: _Upstreams = {}
+        for entry in settings.upstreams:
+            source, name = (entry, entry.secrets()), entry.name
+            upstream = (
+                self.upstreams[name]
+                if self._sources.get(name) == source
+                else _upstream(entry, self._http, self._clock)
+            )
+            built[name] = (source, upstream)
+        return built
+
+    def _put_upstreams(self, built: _Upstreams) -> None:
         for name in self.upstreams.keys() - built.keys():
             del self.upstreams[name]
-        for name, how in built.items():
-            if self._built.get(name) != how:
-                self.upstreams[name] = _upstream(how[0], self._http, self._clock)
-        self._built = built
+        self.upstreams.update({name: upstream for name, (_, upstream) in built.items()})
+        self._sources = {name: source for name, (source, _) in built.items()}
 
 
 def _upstream(settings: AnyUpstream, http: UpstreamHttp, clock: Clock) -> Upstream:

@@ -38,12 +38,13 @@ class ConfigWatcher:
         try:
             settings = load(self._config)
             await self._apply(settings)
-        except ConfigurationError as bad:
-            if self._files.is_new_fault(bad.faults):
-                self._refuse(bad.faults)
+        except Exception as failure:  # noqa: BLE001 - whatever it is, somebody has to hear of it
+            faults = _faults(failure)
+            if self._files.is_new_fault(faults):
+                self._refuse(faults)
+                if not isinstance(failure, ConfigurationError | OSError):
+                    _log.failure("reload_failed", failure)
             return False
-        except (OSError, ValueError):
-            return False  # a file changed under our eyes; the next poll sees it whole
         self._report(settings)
         self._settings = settings
         self._files.accept()
@@ -69,6 +70,18 @@ class ConfigWatcher:
         _log.info("configuration_reloaded", changed=changed)
         if waiting:
             _log.warning("restart_needed", members=waiting)
+
+
+def _faults(failure: Exception) -> tuple[ConfigProblem, ...]:
+    """What to tell of a failed reload; the text of an unforeseen error could hold a secret."""
+    if isinstance(failure, ConfigurationError):
+        return tuple(failure.faults)
+    if isinstance(failure, OSError):
+        # A file that changed between two looks; the next poll may see it whole.
+        name = failure.filename
+        return (ConfigProblem(str(name or "the file"), failure.strerror or "cannot be read"),)
+    problem = f"could not be put into force: {type(failure).__name__}"
+    return (ConfigProblem("the file", problem),)
 
 
 def _files(value: object) -> Iterator[Path]:

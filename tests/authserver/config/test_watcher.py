@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from authserver.config.loader import load
+from authserver.config.settings import Settings
 from authserver.config.watcher import ConfigWatcher
 from tests.support.deployment import NOTES, TASKS, Deployment, Pkce, deployed
 from tests.support.forged_tokens import claims_of, header_of
@@ -264,6 +265,80 @@ async def test_a_bad_change_keeps_the_last_good_configuration(
         (tmp_path / "authserver.yaml").write_text(good + "\n")
         assert await reloading.poll()
         assert counted(metric, {"result": "taken"}) == 1
+
+
+@pytest.mark.parametrize(
+    ("failure", "path", "problem"),
+    [
+        (
+            FileNotFoundError(2, "No such file or directory", "k1"),
+            "k1",
+            "No such file or directory",
+        ),
+        (PermissionError("secret canary"), "the file", "cannot be read"),
+        (ValueError("secret canary"), "the file", "could not be put into force: ValueError"),
+        (KeyError("secret canary"), "the file", "could not be put into force: KeyError"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+async def test_whatever_keeps_a_change_out_is_said_and_counted_once(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    failure: Exception,
+    path: str,
+    problem: str,
+) -> None:
+    async with deployed(tmp_path) as world:
+        file, failing = world.folder / "authserver.yaml", [failure]
+
+        async def apply(settings: Settings) -> None:
+            if failing:
+                raise failing[0]
+            await world.server.reload(settings)
+
+        watcher = ConfigWatcher(file, load(file), apply, world.server.reloaded)
+        write(world, allowedWorkloads={"namespaces": ["others"], "names": ["*"]})
+        for _ in range(3):
+            assert not await watcher.poll()
+        (kept,) = [record for record in caplog.records if record.message == "configuration_kept"]
+        assert vars(kept)["fields"] == {"path": path, "problem": problem}
+        assert "canary" not in caplog.text
+        counted = world.server.registry.get_sample_value
+        metric = "tokenward_authserver_config_reloads_total"
+        assert counted(metric, {"result": "refused"}) == 1
+        failing.clear()
+        assert await watcher.poll()  # it is tried again without another change
+        assert counted(metric, {"result": "taken"}) == 1
+
+
+async def test_an_upstream_that_cannot_be_built_leaves_everything_as_it_was(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its secret file goes away between the reading of the configuration and its use."""
+    async with deployed(tmp_path) as world:
+        file = world.folder / "authserver.yaml"
+
+        async def apply(settings: Settings) -> None:
+            (world.folder / "second-secret").unlink(missing_ok=True)
+            await world.server.reload(settings)
+
+        watcher = ConfigWatcher(file, load(file), apply, world.server.reloaded)
+        alice = await world.signed_in("alice")
+        raw = yaml.safe_load(file.read_text())
+        second = {"name": "second", "clientSecretFile": "second-secret"}
+        (world.folder / "second-secret").write_text("secret")
+        new_key(world, "next.pem")
+        before = await kids(world)
+        write(
+            world,
+            signingKeys=[{"file": "next.pem"}, {"file": "signing.pem"}],
+            resources=[],
+            upstreams=[*raw["upstreams"], raw["upstreams"][0] | second],
+        )
+        assert not await watcher.poll()
+        assert "configuration_kept" in caplog.messages
+        assert await kids(world) == before
+        assert (await world.exchange("mcp-servers/notes", alice.access_token)).status == 200
 
 
 async def test_half_a_file_is_not_taken(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from sidecar.errors import (
     ApiError,
 )
 from sidecar.metrics import Metrics
+from sidecar.mismatch_log import MismatchLog
 from sidecar.protected_resource import ProtectedResource
 from sidecar.token_request import TokenRequest, has_jwt_shape, read_ask, read_bearer
 from sidecar.unverified_jwt import ExpectedClaims
@@ -77,7 +78,7 @@ class LocalApi:
         now: Clock,
     ) -> None:
         self._expected = ExpectedClaims(resource.issuer, resource.resource)
-        self._clocks = clocks
+        self._clocks, self._mismatches = clocks, MismatchLog()
         self._broker, self._resource, self._metrics = broker, resource, metrics
         self._now = now
 
@@ -177,6 +178,8 @@ class LocalApi:
             return INVALID_TOKEN.with_reason("not_a_jwt")
         problem = self._expected.problem_of(unverified_jwt, self._clocks.times())
         if problem is not None:
+            self._metrics.refused_jwt(problem)
+            self._mismatches.report(problem, self._now())
             return INVALID_TOKEN.with_reason(problem)
         return await self._broker.obtain(unverified_jwt, token_request)
 

@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 
 from chassis.probes import DURATION_BUCKETS
 from sidecar.errors import RESULTS
+from sidecar.unverified_jwt import PROBLEMS
 
 CACHE_RESULTS: Final = ("hit", "miss", "coalesced", "negative")
 
@@ -48,6 +49,13 @@ class Metrics:
             "Expired CAs in the bundle that the authserver is checked against; they are left out.",
             registry=registry,
         )
+        refused = Counter(
+            "tokenward_sidecar_refused_jwts",
+            "JWTs that cannot be good for this workload and were refused without an exchange.",
+            ("reason",),
+            registry=registry,
+        )
+        self._refused_jwts = {reason: refused.labels(reason) for reason in PROBLEMS}
         self._reloads = {True: reloads.labels("ok"), False: reloads.labels("failed")}
 
     def answered(self, result: str, seconds: float) -> None:
@@ -55,6 +63,9 @@ class Metrics:
 
     def cache(self, result: str) -> None:
         self._calls.cache[result] += 1
+
+    def refused_jwt(self, reason: str) -> None:
+        self._refused_jwts[reason].inc()
 
     def exchanged(self, result: str, seconds: float) -> None:
         self._exchange_seconds[result].observe(seconds)

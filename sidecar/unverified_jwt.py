@@ -15,6 +15,11 @@ from urllib.parse import urlsplit
 # The clocks of a node and of the authserver may differ; a JWT that ended in between is not ours
 # to judge.
 _EXPIRED_SECONDS: Final = 60
+OTHER_ISSUER: Final = "jwt_of_another_issuer"
+OTHER_RESOURCE: Final = "jwt_for_another_resource"
+EXPIRED: Final = "jwt_expired"
+PROBLEMS: Final = (OTHER_ISSUER, OTHER_RESOURCE, EXPIRED)
+
 _PORTS: Final = {"http": 80, "https": 443}
 
 
@@ -35,17 +40,17 @@ class ExpectedClaims:
         issuer, audience = claims.get("iss"), claims.get("aud")
         expires_at: Any = claims.get("exp")
         if self.issuer is not None and isinstance(issuer, str) and issuer != self.issuer:
-            return "jwt_of_another_issuer"
+            return OTHER_ISSUER
         # The operator of the authserver may spell the resource in another way than the pod.
         if (
             self.resource is not None
             and isinstance(audience, str)
             and _folded(audience) != _folded(self.resource)
         ):
-            return "jwt_for_another_resource"
+            return OTHER_RESOURCE
         ends = isinstance(expires_at, int | float) and not isinstance(expires_at, bool)
         if ends and times and min(times) - float(expires_at) > _EXPIRED_SECONDS:
-            return "jwt_expired"
+            return EXPIRED
         return None
 
 

@@ -43,6 +43,41 @@ async def test_a_jwt_that_cannot_be_good_costs_no_exchange(
 
 
 @pytest.mark.parametrize(
+    ("changes", "reason", "setting"),
+    [
+        ({"aud": "https://slack-mcp.example.com/mcp"}, "jwt_for_another_resource", "RESOURCE"),
+        ({"iss": "https://other.example.com"}, "jwt_of_another_issuer", "ISSUER"),
+        ({"exp": 1}, "jwt_expired", None),
+    ],
+)
+async def test_an_operator_sees_why_a_sidecar_refuses_jwts_by_itself(
+    r: Harness,
+    caplog: pytest.LogCaptureFixture,
+    changes: dict[str, Any],
+    reason: str,
+    setting: str | None,
+) -> None:
+    """Nobody else does: the authserver is not asked."""
+
+    def warnings() -> list[dict[str, str]]:
+        records = [record for record in caplog.records if record.msg == "jwt_does_not_fit"]
+        return [vars(record)["fields"] for record in records]
+
+    for number in range(3):
+        await r.ask(jwt=jwt(r, jti=str(number), **changes))
+    assert r.metric("tokenward_sidecar_refused_jwts_total", reason=reason) == 3
+    if setting is None:
+        assert warnings() == []  # ordinary clients refresh after that
+        return
+    (warning,) = warnings()
+    assert warning["reason"] == reason
+    assert f"TOKENWARD_{setting}" in warning["remedy"]
+    r.clock.advance(301)
+    await r.ask(jwt=jwt(r, **changes))
+    assert len(warnings()) == 2
+
+
+@pytest.mark.parametrize(
     "changes",
     [
         {},

@@ -52,7 +52,7 @@ async def start_sidecar(layout: Layout, server: Server, processes: Processes) ->
 
 
 def sidecar_environment(layout: Layout, server: Server) -> dict[str, str]:
-    """What the webhook would write into the pod of `server` when it injects."""
+    """What the webhook would write into the pod of `server`; here everything stays on loopback."""
     return {
         "TOKENWARD_AUTHSERVER_URL": layout.internal,
         "TOKENWARD_AUTHSERVER_CA_FILE": str(layout.server_ca),
@@ -62,6 +62,7 @@ def sidecar_environment(layout: Layout, server: Server) -> dict[str, str]:
         "TOKENWARD_ISSUER": layout.issuer,
         "TOKENWARD_SCOPES": SCOPE,
         "TOKENWARD_PORT": str(server.sidecar_port),
+        "TOKENWARD_OPS_HOST": "127.0.0.1",
         "TOKENWARD_OPS_PORT": str(server.ops_port),
     }
 

@@ -38,7 +38,7 @@ async def main() -> None:
     try:
         await process.serve(
             [local_listener(sidecar, settings.port)],
-            ops=Listener("ops", "::", settings.ops_port, ops),
+            ops=Listener("ops", settings.ops_host, settings.ops_port, ops),
             readiness=sidecar.readiness,
             drain_seconds=DRAIN_SECONDS,
         )

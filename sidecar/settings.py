@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 from urllib.parse import urlsplit
@@ -31,6 +32,7 @@ class Settings:
     issuer: str | None
     scopes: tuple[str, ...]
     port: int
+    ops_host: str
     ops_port: int
     log_level: str
     cache_ttl_max: int
@@ -52,6 +54,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         issuer=variables.optional("ISSUER", _issuer, None),
         scopes=variables.optional("SCOPES", _scopes, ()),
         port=variables.optional("PORT", _whole_number(0, 65_535), 15500),
+        ops_host=variables.optional("OPS_HOST", _address, "::"),
         ops_port=variables.optional("OPS_PORT", _whole_number(0, 65_535), 15501),
         log_level=variables.optional("LOG_LEVEL", _log_level, "info"),
         cache_ttl_max=variables.optional(
@@ -106,6 +109,13 @@ def _whole_number(least: int, most: int) -> Callable[[str], int]:
         return int(text)
 
     return parse
+
+
+def _address(text: str) -> str:
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        raise ValueError("must be an IP address, such as 127.0.0.1 or ::") from None
 
 
 def _url(text: str) -> str:

@@ -1,6 +1,7 @@
 """`python -m demo --serve`: the whole product as real processes, met through a browser."""
 
 import asyncio
+import json
 import re
 import signal
 import sys
@@ -46,14 +47,25 @@ async def test_a_visitor_signs_in_and_after_ctrl_c_nothing_is_left() -> None:
             denied = await browser.open(f"{urls[0]}sign-in/other")
             refused = await browser.submit(denied, press=("decision", "deny"))
         assert folder.is_dir()
+        hosts = listening(folder)
         process.send_signal(signal.SIGINT)
         await process.communicate()
 
     assert "&quot;login&quot;: &quot;bob&quot;" in page.text
     assert "access_denied" in refused.text
+    assert hosts == {"127.0.0.1"}
     assert process.returncode == 0
     assert not folder.exists()
     assert [url for url in set(urls) if await answers(url)] == []
+
+
+def listening(folder: Path) -> set[str]:
+    """The addresses of every listener of ours, health and metrics included."""
+    lines = [line for log in folder.rglob("*.log") for line in log.read_text().splitlines()]
+    events = [json.loads(line) for line in lines if line.startswith('{"time"')]
+    hosts = [event["host"] for event in events if event["event"] == "listening"]
+    assert len(hosts) >= 7  # three of the authserver, two of each sidecar
+    return set(hosts)
 
 
 async def answers(url: str) -> bool:

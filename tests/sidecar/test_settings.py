@@ -20,7 +20,9 @@ def changed(**changes: str) -> dict[str, str]:
 
 
 def test_everything_that_is_set_is_read() -> None:
-    assert read_settings(changed(LOG_LEVEL="debug", CACHE_TTL_MAX="30")) == Settings(
+    assert read_settings(
+        changed(LOG_LEVEL="debug", CACHE_TTL_MAX="30", OPS_HOST="127.0.0.1")
+    ) == Settings(
         authserver_url="https://authserver.example:8443",
         authserver_ca=Path("/run/tokenward/authserver-ca.pem"),
         credential=Path("/run/tokenward/credential"),
@@ -29,6 +31,7 @@ def test_everything_that_is_set_is_read() -> None:
         issuer="https://auth.example.com",
         scopes=("mcp", "offline_access"),
         port=0,
+        ops_host="127.0.0.1",
         ops_port=0,
         log_level="debug",
         cache_ttl_max=30,
@@ -89,6 +92,8 @@ def test_variables_that_kubernetes_makes_of_a_service_are_no_fault() -> None:
         ("PORT", "1e3"),
         ("PORT", "tcp://10.0.0.1:8443"),
         ("OPS_PORT", "٣"),
+        ("OPS_HOST", "localhost"),
+        ("OPS_HOST", "127.0.0.1:1"),
         ("LOG_LEVEL", "INFO"),
         ("CACHE_TTL_MAX", "61"),
         ("CACHE_TTL_MAX", "0.5"),

@@ -5,7 +5,7 @@ RUN    := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup chromium test interop upgrade-drill fresh-machine check format demo demo-serve bench layers chaos images manifests release lock clean
+.PHONY: help setup chromium test interop upgrade-drill fresh-machine check format demo demo-serve bench layers chaos drills images manifests release lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -78,8 +78,11 @@ manifests: $(STAMP) ## render every overlay and validate every object in it
 release: $(STAMP) ## build packages, images, install manifests, SBOMs and checksums into artefacts/release
 	$(RUN) -m release $(if $(REGISTRY),--registry $(REGISTRY)) $(RELEASE_FLAGS)
 
-chaos: $(STAMP) ## kill, partition and restart everything for 2000 refreshes; about five minutes
+chaos: $(STAMP) ## kill, partition and restart everything; at most eight minutes
 	$(RUN) -m tests.chaos --report docs/reference/chaos-report.md $(if $(SEED),--seed $(SEED)) $(if $(LOAD),--sessions $(LOAD))
+
+drills: $(STAMP) ## let five providers fail for 90 seconds, 40 users each; about five minutes
+	$(RUN) -m tests.drills --report docs/reference/outage-report.md $(if $(SEED),--seed $(SEED))
 
 lock: $(STAMP) ## recompute requirements.lock from pyproject.toml
 	$(RUN) -m pip install --quiet uv

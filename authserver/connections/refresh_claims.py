@@ -17,7 +17,7 @@ from authserver.connections.backoff import Backoff
 from authserver.connections.freshness import lasts
 from authserver.connections.registration_binding import RegistrationBinding
 from authserver.connections.timeouts import RefreshTimeouts
-from authserver.connections.upstream_health import UpstreamHealth
+from authserver.connections.upstream_health import Place, UpstreamHealth
 from authserver.handles import NewHandle
 from authserver.metrics import Metrics
 from authserver.storage.claim_rows import Claim, ClaimRows
@@ -57,7 +57,7 @@ class ClaimedRefresh:
         self._connections, self._claims, self._binding = connections, claims, binding
         self._metrics, self._clock, self._new_handle = metrics, clock, new_handle
         self._timeouts = timeouts
-        self.health = UpstreamHealth(timeouts.slow_call, _loop_time)
+        self.health = UpstreamHealth(timeouts.slow_call, clock, _loop_time)
         self._each = Backoff(threshold=2, first=1, longest=60)
         self._uncertain: dict[tuple[ConnectionKey, int], asyncio.Task[None]] = {}
         self._hurried = False
@@ -86,18 +86,18 @@ class ClaimedRefresh:
             raise StorageUnavailable("claim_in_doubt")
         if connection.first_claimed_at is not None and connection.refresh_claim is None:
             self._check_repeatable(upstream, connection, rejected=rejected)
-        self._check_pauses(upstream, connection)
-        claim = await self._take(connection)
-        if claim is not None:
-            return await self._present(upstream, connection, claim, rejected=rejected)
+        with await self._place(upstream, connection) as place:
+            if not self._each.allow(key, self._clock()):
+                raise Unavailable("connection_backing_off")
+            claim = await self._take(connection)
+            if claim is not None:
+                return await self._present(upstream, connection, claim, place, rejected=rejected)
         return await self._adopt(upstream, connection, rejected=rejected)
 
-    def _check_pauses(self, upstream: Upstream, connection: Connection) -> None:
-        now = self._clock()
-        if not self.health.may_call(upstream.name, now):
-            raise Unavailable("upstream_backing_off")
-        if not self._each.allow((connection.key, connection.generation), now):
-            raise Unavailable("connection_backing_off")
+    async def _place(self, upstream: Upstream, connection: Connection) -> Place:
+        """Taken before the claim: an upstream in trouble gets one of all who ask at one moment."""
+        fate_unknown = connection.first_claimed_at is not None
+        return await self.health.place(upstream.name, fate_unknown=fate_unknown)
 
     def _check_repeatable(
         self, upstream: Upstream, connection: Connection, *, rejected: bool
@@ -149,17 +149,32 @@ class ClaimedRefresh:
                 # Tried a moment ago, in vain: the same pause as if it had been us.
                 self._each.failed((connection.key, connection.generation), self._clock())
                 raise Unavailable("another_tried_in_vain")
-            claim = await self._take(latest)
-            if claim is not None:
-                return await self._present(upstream, latest, claim, rejected=rejected)
+            if self._is_left_behind(latest):
+                with await self._place(upstream, latest) as place:
+                    claim = await self._take(latest)
+                    if claim is not None:
+                        return await self._present(
+                            upstream, latest, claim, place, rejected=rejected
+                        )
             await asyncio.sleep(self._timeouts.poll)
 
+    def _is_left_behind(self, connection: Connection) -> bool:
+        """Whether nobody is behind the claim any more, as `ClaimRows.claim` judges it."""
+        claimed_at = connection.refresh_claimed_at
+        return claimed_at is None or claimed_at < int(self._clock()) - self._timeouts.lease
+
     async def _present(
-        self, upstream: Upstream, connection: Connection, claim: Claim, *, rejected: bool
+        self,
+        upstream: Upstream,
+        connection: Connection,
+        claim: Claim,
+        place: Place,
+        *,
+        rejected: bool,
     ) -> Connection:
         await self._check_claim(upstream, connection, claim, rejected=rejected)
         try:
-            tokens = await self._ask(upstream, connection, claim)
+            tokens = await self._ask(upstream, connection, claim, place)
         except GrantRevoked as failure:
             self._answered(upstream, connection, "dead")
             await self._mark_dead(connection, claim, failure.reason)
@@ -200,17 +215,16 @@ class ClaimedRefresh:
             raise Unavailable("waits_for_the_access_token_to_end")
 
     async def _ask(
-        self, upstream: Upstream, connection: Connection, claim: Claim
+        self, upstream: Upstream, connection: Connection, claim: Claim, place: Place
     ) -> UpstreamTokens:
+        """What the upstream answers. The place is free when it has; nobody runs in between."""
         request = RefreshRequest(
             connection.tokens,
             connection.upstream_subject,
             lambda: self._may_send(connection, claim),
         )
-        with (
-            self._metrics.refresh_seconds.labels(upstream.name).time(),
-            self.health.calling(upstream.name),
-        ):
+        place.call()
+        with place, self._metrics.refresh_seconds.labels(upstream.name).time():
             async with asyncio.timeout(self._timeouts.flight):
                 return await upstream.refresh(request)
 
@@ -232,9 +246,9 @@ class ClaimedRefresh:
         self._metrics.refreshes.labels(upstream.name, "unavailable").inc()
         self._each.failed(key, now)
         if failure.refused:
-            self.health.answered(upstream.name, now, success=False)
+            self.health.answered(upstream.name, success=False)
         else:
-            self.health.failed(upstream.name, now, failure.retry_after)
+            self.health.failed(upstream.name, failure.retry_after)
         _log.warning("refresh_failed", **_facts(failure, upstream))
         refused_at = int(now) if failure.refused else None
         await self._durably(
@@ -251,7 +265,7 @@ class ClaimedRefresh:
         now = self._clock()
         self._metrics.refreshes.labels(upstream.name, "unknown").inc()
         self._each.failed((connection.key, connection.generation), now)
-        self.health.failed(upstream.name, now)
+        self.health.failed(upstream.name, unknown=True)
         _log.warning("refresh_outcome_unknown", **_facts(failure, upstream))
         if (
             upstream.rotates_refresh_tokens
@@ -278,7 +292,7 @@ class ClaimedRefresh:
 
     def _answered(self, upstream: Upstream, connection: Connection, result: str) -> None:
         self._metrics.refreshes.labels(upstream.name, result).inc()
-        self.health.answered(upstream.name, self._clock(), success=result == "refreshed")
+        self.health.answered(upstream.name, success=result == "refreshed")
         # Generations begin again at 1 when a connection is purged and the user comes back.
         self._each.succeeded((connection.key, connection.generation))
 

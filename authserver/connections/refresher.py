@@ -107,7 +107,7 @@ class TokenRefresher:
 
     def _may_renew_ahead(self, connection: Connection) -> bool:
         """Not while the upstream is in trouble: a token that serves is not put at risk."""
-        return not self._claimed_refresh.health.troubled(connection.key.upstream)
+        return not self._claimed_refresh.health.doubtful(connection.key.upstream)
 
     async def _replace_rejected(self, connection: Connection, min_ttl: int) -> Connection:
         """A report of rejection is a hint: APIs say 401 for reasons of their own too.

@@ -1,32 +1,76 @@
 """How each upstream answers refreshes, and how many may be on the way to it.
 
-An upstream in trouble gets one probe at a time, after pauses that grow, and no renewals ahead of
-time. It is in trouble while a call to it takes long, after some failures in a row, and for as long
-as it said itself with Retry-After (RFC 9110 section 10.2.3).
+An upstream works from its first success on, until a call to it fails. Where it is not known to work,
+one call goes at a time, and everybody else waits for its outcome.
+
+An upstream in trouble gets one probe at a time, after pauses that grow. It is in trouble while a
+call to it takes long, after some failures in a row, and for as long as it said itself with
+Retry-After (RFC 9110 section 10.2.3). Tokens of unknown fate go first, so that no other is put at
+risk.
 """
 
+import asyncio
 import random
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final
+from types import TracebackType
+from typing import Final, Self
+
+from authserver.upstream.contract import Unavailable
+from chassis.clock import Clock
 
 _FAILURE_THRESHOLD: Final = 3
 _FIRST_PAUSE_SECONDS: Final = 1.0
 _LONGEST_PAUSE_SECONDS: Final = 15.0
 _MAX_RETRY_AFTER_SECONDS: Final = 900
+# How much later a token may be presented that was not at risk yet; callers ask again within it.
+_HEAD_START_SECONDS: Final = 3.0
 
 
 @dataclass
 class _State:
+    works: bool = False
     failures: int = 0
     probe_at: float = 0.0
     succeeded_at: float | None = None
-    in_flight: list[float] = field(default_factory=list)
+    fates_unknown: bool = False
+    places: list["Place"] = field(default_factory=list)
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Place:
+    """A place among the calls to an upstream, until it is given back or its block ends."""
+
+    def __init__(self, state: _State, monotonic: Callable[[], float]) -> None:
+        self._state, self._monotonic = state, monotonic
+        self.called_at: float | None = None
+        state.places.append(self)
+
+    def call(self) -> None:
+        """The call begins: from here on it may turn out slow."""
+        self.called_at = self._monotonic()
+
+    def give_back(self) -> None:
+        if self in self._state.places:
+            self._state.places.remove(self)
+            self._state.changed.set()
+            self._state.changed = asyncio.Event()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.give_back()
 
 
 class UpstreamHealth:
-    """In this process's memory, by upstream name; `now` is wall-clock time.
+    """In this process's memory, by upstream name; `clock` gives wall-clock time.
 
     `monotonic` measures how long a call has been under way.
     """
@@ -34,45 +78,60 @@ class UpstreamHealth:
     def __init__(
         self,
         slow_call: float,
+        clock: Clock,
         monotonic: Callable[[], float],
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
-        self._slow_call, self._monotonic, self._uniform = slow_call, monotonic, uniform
+        self._slow_call, self._clock, self._monotonic = slow_call, clock, monotonic
+        self._uniform = uniform
         self._states: dict[str, _State] = {}
 
-    def troubled(self, name: str) -> bool:
+    def doubtful(self, name: str) -> bool:
+        """Whether its last call failed or takes long: no token that serves is put at risk."""
         state = self._states.get(name)
-        return state is not None and (state.failures >= _FAILURE_THRESHOLD or self._is_slow(state))
+        return state is not None and (state.failures > 0 or self._is_slow(state))
 
-    def may_call(self, name: str, now: float) -> bool:
-        """Whether another refresh may go there now."""
-        state = self._states.get(name)
-        if state is None or not self.troubled(name):
-            return True
+    async def place(self, name: str, *, fate_unknown: bool) -> Place:
+        """A place for one refresh that may go there now. Raises Unavailable.
+
+        `fate_unknown`: its token may have been taken without an answer that we know.
+        """
+        state = self._states.setdefault(name, _State())
+        await self._outcome_of_others(state)
+        if not self._free(state, fate_unknown):
+            raise Unavailable("upstream_backing_off")
+        return Place(state, self._monotonic)
+
+    async def _outcome_of_others(self, state: _State) -> None:
+        """Wait until no call is on the way to an upstream that may not work, or a call is slow."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, self._slow_call)):
+                while state.places and not state.works and not self._troubled(state):
+                    await state.changed.wait()
+
+    def _free(self, state: _State, fate_unknown: bool) -> bool:
+        if not self._troubled(state):
+            return state.works or not state.places
+        now = self._clock()
+        head_start = state.fates_unknown and not fate_unknown
+        until = state.probe_at + (_HEAD_START_SECONDS if head_start else 0.0)
         # A pause that ends later than any lasts was begun before the clock was set back.
-        paused = now < state.probe_at <= now + _MAX_RETRY_AFTER_SECONDS
-        return not state.in_flight and not paused
+        paused = now < until <= now + _MAX_RETRY_AFTER_SECONDS + _HEAD_START_SECONDS
+        return not state.places and not paused
 
-    @contextmanager
-    def calling(self, name: str) -> Iterator[None]:
-        """A call is under way."""
-        state, started = self._states.setdefault(name, _State()), self._monotonic()
-        state.in_flight.append(started)
-        try:
-            yield
-        finally:
-            state.in_flight.remove(started)
-
-    def answered(self, name: str, now: float, *, success: bool) -> None:
-        """It gave a definite answer: it works."""
+    def answered(self, name: str, *, success: bool) -> None:
+        """It gave a definite answer: it takes calls. It works only if it gave tokens."""
         state = self._states.setdefault(name, _State())
         state.failures, state.probe_at = 0, 0.0
         if success:
-            state.succeeded_at = now
+            state.works, state.fates_unknown = True, False
+            state.succeeded_at = self._clock()
 
-    def failed(self, name: str, now: float, retry_after: int | None = None) -> None:
-        """It gave none, or said that it cannot."""
-        state = self._states.setdefault(name, _State())
+    def failed(self, name: str, retry_after: int | None = None, *, unknown: bool = False) -> None:
+        """It gave none, or said that it cannot. `unknown`: it may have acted all the same."""
+        state, now = self._states.setdefault(name, _State()), self._clock()
+        state.works = False
+        state.fates_unknown |= unknown
         state.failures += 1
         doublings = min(max(0, state.failures - _FAILURE_THRESHOLD), 16)
         pause = min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2.0**doublings)
@@ -88,5 +147,11 @@ class UpstreamHealth:
         moment = state.succeeded_at if state is not None else None
         return moment is not None and earliest < moment <= latest
 
+    def _troubled(self, state: _State) -> bool:
+        return state.failures >= _FAILURE_THRESHOLD or self._is_slow(state)
+
     def _is_slow(self, state: _State) -> bool:
-        return any(self._monotonic() - since > self._slow_call for since in state.in_flight)
+        return any(
+            place.called_at is not None and self._monotonic() - place.called_at > self._slow_call
+            for place in state.places
+        )

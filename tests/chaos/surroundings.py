@@ -7,7 +7,7 @@ import random
 import signal
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,27 +15,36 @@ from aiohttp import web
 
 from demo.upstream import FakeUpstream
 from demo.upstream.app import Interference
+from tests.support.lost_answers import Acted, newest_token, presented_in_vain
 from tests.support.storage_fixtures import ROOT
 
 
 class Gate:
-    """A TCP way to the upstream that can be shut: then connections are refused."""
+    """A TCP way to the upstream that can be shut: then connections are refused.
+
+    Connections that the kernel has accepted and we have not are reset then, maybe after the whole
+    request was sent. The upstream has seen none of them.
+    """
 
     def __init__(self, port: int, target: int) -> None:
         self._port, self._target = port, target
         self._server: asyncio.Server | None = None
+        self.resets = 0
 
     async def open(self) -> None:
         self._server = await asyncio.start_server(self._forward, "127.0.0.1", self._port)
 
     async def shut(self) -> None:
         if self._server is not None:
-            # Whom the kernel has let in already would be cut off after having spoken: that is
-            # another fault than this one. Two turns of the loop are enough to take them in.
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
+            self.resets += self._waiting()
             self._server.close()
             self._server = None
+
+    def _waiting(self) -> int:
+        """How many connections wait in the accept queue: Linux gives them no inode yet."""
+        own, established = f"0100007F:{self._port:04X}", "01"
+        rows = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
+        return sum(row[1] == own and row[3] == established and row[9] == "0" for row in rows)
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError):
@@ -53,40 +62,43 @@ async def _copy(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> Non
 
 
 class Moods(Interference):
-    """Counts what is presented, and in a bad mood refuses, or breaks off before or after acting."""
+    """Counts what is presented, and in a bad mood refuses, or breaks off before or after acting.
 
-    def __init__(self, upstream: FakeUpstream, dice: random.Random) -> None:
-        self._upstream, self._dice = upstream, dice
+    `served` are the access tokens that anybody was given.
+    """
+
+    def __init__(self, upstream: FakeUpstream, dice: random.Random, served: Set[str]) -> None:
+        self._upstream, self._dice, self._served = upstream, dice, served
         self.mood: str | None = None
-        self.presented: Counter[str] = Counter()
         self.taken: Counter[str] = Counter()
         self.refreshed_at: dict[int, list[float]] = {}
-        self.broken_off: dict[int, tuple[str, int]] = {}
+        self.last: dict[int, Acted] = {}
+        self.broken_off: Counter[str] = Counter()
+        self.successor_known = 0
 
     async def before(self, request: web.Request, refresh_token: str) -> None:
-        self.presented[refresh_token] += 1
+        self.successor_known += presented_in_vain(
+            self._upstream, refresh_token, self._served.__contains__
+        )
         if self.mood == "refuses":
             raise web.HTTPServiceUnavailable
         if self.mood == "breaks off before" and self._dice.random() < 0.3:
-            self._break_off(request)  # no cause: the token is presented again
+            self._break_off(request, "broken off before the upstream acted")
         await asyncio.sleep(self._dice.uniform(0, 0.02))
 
     async def after(self, request: web.Request, refresh_token: str) -> None:
         self.taken[refresh_token] += 1
-        grant = self.grant_id(refresh_token)
-        self.refreshed_at.setdefault(grant, []).append(asyncio.get_running_loop().time())
+        grant = self._upstream.grants._refresh_tokens[refresh_token]
+        moment = asyncio.get_running_loop().time()
+        self.refreshed_at.setdefault(id(grant), []).append(moment)
+        acted = self.last[id(grant)] = Acted(newest_token(self._upstream, grant), moment)
         if self.mood == "breaks off after" and self._dice.random() < 0.3:
-            self.broken_off[grant] = (
-                "the upstream acted and its answer was lost",
-                len(self.refreshed_at[grant]),
-            )
-            self._break_off(request)
+            acted.answer_lost = True
+            self._break_off(request, "broken off after the upstream acted")
         await asyncio.sleep(self._dice.uniform(0, 0.02))
 
-    def grant_id(self, refresh_token: str) -> int:
-        return id(self._upstream.grants._refresh_tokens.get(refresh_token))
-
-    def _break_off(self, request: web.Request) -> None:
+    def _break_off(self, request: web.Request, when: str) -> None:
+        self.broken_off[when] += 1
         if request.transport is not None:
             request.transport.abort()
         raise web.HTTPServiceUnavailable
@@ -106,6 +118,10 @@ class Child:
     @property
     def running(self) -> bool:
         return self._process is not None and self._process.returncode is None
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process is not None and self.running else None
 
     async def start(self) -> None:
         with (self.folder / "log").open("ab") as log:

@@ -1,0 +1,108 @@
+"""`python -m tests.drills`: drill an outage of providers; exit 1 if anything did not hold."""
+
+import argparse
+import asyncio
+import random
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import uvloop
+
+from demo.processes import cancel_on_signals
+from tests.drills.outage import LIFETIME, OutageDrill, Provider
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.drills", description=__doc__)
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
+    parser.add_argument("--users", type=int, default=40, help="of each provider")
+    parser.add_argument("--seconds", type=float, default=90.0, help="how long the outage lasts")
+    parser.add_argument("--report", type=Path)
+    options = parser.parse_args()
+    print(f"seed {options.seed}", flush=True)
+    begun = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="tokenward-drill-") as folder:
+        drill = OutageDrill(Path(folder), options.seed, options.users, options.seconds)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            try:
+                runner.run(_until_over(drill))
+            finally:
+                kept = _keep_logs(Path(folder))
+    violations = [f"{p.trouble.mode}: {text}" for p in drill.providers for text in p.violations]
+    report = _report(drill, options, time.monotonic() - begun, len(violations))
+    print(report, *violations, f"the logs are {kept}", sep="\n")
+    if options.report is not None:
+        options.report.write_text(report)
+    sys.exit(1 if violations else 0)
+
+
+async def _until_over(drill: OutageDrill) -> None:
+    cancel_on_signals()  # else the processes would outlive us
+    await drill.run()
+
+
+def _keep_logs(folder: Path) -> str:
+    """Beside the drill's folder, which is about to go."""
+    kept = []
+    for log in folder.glob("r*/log"):
+        kept.append(folder.with_name(f"{folder.name}-{log.parent.name}.log"))
+        kept[-1].write_bytes(log.read_bytes())
+    return " ".join(map(str, kept))
+
+
+def _report(
+    drill: OutageDrill, options: argparse.Namespace, seconds: float, violations: int
+) -> str:
+    providers = drill.providers
+    causes = sum((p.losses for p in providers), Counter[str]())
+    rows = "\n".join(_row(provider) for provider in providers)
+    return f"""# Outage report
+
+Written by `make drills` on {time.strftime("%Y-%m-%d", time.gmtime())}. Two authservers on one
+PostgreSQL, five providers with {options.users} users each, access tokens of {LIFETIME} s. Every
+provider rotates refresh tokens and ends the grant when a spent one comes back. All of them fail for
+{options.seconds:.0f} s. {drill.kills} times a replica is killed with SIGKILL and started again.
+Seed {options.seed}, {seconds:.0f} s.
+
+## What became of the sign-ins
+| provider | calls | acted upon | sign-ins lost | at once | beside a slow one | 200 | 503 | no answer | all served after |
+|---|---|---|---|---|---|---|---|---|---|
+{rows}
+
+"Calls" are refreshes that reached the provider during the outage. "At once" is the largest
+number that one replica had under way. "Beside a slow one" counts the calls of a replica whose
+earlier call had been under way for more than four seconds.
+
+## Sign-ins lost, by cause
+{_table(causes)}
+
+## What must hold
+Each of these is a violation: a sign-in lost without one of the causes above, a token that is still
+valid and is refused, a token that the provider does not accept, a user who is not served after the
+outage, a call beside a slow one, and more than one call at a time once a provider is in trouble.
+Violations: {violations}.
+"""
+
+
+def _row(provider: Provider) -> str:
+    seen, answers = provider.trouble.seen, provider.answers
+    after = provider.recovered_after
+    lost = sum(provider.losses.values())
+    return (
+        f"| {provider.trouble.mode} | {seen.calls} | {seen.acted} | {lost} of"
+        f" {len(provider.users)} | {seen.most_at_once} | {seen.beside_a_slow_one} |"
+        f" {answers['200']} | {answers['503']} | {answers['no connection']} |"
+        f" {'never' if after is None else f'{after:.0f} s'} |"
+    )
+
+
+def _table(causes: Counter[str]) -> str:
+    rows = "\n".join(f"| {name} | {number} |" for name, number in sorted(causes.items()))
+    return f"| cause | count |\n|---|---|\n{rows or '| none | 0 |'}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,7 +1,7 @@
 """How each upstream answers refreshes, and how many may be on the way to it.
 
-An upstream works from its first success on, until a call to it fails. Where it is not known to work,
-one call goes at a time, and everybody else waits for its outcome.
+An upstream works from its first success on, until a call to it fails. Where it is not known to
+work, one call goes at a time, and everybody else waits for its outcome.
 
 An upstream in trouble gets one probe at a time, after pauses that grow. It is in trouble while a
 call to it takes long, after some failures in a row, and for as long as it said itself with
@@ -120,11 +120,14 @@ class UpstreamHealth:
         return not state.places and not paused
 
     def answered(self, name: str, *, success: bool) -> None:
-        """It gave a definite answer: it takes calls. It works only if it gave tokens."""
+        """It gave a definite answer: another call may go at once.
+
+        It works only if it gave tokens. After a refusal, one more failure is trouble again.
+        """
         state = self._states.setdefault(name, _State())
-        state.failures, state.probe_at = 0, 0.0
+        state.failures, state.probe_at = min(state.failures, _FAILURE_THRESHOLD - 1), 0.0
         if success:
-            state.works, state.fates_unknown = True, False
+            state.works, state.fates_unknown, state.failures = True, False, 0
             state.succeeded_at = self._clock()
 
     def failed(self, name: str, retry_after: int | None = None, *, unknown: bool = False) -> None:

@@ -278,10 +278,10 @@ class Overheard:
             await self._called.wait_for(lambda: self.calls >= times)
 
 
-def overheard(rigged: Rig, verb: str) -> Overheard:
-    claims = rigged.world.server._claims
-    heard = Overheard(getattr(claims, verb))
-    setattr(claims, verb, heard)
+def overheard(rigged: Rig, verb: str, rows: str = "_claims") -> Overheard:
+    verbs = getattr(rigged.world.server, rows)
+    heard = Overheard(getattr(verbs, verb))
+    setattr(verbs, verb, heard)
     return heard
 
 
@@ -334,6 +334,28 @@ async def test_what_another_gave_up_is_waited_for_no_longer(tmp_path: Path) -> N
         rigged.world.clock.advance(EXPIRED)
         with pytest.raises(InvalidGrant):
             await rigged.world.server._refresher.usable(found, min_ttl=0, rejected=False)
+
+
+async def test_a_claim_given_back_between_two_looks_costs_a_pause_as_if_it_had_been_ours(
+    tmp_path: Path,
+) -> None:
+    """The other holder tried a moment ago: its upstream is not asked again at once."""
+    async with rig(tmp_path) as rigged:
+        rigged.world.clock.advance(EXPIRED)
+        looks = overheard(rigged, "get", "_connections")
+        for _ in range(2):
+            await left_behind(rigged, 0)
+            call, seen = asyncio.create_task(rigged.exchange()), looks.calls
+            await looks.until_called(seen + 2)  # each finds the claim
+            await rigged.sql(
+                "UPDATE connections SET refresh_claim = NULL, refresh_claimed_at = NULL,"
+                " first_claimed_at = NULL"
+            )
+            assert verdict(await call) == UNAVAILABLE
+        assert verdict(await rigged.exchange()) == UNAVAILABLE
+        assert rigged.upstream.presented == []
+        rigged.world.clock.advance(1)
+        assert await rigged.token() == "access-2"
 
 
 @pytest.mark.parametrize("passed", [STALE, EXPIRED])

@@ -13,6 +13,7 @@ from chassis.resource_url import canonical as canonical
 from chassis.resource_url import collision_key as collision_key
 from chassis.spiffe_id import Workload
 
+
 @dataclass(frozen=True)
 class Resource:
     """A configured resource, its only owner, and the upstreams in sign-in order."""

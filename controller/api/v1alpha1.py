@@ -28,7 +28,9 @@ from controller.api.objects import (
 GROUP: Final = "tokenward.dev"
 VERSION: Final = "v1alpha1"
 API_VERSION: Final = f"{GROUP}/{VERSION}"
-SCHEMA: Final = 1  # of the annotation on both CustomResourceDefinitions; raised with each new member
+SCHEMA: Final = (
+    1  # of the annotation on both CustomResourceDefinitions; raised with each new member
+)
 SCHEMA_ANNOTATION: Final = f"{GROUP}/schema"
 
 PAUSED: Final = f"{GROUP}/paused"

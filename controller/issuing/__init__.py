@@ -1,0 +1,1 @@
+"""Authorities and the certificates that they sign. Nothing here knows an API."""

@@ -1,0 +1,355 @@
+"""MCPAuthServer: everything an authserver needs, from one object."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+from controller.api import conditions
+from controller.api.conditions import Condition, Reason
+from controller.api.objects import Object, dicts, format_time, labels, path
+from controller.api.v1alpha1 import AuthServer, Reservation
+from controller.issuing import leaves, rotation
+from controller.issuing.authority import InvalidAuthority
+from controller.issuing.rotation import AuthorityState
+from controller.reconcile import authserver_file, certificates, keys
+from controller.reconcile.acceptance import internal_host
+from controller.reconcile.authserver_objects import Objects, candidate_name, is_candidate
+from controller.reconcile.certificates import AuthorityPlan
+from controller.reconcile.keys import KeyPlan
+from controller.reconcile.plan import INSTANCE_LABEL, Event, Makers, Plan
+
+_FAILED: Final = "Failed"
+_MAX_FAULTS: Final = 3000
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What the controller's own settings say, and what was counted elsewhere."""
+
+    image: str
+    cluster_domain: str
+    accepted: int = 0
+    reserved: tuple[Reservation, ...] = ()
+    pods_without_bundle: int = 0
+
+
+@dataclass(frozen=True)
+class Observed:
+    """The objects of the MCPAuthServer's namespace, by name."""
+
+    secrets: Mapping[str, Object] = field(default_factory=dict)
+    config_maps: Mapping[str, Object] = field(default_factory=dict)
+    deployment: Object | None = None
+    volume_claim: Object | None = None
+    jobs: Mapping[str, Object] = field(default_factory=dict)
+    pods: tuple[Object, ...] = ()
+
+
+def plan(
+    auth_server: AuthServer,
+    observed: Observed,
+    surroundings: Surroundings,
+    now: datetime,
+    makers: Makers,
+) -> Plan:
+    """What to do, and the status afterwards."""
+    reconciliation = _Reconciliation(auth_server, observed, surroundings, now, makers)
+    return reconciliation.run()
+
+
+class _Reconciliation:
+    """One pass over one object; parts of it are asked in the order of their need."""
+
+    def __init__(
+        self,
+        auth_server: AuthServer,
+        observed: Observed,
+        surroundings: Surroundings,
+        now: datetime,
+        makers: Makers,
+    ) -> None:
+        self._auth_server, self._observed, self._surroundings = auth_server, observed, surroundings
+        self._now, self._makers = now, makers
+        self._create: list[Object] = []
+        self._update: list[Object] = []
+        self._apply: list[Object] = []
+        self._events: list[Event] = []
+        self._due: list[datetime] = []
+        self._expiry: datetime | None = None
+
+    def run(self) -> Plan:
+        key_plan = self._keys()
+        workloads, servers = self._authority("workloads"), self._authority("servers")
+        content = authserver_file.content(self._auth_server, key_plan.encryption, key_plan.signing)
+        objects = Objects(
+            self._auth_server,
+            self._surroundings.image,
+            content,
+            key_plan,
+            self._observed.deployment,
+        )
+        certified = self._certificates(objects, workloads, servers)
+        valid = self._configuration(objects, content, key_plan, certified)
+        stored = self._storage(objects, key_plan)
+        if key_plan.usable and certified.holds:
+            self._apply.extend(self._kept_up(objects, valid))
+        available = self._available()
+        found = [valid, key_plan.condition, certified, stored, available]
+        return Plan(
+            tuple(self._create),
+            tuple(self._update),
+            tuple(self._apply),
+            tuple(self._stale_candidates(content if key_plan.usable else None)),
+            self._status(found, key_plan),
+            tuple(self._events),
+            min(self._due, default=None),
+        )
+
+    def _keys(self) -> KeyPlan:
+        made = keys.plan(
+            self._auth_server,
+            self._observed.secrets,
+            storage_exists=self._observed.volume_claim is not None,
+            now=self._now,
+            makers=self._makers,
+        )
+        self._create += made.create
+        self._update += made.update
+        if made.again_at is not None:
+            self._due.append(made.again_at)
+        return made
+
+    def _authority(self, which: certificates.Which) -> AuthorityPlan:
+        made = certificates.plan_authority(
+            self._auth_server,
+            which,
+            self._observed.secrets,
+            cluster_domain=self._surroundings.cluster_domain,
+            held_up=which == "servers" and self._surroundings.pods_without_bundle > 0,
+            now=self._now,
+            makers=self._makers,
+        )
+        self._create += made.create
+        self._update += made.update
+        if made.again_at is not None:
+            self._due.append(made.again_at)
+        return made
+
+    def _certificates(
+        self, objects: Objects, workloads: AuthorityPlan, servers: AuthorityPlan
+    ) -> Condition:
+        problem = workloads.problem or servers.problem
+        if problem is not None or workloads.state is None or servers.state is None:
+            assert problem is not None
+            return problem
+        settings = self._auth_server.server_certificates
+        if settings.source == "CertManager":
+            return self._by_cert_manager(objects, workloads.state)
+        host = internal_host(self._auth_server)
+        template = leaves.server_template(
+            [host, f"{host}.{self._surroundings.cluster_domain}"],
+            settings.duration,
+            settings.renew_before,
+        )
+        try:
+            leaf = certificates.plan_leaf(
+                self._observed.secrets.get(f"{self._auth_server.name}-internal"),
+                template,
+                servers.state,
+                jitter_of=self._auth_server.uid,
+                now=self._now,
+                makers=self._makers,
+            )
+        except InvalidAuthority as invalid:
+            return _certificates_not_ready(
+                Reason.AUTHORITY_INVALID, f"the authority of servers {invalid}"
+            )
+        self._due.append(leaf.again_at)
+        self._expiry = leaf.credential.ends
+        if leaf.event is not None:
+            self._events.append(leaf.event)
+        self._apply.append(objects.serving_secret(leaf.data))
+        self._apply.append(objects.authorities(workloads.state.bundle))
+        return Condition("CertificatesReady", "True", Reason.ISSUED, "")
+
+    def _by_cert_manager(self, objects: Objects, workloads: AuthorityState) -> Condition:
+        name = f"{self._auth_server.name}-internal"
+        host = internal_host(self._auth_server)
+        names = [host, f"{host}.{self._surroundings.cluster_domain}"]
+        self._apply.append(objects.certificate(names))
+        self._apply.append(objects.authorities(workloads.bundle))
+        credential = None
+        if (secret := self._observed.secrets.get(name)) is not None:
+            credential = leaves.read(rotation.decoded(secret))
+        if credential is None:
+            return _certificates_not_ready(
+                Reason.WAITING_FOR_ISSUER, f"cert-manager has not written Secret {name} yet"
+            )
+        self._expiry = credential.ends
+        return Condition("CertificatesReady", "True", Reason.ISSUED, "")
+
+    def _configuration(
+        self, objects: Objects, content: Mapping[str, Any], key_plan: KeyPlan, certified: Condition
+    ) -> Condition:
+        """Checked by the authserver itself, in a Job, before it comes into force."""
+        missing = list(self._missing_references())
+        if missing:
+            return _invalid(Reason.REFERENCE_MISSING, f"there is no {', no '.join(missing)}")
+        if not key_plan.usable or not certified.holds:
+            return Condition(
+                "ConfigurationValid", "Unknown", Reason.CHECKING, "waits for keys and certificates"
+            )
+        text = authserver_file.text(content)
+        in_force = self._observed.config_maps.get(f"{self._auth_server.name}-config", {})
+        if path(in_force, "data", authserver_file.CONFIG_FILE) == text:
+            return Condition("ConfigurationValid", "True", Reason.VALID, "")
+        name = candidate_name(self._auth_server.name, text)
+        job = self._observed.jobs.get(name)
+        if job is None:
+            config, job_object = objects.candidate(text)
+            self._apply.append(config)
+            self._create.append(job_object)
+            return _checking(name)
+        if _is(job, "Complete"):
+            self._apply.append(objects.configuration(text))
+            return Condition("ConfigurationValid", "True", Reason.VALID, "")
+        if _is(job, _FAILED):
+            return _invalid(Reason.INVALID, self._faults(name))
+        return _checking(name)
+
+    def _faults(self, job: str) -> str:
+        """What the authserver said, as the kubelet kept it."""
+        for pod in self._observed.pods:
+            if labels(pod).get("batch.kubernetes.io/job-name") != job:
+                continue
+            for one in dicts(path(pod, "status", "containerStatuses")):
+                said = path(one, "state", "terminated", "message")
+                if isinstance(said, str) and said.strip():
+                    return said.strip()[:_MAX_FAULTS]
+        return f"the check failed without a word; see the pods of Job {job}"
+
+    def _missing_references(self) -> Iterator[str]:
+        """Each Secret or ConfigMap, or member of it, that is named and not there."""
+        secrets, config_maps = self._observed.secrets, self._observed.config_maps
+        for upstream in self._auth_server.upstreams:
+            yield from _missing("Secret", secrets, upstream.get("clientSecretRef"))
+            yield from _missing("ConfigMap", config_maps, upstream.get("caBundleRef"))
+        postgresql = self._auth_server.postgresql or {}
+        yield from _missing("Secret", secrets, postgresql.get("passwordSecretRef"))
+        yield from _missing("ConfigMap", config_maps, postgresql.get("caConfigMapRef"))
+
+    def _storage(self, objects: Objects, key_plan: KeyPlan) -> Condition:
+        if self._auth_server.postgresql is not None:
+            return Condition("StorageReady", "True", Reason.CONFIGURED, "")
+        claim = self._observed.volume_claim
+        if claim is None and key_plan.usable:
+            self._create.append(objects.volume_claim())
+        if path(claim, "status", "phase") == "Bound" if claim is not None else False:
+            return Condition("StorageReady", "True", Reason.BOUND, "")
+        return Condition(
+            "StorageReady",
+            "False",
+            Reason.WAITING_FOR_VOLUME,
+            f"PersistentVolumeClaim {self._auth_server.name} is not bound",
+        )
+
+    def _kept_up(self, objects: Objects, valid: Condition) -> Iterator[Object]:
+        for one in objects.owned():
+            # With a bad or unchecked configuration the running pods stay as they are.
+            if one["kind"] != "Deployment" or valid.holds:
+                yield one
+
+    def _available(self) -> Condition:
+        deployment = self._observed.deployment
+        ready = path(deployment, "status", "availableReplicas") if deployment else 0
+        if isinstance(ready, int) and ready > 0:
+            return Condition("Available", "True", Reason.AVAILABLE, "")
+        return Condition("Available", "False", Reason.WAITING_FOR_PODS, "no pod is available")
+
+    def _stale_candidates(self, content: Mapping[str, Any] | None) -> Iterable[Object]:
+        if content is None:
+            return
+        name = candidate_name(self._auth_server.name, authserver_file.text(content))
+        for kind, found in (
+            ("ConfigMap", self._observed.config_maps),
+            ("Job", self._observed.jobs),
+        ):
+            for one in found.values():
+                if is_candidate(one, self._auth_server.name) and one["metadata"]["name"] != name:
+                    yield {"kind": kind, **one}
+
+    def _status(self, found: list[Condition], key_plan: KeyPlan) -> dict[str, Any]:
+        ready = conditions.summary(found)
+        before = self._auth_server.status
+        issuer = self._auth_server.issuer
+        status: dict[str, Any] = {
+            "observedGeneration": self._auth_server.generation,
+            "phase": _phase(ready, found),
+            "issuer": issuer,
+            "jwksUri": f"{issuer}/.well-known/jwks.json",
+            "internalUrl": f"https://{internal_host(self._auth_server)}:8443",
+            "servers": self._surroundings.accepted,
+            "readyReplicas": self._ready_replicas(),
+            "conditions": conditions.render(
+                [ready, *found], before.get("conditions"), self._auth_server.generation, self._now
+            ),
+        }
+        if self._expiry is not None:
+            status["certificateExpiry"] = format_time(self._expiry)
+        if key_plan.usable or before.get("keysMade"):
+            status["keysMade"] = True
+        if self._surroundings.reserved:
+            status["reserved"] = [
+                {"resource": r.resource, "namespace": r.namespace, "until": format_time(r.until)}
+                for r in self._surroundings.reserved
+            ]
+        return status
+
+    def _ready_replicas(self) -> int:
+        deployment = self._observed.deployment
+        found = path(deployment, "status", "readyReplicas") if deployment is not None else 0
+        return found if isinstance(found, int) else 0
+
+
+def own_pods(auth_server: AuthServer, pods: Iterable[Object]) -> tuple[Object, ...]:
+    """The pods with this instance's label."""
+    return tuple(one for one in pods if labels(one).get(INSTANCE_LABEL) == auth_server.name)
+
+
+def _missing(kind: str, found: Mapping[str, Object], reference: object) -> Iterator[str]:
+    if not isinstance(reference, Mapping):
+        return
+    name, key = str(reference.get("name")), str(reference.get("key"))
+    if name not in found:
+        yield f"{kind} {name}"
+    elif key not in {**(found[name].get("data") or {}), **(found[name].get("binaryData") or {})}:
+        yield f"member {key} in {kind} {name}"
+
+
+def _is(job: Object, kind: str) -> bool:
+    found = dicts(path(job, "status", "conditions"))
+    return any(one.get("type") == kind and one.get("status") == "True" for one in found)
+
+
+def _invalid(reason: Reason, message: str) -> Condition:
+    return Condition("ConfigurationValid", "False", reason, message)
+
+
+def _checking(job: str) -> Condition:
+    return Condition(
+        "ConfigurationValid", "Unknown", Reason.CHECKING, f"Job {job} has the authserver check it"
+    )
+
+
+def _certificates_not_ready(reason: Reason, message: str) -> Condition:
+    return Condition("CertificatesReady", "False", reason, message)
+
+
+def _phase(ready: Condition, found: list[Condition]) -> str:
+    if ready.holds:
+        return "Ready"
+    by_type = {one.type: one for one in found}
+    if any(by_type[one].status == "False" for one in ("ConfigurationValid", "KeysReady")):
+        return "Degraded" if by_type["Available"].holds else "Failed"
+    return "Degraded" if by_type["Available"].holds else "Progressing"

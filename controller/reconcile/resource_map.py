@@ -1,0 +1,194 @@
+"""The map from resource to owner, in sixteen files that the authserver follows.
+
+An entry's shard is the hash of its namespace and name, so one change rewrites one shard. The shards
+are also the durable record of who owned a resource last: what leaves them is reserved.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from chassis.resource_url import InvalidResource, collision_key
+from controller.api.objects import Key, Object, dicts, format_time, path
+from controller.api.v1alpha1 import AuthServer, Reservation, ServerAuth
+from controller.reconcile.acceptance import Hold
+
+SHARDS: Final = 16
+MAX_SHARD_BYTES: Final = 900_000  # a ConfigMap holds 1 MiB with all its metadata
+MAX_RESERVATIONS: Final = 2000
+
+# As long as the authserver keeps sessions of an owner that no map names any more.
+GRACE: Final = timedelta(days=7)
+
+# A certificate that began earlier than this before the object is not the object's.
+CLOCK_MARGIN: Final = timedelta(minutes=5)
+
+
+def file_name(shard: int) -> str:
+    """The shard's file in the authserver's `resourcesDir`."""
+    return f"resources-{shard:02d}.yaml"
+
+
+def shard_of(server: Key) -> int:
+    """The number of the shard for a server, for ever the same."""
+    return hashlib.sha256(str(server).encode()).digest()[0] % SHARDS
+
+
+def config_map_name(auth_server: str, shard: int) -> str:
+    return f"{auth_server}-resources-{shard:02d}"
+
+
+def entry(server: ServerAuth, auth_server: AuthServer) -> dict[str, Any]:
+    """One entry, with the members of the configuration file's `resources`."""
+    workload: dict[str, Any] = {"namespace": server.key.namespace, "name": server.key.name}
+    if (server.resource, server.key.namespace) not in auth_server.adoptions:
+        workload["uid"] = server.uid
+        workload["notBefore"] = format_time(server.created - CLOCK_MARGIN)
+    upstreams: list[Any] = [
+        {"name": one.name, "connect": "WhenNeeded"} if one.when_needed else one.name
+        for one in server.upstreams
+    ]
+    made = {"resource": server.resource, "workload": workload, "upstreams": upstreams}
+    if server.scopes:
+        made["scopes"] = list(server.scopes)
+    if set(server.release) != {"HandOut", "Attach"}:
+        made["release"] = list(server.release)
+    return made
+
+
+@dataclass(frozen=True)
+class Map:
+    """The shards as texts, their hashes, and whose entries did not fit."""
+
+    shards: tuple[str, ...]
+    left_out: frozenset[Key]
+
+    @property
+    def hashes(self) -> tuple[str, ...]:
+        return tuple(shard_hash(one) for one in self.shards)
+
+
+def shard_hash(text: str) -> str:
+    """What the authserver shows of a shard that it has in force: SHA-256 in hex."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def build(auth_server: AuthServer, accepted: Iterable[ServerAuth]) -> Map:
+    """The map of these servers; the order in which they come changes nothing."""
+    lines: list[list[str]] = [[] for _ in range(SHARDS)]
+    sizes, left_out = [0] * SHARDS, set()
+    for server in sorted(accepted, key=lambda one: (one.created, one.uid)):
+        shard, line = shard_of(server.key), json.dumps(entry(server, auth_server), sort_keys=True)
+        if sizes[shard] + len(line) + 3 > MAX_SHARD_BYTES:
+            left_out.add(server.key)
+            continue
+        sizes[shard] += len(line) + 3
+        lines[shard].append(line)
+    return Map(tuple(_render(one) for one in lines), frozenset(left_out))
+
+
+def _render(lines: list[str]) -> str:
+    """JSON, which is YAML too, with a line for each entry, so that a person can read a change."""
+    if not lines:
+        return '{"resources": []}\n'
+    return '{"resources": [\n' + ",\n".join(sorted(lines)) + "\n]}\n"
+
+
+def entries(config_map: Object) -> list[Mapping[str, Any]]:
+    """The entries of a shard's ConfigMap as it is in the cluster; empty where it is unreadable."""
+    data = config_map.get("data")
+    found: list[Mapping[str, Any]] = []
+    for text in data.values() if isinstance(data, Mapping) else ():
+        try:
+            found += dicts(path(json.loads(text), "resources"))
+        except (ValueError, RecursionError):
+            continue  # edited by hand; it is put back, and what it reserved is in the status
+    return found
+
+
+def owners(config_maps: Iterable[Object]) -> dict[str, Mapping[str, Any]]:
+    """The owner of each resource in the map as it is in the cluster, by the collision key."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for one in config_maps:
+        for each in entries(one):
+            workload = each.get("workload")
+            try:
+                resource = collision_key(str(each.get("resource")))
+            except InvalidResource:
+                continue
+            if isinstance(workload, Mapping):
+                found[resource] = workload
+    return found
+
+
+Claims = Mapping[Key, str]
+"""The UIDs of the servers that claim one resource and are refused for a conflict at most."""
+
+
+def reservations(
+    auth_server: AuthServer,
+    before: Mapping[str, Mapping[str, Any]],
+    claims: Mapping[str, Claims],
+    now: datetime,
+) -> list[Reservation]:
+    """The resources to keep for the namespace that had them last.
+
+    `before` are the owners in the map as it is in the cluster. The list has to be in the status
+    before the map is written without these owners.
+    """
+    released = _released(auth_server)
+    kept = {
+        one.resource: one
+        for one in auth_server.reserved
+        if one.resource not in released and _in_force(one, claims.get(one.resource, {}), now)
+    }
+    for resource, workload in before.items():
+        if resource not in released and not _is_live(workload, claims.get(resource, {})):
+            namespace = str(workload.get("namespace"))
+            kept[resource] = Reservation(resource, namespace, now + GRACE)
+    return sorted(kept.values(), key=lambda one: (one.until, one.resource))[-MAX_RESERVATIONS:]
+
+
+def hold(
+    resource: str,
+    auth_server: AuthServer,
+    before: Mapping[str, Mapping[str, Any]],
+    claims: Claims,
+    now: datetime,
+) -> Hold | None:
+    """The one namespace that may have the resource, or None where creation time decides.
+
+    The map itself counts too: a reservation may not have been written yet.
+    """
+    if resource in _released(auth_server):
+        return None
+    workload = before.get(resource)
+    if workload is not None and not _is_live(workload, claims):
+        return Hold(str(workload.get("namespace")))
+    reserved = (one for one in auth_server.reserved if one.resource == resource)
+    return next((Hold(one.namespace) for one in reserved if _in_force(one, claims, now)), None)
+
+
+def _in_force(reservation: Reservation, claims: Claims, now: datetime) -> bool:
+    """A reservation that its namespace makes use of does not end: a squatter may be older."""
+    claimed = any(one.namespace == reservation.namespace for one in claims)
+    return claimed or reservation.until > now
+
+
+def _is_live(workload: Mapping[str, Any], claims: Claims) -> bool:
+    """Whether the owner of an entry is still there, and no namesake of a deleted one."""
+    uid = claims.get(Key(str(workload.get("namespace")), str(workload.get("name"))))
+    return uid is not None and workload.get("uid") in (None, uid)
+
+
+def _released(auth_server: AuthServer) -> frozenset[str]:
+    found = set()
+    for text in auth_server.released:
+        try:
+            found.add(collision_key(text))
+        except InvalidResource:
+            continue
+    return frozenset(found)

@@ -1,0 +1,277 @@
+"""MCPServerAuth: the workload's credential, and the answer in its status."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import Enum
+from typing import Any, Final
+
+from controller.api import conditions
+from controller.api.conditions import Condition, Reason
+from controller.api.objects import Object, dicts, format_time, parse_time, path
+from controller.api.v1alpha1 import AuthServer, ServerAuth
+from controller.issuing import leaves
+from controller.issuing.authority import InvalidAuthority
+from controller.issuing.rotation import AuthorityState
+from controller.reconcile import certificates
+from controller.reconcile.authserver_objects import go_duration
+from controller.reconcile.plan import (
+    MANAGED_BY_LABEL,
+    MANAGER,
+    Event,
+    Makers,
+    Plan,
+    owner_reference,
+)
+
+KIND: Final = "MCPServerAuth"
+
+
+class Unprepared(Enum):
+    """The namespace does not let us read or write its Secrets."""
+
+    NAMESPACE = "namespace"
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What is around one MCPServerAuth.
+
+    `accepted` is the verdict of `acceptance.decide`. `programmed` says whether every pod of the
+    authserver has the entry in force, None where it does not fit into the map. `credential` is the
+    Secret, or for CertManager the Certificate.
+    """
+
+    auth_server: AuthServer | None
+    accepted: Condition
+    programmed: bool | None
+    authority: AuthorityState | None
+    credential: Object | Unprepared | None = None
+    injected_pods: int = 0
+
+
+def secret_name(server: ServerAuth) -> str:
+    """The Secret that the webhook mounts into the sidecar."""
+    return f"{server.key.name}-tokenward"
+
+
+def plan(server: ServerAuth, observed: Observed, now: datetime, makers: Makers) -> Plan:
+    """What to do about one server, and its status afterwards."""
+    credential = _credential(server, observed, now, makers)
+    programmed = _programmed(server, observed)
+    found = [observed.accepted, programmed, credential.condition]
+    attach_only = server.release == ("Attach",) and credential.in_secret
+    ready = conditions.summary(
+        found, Reason.KEY_READABLE_IN_NAMESPACE if attach_only else Reason.READY
+    )
+    if ready.reason is Reason.KEY_READABLE_IN_NAMESPACE:
+        text = (
+            "who reads Secrets of this namespace can exchange tokens; source PodCertificate "
+            "keeps the key out of it"
+        )
+        ready = replace(ready, message=text)
+    status = _status(server, observed, [ready, *found], credential, now)
+    events = [*credential.events, *_transitions(server, [ready, *found])]
+    return Plan(
+        apply=credential.apply,
+        status=status,
+        events=tuple(events),
+        again_at=credential.again_at,
+    )
+
+
+@dataclass(frozen=True)
+class _Credential:
+    condition: Condition
+    in_secret: bool = False
+    apply: tuple[Object, ...] = ()
+    events: tuple[Event, ...] = ()
+    ends: datetime | None = None
+    again_at: datetime | None = None
+
+
+def _credential(
+    server: ServerAuth, observed: Observed, now: datetime, makers: Makers
+) -> _Credential:
+    auth_server = observed.auth_server
+    if auth_server is None or not observed.accepted.holds:
+        return _Credential(_unready(Reason.NOT_ACCEPTED, "nothing is issued before Accepted"))
+    match auth_server.workload_certificates.source:
+        case "PodCertificate":
+            return _Credential(Condition("CertificateReady", "True", Reason.ISSUED_PER_POD, ""))
+        case "CertManager":
+            return _by_cert_manager(server, auth_server, observed)
+        case _:
+            return _built_in(server, auth_server, observed, now, makers)
+
+
+def _built_in(
+    server: ServerAuth,
+    auth_server: AuthServer,
+    observed: Observed,
+    now: datetime,
+    makers: Makers,
+) -> _Credential:
+    if isinstance(observed.credential, Unprepared):
+        namespace = server.key.namespace
+        text = (
+            f"the controller may not keep Secrets in {namespace}; apply manifests/tenant there: "
+            f"kubectl apply -n {namespace} -k manifests/tenant"
+        )
+        return _Credential(_unready(Reason.NAMESPACE_NOT_PREPARED, text))
+    if observed.authority is None:
+        text = f"MCPAuthServer {auth_server.name} has no authority of workloads yet"
+        return _Credential(_unready(Reason.AUTHORITY_NOT_READY, text))
+    if observed.credential is not None and not certificates.is_ours(observed.credential):
+        text = (
+            f"Secret {secret_name(server)} was made by somebody else; delete it, or label it "
+            f"{MANAGED_BY_LABEL}={MANAGER}"
+        )
+        return _Credential(_unready(Reason.SECRET_NOT_OURS, text))
+    settings = auth_server.workload_certificates
+    template = leaves.workload_template(
+        server.workload, auth_server.trust_domain, settings.duration, settings.renew_before
+    )
+    try:
+        leaf = certificates.plan_leaf(
+            observed.credential,
+            template,
+            observed.authority,
+            jitter_of=server.uid,
+            now=now,
+            makers=makers,
+        )
+    except InvalidAuthority as invalid:
+        text = f"the authority of workloads {invalid}"
+        return _Credential(_unready(Reason.AUTHORITY_INVALID, text))
+    return _Credential(
+        Condition("CertificateReady", "True", Reason.ISSUED, ""),
+        in_secret=True,
+        apply=(_secret(server, leaf.data),),
+        events=(leaf.event,) if leaf.event is not None else (),
+        ends=leaf.credential.ends,
+        again_at=leaf.again_at,
+    )
+
+
+def _by_cert_manager(
+    server: ServerAuth, auth_server: AuthServer, observed: Observed
+) -> _Credential:
+    settings = auth_server.workload_certificates
+    made = {
+        **_made(server, "cert-manager.io/v1", "Certificate"),
+        "spec": {
+            "secretName": secret_name(server),
+            "uris": [server.workload.spiffe_id(auth_server.trust_domain)],
+            "duration": go_duration(settings.duration),
+            "renewBefore": go_duration(settings.renew_before),
+            "privateKey": {"algorithm": "ECDSA", "size": 256, "rotationPolicy": "Always"},
+            "usages": ["digital signature", "client auth"],
+            "issuerRef": dict(settings.issuer),
+        },
+    }
+    present = observed.credential if isinstance(observed.credential, Mapping) else {}
+    ready = conditions.find(present.get("status"), "Ready") or {}
+    ends = parse_time(path(present, "status", "notAfter"))
+    if ready.get("status") == "True":
+        condition = Condition("CertificateReady", "True", Reason.ISSUED, "")
+    else:
+        said = str(ready.get("message") or "it has said nothing yet")
+        condition = _unready(Reason.WAITING_FOR_ISSUER, f"cert-manager: {said}")
+    return _Credential(condition, in_secret=True, apply=(made,), ends=ends)
+
+
+def _programmed(server: ServerAuth, observed: Observed) -> Condition:
+    if not observed.accepted.holds:
+        return Condition("Programmed", "False", Reason.NOT_ACCEPTED, "")
+    if observed.programmed is None:
+        return Condition("Programmed", "False", Reason.MAP_FULL, "the shard of this server is full")
+    before = conditions.find(server.status, "Programmed") or {}
+    stays = before.get("status") == "True" and before.get("observedGeneration") == server.generation
+    if observed.programmed or stays:
+        return Condition("Programmed", "True", Reason.PROGRAMMED, "")
+    return Condition(
+        "Programmed",
+        "False",
+        Reason.WAITING_FOR_AUTH_SERVER,
+        "not every pod of the authserver shows the entry yet",
+    )
+
+
+def _unready(reason: Reason, message: str) -> Condition:
+    return Condition("CertificateReady", "False", reason, message)
+
+
+def _status(
+    server: ServerAuth,
+    observed: Observed,
+    found: list[Condition],
+    credential: _Credential,
+    now: datetime,
+) -> dict[str, Any]:
+    status: dict[str, Any] = {
+        "observedGeneration": server.generation,
+        "phase": _phase(found, observed),
+        "injectedPods": observed.injected_pods,
+        "conditions": conditions.render(
+            found, server.status.get("conditions"), server.generation, now
+        ),
+    }
+    if observed.auth_server is not None:
+        status["issuer"] = observed.auth_server.issuer
+        if observed.accepted.holds:
+            status["spiffeId"] = server.workload.spiffe_id(observed.auth_server.trust_domain)
+    if credential.in_secret:
+        status["secretName"] = secret_name(server)
+    if credential.ends is not None:
+        status["certificateExpiry"] = format_time(credential.ends)
+    return status
+
+
+def _phase(found: list[Condition], observed: Observed) -> str:
+    if found[0].holds:
+        return "Ready"
+    if observed.accepted.status == "False":
+        waits = observed.accepted.reason is Reason.NO_SUCH_AUTH_SERVER
+        return "Pending" if waits else "Failed"
+    return "Progressing"
+
+
+def _transitions(server: ServerAuth, found: list[Condition]) -> list[Event]:
+    """An event for each condition whose status or reason is not the one that was stored."""
+    before = {str(one.get("type")): one for one in dicts(server.status.get("conditions"))}
+    events = []
+    for one in found:
+        former = before.get(one.type, {})
+        if (former.get("status"), former.get("reason")) == (one.status, one.reason.value):
+            continue
+        warns = not one.holds or one.reason is Reason.KEY_READABLE_IN_NAMESPACE
+        if warns or former:
+            kind = "Warning" if warns else "Normal"
+            events.append(Event(kind, one.reason.value, one.message or f"{one.type} holds"))
+    return events
+
+
+def _secret(server: ServerAuth, data: Mapping[str, str]) -> Object:
+    return {
+        **_made(server, "v1", "Secret"),
+        "type": "kubernetes.io/tls",
+        "data": dict(data),
+    }
+
+
+def _made(server: ServerAuth, api_version: str, kind: str) -> dict[str, Any]:
+    return {
+        "apiVersion": api_version,
+        "kind": kind,
+        "metadata": {
+            "name": secret_name(server),
+            "namespace": server.key.namespace,
+            "labels": {
+                MANAGED_BY_LABEL: MANAGER,
+                "app.kubernetes.io/part-of": "tokenward",
+                "tokenward.dev/server": server.key.name,
+            },
+            "ownerReferences": [owner_reference(server.raw, KIND)],
+        },
+    }

@@ -8,7 +8,7 @@ from typing import Any, Final
 from controller.api import conditions
 from controller.api.conditions import Condition, Reason
 from controller.api.objects import Object, dicts, format_time, labels, path
-from controller.api.v1alpha1 import AuthServer, Reservation
+from controller.api.v1alpha1 import AuthServer
 from controller.issuing import leaves, rotation
 from controller.issuing.authority import InvalidAuthority
 from controller.issuing.rotation import AuthorityState
@@ -30,7 +30,6 @@ class Surroundings:
     image: str
     cluster_domain: str
     accepted: int = 0
-    reserved: tuple[Reservation, ...] = ()
     pods_without_bundle: int = 0
 
 
@@ -104,6 +103,7 @@ class _Reconciliation:
             self._status(found, key_plan),
             tuple(self._events),
             min(self._due, default=None),
+            self._expiry,
         )
 
     def _keys(self) -> KeyPlan:
@@ -299,11 +299,6 @@ class _Reconciliation:
             status["certificateExpiry"] = format_time(self._expiry)
         if key_plan.usable or before.get("keysMade"):
             status["keysMade"] = True
-        if self._surroundings.reserved:
-            status["reserved"] = [
-                {"resource": r.resource, "namespace": r.namespace, "until": format_time(r.until)}
-                for r in self._surroundings.reserved
-            ]
         return status
 
     def _ready_replicas(self) -> int:

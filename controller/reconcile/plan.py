@@ -54,6 +54,7 @@ class Plan:
     status: Mapping[str, Any] = field(default_factory=dict)
     events: tuple[Event, ...] = ()
     again_at: datetime | None = None
+    ends: datetime | None = None  # of the credential
 
 
 def labels(instance: str) -> dict[str, str]:

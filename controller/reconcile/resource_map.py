@@ -51,7 +51,11 @@ def entry(server: ServerAuth, auth_server: AuthServer) -> dict[str, Any]:
         {"name": one.name, "connect": "WhenNeeded"} if one.when_needed else one.name
         for one in server.upstreams
     ]
-    made = {"resource": server.resource, "workload": workload, "upstreams": upstreams}
+    made: dict[str, Any] = {
+        "resource": server.resource,
+        "workload": workload,
+        "upstreams": upstreams,
+    }
     if server.scopes:
         made["scopes"] = list(server.scopes)
     if set(server.release) != {"HandOut", "Attach"}:
@@ -81,13 +85,22 @@ def build(auth_server: AuthServer, accepted: Iterable[ServerAuth]) -> Map:
     lines: list[list[str]] = [[] for _ in range(SHARDS)]
     sizes, left_out = [0] * SHARDS, set()
     for server in sorted(accepted, key=lambda one: (one.created, one.uid)):
-        shard, line = shard_of(server.key), json.dumps(entry(server, auth_server), sort_keys=True)
+        shard, line = shard_of(server.key), _line(server, auth_server)
         if sizes[shard] + len(line) + 3 > MAX_SHARD_BYTES:
             left_out.add(server.key)
             continue
         sizes[shard] += len(line) + 3
         lines[shard].append(line)
     return Map(tuple(_render(one) for one in lines), frozenset(left_out))
+
+
+def holds(built: Map, server: ServerAuth, auth_server: AuthServer) -> bool:
+    """Whether the map has the entry of this server as it is now."""
+    return _line(server, auth_server) in built.shards[shard_of(server.key)]
+
+
+def _line(server: ServerAuth, auth_server: AuthServer) -> str:
+    return json.dumps(entry(server, auth_server), sort_keys=True)
 
 
 def _render(lines: list[str]) -> str:

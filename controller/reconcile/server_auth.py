@@ -34,6 +34,14 @@ class Unprepared(Enum):
 
 
 @dataclass(frozen=True)
+class Known:
+    """A credential that was looked at a while ago and is good until `again_at`."""
+
+    ends: datetime
+    again_at: datetime
+
+
+@dataclass(frozen=True)
 class Observed:
     """What is around one MCPServerAuth.
 
@@ -46,7 +54,7 @@ class Observed:
     accepted: Condition
     programmed: bool | None
     authority: AuthorityState | None
-    credential: Object | Unprepared | None = None
+    credential: Object | Known | Unprepared | None = None
     injected_pods: int = 0
 
 
@@ -77,6 +85,7 @@ def plan(server: ServerAuth, observed: Observed, now: datetime, makers: Makers) 
         status=status,
         events=tuple(events),
         again_at=credential.again_at,
+        ends=credential.ends,
     )
 
 
@@ -119,6 +128,8 @@ def _built_in(
             f"kubectl apply -n {namespace} -k manifests/tenant"
         )
         return _Credential(_unready(Reason.NAMESPACE_NOT_PREPARED, text))
+    if isinstance(observed.credential, Known):
+        return _issued(observed.credential.ends, observed.credential.again_at)
     if observed.authority is None:
         text = f"MCPAuthServer {auth_server.name} has no authority of workloads yet"
         return _Credential(_unready(Reason.AUTHORITY_NOT_READY, text))
@@ -144,14 +155,16 @@ def _built_in(
     except InvalidAuthority as invalid:
         text = f"the authority of workloads {invalid}"
         return _Credential(_unready(Reason.AUTHORITY_INVALID, text))
-    return _Credential(
-        Condition("CertificateReady", "True", Reason.ISSUED, ""),
-        in_secret=True,
+    return replace(
+        _issued(leaf.credential.ends, leaf.again_at),
         apply=(_secret(server, leaf.data),),
         events=(leaf.event,) if leaf.event is not None else (),
-        ends=leaf.credential.ends,
-        again_at=leaf.again_at,
     )
+
+
+def _issued(ends: datetime, again_at: datetime) -> _Credential:
+    condition = Condition("CertificateReady", "True", Reason.ISSUED, "")
+    return _Credential(condition, in_secret=True, ends=ends, again_at=again_at)
 
 
 def _by_cert_manager(

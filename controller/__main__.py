@@ -1,0 +1,96 @@
+"""`python -m controller --config FILE`: run a replica of the controller until a signal."""
+
+import argparse
+import asyncio
+import random
+import socket
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from time import monotonic
+from typing import Final
+
+from chassis import clock, listeners, logs, probes, process
+from chassis.aiohttp_probes import ops_server
+from controller.app import Controller, OldSchema, check_schemas
+from controller.cluster import ApiError, Cluster, NoCluster
+from controller.map_probe import HttpMapProbe
+from controller.settings import Settings, load
+
+_DRAIN_SECONDS: Final = 5.0
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m controller", description=__doc__)
+    parser.add_argument("--config", type=Path, required=True, metavar="FILE")
+    parsed = parser.parse_args(arguments)
+    logs.configure("controller")
+    process.main(partial(serve, parsed.config))
+
+
+async def serve(config: Path) -> None:
+    """Reconcile until a signal."""
+    settings = load(config)
+    logs.configure("controller", settings.log_level)
+    try:
+        cluster = await Cluster.connect()
+    except NoCluster as missing:
+        raise process.StartFailed(str(missing)) from None
+    try:
+        await _check(cluster)
+        await _run(settings, cluster)
+    finally:
+        await cluster.close()
+
+
+async def _check(cluster: Cluster) -> None:
+    try:
+        await check_schemas(cluster)
+    except (OldSchema, ApiError) as problem:
+        raise process.StartFailed(str(problem)) from None
+
+
+async def _run(settings: Settings, cluster: Cluster) -> None:
+    registry, readiness = probes.new_registry(), probes.Readiness("listening", "synced")
+    probe = HttpMapProbe()
+    chance = random.SystemRandom()
+    controller = Controller(
+        settings,
+        cluster,
+        registry,
+        probe,
+        identity=f"{socket.gethostname()}_{chance.getrandbits(64):016x}",
+        now=_now,
+        monotonic=monotonic,
+        random=chance.random,
+    )
+    ops = settings.listeners.ops
+    work = asyncio.create_task(controller.run(lambda: readiness.satisfy("synced")))
+    served = asyncio.create_task(
+        process.serve(
+            [],
+            ops=listeners.Listener("ops", ops.host, ops.port, ops_server(readiness, registry)),
+            readiness=readiness,
+            drain_seconds=_DRAIN_SECONDS,
+        )
+    )
+    try:
+        # Whichever ends first ends the other: a controller that fails must not look alive.
+        await asyncio.wait({work, served}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (work, served):
+            task.cancel()
+        results = await asyncio.gather(work, served, return_exceptions=True)
+        await probe.close()
+    for result in results:
+        if isinstance(result, Exception):
+            raise result
+
+
+def _now() -> datetime:
+    return datetime.fromtimestamp(clock.wall(), UTC)
+
+
+if __name__ == "__main__":
+    main()

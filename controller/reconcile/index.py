@@ -1,0 +1,157 @@
+"""Everything observed, in the shape that verdicts need: who claims what, and who had it last.
+
+It is fed with changes in any order, and what it answers depends only on the objects that are there.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from controller.api.conditions import Condition
+from controller.api.objects import Key, Object, labels
+from controller.api.v1alpha1 import AuthServer, Reservation, ServerAuth
+from controller.reconcile import acceptance, resource_map
+from controller.reconcile.resource_map import Claims
+
+Claim = tuple[Key, str]
+"""An MCPAuthServer and a resource, by its collision key."""
+
+
+class Index:
+    """The objects of both kinds, the labels of namespaces, and the map as it is in the cluster.
+
+    `namespace` is where MCPAuthServers count.
+    """
+
+    def __init__(self, namespace: str) -> None:
+        self._namespace = namespace
+        self.auth_servers: dict[Key, AuthServer] = {}
+        self.servers: dict[Key, ServerAuth] = {}
+        self.labels: dict[str, Mapping[str, str]] = {}
+        self._claims: dict[Claim, set[Key]] = defaultdict(set)
+        self._claim_of: dict[Key, Claim] = {}
+        self._by_auth_server: dict[Key, set[Key]] = defaultdict(set)
+        self._by_namespace: dict[str, set[Key]] = defaultdict(set)
+        self._shards: dict[str, dict[str, Mapping[str, Any]]] = {}
+
+    def put_auth_server(self, key: Key, raw: Object | None) -> None:
+        if raw is None:
+            self.auth_servers.pop(key, None)
+        else:
+            self.auth_servers[key] = AuthServer.of(raw)
+
+    def put_namespace(self, name: str, raw: Object | None) -> None:
+        if raw is None:
+            self.labels.pop(name, None)
+        else:
+            self.labels[name] = labels(raw)
+
+    def put_shard(self, name: str, config_map: Object | None) -> None:
+        """A ConfigMap of a resource map, by its name; others may come too and hold no entry."""
+        if config_map is None:
+            self._shards.pop(name, None)
+        else:
+            self._shards[name] = resource_map.owners([config_map])
+
+    def put_server(self, key: Key, raw: Object | None) -> set[Claim]:
+        """Take a server over; the claims whose outcome may have changed."""
+        touched = set()
+        if (before := self._claim_of.pop(key, None)) is not None:
+            touched.add(before)
+            self._claims[before].discard(key)
+            self._by_auth_server[before[0]].discard(key)
+            self._by_namespace[key.namespace].discard(key)
+            if not self._claims[before]:
+                del self._claims[before]
+        self.servers.pop(key, None)
+        if raw is not None:
+            server = ServerAuth.of(raw)
+            claim = (server.auth_server, acceptance.claim_of(server))
+            self.servers[key], self._claim_of[key] = server, claim
+            self._claims[claim].add(key)
+            self._by_auth_server[claim[0]].add(key)
+            self._by_namespace[key.namespace].add(key)
+            touched.add(claim)
+        return touched
+
+    def servers_of(self, auth_server: Key) -> list[ServerAuth]:
+        return [self.servers[key] for key in sorted(self._by_auth_server.get(auth_server, ()))]
+
+    def servers_in(self, namespace: str) -> list[Key]:
+        return sorted(self._by_namespace.get(namespace, ()))
+
+    def claimants(self, claim: Claim) -> list[Key]:
+        return sorted(self._claims.get(claim, ()))
+
+    def counts(self, auth_server: Key) -> AuthServer | None:
+        """The MCPAuthServer, if it is one that counts."""
+        if auth_server.namespace != self._namespace:
+            return None
+        return self.auth_servers.get(auth_server)
+
+    def verdict(self, key: Key, now: datetime) -> Condition:
+        """The condition Accepted of a server that is there."""
+        server = self.servers[key]
+        claim = self._claim_of[key]
+        auth_server = self.counts(claim[0])
+        claimants = [self.servers[one] for one in self._claims[claim]]
+        held = None
+        if auth_server is not None and claim[1]:
+            valid = self._valid(claim, auth_server)
+            held = resource_map.hold(
+                claim[1], auth_server, self.owners(auth_server.name), valid, now
+            )
+        return acceptance.decide(
+            server, auth_server, labels=self.labels, claimants=claimants, hold=held
+        )
+
+    def accepted(self, auth_server: Key, now: datetime) -> list[ServerAuth]:
+        """The servers that are in the map."""
+        return [
+            one
+            for one in self.servers_of(auth_server)
+            if one.live and self.verdict(one.key, now).holds
+        ]
+
+    def reservations(self, auth_server: AuthServer, now: datetime) -> list[Reservation]:
+        """What has to be in the status before the map is written."""
+        before = self.owners(auth_server.name)
+        wanted = {*before, *(one.resource for one in auth_server.reserved)}
+        claims = {one: self._valid((auth_server.key, one), auth_server) for one in wanted}
+        return resource_map.reservations(auth_server, before, claims, now)
+
+    def owners(self, auth_server: str) -> Mapping[str, Mapping[str, Any]]:
+        """The owners by resource in the map as it is in the cluster."""
+        names = (
+            resource_map.config_map_name(auth_server, number)
+            for number in range(resource_map.SHARDS)
+        )
+        return _Joined([self._shards[name] for name in names if name in self._shards])
+
+    def _valid(self, claim: Claim, auth_server: AuthServer) -> Claims:
+        return {
+            key: self.servers[key].uid
+            for key in self._claims.get(claim, ())
+            if self.servers[key].live
+            and acceptance.problem_of(self.servers[key], auth_server, self.labels) is None
+        }
+
+
+class _Joined(Mapping[str, Mapping[str, Any]]):
+    """Several mappings as one, without a copy: ten thousand entries are asked for one by one."""
+
+    def __init__(self, parts: Iterable[Mapping[str, Mapping[str, Any]]]) -> None:
+        self._parts = tuple(parts)
+
+    def __getitem__(self, key: str) -> Mapping[str, Any]:
+        for part in self._parts:
+            if key in part:
+                return part[key]
+        raise KeyError(key)
+
+    def __iter__(self) -> Any:
+        return iter({key: None for part in self._parts for key in part})
+
+    def __len__(self) -> int:
+        return len({key for part in self._parts for key in part})

@@ -1,0 +1,131 @@
+"""What every reconciliation shares: the caches, the index, the writer and the clocks."""
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final, NamedTuple, Protocol
+
+from controller.api.kinds import SECRET, Kind
+from controller.api.objects import Key, Object, annotations, labels, metadata, path
+from controller.applier import Applier
+from controller.issuing import rotation
+from controller.issuing.authority import InvalidAuthority
+from controller.issuing.rotation import AuthorityState
+from controller.map_probe import MapProbe
+from controller.metrics import Metrics
+from controller.reconcile.index import Index
+from controller.reconcile.plan import Makers
+from controller.reconcile.resource_map import Map
+from controller.settings import Settings
+
+AUTH_SERVER: Final = "MCPAuthServer"
+SERVER_AUTH: Final = "MCPServerAuth"
+RESOURCE_MAP: Final = "ResourceMap"
+WEBHOOK: Final = "Webhook"
+
+INJECTED: Final = "tokenward.dev/injected"
+STATUS: Final = "tokenward.dev/status"
+AUTHSERVER_CA: Final = "tokenward.dev/authserver-ca"
+
+
+class Work(NamedTuple):
+    """A key of the queue: what to reconcile."""
+
+    kind: str
+    key: Key
+
+
+class Reads(Protocol):
+    """What reconciliations read past the caches; `controller.cluster.Cluster` is one."""
+
+    async def get(self, kind: Kind, key: Key) -> Object | None: ...
+
+    async def patch(
+        self, kind: Kind, key: Key, change: Mapping[str, Any], subresource: str = ""
+    ) -> Object: ...
+
+
+@dataclass
+class World:
+    """`enqueue` asks for work now, or at a time."""
+
+    settings: Settings
+    cluster: Reads
+    applier: Applier
+    stores: Mapping[Kind, Mapping[Key, Object]]
+    index: Index
+    metrics: Metrics
+    clock: Callable[[], datetime]
+    makers: Makers
+    probe: MapProbe
+    enqueue: Callable[[Work, datetime | None], None]
+    check: Callable[[], None]
+    maps: dict[Key, Map] = field(default_factory=dict)
+    shown: dict[Key, list[Mapping[str, str]]] = field(default_factory=dict)
+    pods_of: dict[Key, set[Key]] = field(default_factory=lambda: defaultdict(set))
+    pods_without_bundle: int = 0
+    _authorities: dict[Key, tuple[object, AuthorityState | None]] = field(default_factory=dict)
+
+    @property
+    def namespace(self) -> str:
+        return self.settings.namespace
+
+    def own(self, kind: Kind) -> dict[str, Object]:
+        """The objects of a kind in our namespace, by name."""
+        found = self.stores[kind]
+        return {key.name: one for key, one in found.items() if key.namespace == self.namespace}
+
+    def authority(self, secret: str, *, foreign: bool) -> AuthorityState | None:
+        """The authority in a Secret of ours, None where there is none that works."""
+        key = Key(self.namespace, secret)
+        found = self.stores[SECRET].get(key)
+        if found is None:
+            return None
+        version = metadata(found).get("resourceVersion")
+        known = self._authorities.get(key)
+        if known is not None and known[0] == version:
+            return known[1]
+        try:
+            state = rotation.read_foreign(found) if foreign else rotation.read(found)
+        except InvalidAuthority:
+            state = None
+        self._authorities[key] = (version, state)
+        return state
+
+
+def slim_pod(pod: dict[str, Any]) -> Object:
+    """An injected pod without what nobody here reads: there may be thousands of them."""
+    meta = metadata(pod)
+    kept = {k: v for k, v in annotations(pod).items() if k in (STATUS, AUTHSERVER_CA)}
+    return {
+        "metadata": {
+            "name": meta.get("name"),
+            "namespace": meta.get("namespace"),
+            "uid": meta.get("uid"),
+            "resourceVersion": meta.get("resourceVersion"),
+            "labels": {INJECTED: labels(pod).get(INJECTED)},
+            # The bundle is the same text for all pods: kept once for all of them.
+            "annotations": {k: _interned(v) for k, v in kept.items()},
+        },
+        "status": {"phase": path(pod, "status", "phase")},
+    }
+
+
+_BUNDLES: dict[str, str] = {}
+
+
+def _interned(text: str) -> str:
+    if len(_BUNDLES) > 1000:
+        _BUNDLES.clear()
+    return _BUNDLES.setdefault(text, text)
+
+
+def server_of_pod(pod: Object) -> Key | None:
+    """The server whose sidecar a pod has, by the webhook's annotation; for counting only."""
+    try:
+        name = json.loads(annotations(pod).get(STATUS, ""))["server"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return Key(str(metadata(pod).get("namespace")), name) if isinstance(name, str) else None

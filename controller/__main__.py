@@ -11,8 +11,9 @@ from pathlib import Path
 from time import monotonic
 from typing import Final
 
-from chassis import clock, listeners, logs, probes, process
 from chassis.aiohttp_probes import ops_server
+
+from chassis import clock, listeners, logs, probes, process
 from controller.app import Controller, OldSchema, check_schemas
 from controller.cluster import ApiError, Cluster, NoCluster
 from controller.map_probe import HttpMapProbe

@@ -21,6 +21,7 @@ from authserver import listener_tls
 from authserver.admin import consequences, keys
 from authserver.app import Authserver
 from authserver.config.loader import load
+from authserver.config.notes import notes_of
 from authserver.config.settings import Settings
 from authserver.config.watcher import ConfigWatcher
 from authserver.public.aiohttp_listener import AiohttpListener
@@ -70,6 +71,8 @@ def _check(config: Path) -> int:
         for fault in bad.faults:
             print(fault, file=sys.stderr)  # noqa: T201 - the command's output
         return process.EXIT_BAD_CONFIGURATION
+    for note in notes_of(settings):
+        _say(f"note: {note}")
     _say(f"{config}: no faults")
     asyncio.run(consequences.tell(settings, clock.wall, _say))
     return 0

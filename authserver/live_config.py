@@ -3,6 +3,7 @@
 from authserver.config.settings import Settings
 from authserver.config.upstreams import AnyUpstream, OidcUpstream
 from authserver.connections.registration_binding import RegistrationBinding
+from authserver.internal.answered_apis import AnsweredApis
 from authserver.internal.workload_policy import WorkloadPolicy
 from authserver.oauth.resources import ResourceMap
 from authserver.storage.absent_registrations import AbsentRegistrations
@@ -40,6 +41,7 @@ class LiveConfig:
         self._sources: dict[str, _Source] = {}
         self.absent_registrations = AbsentRegistrations(database)
         self.binding = RegistrationBinding(self.upstreams, self.absent_registrations, clock)
+        self.apis = AnsweredApis(settings.upstreams)
         self._put_upstreams(self._built(settings))
         self.workload_policy = WorkloadPolicy(
             settings.allowed_workloads, settings.denied_certificates
@@ -54,7 +56,7 @@ class LiveConfig:
         keys = [key.signing_key() for key in settings.signing_keys]
         resources = [entry.entry() for entry in settings.resources]
         ResourceMap(resources)
-        upstreams = self._built(settings)
+        upstreams, apis = self._built(settings), AnsweredApis(settings.upstreams)
         try:
             await self._key_rotation.check(keyring)
         except StorageOpenError as unusable:
@@ -66,6 +68,7 @@ class LiveConfig:
         if not self.keys.replace(keys, self._clock()):
             _log.warning("signing_key_never_announced")
         self.resources.replace(resources)
+        self.apis.replace(apis)
         self._put_upstreams(upstreams)
         self.workload_policy.replace(settings.allowed_workloads, settings.denied_certificates)
 

@@ -18,7 +18,8 @@ MAX_DENIALS: Final = 1_000
 MAX_FLIGHTS: Final = 1_024
 DENIAL_SECONDS: Final = 5.0
 
-Key = tuple[bytes, str | None]
+# The hash of a JWT, the upstream, and what is wanted of the token beside its life.
+Key = tuple[bytes, str | None, str | None, str | None, str | None]
 Exchange = Callable[[str, TokenRequest], Awaitable[Token | ApiError]]
 
 
@@ -38,7 +39,8 @@ class _Question(NamedTuple):
 class Broker:
     """Memory, denials and flights of one workload; `now` is a monotonic clock in seconds.
 
-    A key is the SHA-256 of the whole JWT and the upstream asked for. An entry exists only after
+    A key is the SHA-256 of the whole JWT, the upstream asked for, and the scopes and audience. An
+    entry exists only after
     the authserver accepted that very JWT, so a JWT nobody verified can never meet a token.
     """
 
@@ -65,7 +67,7 @@ class Broker:
 
     def cached(self, unverified_jwt: str, token_request: TokenRequest) -> CachedToken | None:
         """The token in memory that answers `ask`, if there is one."""
-        if token_request.rejected is not None:
+        if token_request.rejected is not None or token_request.missing_scope is not None:
             return None
         now = self._now()
         cached_token = self._leases.get(_key(unverified_jwt, token_request), now)
@@ -162,4 +164,10 @@ class Broker:
 
 
 def _key(unverified_jwt: str, token_request: TokenRequest) -> Key:
-    return sha256(unverified_jwt.encode()).digest(), token_request.upstream
+    return (
+        sha256(unverified_jwt.encode()).digest(),
+        token_request.upstream,
+        token_request.missing_scope,
+        token_request.target_audience,
+        token_request.scope,
+    )

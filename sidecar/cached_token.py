@@ -6,15 +6,22 @@ from base64 import urlsafe_b64encode
 from hashlib import sha256
 from typing import NamedTuple
 
+from sidecar.apis import HAND_OUT, Api
+
 
 class Token(NamedTuple):
-    """One released access token; times in seconds, counted from when it was asked for."""
+    """One released access token; times in seconds, counted from when it was asked for.
+
+    `release` says how it may be used, `apis` where the sidecar itself may send it.
+    """
 
     access_token: str
     upstream: str
     cache_ttl: int
     expires_in: int | None = None
     scope: str | None = None
+    release: tuple[str, ...] = ()
+    apis: tuple[Api, ...] = ()
 
     def __repr__(self) -> str:
         """Without the token: what a future or a traceback prints may reach a log."""
@@ -34,10 +41,15 @@ class CachedToken:
     side.
     """
 
-    __slots__ = ("_after", "_before", "_expires_at", "asked_at", "fingerprint", "until")
+    __slots__ = (
+        "_after", "_before", "_expires_at", "apis", "asked_at", "fingerprint", "hands_out",
+        "release", "until", "upstream",
+    )  # fmt: skip
 
     def __init__(self, token: Token, *, asked_at: float, ttl_max: int) -> None:
         self.asked_at = asked_at
+        self.upstream, self.release, self.apis = token.upstream, token.release, token.apis
+        self.hands_out = HAND_OUT in token.release
         self.fingerprint = fingerprint(token.access_token)
         self._expires_at = math.inf if token.expires_in is None else asked_at + token.expires_in
         self.until = min(asked_at + min(token.cache_ttl, ttl_max), self._expires_at)
@@ -47,6 +59,11 @@ class CachedToken:
     def weight(self) -> int:
         """Bytes it occupies, roughly."""
         return len(self._before) + len(self._after) + 500
+
+    @property
+    def access_token(self) -> str:
+        """The token itself, for the sidecar's own calls: kept once, in the rendered answer."""
+        return str(json.loads(self._before + b"}")["access_token"])
 
     def lasts(self, seconds: int, now: float) -> bool:
         """Whether the token itself lives for `seconds` more; one without an expiry does."""

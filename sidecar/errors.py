@@ -17,7 +17,9 @@ class ApiError:
     """One refusal; `reason` is a code for our own log and never leaves the process.
 
     `detail` is OpenSSL's message where it refused a certificate, for our own log too.
-    `retry_after` is what the authserver asked for, in seconds.
+    `retry_after` is what the authserver asked for, in seconds. `scope` is what a client has to ask
+    for. `connect_url` is where the user mends it; whoever has it learns nothing, but it is no text
+    for a log.
     """
 
     status: int
@@ -25,6 +27,8 @@ class ApiError:
     action: Action
     description: str
     retry_after: int | None = None
+    scope: str | None = None
+    connect_url: str | None = field(default=None, repr=False)
     reason: str = field(default="", compare=False)
     detail: str = field(default="", compare=False)
 
@@ -47,8 +51,11 @@ class ApiError:
             "error_description": self.description,
             "action": self.action,
             "request_id": request_id,
+            "scope": self.scope,
+            "connect_url": self.connect_url,
         }
-        return json.dumps(members).encode()
+        known = {name: text for name, text in members.items() if text is not None}
+        return json.dumps(known).encode()
 
 
 INVALID_REQUEST: Final = ApiError(400, "invalid_request", "fix_request", "This is no HTTP request.")
@@ -83,6 +90,22 @@ UPSTREAM_NOT_NAMED: Final = ApiError(
     "This workload may obtain tokens of several upstreams: name one in the body.",
     reason="upstream_not_named",
 )
+ATTACH_ONLY: Final = ApiError(
+    403,
+    "attach_only",
+    "none",
+    "Tokens of this server are not handed out: call the API at /upstream/NAME/ of this address.",
+    reason="attach_only",
+)
+INSUFFICIENT_SCOPE: Final = ApiError(
+    403, "insufficient_scope", "reauthenticate", "The user has to allow more at the upstream."
+)
+SCOPE_NOT_PERMITTED: Final = ApiError(
+    400, "invalid_request", "none", "Nobody may be asked for these scopes here."
+)
+NARROWER_NOT_PERMITTED: Final = ApiError(
+    400, "invalid_request", "none", "This workload may not obtain such a narrower token."
+)
 RATE_LIMITED: Final = ApiError(429, "rate_limited", "retry", "Too many tokens were asked for.")
 TEMPORARILY_UNAVAILABLE: Final = ApiError(
     503,
@@ -93,7 +116,8 @@ TEMPORARILY_UNAVAILABLE: Final = ApiError(
 
 # What the authserver decided, as opposed to what merely went wrong on the way to it.
 DENIALS: Final = frozenset(
-    refusal.error for refusal in (INVALID_TOKEN, REAUTHENTICATION_REQUIRED, UNKNOWN_UPSTREAM)
+    refusal.error
+    for refusal in (INVALID_TOKEN, REAUTHENTICATION_REQUIRED, UNKNOWN_UPSTREAM, INSUFFICIENT_SCOPE)
 )
 
 RESULTS: Final = frozenset(
@@ -101,6 +125,7 @@ RESULTS: Final = frozenset(
         "ok",
         INVALID_REQUEST.error,
         FORBIDDEN_CALLER.error,
+        ATTACH_ONLY.error,
         RATE_LIMITED.error,
         TEMPORARILY_UNAVAILABLE.error,
         *DENIALS,

@@ -70,9 +70,7 @@ class ExchangeClient:
         started = self._now()
         try:
             async with asyncio.timeout(self._total_seconds):
-                outcome = await self._attempts(
-                    _form(unverified_jwt, token_request), token_request.upstream
-                )
+                outcome = await self._attempts(_form(unverified_jwt, token_request), token_request)
         except TimeoutError:
             outcome = TEMPORARILY_UNAVAILABLE.with_reason("timeout")
         result = "ok" if isinstance(outcome, Token) else outcome.error
@@ -101,9 +99,9 @@ class ExchangeClient:
             self._client.close()
         self._client = None
 
-    async def _attempts(self, form: bytes, requested_upstream: str | None) -> Token | ApiError:
+    async def _attempts(self, form: bytes, token_request: TokenRequest) -> Token | ApiError:
         for pause in PAUSES:
-            outcome = await self._attempt(form, requested_upstream)
+            outcome = await self._attempt(form, token_request)
             if isinstance(outcome, Token):
                 self._budget.earn()
                 return outcome
@@ -111,9 +109,9 @@ class ExchangeClient:
             if wait is None or not self._budget.spend():
                 return outcome
             await asyncio.sleep(wait)
-        return await self._attempt(form, requested_upstream)
+        return await self._attempt(form, token_request)
 
-    async def _attempt(self, form: bytes, requested_upstream: str | None) -> Token | ApiError:
+    async def _attempt(self, form: bytes, token_request: TokenRequest) -> Token | ApiError:
         client = self.renew()
         if client is None:
             return TEMPORARILY_UNAVAILABLE.with_reason("credential_not_ready")
@@ -131,7 +129,7 @@ class ExchangeClient:
         except NoResponse:
             return TEMPORARILY_UNAVAILABLE.with_reason("unexpected_answer")
         self._clocks.heard(response.headers.get("date") or "")
-        return _read(response, requested_upstream)
+        return _read(response, token_request)
 
     def _report(self, outcome: Token | ApiError) -> None:
         if isinstance(outcome, Token) or outcome.error in DENIALS:
@@ -156,14 +154,14 @@ def _verify_message(refused: Untrusted) -> str:
     return getattr(cause, "verify_message", None) or getattr(cause, "reason", None) or ""
 
 
-def _read(response: ServerResponse, requested_upstream: str | None) -> Token | ApiError:
+def _read(response: ServerResponse, token_request: TokenRequest) -> Token | ApiError:
     content_type = response.headers.get("content-type") or ""
     return read_answer(
         response.status,
         content_type.partition(";")[0].strip().lower(),
         response.headers.get("retry-after"),
         response.body,
-        requested_upstream=requested_upstream,
+        token_request=token_request,
     )
 
 
@@ -179,5 +177,8 @@ def _form(unverified_jwt: str, token_request: TokenRequest) -> bytes:
         members["min_ttl"] = str(token_request.min_ttl)
     if token_request.rejected is not None:
         members["rejected_token_sha256"] = token_request.rejected
+    for name in ("missing_scope", "target_audience", "scope"):
+        if (value := getattr(token_request, name)) is not None:
+            members[name] = value
     # The colons of the names above mean themselves; escaping them costs the authserver its while.
     return urlencode(members, safe=":").encode()

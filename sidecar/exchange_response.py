@@ -3,20 +3,31 @@
 Nothing of the answer is trusted beyond contract: it is remembered, and handed to the caller.
 """
 
+import re
+from dataclasses import replace
 from typing import Any, Final
 
 from chassis.strict_json import InvalidJson, parse_object
+from sidecar.apis import ATTACH, HAND_OUT, Api, InvalidApis, read_apis
 from sidecar.cached_token import Token
 from sidecar.errors import (
+    INSUFFICIENT_SCOPE,
     INVALID_TOKEN,
+    NARROWER_NOT_PERMITTED,
     RATE_LIMITED,
     REAUTHENTICATION_REQUIRED,
+    SCOPE_NOT_PERMITTED,
     TEMPORARILY_UNAVAILABLE,
     UNKNOWN_UPSTREAM,
     UPSTREAM_NOT_NAMED,
     ApiError,
 )
-from sidecar.token_request import is_access_token, is_upstream_name
+from sidecar.token_request import (
+    TokenRequest,
+    is_access_token,
+    is_scope,
+    is_upstream_name,
+)
 
 ACCESS_TOKEN_TYPE: Final = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105
 
@@ -27,8 +38,24 @@ _MAX_RETRY_AFTER: Final = 3_600
 # ours. Members we do not know are left alone: a newer authserver may send them.
 _NEVER_RELEASED: Final = frozenset({"refresh_token", "id_token", "client_secret"})
 
+# An authserver that says nothing of `release` is older than the policy: its configuration has no
+# such member, so no operator has forbidden a hand-out there, and none has permitted Attach.
+_BEFORE_THE_POLICY: Final = [HAND_OUT]
+
+# What the owner alone hears, by the `parameter` that it is about.
+_NOT_PERMITTED: Final = {
+    "missing_scope": SCOPE_NOT_PERMITTED,
+    "target_audience": NARROWER_NOT_PERMITTED,
+    "scope": NARROWER_NOT_PERMITTED,
+}
+_CONNECT_URL: Final = re.compile(
+    r"(?:https://|http://(?:127\.0\.0\.1|localhost|\[::1\])[:/])[!#-;=?-\[\]_a-z~]{1,2000}",
+    re.ASCII,
+)
+
 _UNNAMED: Final = ("invalid_target", "invalid_request")
 
+_UNEXPECTED: Final = TEMPORARILY_UNAVAILABLE.with_reason("unexpected_answer")
 _DENIED: Final = {
     "invalid_request": INVALID_TOKEN,
     "invalid_grant": REAUTHENTICATION_REQUIRED,
@@ -42,26 +69,47 @@ def read_answer(
     retry_after: str | None,
     body: bytes,
     *,
-    requested_upstream: str | None,
+    token_request: TokenRequest,
 ) -> Token | ApiError:
-    """Read one HTTP answer to an exchange that asked for the upstream `asked`."""
+    """Read one HTTP answer to an exchange that asked for `token_request`."""
     seconds = _retry_after(retry_after)
     match status:
         case 429:
             return RATE_LIMITED.with_reason("rate_limited", retry_after=seconds)
         case 503:
             return TEMPORARILY_UNAVAILABLE.with_reason("unavailable", retry_after=seconds)
+    members = _members(content_type, body)
+    match status:
+        case 200:
+            return _token(members, token_request.upstream)
+        case 400:
+            return _denial(members, token_request)
+        case 403 if members.get("error") == INSUFFICIENT_SCOPE.error:
+            return _step_up(members)
         case 401 | 403:
             return TEMPORARILY_UNAVAILABLE.with_reason("identity_refused")
-    members = _members(content_type, body)
-    if status == 200:
-        return _token(members, requested_upstream)
-    if status == 400 and requested_upstream is None and _wants_a_name(members):
+    return _UNEXPECTED
+
+
+def _denial(members: dict[str, Any], token_request: TokenRequest) -> ApiError:
+    if (parameter := str(members.get("parameter"))) in _NOT_PERMITTED:
+        return _NOT_PERMITTED[parameter].with_reason(f"{parameter}_not_permitted")
+    if token_request.upstream is None and _wants_a_name(members):
         return UPSTREAM_NOT_NAMED
-    denied = _DENIED.get(str(members.get("error"))) if status == 400 else None
-    if denied is not None:
-        return denied.with_reason("denied")
-    return TEMPORARILY_UNAVAILABLE.with_reason("unexpected_answer")
+    denied = _DENIED.get(str(members.get("error")))
+    if denied is None:
+        return _UNEXPECTED
+    url = members.get("connect_url")
+    if isinstance(url, str) and _CONNECT_URL.fullmatch(url) and denied is REAUTHENTICATION_REQUIRED:
+        denied = replace(denied, connect_url=url)
+    return denied.with_reason("denied")
+
+
+def _step_up(members: dict[str, Any]) -> ApiError:
+    scope = members.get("scope")
+    if not is_scope(scope):
+        return TEMPORARILY_UNAVAILABLE.with_reason("bad_answer_scope")
+    return replace(INSUFFICIENT_SCOPE, scope=scope, reason="denied")
 
 
 def _wants_a_name(members: dict[str, Any]) -> bool:
@@ -87,13 +135,27 @@ def _token(members: dict[str, Any], requested_upstream: str | None) -> Token | A
     ):
         if not holds:
             return TEMPORARILY_UNAVAILABLE.with_reason(f"bad_answer_{name}")
+    release = members.get("release", _BEFORE_THE_POLICY)
+    if not isinstance(release, list) or not all(isinstance(use, str) for use in release):
+        return TEMPORARILY_UNAVAILABLE.with_reason("bad_answer_release")
+    try:
+        apis = _apis(members, release)
+    except InvalidApis:
+        return TEMPORARILY_UNAVAILABLE.with_reason("bad_answer_apis")
     return Token(
         access_token=members["access_token"],
         upstream=members["upstream"],
         cache_ttl=members["cache_ttl"],
         expires_in=members.get("expires_in"),
         scope=members.get("scope"),
+        release=tuple(release),
+        apis=apis,
     )
+
+
+def _apis(members: dict[str, Any], release: list[str]) -> tuple[Api, ...]:
+    """What Attach may call; nothing where it may not be used, or where nothing is named."""
+    return read_apis(members.get("apis", [])) if ATTACH in release else ()
 
 
 def _members(content_type: str, body: bytes) -> dict[str, Any]:

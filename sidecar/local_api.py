@@ -21,6 +21,7 @@ from sidecar.cached_token import CachedToken
 from sidecar.caller_checks import check_caller, refuse_token_call
 from sidecar.clocks import Clocks
 from sidecar.errors import (
+    ATTACH_ONLY,
     FORBIDDEN_CALLER,
     INVALID_REQUEST,
     INVALID_TOKEN,
@@ -153,6 +154,8 @@ class LocalApi:
         if cached_token is None:
             return self._answer_slowly(request, unverified_jwt, token_request, started)
         self._metrics.cache("hit")
+        if not cached_token.hands_out:
+            return self._refuse_call(request, ATTACH_ONLY, started)
         return self._succeed(cached_token.body(started), started)
 
     async def _answer_slowly(
@@ -165,6 +168,8 @@ class LocalApi:
         keep_traceparent(named)
         with request_scope(request_id):
             outcome = await self._obtain(unverified_jwt, token_request)
+            if isinstance(outcome, CachedToken) and not outcome.hands_out:
+                outcome = ATTACH_ONLY
             if isinstance(outcome, CachedToken):
                 return self._succeed(outcome.body(self._now()), started)
             self._metrics.answered(outcome.error, self._now() - started)
@@ -200,6 +205,10 @@ class LocalApi:
         if refusal.status == 401:
             error = None if refusal == NO_TOKEN else "invalid_token"
             headers["WWW-Authenticate"] = self._resource.challenge(error, refusal.description)
+        elif refusal.scope is not None:
+            headers["WWW-Authenticate"] = self._resource.challenge(
+                refusal.error, refusal.description, refusal.scope
+            )
         return Response(ResponseHead(refusal.status, headers.items()), refusal.body(request_id))
 
 

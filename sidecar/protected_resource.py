@@ -38,15 +38,21 @@ class ProtectedResource:
             members["scopes_supported"] = self._scopes
         return json.dumps(members).encode()
 
-    def challenge(self, error: str | None = None, description: str = "") -> str:
-        """A `WWW-Authenticate` value; the Bearer scheme stands alone, clients read no second."""
+    def challenge(
+        self, error: str | None = None, description: str = "", scope: str | None = None
+    ) -> str:
+        """A `WWW-Authenticate` value; the Bearer scheme stands alone, clients read no second.
+
+        `scope` is what the client has to ask for, None for what the configuration says.
+        """
         parameters = []
         if error is not None:
             parameters += [f'error="{error}"', f'error_description="{description}"']
         if self.resource is not None:
             parameters.append(f'resource_metadata="{self._metadata_url(self.resource)}"')
-        if self._scopes:
-            parameters.append(f'scope="{" ".join(self._scopes)}"')
+        scope = " ".join(self._scopes) if scope is None else scope
+        if scope:
+            parameters.append(f'scope="{scope}"')
         return f"Bearer {', '.join(parameters)}".rstrip()
 
     @property

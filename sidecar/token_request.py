@@ -17,18 +17,26 @@ _SHORT_BODY: Final = 64
 _JWT: Final = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+){2}", re.ASCII)
 _UPSTREAM: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", re.ASCII)
 _ACCESS_TOKEN: Final = re.compile(r"[\x21-\x7e]+", re.ASCII)  # RFC 6749 appendix A.12
-_MEMBERS: Final = frozenset({"upstream", "min_ttl", "rejected_token"})
+_SCOPE_TOKEN: Final = r"[\x21\x23-\x5b\x5d-\x7e]{1,256}"  # noqa: S105 - RFC 6749 section 3.3
+_SCOPE: Final = re.compile(rf"{_SCOPE_TOKEN}(?: {_SCOPE_TOKEN}){{0,63}}", re.ASCII)
+_AUDIENCE: Final = re.compile(r"[\x21-\x7e]{1,1024}", re.ASCII)
+_WISHES: Final = {"missing_scope": _SCOPE, "target_audience": _AUDIENCE, "scope": _SCOPE}
+_MEMBERS: Final = frozenset({"upstream", "min_ttl", "rejected_token", *_WISHES})
 
 
 class TokenRequest(NamedTuple):
     """A token of `upstream` (None: the only one there is) that lives for `min_ttl` seconds more.
 
-    `rejected` is the fingerprint of an access token the upstream's API refused.
+    `rejected` is the fingerprint of an access token the upstream's API refused. `missing_scope` are
+    scopes that it asked for. `target_audience` and `scope` are those of a narrower token.
     """
 
     upstream: str | None = None
     min_ttl: int = 0
     rejected: str | None = None
+    missing_scope: str | None = None
+    target_audience: str | None = None
+    scope: str | None = None
 
 
 def is_upstream_name(text: object) -> bool:
@@ -37,6 +45,11 @@ def is_upstream_name(text: object) -> bool:
 
 def is_access_token(text: object) -> bool:
     return isinstance(text, str) and _ACCESS_TOKEN.fullmatch(text) is not None
+
+
+def is_scope(text: object) -> bool:
+    """A list of scopes with spaces between (RFC 6749 section 3.3), bounded."""
+    return isinstance(text, str) and _SCOPE.fullmatch(text) is not None
 
 
 def has_jwt_shape(text: str) -> bool:
@@ -77,7 +90,7 @@ def _read(body: bytes) -> TokenRequest | ApiError:
         )
     if not members.keys() <= _MEMBERS:
         return INVALID_REQUEST.with_reason(
-            "body_members", "The body may have upstream, min_ttl and rejected_token, nothing else."
+            "body_members", f"The body may have {', '.join(sorted(_MEMBERS))}, nothing else."
         )
     upstream = members.get("upstream")
     min_ttl = members.get("min_ttl", 0)
@@ -93,7 +106,16 @@ def _read(body: bytes) -> TokenRequest | ApiError:
         return INVALID_REQUEST.with_reason(
             "rejected_token", "rejected_token must be an access token."
         )
-    return TokenRequest(upstream, min_ttl, None if rejected is None else fingerprint(rejected))
+    for name, pattern in _WISHES.items():
+        value = members.get(name, "x")
+        if not isinstance(value, str) or pattern.fullmatch(value) is None:
+            return INVALID_REQUEST.with_reason(name, f"{name} is not of its form.")
+    return TokenRequest(
+        upstream,
+        min_ttl,
+        None if rejected is None else fingerprint(rejected),
+        *(members.get(name) for name in _WISHES),
+    )
 
 
 _read_short: Final = lru_cache(maxsize=64)(_read)

@@ -75,7 +75,7 @@ def test_the_owner_of_the_pages_resource_may_obtain_a_token(page: Path, tmp_path
     allowed = settings.allowed_workloads
     assert resource.workload.namespace in allowed.namespaces
     assert resource.workload.name in allowed.names
-    assert resource.upstreams == (settings.upstreams[0].name,)
+    assert resource.entry().upstreams == (settings.upstreams[0].name,)
     assert f"`{resource.resource}`" in page.read_text()
 
 

@@ -75,8 +75,9 @@ def _resource_faults(
     except InvalidResource:
         pass  # reported where the member itself is checked
     wanted = resource.get("upstreams")
-    for position, name in enumerate(wanted if isinstance(wanted, list) else []):
+    for position, written in enumerate(wanted if isinstance(wanted, list) else []):
         place = f"resources[{index}].upstreams[{position}]"
+        name = written.get("name") if isinstance(written, dict) else written
         if not isinstance(name, str):
             continue  # reported where the member itself is checked
         if name not in named:

@@ -7,6 +7,8 @@ without `issuer` needs the operator's own (Okta, Auth0: the domain; Microsoft: t
 from collections.abc import Mapping
 from typing import Any, Final
 
+from authserver.config.preset_apis import expanded_apis
+
 # OpenID Connect Core section 5.4 and 11, in the words of our consent page.
 OPENID_SCOPES: Final[Mapping[str, str]] = {
     "openid": "Know which account you use",
@@ -157,7 +159,7 @@ def expanded(upstream: Mapping[str, Any]) -> dict[str, Any]:
     """An upstream of the configuration file with its preset filled in.
 
     The operator's `deadGrantErrors` come beside those of the preset. The operator's words for a
-    scope win over the preset's, scope by scope.
+    scope win over the preset's, scope by scope. Their APIs start from the preset's, name by name.
     """
     preset = upstream.get("preset")
     known = PRESETS.get(preset, {}) if isinstance(preset, str) else {}
@@ -165,6 +167,8 @@ def expanded(upstream: Mapping[str, Any]) -> dict[str, Any]:
     errors = merged.get("deadGrantErrors")
     if isinstance(errors, list):
         merged["deadGrantErrors"] = [*known.get("deadGrantErrors", []), *errors]
+    if isinstance(preset, str):
+        merged["apis"] = expanded_apis(preset, upstream.get("apis"))
     words = merged.get("scopeDescriptions", {})
     if isinstance(words, Mapping):
         base = OPENID_SCOPES if merged.get("type") == "oidc" else {}

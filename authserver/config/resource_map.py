@@ -1,11 +1,19 @@
 """The map from resource to workload: which server owns which URL, and its upstreams."""
 
-from typing import Annotated
+from collections import Counter
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from authserver.config.value_types import UpstreamName
-from authserver.oauth.resources import InvalidResource, Resource, canonical
+from authserver.oauth.resources import (
+    ATTACH,
+    HAND_OUT,
+    InvalidResource,
+    Release,
+    Resource,
+    canonical,
+)
 from chassis.config_types import Model, Scope
 from chassis.spiffe_id import Workload, is_dns_label
 
@@ -25,11 +33,43 @@ class WorkloadName(Model):
         return Workload(self.namespace, self.name)
 
 
+class PermittedUpstream(Model):
+    """An upstream that a resource may obtain, written as its name alone or with more.
+
+    `WhenNeeded`: a sign-in does not ask for it; the user connects it by a link when it is needed.
+    """
+
+    name: UpstreamName
+    connect: Literal["AtSignIn", "WhenNeeded"] = "AtSignIn"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_its_name(cls, written: Any) -> Any:
+        return {"name": written} if isinstance(written, str) else written
+
+
 class ResourceSettings(Model):
     resource: str
     workload: WorkloadName
-    upstreams: Annotated[tuple[UpstreamName, ...], Field(min_length=1)]
+    upstreams: Annotated[tuple[PermittedUpstream, ...], Field(min_length=1)]
     scopes: tuple[Scope, ...] = ()
+    release: Annotated[tuple[Release, ...], Field(min_length=1)] = (HAND_OUT, ATTACH)
+
+    @field_validator("upstreams")
+    @classmethod
+    def _the_first_names_the_user(
+        cls, upstreams: tuple[PermittedUpstream, ...]
+    ) -> tuple[PermittedUpstream, ...]:
+        if upstreams[0].connect == "WhenNeeded":
+            raise ValueError("the first upstream names the user: it cannot be WhenNeeded")
+        _check_once([upstream.name for upstream in upstreams])
+        return upstreams
+
+    @field_validator("release")
+    @classmethod
+    def _once_each(cls, release: tuple[Release, ...]) -> tuple[Release, ...]:
+        _check_once(list(release))
+        return release
 
     @field_validator("resource")
     @classmethod
@@ -42,4 +82,18 @@ class ResourceSettings(Model):
 
     def entry(self) -> Resource:
         """As it stands in the map."""
-        return Resource(self.resource, self.workload.workload(), self.upstreams, self.scopes)
+        return Resource(
+            self.resource,
+            self.workload.workload(),
+            tuple(upstream.name for upstream in self.upstreams),
+            self.scopes,
+            release=self.release,
+            when_needed=frozenset(
+                upstream.name for upstream in self.upstreams if upstream.connect == "WhenNeeded"
+            ),
+        )
+
+
+def _check_once(names: list[str]) -> None:
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise ValueError(f"{', '.join(twice)}: stands here twice")

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding
 
 _T = TypeVar("_T", bound=x509.ExtensionType)
 
@@ -32,6 +33,12 @@ def problems_of(pem: bytes) -> list[str]:
         for number, authority in enumerate(authorities, 1)
         for problem in _problems(authority)
     ]
+
+
+def certificates_of(pem: bytes) -> str:
+    """The certificates of a PEM file alone, in PEM: a file may hold comments, or even a key."""
+    authorities = x509.load_pem_x509_certificates(pem)
+    return "".join(one.public_bytes(Encoding.PEM).decode() for one in authorities)
 
 
 def _problems(authority: x509.Certificate) -> Iterator[str]:

@@ -1,13 +1,15 @@
 """What an operator says of an upstream."""
 
+import json
 import re
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AwareDatetime, Field, field_validator
+from pydantic import AwareDatetime, Field, field_validator, model_validator
 
-from authserver.config.upstream_ca import problems_of
+from authserver.config.upstream_apis import MAX_ANSWERED_BYTES, Apis
+from authserver.config.upstream_ca import certificates_of, problems_of
 from authserver.config.value_types import Duration, ReadableFile, SecretFile, UpstreamName, WebUrl
 from chassis.config_types import Model, Scope, matches_pattern
 from chassis.secret_file import read_secret
@@ -71,12 +73,13 @@ class FormerRegistration(Model):
         return self.until.timestamp()
 
 
-class _Upstream(Model):
+class _Upstream(Apis):
     """`caFile` holds the authorities this upstream's certificate is verified with, alone.
 
     `displayName` and `scopeDescriptions` (scope to words) are for the pages that people read.
     `revocationEndsGrant`: one revocation, or one reuse of a refresh token, ends all that the user
-    granted to our client. `proxy`: calls to this upstream go through it.
+    granted to our client. `proxy`: calls to this upstream go through it. `stepUpScopes`: what a
+    server may have its user asked for beyond `scopes`. `apis`: what Attach may call.
     """
 
     name: UpstreamName
@@ -89,6 +92,7 @@ class _Upstream(Model):
     client_secret_file: SecretFile | None = None
     client_authentication: Literal["basic", "body"] | None = None
     scopes: tuple[Scope, ...] = ()
+    step_up_scopes: tuple[Scope, ...] = ()
     authorize_parameters: dict[str, str] = Field(default_factory=dict)
     token_parameters: dict[str, str] = Field(default_factory=dict)
     refresh_parameters: dict[str, str] = Field(default_factory=dict)
@@ -130,6 +134,20 @@ class _Upstream(Model):
         if file is not None and (problems := problems_of(file.read_bytes())):
             raise ValueError(f"{file}: {'; '.join(problems)}")
         return file
+
+    @model_validator(mode="after")
+    def _fits_into_an_answer(self) -> Self:
+        if len(json.dumps(self.answered_apis())) > MAX_ANSWERED_BYTES:
+            raise ValueError(
+                "apis and caFile together are longer than 32 KiB, which a sidecar does not read: "
+                "keep only the authorities that sign here"
+            )
+        return self
+
+    def answered_apis(self) -> list[dict[str, Any]]:
+        """What an exchange answer says of `apis`, with the file's authorities as they are now."""
+        ca = None if self.ca_file is None else certificates_of(self.ca_file.read_bytes())
+        return [api.answered(ca) for api in self.apis]
 
     def client_secret(self) -> str | None:
         """The file's content without the final newline."""

@@ -47,6 +47,9 @@ class DenialReason(StrEnum):
     REQUESTED_TOKEN_TYPE = "requested_token_type"  # noqa: S105 - a reason
     REJECTED_TOKEN_SHA256 = "rejected_token_sha256"  # noqa: S105 - a reason
     MIN_TTL = "min_ttl"
+    MISSING_SCOPE = "missing_scope"
+    TARGET_AUDIENCE = "target_audience"
+    SCOPE = "scope"
 
     # The JWT.
     JWT_NOT_A_COMPACT_JWS = "jwt_not_a_compact_jws"
@@ -75,6 +78,10 @@ class DenialReason(StrEnum):
     # The upstream and the connection.
     UPSTREAM_NOT_NAMED = "upstream_not_named"
     UPSTREAM_NOT_PERMITTED = "upstream_not_permitted"
+    MISSING_SCOPE_NOT_PERMITTED = "missing_scope_not_permitted"
+    TARGET_AUDIENCE_NOT_PERMITTED = "target_audience_not_permitted"
+    SCOPE_NOT_PERMITTED = "scope_not_permitted"
+    INSUFFICIENT_SCOPE = "insufficient_scope"
     NO_CONNECTION = "no_connection"
     CONNECTION_GONE = "connection_gone"
     CONNECTION_NEEDS_SIGN_IN = "connection_needs_sign_in"

@@ -13,21 +13,32 @@ _SUBJECT_TYPES: Final = ("urn:ietf:params:oauth:token-type:jwt", ACCESS_TOKEN_TY
 _FIELDS: Final = frozenset(
     {
         "grant_type", "subject_token", "subject_token_type", "audience", "min_ttl",
-        "rejected_token_sha256", "requested_token_type",
+        "rejected_token_sha256", "requested_token_type", "missing_scope", "target_audience",
+        "scope",
     }
 )  # fmt: skip
 _MAX_MIN_TTL_SECONDS: Final = 600
 _SHA256: Final = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII)
+_SCOPE_TOKEN: Final = r"[\x21\x23-\x5b\x5d-\x7e]{1,256}"  # noqa: S105 - RFC 6749 section 3.3
+_SCOPE: Final = re.compile(rf"{_SCOPE_TOKEN}(?: {_SCOPE_TOKEN}){{0,63}}", re.ASCII)
+_AUDIENCE: Final = re.compile(r"[\x21-\x7e]{1,1024}", re.ASCII)
 
 
 @dataclass(frozen=True)
 class ExchangeRequest:
-    """A well-formed exchange request, nothing of it believed yet."""
+    """A well-formed exchange request, nothing of it believed yet.
+
+    `missing_scope`: scopes that the upstream's API asked for. `target_audience` and `scope`: those
+    of a narrower token.
+    """
 
     unverified_jwt: str = field(repr=False)
     upstream: str | None
     min_ttl: int
     rejected_sha256: str | None
+    missing_scope: tuple[str, ...] = ()
+    target_audience: str | None = None
+    scope: tuple[str, ...] = ()
 
 
 def parse(fields: dict[str, str]) -> ExchangeRequest:
@@ -53,7 +64,24 @@ def parse(fields: dict[str, str]) -> ExchangeRequest:
         fields.get("audience"),
         _min_ttl(fields.get("min_ttl", "0")),
         rejected,
+        _scopes(fields.get("missing_scope"), DenialReason.MISSING_SCOPE),
+        _audience(fields.get("target_audience")),
+        _scopes(fields.get("scope"), DenialReason.SCOPE),
     )
+
+
+def _scopes(text: str | None, malformed: DenialReason) -> tuple[str, ...]:
+    if text is None:
+        return ()
+    if _SCOPE.fullmatch(text) is None:
+        raise InvalidRequest(malformed)
+    return tuple(dict.fromkeys(text.split(" ")))
+
+
+def _audience(text: str | None) -> str | None:
+    if text is not None and _AUDIENCE.fullmatch(text) is None:
+        raise InvalidRequest(DenialReason.TARGET_AUDIENCE)
+    return text
 
 
 def _min_ttl(text: str) -> int:

@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from authserver.audit import Audit, AuditRecord
+from authserver.internal.answered_apis import AnsweredApis
 from authserver.internal.denial_reasons import DenialReason
 from authserver.internal.exchange_request import ACCESS_TOKEN_TYPE, parse
 from authserver.internal.svid import InvalidSvid, Svid, SvidReader
@@ -30,6 +31,7 @@ from authserver.oauth.errors import (
     TemporarilyUnavailable,
 )
 from authserver.oauth.parsing import Malformed, form_fields
+from authserver.oauth.resources import ATTACH
 from authserver.storage.contract import StorageUnavailable
 from authserver.storage.keyring import DecryptionFailed
 from authserver.tokens.access_tokens import VerifiedClaims
@@ -75,12 +77,13 @@ class Internal:
         exchange: Exchange,
         svids: SvidReader,
         workload_policy: WorkloadPolicy,
+        apis: AnsweredApis,
         audit: Audit,
         metrics: Metrics,
         clock: Clock,
     ) -> None:
         self._exchange, self._svids = exchange, svids
-        self._workload_policy = workload_policy
+        self._workload_policy, self._apis = workload_policy, apis
         self._audit, self._metrics = audit, metrics
         self._clock = clock
 
@@ -241,7 +244,10 @@ class Internal:
             "connection": self._audit.handle("connection", owner, claims.subject, upstream),
             "sub": claims.subject,
             "client_id": claims.client_id,
+            "release": released.release,
         }
+        if ATTACH in released.release:
+            body["apis"] = self._apis.of(upstream)
         if released.expires_in is not None:
             body["expires_in"] = released.expires_in
         if released.scope is not None:

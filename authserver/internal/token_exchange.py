@@ -15,6 +15,11 @@ from authserver.connections.freshness import margin
 from authserver.connections.refresher import TokenRefresher
 from authserver.internal.denial_reasons import DenialReason, of_bad_token
 from authserver.internal.exchange_request import ExchangeRequest
+from authserver.internal.scope_rules import (
+    check_granted,
+    check_missing_scope_permitted,
+    check_narrower,
+)
 from authserver.internal.token_limits import TokenLimits
 from authserver.oauth.errors import (
     InvalidGrant,
@@ -23,12 +28,13 @@ from authserver.oauth.errors import (
     TemporarilyUnavailable,
 )
 from authserver.oauth.parsing import Malformed, short_text
-from authserver.oauth.resources import Resource, ResourceMap
+from authserver.oauth.resources import Release, Resource, ResourceMap
 from authserver.storage.connections import Connections, NoSuchSession
 from authserver.storage.records import Connection, ConnectionKey
 from authserver.storage.sessions import Sessions
 from authserver.tokens.access_tokens import MAX_AUDIENCE, AccessTokens, VerifiedClaims
 from authserver.tokens.jws import BadToken
+from authserver.upstream.contract import Upstreams
 from chassis.clock import Clock
 from chassis.spiffe_id import Workload
 
@@ -45,6 +51,7 @@ class ReleasedToken:
     upstream: str
     cache_ttl: int
     refreshed: bool
+    release: tuple[Release, ...]
 
 
 class SubjectTokenRejected(InvalidRequest):
@@ -75,12 +82,14 @@ class Exchange:
         connections: Connections,
         sessions: Sessions,
         refresher: TokenRefresher,
+        upstreams: Upstreams,
         limits: TokenLimits,
         clock: Clock,
     ) -> None:
         self._tokens, self._resources = tokens, resources
         self._connections, self._sessions = connections, sessions
-        self._refresher, self._limits, self._clock = refresher, limits, clock
+        self._refresher, self._upstreams = refresher, upstreams
+        self._limits, self._clock = limits, clock
 
     def verify(self, caller: Workload, unverified_jwt: str) -> VerifiedClaims:
         """The claims of a JWT that we signed for a resource of the caller.
@@ -146,11 +155,20 @@ class Exchange:
     ) -> ReleasedToken:
         """A fresh access token of the target. Raises InvalidGrant and TemporarilyUnavailable.
 
+        Raises StepUpRequired, InvalidRequest, InvalidTarget or InvalidScope where the request
+        wants what this token does not have.
+
         A session whose connection can give nothing any more is marked: the client's next refresh
         is refused, so that the client opens a sign-in.
         """
+        check_narrower(request)
+        missing = request.missing_scope
+        if missing:
+            check_missing_scope_permitted(missing, self._upstreams.get(target.upstream))
         if target.connection is None:
             raise InvalidGrant(DenialReason.NO_CONNECTION)
+        if missing:
+            check_granted(missing, target.connection, await self._session_scope(claims))
         try:
             return await self._ensure_fresh(target.connection, request, claims, target.resource)
         except InvalidGrant as refusal:
@@ -160,6 +178,11 @@ class Exchange:
                     claims.tsid, target.upstream, now=int(self._clock())
                 )
             raise
+
+    async def _session_scope(self, claims: VerifiedClaims) -> str:
+        """All scopes of the session; the token's own may be fewer (RFC 6749 section 6)."""
+        session = await self._sessions.get(claims.tsid)
+        return "" if session is None else session.scope
 
     async def _connection(
         self, claims: VerifiedClaims, resource: Resource, upstream: str
@@ -191,7 +214,7 @@ class Exchange:
             request.rejected_sha256, _sha256(connection.tokens.access_token)
         )
         if not rejected and self._refresher.usable_now(connection, request.min_ttl):
-            return self._released(connection, claims, refreshed=False)
+            return self._released(connection, claims, resource, refreshed=False)
         try:
             usable = await self._refresher.usable(
                 connection, min_ttl=request.min_ttl, rejected=rejected
@@ -200,7 +223,8 @@ class Exchange:
             await self._check_session(claims, resource, connection)
             raise
         await self._check_session(claims, resource, connection)
-        return self._released(usable, claims, refreshed=usable.generation != connection.generation)
+        refreshed = usable.generation != connection.generation
+        return self._released(usable, claims, resource, refreshed=refreshed)
 
     async def _check_session(
         self, claims: VerifiedClaims, resource: Resource, connection: Connection
@@ -212,7 +236,12 @@ class Exchange:
             raise InvalidGrant(DenialReason.CONNECTION_GONE) from None
 
     def _released(
-        self, connection: Connection, claims: VerifiedClaims, *, refreshed: bool
+        self,
+        connection: Connection,
+        claims: VerifiedClaims,
+        resource: Resource,
+        *,
+        refreshed: bool,
     ) -> ReleasedToken:
         now, tokens = self._clock(), connection.tokens
         limits = [_MAX_CACHE_SECONDS, claims.expires_at - now]
@@ -229,6 +258,7 @@ class Exchange:
             connection.key.upstream,
             cache_ttl=max(0, int(min(limits))),
             refreshed=refreshed,
+            release=resource.release,
         )
 
 

@@ -4,7 +4,7 @@ A refusal carries two texts: `reason`, a code for our log and metrics, and the d
 receiver gets. Descriptions are constants; nothing a user or an upstream sent is repeated.
 """
 
-from typing import Any
+from typing import Any, Self
 
 from authlib.oauth2 import OAuth2Error
 
@@ -21,10 +21,16 @@ class ProtocolError(OAuth2Error):  # type: ignore[misc]  # Authlib has no types
         super().__init__(description=description or None)
         self.reason = reason
         self.headers = headers or {}
+        self._more: dict[str, str] = {}
+
+    def with_members(self, **more: str) -> Self:
+        """This refusal, with more members in its JSON body."""
+        self._more |= more
+        return self
 
     def members(self) -> dict[str, Any]:
         """The JSON body."""
-        return dict(self.get_body())
+        return dict(self.get_body()) | self._more
 
 
 class InvalidRequest(ProtocolError):
@@ -107,6 +113,16 @@ class InsufficientScope(ProtocolError):
     def __init__(self, reason: str) -> None:
         challenge = 'Bearer error="insufficient_scope", scope="openid"'
         super().__init__(reason, headers={"WWW-Authenticate": challenge})
+
+
+class StepUpRequired(ProtocolError):
+    """The upstream wants scopes that the user has not granted yet; `scope` is to be asked for."""
+
+    error, status_code = "insufficient_scope", 403
+
+    def __init__(self, reason: str, scope: str) -> None:
+        super().__init__(reason)
+        self.with_members(scope=scope)
 
 
 class InvalidRedirectUri(ProtocolError):

@@ -6,6 +6,7 @@ issue and compare inside is the configured spelling, byte for byte.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final, Literal
 
 from authserver.oauth.parsing import SEPARATOR
 from chassis.resource_url import InvalidResource as InvalidResource
@@ -13,15 +14,30 @@ from chassis.resource_url import canonical as canonical
 from chassis.resource_url import collision_key as collision_key
 from chassis.spiffe_id import Workload
 
+# How the tokens of a resource may be used: handed to its code, or put into calls by the sidecar.
+Release = Literal["HandOut", "Attach"]
+HAND_OUT: Final = "HandOut"
+ATTACH: Final = "Attach"
+
 
 @dataclass(frozen=True)
 class Resource:
-    """A configured resource, its only owner, and the upstreams in sign-in order."""
+    """A configured resource, its only owner, and the upstreams in sign-in order.
+
+    `release`: how its tokens may be used. `when_needed`: upstreams that no sign-in asks for.
+    """
 
     url: str
     owner: Workload
     upstreams: tuple[str, ...]
     scopes: tuple[str, ...]
+    release: tuple[Release, ...] = (HAND_OUT, ATTACH)
+    when_needed: frozenset[str] = frozenset()
+
+    @property
+    def at_sign_in(self) -> tuple[str, ...]:
+        """The upstreams that a sign-in asks for; the first names the user."""
+        return tuple(name for name in self.upstreams if name not in self.when_needed)
 
 
 class ResourceMap:

@@ -1,4 +1,4 @@
-"""Scopes: the two that OpenID Connect defines, and what is granted of a request."""
+"""Scopes: the two of OpenID Connect, what is granted of a request, and those of upstreams."""
 
 from typing import Final
 
@@ -17,3 +17,11 @@ def granted_scope(requested: str | None, resource: Resource) -> str:
         return " ".join(resource.scopes)
     grantable = (*resource.scopes, OFFLINE_ACCESS, OPENID)
     return " ".join(dict.fromkeys(scope for scope in requested.split(" ") if scope in grantable))
+
+
+def upstream_scope(upstream: str, scope: str) -> str:
+    """How a client asks us for a scope of an upstream: `github/repo`.
+
+    Both texts are of the grammar of RFC 6749 section 3.3, so only the percent sign is escaped.
+    """
+    return f"{upstream}/{scope.replace('%', '%25')}"

@@ -117,6 +117,11 @@ class Upstream(Protocol):
     def scopes(self) -> tuple[str, ...]: ...
 
     @property
+    def step_up_scopes(self) -> tuple[str, ...]:
+        """What a server may have its user asked for beyond `scopes`."""
+        ...
+
+    @property
     def scope_descriptions(self) -> Mapping[str, str]:
         """What scopes mean, in words; not all of them need to be there."""
         ...

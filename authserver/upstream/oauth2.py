@@ -30,6 +30,7 @@ class OAuth2:
 
     def __init__(self, settings: OAuth2Upstream, http: UpstreamHttp, clock: Clock) -> None:
         self.name, self.scopes = settings.name, settings.scopes
+        self.step_up_scopes = settings.step_up_scopes
         self.display_name = settings.display_name or settings.name
         self.scope_descriptions: Mapping[str, str] = settings.scope_descriptions
         self.registration = ClientRegistration(settings.token_endpoint, settings.client_id)

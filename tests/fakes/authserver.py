@@ -51,6 +51,8 @@ def release(**changes: Any) -> web.Response:
         "scope": "repo",
         "upstream": "github",
         "cache_ttl": 60,
+        "release": ["HandOut", "Attach"],
+        "apis": [],
     } | changes
     return _json(200, {name: value for name, value in members.items() if value is not None})
 

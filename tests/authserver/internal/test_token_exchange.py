@@ -77,6 +77,8 @@ async def test_an_answer_holds_the_contracts_members_and_nothing_else(tmp_path: 
             "cache_ttl": 60,
             "sub": claims_of(alice.access_token)["sub"],
             "client_id": alice.client_id,
+            "release": ["HandOut", "Attach"],
+            "apis": [],
         }
         assert set(answer.headers) <= {
             "Cache-Control", "Pragma", "X-Content-Type-Options", "X-Request-Id", "X-Request-ID",

@@ -1,0 +1,108 @@
+"""What Attach may call at an upstream: its APIs, as an operator or a preset names them."""
+
+import re
+from collections import Counter
+from typing import Annotated, Any, Final
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, field_validator
+
+from authserver.config.value_types import UpstreamName
+from chassis.config_types import Model, matches_pattern
+
+# The sidecar reads answers of at most 64 KiB; a token needs room beside the APIs.
+MAX_ANSWERED_BYTES: Final = 32 * 1024
+
+_METHOD: Final = re.compile(r"(?!TRACE$|CONNECT$)[A-Z][A-Z-]{1,31}", re.ASCII)
+_LABEL: Final = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+# The last label holds a letter first: everything else can be read as an IPv4 address.
+_HOST: Final = re.compile(rf"(?:{_LABEL}\.)*[a-z](?:[a-z0-9-]{{0,61}}[a-z0-9])?", re.ASCII)
+_SEGMENT: Final = r"(?!\.{1,2}(?:/|$))[A-Za-z0-9._~!$&'()+,=:@-]+"
+_PATH: Final = re.compile(rf"(?:/{_SEGMENT})*", re.ASCII)
+_PREFIX: Final = re.compile(rf"/|(?:/{_SEGMENT})+", re.ASCII)
+_EXCLUDED: Final = re.compile(rf"(?:/(?:\*\*?|{_SEGMENT}))+", re.ASCII)
+_HEADER: Final = re.compile(r"[A-Za-z0-9-]{1,64}", re.ASCII)
+_WORD: Final = re.compile(r"[!-~]{1,64}", re.ASCII)
+
+_IN_WORDS: Final = "a path such as /repos, without dot segments, escapes or a final slash"
+
+
+def _base_url(text: str) -> str:
+    """An https URL of a named host: no IP literal, user, query or fragment (RFC 3986)."""
+    problem = (
+        "must be https://HOST[:PORT][/PATH] with a host name in lower case: no IP address, no "
+        "wildcard, no user, no query"
+    )
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        raise ValueError(problem) from None
+    authority = f"{parts.hostname}:{port}" if port is not None else parts.hostname
+    plain = (
+        parts.scheme == "https"
+        and _HOST.fullmatch(parts.hostname or "") is not None
+        and _PATH.fullmatch(parts.path) is not None
+        and text == f"https://{authority}{parts.path}"
+    )
+    if not plain:
+        raise ValueError(problem)
+    return text
+
+
+BaseUrl = Annotated[str, Field(max_length=512), AfterValidator(_base_url)]
+Method = Annotated[
+    str, matches_pattern(_METHOD, "an HTTP method in capitals; TRACE and CONNECT are never sent")
+]
+PathPrefix = Annotated[str, Field(max_length=256), matches_pattern(_PREFIX, _IN_WORDS)]
+ExcludedPath = Annotated[
+    str,
+    Field(max_length=256),
+    matches_pattern(_EXCLUDED, f"{_IN_WORDS}; * is one segment, ** any number of them"),
+]
+HeaderName = Annotated[str, matches_pattern(_HEADER, "a header's name")]
+Word = Annotated[str, matches_pattern(_WORD, "a name of printable ASCII without spaces")]
+
+
+class ApiSettings(Model):
+    """One API: `methods` under `baseUrl` + `pathPrefixes`, apart from `excludedPaths`.
+
+    `credentialHeaders` and `credentialParameters` authenticate at this API and are dropped.
+    `linkMembers` are members of JSON answers whose links are rewritten. `searchAnswers`: answers
+    are searched for the token.
+    """
+
+    name: UpstreamName
+    base_url: BaseUrl
+    methods: Annotated[tuple[Method, ...], Field(min_length=1, max_length=32)]
+    path_prefixes: Annotated[tuple[PathPrefix, ...], Field(min_length=1, max_length=256)]
+    excluded_paths: Annotated[tuple[ExcludedPath, ...], Field(max_length=256)] = ()
+    default: bool = False
+    credential_headers: Annotated[tuple[HeaderName, ...], Field(max_length=64)] = ()
+    credential_parameters: Annotated[tuple[Word, ...], Field(max_length=64)] = ()
+    link_members: Annotated[tuple[Word, ...], Field(max_length=256)] = ()
+    search_answers: bool = True
+
+    def answered(self, ca: str | None) -> dict[str, Any]:
+        """As it stands in an exchange answer; `ca` is PEM, None where the system's CAs count."""
+        members = self.model_dump(mode="json", by_alias=False)
+        if not self.excluded_paths:
+            del members["excluded_paths"]
+        return members if ca is None else members | {"ca": ca}
+
+
+class Apis(Model):
+    """The APIs of one upstream, told apart by their names."""
+
+    apis: Annotated[tuple[ApiSettings, ...], Field(max_length=32)] = ()
+
+    @field_validator("apis")
+    @classmethod
+    def _told_apart(cls, apis: tuple[ApiSettings, ...]) -> tuple[ApiSettings, ...]:
+        if twice := [
+            name for name, count in Counter(api.name for api in apis).items() if count > 1
+        ]:
+            raise ValueError(f"{', '.join(twice)}: stands here twice")
+        if sum(api.default for api in apis) > 1:
+            raise ValueError("at most one API is the default; the others are named by their paths")
+        return apis

@@ -1,0 +1,49 @@
+"""What an owner may want of a token: scopes that are missing, or a narrower one.
+
+Each refusal here goes to the session's proven owner alone, and names the `parameter` it is about.
+"""
+
+from collections.abc import Collection
+
+from authserver.internal.denial_reasons import DenialReason
+from authserver.internal.exchange_request import ExchangeRequest
+from authserver.oauth.errors import InvalidRequest, InvalidScope, InvalidTarget, StepUpRequired
+from authserver.oauth.scopes import upstream_scope
+from authserver.storage.records import Connection
+from authserver.upstream.contract import Upstream
+
+
+def check_narrower(request: ExchangeRequest) -> None:
+    """No upstream gives narrower tokens yet. Raises InvalidTarget or InvalidScope for a wish."""
+    if request.target_audience is not None:
+        raise InvalidTarget(
+            DenialReason.TARGET_AUDIENCE_NOT_PERMITTED, "no target_audience is configured"
+        ).with_members(parameter="target_audience")
+    if request.scope:
+        raise InvalidScope(
+            DenialReason.SCOPE_NOT_PERMITTED, "no narrower scope is configured"
+        ).with_members(parameter="scope")
+
+
+def check_missing_scope_permitted(missing: Collection[str], upstream: Upstream | None) -> None:
+    """Whether the operator lets a user be asked for all of these. Raises InvalidRequest."""
+    permitted = () if upstream is None else (*upstream.scopes, *upstream.step_up_scopes)
+    if not set(missing) <= set(permitted):
+        raise InvalidRequest(
+            DenialReason.MISSING_SCOPE_NOT_PERMITTED, "missing_scope is not permitted here"
+        ).with_members(parameter="missing_scope")
+
+
+def check_granted(missing: Collection[str], connection: Connection, session_scope: str) -> None:
+    """Whether the connection holds these scopes. Raises StepUpRequired with those to ask for.
+
+    An upstream that does not say what it granted granted what was asked (RFC 6749 section 5.1).
+    """
+    stored = connection.tokens.scope
+    granted = set((connection.asked_scope if stored is None else stored).split())
+    lacking = [scope for scope in missing if scope not in granted]
+    if lacking:
+        wanted = (upstream_scope(connection.key.upstream, scope) for scope in lacking)
+        raise StepUpRequired(
+            DenialReason.INSUFFICIENT_SCOPE, " ".join((*session_scope.split(), *wanted))
+        )

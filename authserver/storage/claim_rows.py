@@ -9,7 +9,7 @@ claim, so a holder that was overtaken changes nothing.
 been taken without an answer that we know.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from authserver.storage.connection_rows import AT_KEY, SealedConnections, at
 from authserver.storage.contract import Database
@@ -21,7 +21,7 @@ from authserver.storage.records import ClientRegistration, Connection, UpstreamT
 class Claim:
     """A claim that was taken. `uncertain_since`: somebody may have presented the token before."""
 
-    handle: str
+    handle: str = field(repr=False)
     uncertain_since: int | None
 
 

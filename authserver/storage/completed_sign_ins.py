@@ -1,7 +1,7 @@
 """The end of a sign-in: user, connections, session and code are stored together or not at all."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from authserver.storage import accounts, browser_sessions
 from authserver.storage.authorization_codes import AuthorizationCodes
@@ -17,7 +17,7 @@ from authserver.storage.sessions import Sessions, lift_required_sign_ins
 class NewBrowserSession:
     """The browser at which a user has just signed in."""
 
-    handle_hash: bytes
+    handle_hash: bytes = field(repr=False)
     expires_at: int
 
 

@@ -72,11 +72,11 @@ class AuthorizationRequest:
 
     client_id: str
     redirect_uri: str
-    state: str | None
+    state: str | None = field(repr=False)
     code_challenge: str
     resource: str
     scope: str
-    nonce: str | None = None
+    nonce: str | None = field(default=None, repr=False)
     owner: Workload | None = None
     upstreams: tuple[str, ...] = ()
 
@@ -90,7 +90,7 @@ class Code:
     redirect_uri: str
     code_challenge: str
     resource: str
-    nonce: str | None = None
+    nonce: str | None = field(default=None, repr=False)
     redeemed: bool = False
 
 

@@ -18,6 +18,7 @@ from tests.bench import (
     release,
     replicas,
     storage,
+    strangers,
     tokens,
     webhook,
 )
@@ -32,6 +33,7 @@ MEASUREMENTS: dict[str, Callable[[], Coroutine[None, None, list[Figure]]]] = {
     "crowd": many_sidecars.measure,
     "denials": denials.measure,
     "memory": memory.measure,
+    "strangers": strangers.measure,
 }
 
 _UNPINNED = ("footprint", "replicas")

@@ -9,10 +9,15 @@ from typing import Any
 
 import pytest
 
-PROCESSES = ("authserver", "chassis", "sidecar", "webhook")
+PROCESSES = ("authserver", "chassis", "controller", "sidecar", "webhook")
 SECRET = re.compile(
     r"(^|_)(token|secret|successor|code|nonce|state|password|jwt|verifier|cookie|handle)(_hash)?$"
 )
+# Names of Secrets, not what is in them.
+NAMES = {
+    "controller.reconcile.keys.EncryptionKeys.secret",
+    "controller.reconcile.keys.SigningKeys.secret",
+}
 TEXT = re.compile(r"(str|bytes)( \| None)?")
 
 
@@ -53,7 +58,7 @@ def test_no_dataclass_has_a_secret_in_its_repr(process: str) -> None:
         for field in secrets_of(kind)
         if field.repr
     ]
-    assert shown == []
+    assert set(shown) <= NAMES
 
 
 def test_the_successor_of_a_repeated_refresh_is_among_them() -> None:

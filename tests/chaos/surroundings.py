@@ -29,10 +29,17 @@ class Gate:
     def __init__(self, port: int, target: int) -> None:
         self._port, self._target = port, target
         self._server: asyncio.Server | None = None
+        self._ways: set[asyncio.Task[None]] = set()
         self.resets = 0
 
     async def open(self) -> None:
-        self._server = await asyncio.start_server(self._forward, "127.0.0.1", self._port)
+        self._server = await asyncio.start_server(self._let_in, "127.0.0.1", self._port)
+
+    def _let_in(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """A task that nobody holds may be collected, and its connection with it."""
+        way = asyncio.create_task(self._forward(reader, writer))
+        self._ways.add(way)
+        way.add_done_callback(self._ways.discard)
 
     async def shut(self) -> None:
         if self._server is not None:
@@ -50,6 +57,7 @@ class Gate:
         with suppress(OSError):
             there, back = await asyncio.open_connection("127.0.0.1", self._target)
             await asyncio.gather(_copy(reader, back), _copy(there, writer))
+            back.close()
         writer.close()
 
 

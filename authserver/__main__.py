@@ -31,6 +31,7 @@ from authserver.storage.engines.open import open_database
 from authserver.storage.key_rotation import KeyRotation
 from authserver.upstream.http_client import UpstreamHttp
 from chassis import clock, logs, process
+from chassis.file_watch import poll_forever
 from chassis.http1.listener import Listener
 from chassis.http1_probes import ops_server
 
@@ -114,6 +115,8 @@ async def serve(
         await stack.enter_async_context(process.background(server.housekeeping.run()))
         reloading = ConfigWatcher(config, settings, server.reload, server.reloaded)
         await stack.enter_async_context(process.background(reloading.watch()))
+        resources = poll_forever(server.poll_resources)
+        await stack.enter_async_context(process.background(resources))
         await _listen(settings, server, contexts)
 
 
@@ -158,7 +161,11 @@ async def _listen(
         settings.listeners.internal,
         settings.listeners.ops,
     )
-    probes = ops_server(server.readiness, server.registry)
+    probes = ops_server(
+        server.readiness,
+        server.registry,
+        {"/resource-map": lambda: {"files": dict(server.resource_files)}},
+    )
     await process.serve(
         [
             AiohttpListener(

@@ -1,5 +1,7 @@
 """Puts an authserver together from its settings; the only place that builds collaborators."""
 
+from collections.abc import Mapping
+
 from aiohttp import web
 
 from authserver.audit import Audit
@@ -156,6 +158,16 @@ class Authserver:
     async def reload(self, settings: Settings) -> None:
         """Put what may change without a restart into force, all of it or nothing."""
         await self._live.replace(settings)
+
+    @property
+    def resource_files(self) -> Mapping[str, str]:
+        """The SHA-256 of each file of `resourcesDir` that is in force, by name."""
+        return self._live.resource_files.in_force
+
+    async def poll_resources(self) -> None:
+        """Put changed files of `resourcesDir` into force."""
+        if self._live.poll_resources():
+            await self.housekeeping.end_inherited()
 
     def reloaded(self, taken: bool) -> None:
         self._metrics.reloads.labels("taken" if taken else "refused").inc()

@@ -18,6 +18,7 @@ from authserver.storage.orphaned_owners import OrphanedOwners
 from authserver.storage.sessions import Sessions
 from chassis.clock import Clock
 from chassis.logs import Log
+from chassis.spiffe_id import Workload
 
 _log = Log("housekeeping")
 
@@ -63,6 +64,7 @@ class Housekeeping:
         self._orphaned_owners = stores.orphaned_owners
         self._resources, self._binding = resources, binding
         self._termination, self._metrics, self._clock = termination, metrics, clock
+        self._succeeded: set[tuple[str, Workload, float]] = set()
 
     async def run(self) -> None:
         """Until cancelled. Storage that is down is no reason to stop."""
@@ -77,11 +79,30 @@ class Housekeeping:
         """Sweep and count if it is this replica's turn."""
         await self._orphaned_owners.are_named(self._resources.owned())
         await self._absent_registrations.are_named(self._binding.named())
+        await self.end_inherited()
         if await self._is_ours():
             await self.sweep()
             await self.measure()
         else:
             self._measure_nothing()
+
+    async def end_inherited(self) -> None:
+        """End sessions of a deleted namesake of an owner: a new object inherits nothing.
+
+        On every replica, and at once when the map changes.
+        """
+        renewed = self._resources.renewed()
+        for resource, owner, since in renewed - self._succeeded:
+            now = int(self._clock())
+            while sessions := await self._orphaned_owners.sessions_before(
+                (resource, owner), int(since)
+            ):
+                for tsid in sessions:
+                    await self._sessions.end(tsid, now)
+                _log.info(
+                    "sessions_orphaned", resource=resource, owner=str(owner), count=len(sessions)
+                )
+        self._succeeded = renewed
 
     async def drain(self) -> None:
         """Leave the lease to another replica at once; for the end of the process."""

@@ -1,11 +1,12 @@
 """Puts a reloaded configuration into force, whole or not at all."""
 
+from authserver.config.resource_files import ResourceFiles
 from authserver.config.settings import Settings
 from authserver.config.upstreams import AnyUpstream, OidcUpstream
 from authserver.connections.registration_binding import RegistrationBinding
 from authserver.internal.answered_apis import AnsweredApis
 from authserver.internal.workload_policy import WorkloadPolicy
-from authserver.oauth.resources import ResourceMap
+from authserver.oauth.resources import Resource, ResourceMap
 from authserver.storage.absent_registrations import AbsentRegistrations
 from authserver.storage.contract import Database, StorageOpenError, StorageUnavailable
 from authserver.storage.key_rotation import KeyRotation
@@ -36,7 +37,9 @@ class LiveConfig:
         self._key_rotation = KeyRotation(database)
         self.keyring: Keyring = settings.keyring()
         self.keys = SigningKeys([key.signing_key() for key in settings.signing_keys])
-        self.resources = ResourceMap(entry.entry() for entry in settings.resources)
+        self._settings = settings
+        self.resource_files = ResourceFiles(settings.resources_folder)
+        self.resources = ResourceMap(self._all_resources(settings))
         self.upstreams: dict[str, Upstream] = {}
         self._sources: dict[str, _Source] = {}
         self.absent_registrations = AbsentRegistrations(database)
@@ -67,10 +70,24 @@ class LiveConfig:
         self.keyring.replace(keyring)
         if not self.keys.replace(keys, self._clock()):
             _log.warning("signing_key_never_announced")
-        self.resources.replace(resources)
+        if settings.resources_folder != self._settings.resources_folder:
+            self.resource_files = ResourceFiles(settings.resources_folder)
+        self._settings = settings
+        self.resources.replace(self._all_resources(settings))
         self.apis.replace(apis)
         self._put_upstreams(upstreams)
         self.workload_policy.replace(settings.allowed_workloads, settings.denied_certificates)
+
+    def poll_resources(self) -> bool:
+        """Put changed files of `resourcesDir` into force; whether there were any."""
+        if not self.resource_files.poll():
+            return False
+        self.resources.replace(self._all_resources(self._settings))
+        return True
+
+    def _all_resources(self, settings: Settings) -> list[Resource]:
+        configured = [entry.entry() for entry in settings.resources]
+        return [*configured, *self.resource_files.entries(configured, settings.upstreams)]
 
     def _built(self, settings: Settings) -> _Upstreams:
         """The upstreams of these settings; an unchanged one is kept, with what it has learnt."""

@@ -15,12 +15,14 @@ from chassis.probes import Readiness
 _LIMITS: Final = Limits(body_bytes=0, connections_per_source=64)
 
 
-def ops_server(readiness: Readiness, registry: CollectorRegistry) -> Server:
-    """The ops listener's server."""
+def ops_server(
+    readiness: Readiness, registry: CollectorRegistry, documents: probes.Documents = probes.NONE
+) -> Server:
+    """The ops listener's server; `documents` as in `probes.answer`."""
 
     def handle(request: Request) -> Response:
         path = request.target.partition("?")[0]
-        status, headers, body = probes.answer(request.method, path, readiness, registry)
+        status, headers, body = probes.answer(request.method, path, readiness, registry, documents)
         return Response(ResponseHead(status, headers.items()), body)
 
     return Server(handle, limits=_LIMITS)

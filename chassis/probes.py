@@ -4,6 +4,8 @@ Answers are yes or no; what is missing is said in the log, not to whoever asks. 
 no HTTP server: `http1_probes` serves it.
 """
 
+import json
+from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -18,6 +20,7 @@ DURATION_BUCKETS: Final = (
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
 )  # fmt: skip
 
+_JSON: Final = {"Content-Type": "application/json", "Cache-Control": "no-store"}
 _TEXT: Final = {"Content-Type": "text/plain; charset=utf-8", "Cache-Control": "no-store"}
 
 
@@ -62,7 +65,19 @@ def new_registry() -> CollectorRegistry:
     return registry
 
 
-def answer(method: str, path: str, readiness: Readiness, registry: CollectorRegistry) -> Answer:
+Documents = Mapping[str, Callable[[], object]]
+"""What else the ops listener answers: by path, a function that gives a value to write as JSON."""
+
+NONE: Final[Documents] = {}
+
+
+def answer(
+    method: str,
+    path: str,
+    readiness: Readiness,
+    registry: CollectorRegistry,
+    documents: Documents = NONE,
+) -> Answer:
     """The response to a request; `path` is without its query."""
     if method not in ("GET", "HEAD"):
         return Answer(405, _TEXT, b"method not allowed\n")
@@ -77,5 +92,7 @@ def answer(method: str, path: str, readiness: Readiness, registry: CollectorRegi
             return Answer(
                 200, {"Content-Type": metrics_text.CONTENT_TYPE}, metrics_text.render(registry)
             )
+        case _ if path in documents:
+            return Answer(200, _JSON, json.dumps(documents[path]()).encode())
         case _:
             return Answer(404, _TEXT, b"not found\n")

@@ -3,7 +3,7 @@
 from collections import Counter
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AwareDatetime, Field, field_validator, model_validator
 
 from authserver.config.value_types import UpstreamName
 from authserver.oauth.resources import (
@@ -19,8 +19,15 @@ from chassis.spiffe_id import Workload, is_dns_label
 
 
 class WorkloadName(Model):
+    """`uid` and `notBefore` are the controller's: which object of this name it is, and since when.
+
+    A certificate that began before `notBefore` is of a namesake that was deleted.
+    """
+
     namespace: str
     name: str
+    uid: Annotated[str, Field(max_length=64)] = ""
+    not_before: AwareDatetime | None = None
 
     @field_validator("namespace", "name")
     @classmethod
@@ -82,6 +89,7 @@ class ResourceSettings(Model):
 
     def entry(self) -> Resource:
         """As it stands in the map."""
+        since = self.workload.not_before
         return Resource(
             self.resource,
             self.workload.workload(),
@@ -91,6 +99,7 @@ class ResourceSettings(Model):
             when_needed=frozenset(
                 upstream.name for upstream in self.upstreams if upstream.connect == "WhenNeeded"
             ),
+            owned_since=since.timestamp() if since is not None else None,
         )
 
 

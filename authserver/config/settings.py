@@ -16,7 +16,7 @@ from authserver.config.clients import Clients
 from authserver.config.listeners import Listeners
 from authserver.config.resource_map import ResourceSettings
 from authserver.config.upstreams import Upstream
-from authserver.config.value_types import Duration, ReadableFile, WebUrl, on_loopback
+from authserver.config.value_types import Duration, Folder, ReadableFile, WebUrl, on_loopback
 from authserver.config.workloads import AllowedWorkloads, DeniedCertificates
 from authserver.storage.engines.url import PostgresqlLocation, SqliteLocation, read_location
 from authserver.storage.keyring import Keyring, read_key
@@ -179,6 +179,7 @@ RELOADABLE: Final = frozenset(
         "signing_keys",
         "upstreams",
         "resources",
+        "resources_dir",
         "allowed_workloads",
         "denied_certificates",
     }
@@ -196,6 +197,7 @@ class Settings(Model):
     signing_keys: Annotated[tuple[SigningKeyFile, ...], Field(min_length=1)]
     upstreams: tuple[Upstream, ...] = ()
     resources: tuple[ResourceSettings, ...] = ()
+    resources_dir: Folder | None = None
     allowed_workloads: AllowedWorkloads = AllowedWorkloads()
     denied_certificates: DeniedCertificates = DeniedCertificates()
     clients: Clients = Clients()
@@ -225,6 +227,11 @@ class Settings(Model):
         if issuer.endswith("/") or "?" in issuer:
             raise ValueError("must have no trailing slash and no query: clients compare it exactly")
         return issuer
+
+    @property
+    def resources_folder(self) -> Path | None:
+        """The folder of further resources, if there is one."""
+        return self.resources_dir.path if self.resources_dir is not None else None
 
     def keyring(self) -> Keyring:
         """The encryption keys, ready to seal with the first and to open with all."""

@@ -107,6 +107,11 @@ class _Upstream(Apis):
     former: tuple[FormerRegistration, ...] = ()
 
     @property
+    def names_its_user(self) -> bool:
+        """Whether it says who signed in, so that it can be a resource's first upstream."""
+        return True
+
+    @property
     def may_repeat_uncertain_refresh(self) -> bool:
         """Whether a refresh token of unknown fate is presented again."""
         if self.repeat_uncertain_refresh is not None:
@@ -242,6 +247,11 @@ class OAuth2Upstream(_Upstream):
 
     def _endpoints_of(self, former: FormerRegistration) -> dict[str, Any]:
         return {"token_endpoint": former.token_endpoint or self.token_endpoint}
+
+    @property
+    def names_its_user(self) -> bool:
+        source = self.userinfo_endpoint is not None or self.subject_from == "token"
+        return source and bool(self.subject_fields)
 
     @property
     def subject_fields(self) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ so that a missing key is one more line in the report and not a crash later.
 """
 
 import re
+from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Final
@@ -73,8 +74,25 @@ def on_loopback(url: str) -> bool:
     return parts.scheme == "http" and parts.hostname in LOOPBACK
 
 
+@dataclass(frozen=True)
+class FolderPath:
+    """A folder whose files are followed by whoever reads them, not by the configuration's watch."""
+
+    path: Path
+
+
+def _folder(value: object, info: ValidationInfo) -> FolderPath:
+    if isinstance(value, FolderPath):
+        return value
+    resolved = Path((info.context or {}).get("folder", ".")) / str(value)
+    if not resolved.is_dir():
+        raise ValueError(f"{resolved} is not a folder")
+    return FolderPath(resolved)
+
+
 Duration = Annotated[int, BeforeValidator(_duration)]
 ReadableFile = Annotated[Path, AfterValidator(_readable)]
+Folder = Annotated[FolderPath, BeforeValidator(_folder)]
 SecretFile = Annotated[ReadableFile, AfterValidator(_holds_text)]
 Network = Annotated[str, AfterValidator(_network)]
 WebUrl = Annotated[str, AfterValidator(_web_url)]

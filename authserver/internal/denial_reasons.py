@@ -67,6 +67,7 @@ class DenialReason(StrEnum):
     JWT_KEY_DID_NOT_SIGN_THEN = "jwt_key_did_not_sign_then"
     UNKNOWN_RESOURCE = "unknown_resource"
     CALLER_IS_NOT_THE_OWNER = "caller_is_not_the_owner"
+    CERTIFICATE_OF_A_NAMESAKE = "certificate_of_a_namesake"
     NO_SUCH_SESSION = "no_such_session_of_this_token"
 
     # The limits.

@@ -161,6 +161,7 @@ class Internal:
                 self._note(record, refused.claims)
             raise
         self._note(record, claims)
+        self._exchange.check_certificate_age(claims, svid.not_before)
         target = await self._exchange.authorize(svid.workload, claims, exchange_request.upstream)
         record.upstream = target.upstream
         released = await self._exchange.release(target, claims, exchange_request)

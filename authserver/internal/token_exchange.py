@@ -135,6 +135,16 @@ class Exchange:
             raise SubjectTokenRejected(DenialReason.CALLER_IS_NOT_THE_OWNER)
         return resource
 
+    def check_certificate_age(self, claims: VerifiedClaims, not_before: float) -> None:
+        """Refuse a certificate that began before its owner did: it is a deleted namesake's.
+
+        Raises SubjectTokenRejected.
+        """
+        resource = self._resources.get(claims.audience)
+        since = resource.owned_since if resource is not None else None
+        if since is not None and not_before < since:
+            raise SubjectTokenRejected(DenialReason.CERTIFICATE_OF_A_NAMESAKE)
+
     async def authorize(
         self, caller: Workload, claims: VerifiedClaims, upstream: str | None
     ) -> ReleaseTarget:

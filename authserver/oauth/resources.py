@@ -25,6 +25,7 @@ class Resource:
     """A configured resource, its only owner, and the upstreams in sign-in order.
 
     `release`: how its tokens may be used. `when_needed`: upstreams that no sign-in asks for.
+    `owned_since`: what is older, in seconds since the Unix epoch, was another owner's of that name.
     """
 
     url: str
@@ -33,6 +34,7 @@ class Resource:
     scopes: tuple[str, ...]
     release: tuple[Release, ...] = (HAND_OUT, ATTACH)
     when_needed: frozenset[str] = frozenset()
+    owned_since: float | None = None
 
     @property
     def at_sign_in(self) -> tuple[str, ...]:
@@ -78,6 +80,14 @@ class ResourceMap:
     def owned(self) -> set[tuple[str, Workload]]:
         """Every resource and its owner."""
         return {(resource.url, resource.owner) for resource in self._exact.values()}
+
+    def renewed(self) -> set[tuple[str, Workload, float]]:
+        """Resources whose owner may have had a namesake: since when it is the owner."""
+        return {
+            (one.url, one.owner, one.owned_since)
+            for one in self._exact.values()
+            if one.owned_since is not None
+        }
 
     def scopes(self) -> list[str]:
         return sorted({scope for resource in self._exact.values() for scope in resource.scopes})

@@ -55,6 +55,16 @@ class OrphanedOwners:
         )
         return [row["tsid"] for row in rows]
 
+    async def sessions_before(self, owned: Owned, moment: int) -> list[str]:
+        """Up to a batch of live sessions that began before an owner was made anew."""
+        rows = await self._database.fetch_all(
+            f"SELECT tsid FROM sessions WHERE {_AT} AND created_at < ? AND ended_at IS NULL"
+            f" LIMIT {BATCH}",
+            *_columns(owned),
+            moment,
+        )
+        return [row["tsid"] for row in rows]
+
     async def forget(self, owned: Owned) -> None:
         await self._database.write(f"DELETE FROM former_owners WHERE {_AT}", *_columns(owned))
 

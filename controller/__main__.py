@@ -11,9 +11,9 @@ from pathlib import Path
 from time import monotonic
 from typing import Final
 
-from chassis.aiohttp_probes import ops_server
-
-from chassis import clock, listeners, logs, probes, process
+from chassis import clock, logs, probes, process
+from chassis.http1.listener import Listener
+from chassis.http1_probes import ops_server
 from controller.app import Controller, OldSchema, check_schemas
 from controller.cluster import ApiError, Cluster, NoCluster
 from controller.map_probe import HttpMapProbe
@@ -71,7 +71,7 @@ async def _run(settings: Settings, cluster: Cluster) -> None:
     served = asyncio.create_task(
         process.serve(
             [],
-            ops=listeners.Listener("ops", ops.host, ops.port, ops_server(readiness, registry)),
+            ops=Listener("ops", ops.host, ops.port, ops_server(readiness, registry)),
             readiness=readiness,
             drain_seconds=_DRAIN_SECONDS,
         )

@@ -99,11 +99,14 @@ def _render(
 
 
 def summary(conditions: Iterable[Condition], ready_reason: Reason = Reason.READY) -> Condition:
-    """Ready: true where all hold; else the first that does not is the reason."""
+    """Ready: true where all hold; else the first that does not is the reason.
+
+    Conditions come in the order of their causes.
+    """
     missing = [one for one in conditions if not one.holds]
     if not missing:
         return Condition("Ready", "True", ready_reason, "")
-    first = next((one for one in missing if one.status == "False"), missing[0])
+    first = missing[0]
     return Condition("Ready", "False", first.reason, f"{first.type}: {first.message}")
 
 

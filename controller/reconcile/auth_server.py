@@ -94,7 +94,7 @@ class _Reconciliation:
         if key_plan.usable and certified.holds:
             self._apply.extend(self._kept_up(objects, valid))
         available = self._available()
-        found = [valid, key_plan.condition, certified, stored, available]
+        found = [key_plan.condition, certified, valid, stored, available]
         return Plan(
             tuple(self._create),
             tuple(self._update),

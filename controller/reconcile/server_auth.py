@@ -26,6 +26,14 @@ from controller.reconcile.plan import (
 
 KIND: Final = "MCPServerAuth"
 
+# Every new object passes through these; an event of each would only be noise.
+_WAITING: Final = (
+    Reason.NOT_ACCEPTED,
+    Reason.WAITING_FOR_AUTH_SERVER,
+    Reason.AUTHORITY_NOT_READY,
+    Reason.WAITING_FOR_ISSUER,
+)
+
 
 class Unprepared(Enum):
     """The namespace does not let us read or write its Secrets."""
@@ -257,6 +265,8 @@ def _transitions(server: ServerAuth, found: list[Condition]) -> list[Event]:
     for one in found:
         former = before.get(one.type, {})
         if (former.get("status"), former.get("reason")) == (one.status, one.reason.value):
+            continue
+        if one.reason in _WAITING or (one.type == "Ready" and not one.holds):
             continue
         warns = not one.holds or one.reason is Reason.KEY_READABLE_IN_NAMESPACE
         if warns or former:

@@ -190,9 +190,21 @@ def load(certificate_pem: bytes, key_pem: bytes) -> Authority:
     if problem := _problem_of(first):
         raise InvalidAuthority(problem)
     # What a peer has to be sent: the intermediate itself where it is not a root.
-    is_root = first.issuer == first.subject
-    chain = b"" if is_root else b"".join(c.public_bytes(Encoding.PEM) for c in (first, *above))
+    chain = (
+        b""
+        if signed_by(first, first)
+        else b"".join(c.public_bytes(Encoding.PEM) for c in (first, *above))
+    )
     return Authority(first, key, chain)
+
+
+def signed_by(certificate: x509.Certificate, signer: x509.Certificate) -> bool:
+    """Whether the signature is the signer's; equal names alone prove nothing."""
+    try:
+        certificate.verify_directly_issued_by(signer)
+    except _UNREADABLE:
+        return False
+    return True
 
 
 def _problem_of(certificate: x509.Certificate) -> str | None:

@@ -7,8 +7,6 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from chassis.spiffe_id import Workload
@@ -89,7 +87,7 @@ def is_good(
         list(names) == list(template.names)
         and template.role in roles
         and leaf.not_valid_after_utc - leaf.not_valid_before_utc <= template.lifetime
-        and _signed_by(leaf, signer.certificate)
+        and authority.signed_by(leaf, signer.certificate)
         and leaf.not_valid_before_utc <= now < renewal(credential, template, jitter_of)
     )
 
@@ -116,15 +114,3 @@ def issue(
         key.public_key(), template.names, template.role, now=now, lifetime=template.lifetime
     )
     return Credential(issued.chain_pem, authority.key_pem(key), issued.leaf), issued
-
-
-def _signed_by(leaf: x509.Certificate, signer: x509.Certificate) -> bool:
-    if leaf.issuer != signer.subject or not isinstance(
-        signer.public_key(), ec.EllipticCurvePublicKey
-    ):
-        return False
-    try:
-        leaf.verify_directly_issued_by(signer)
-    except (InvalidSignature, ValueError, TypeError):
-        return False
-    return True

@@ -106,6 +106,23 @@ SCOPE_NOT_PERMITTED: Final = ApiError(
 NARROWER_NOT_PERMITTED: Final = ApiError(
     400, "invalid_request", "none", "This workload may not obtain such a narrower token."
 )
+DESTINATION_NOT_ALLOWED: Final = ApiError(
+    403,
+    "destination_not_allowed",
+    "none",
+    "This host, method or path is outside of what the operator allows.",
+)
+TOKEN_IN_RESPONSE: Final = ApiError(
+    502,
+    "token_in_response",
+    "none",
+    "The API's answer holds the access token, so it is not passed on.",
+)
+# Not `retry`: whether the API has acted is not known.
+BAD_GATEWAY: Final = ApiError(
+    502, "bad_gateway", "none", "The API could not be reached, or its answer cannot be read."
+)
+GATEWAY_TIMEOUT: Final = ApiError(504, "gateway_timeout", "none", "The API did not answer in time.")
 RATE_LIMITED: Final = ApiError(429, "rate_limited", "retry", "Too many tokens were asked for.")
 TEMPORARILY_UNAVAILABLE: Final = ApiError(
     503,
@@ -126,6 +143,10 @@ RESULTS: Final = frozenset(
         INVALID_REQUEST.error,
         FORBIDDEN_CALLER.error,
         ATTACH_ONLY.error,
+        DESTINATION_NOT_ALLOWED.error,
+        TOKEN_IN_RESPONSE.error,
+        BAD_GATEWAY.error,
+        GATEWAY_TIMEOUT.error,
         RATE_LIMITED.error,
         TEMPORARILY_UNAVAILABLE.error,
         *DENIALS,

@@ -14,6 +14,7 @@ from sidecar.errors import RESULTS
 from sidecar.unverified_jwt import PROBLEMS
 
 CACHE_RESULTS: Final = ("hit", "miss", "coalesced", "negative")
+DOORS: Final = ("hand_out", "attach", "gateway")
 
 
 class Metrics:
@@ -58,8 +59,9 @@ class Metrics:
         self._refused_jwts = {reason: refused.labels(reason) for reason in PROBLEMS}
         self._reloads = {True: reloads.labels("ok"), False: reloads.labels("failed")}
 
-    def answered(self, result: str, seconds: float) -> None:
-        self._calls.answered(result, seconds)
+    def answered(self, result: str, seconds: float, door: str = "hand_out") -> None:
+        """A call of a door; `seconds` is how long it took until the answer's head was there."""
+        self._calls.doors[door].answered(result, seconds)
 
     def cache(self, result: str) -> None:
         self._calls.cache[result] += 1
@@ -83,6 +85,20 @@ class Metrics:
         self._entries.set_function(entries)
 
 
+class _Door:
+    """Calls of one door, as plain numbers."""
+
+    def __init__(self) -> None:
+        self.results = dict.fromkeys(sorted(RESULTS), 0)
+        self.buckets = [0] * (len(DURATION_BUCKETS) + 1)
+        self.seconds = 0.0
+
+    def answered(self, result: str, seconds: float) -> None:
+        self.results[result] += 1
+        self.buckets[bisect_left(DURATION_BUCKETS, seconds)] += 1
+        self.seconds += seconds
+
+
 class _Calls(Collector):
     """Three metrics of every call, as plain numbers: the library's locks are for threads.
 
@@ -91,29 +107,29 @@ class _Calls(Collector):
 
     def __init__(self) -> None:
         self.cache = dict.fromkeys(CACHE_RESULTS, 0)
-        self._results = dict.fromkeys(sorted(RESULTS), 0)
-        self._buckets = [0] * (len(DURATION_BUCKETS) + 1)
-        self._seconds = 0.0
-
-    def answered(self, result: str, seconds: float) -> None:
-        self._results[result] += 1
-        self._buckets[bisect_left(DURATION_BUCKETS, seconds)] += 1
-        self._seconds += seconds
+        self.doors = {door: _Door() for door in DOORS}
 
     def collect(self) -> Iterator[Metric]:
-        yield _counter("tokenward_sidecar_requests", "Calls of the local API.", self._results)
-        yield _counter("tokenward_sidecar_cache", "How calls met the memory.", self.cache)
-        bounds = [*map(str, DURATION_BUCKETS), "+Inf"]
-        yield HistogramMetricFamily(
-            "tokenward_sidecar_request_duration_seconds",
-            "Time to answer a call of the local API.",
-            buckets=list(zip(bounds, accumulate(self._buckets), strict=True)),
-            sum_value=self._seconds,
+        requests = CounterMetricFamily(
+            "tokenward_sidecar_requests", "Calls of the doors.", labels=("door", "result")
         )
-
-
-def _counter(name: str, text: str, counts: dict[str, int]) -> Metric:
-    family = CounterMetricFamily(name, text, labels=("result",))
-    for result, count in counts.items():
-        family.add_metric((result,), count)
-    return family
+        for name, door in self.doors.items():
+            for result, count in door.results.items():
+                requests.add_metric((name, result), count)
+        yield requests
+        cache = CounterMetricFamily(
+            "tokenward_sidecar_cache", "How calls met the memory.", labels=("result",)
+        )
+        for result, count in self.cache.items():
+            cache.add_metric((result,), count)
+        yield cache
+        bounds = [*map(str, DURATION_BUCKETS), "+Inf"]
+        durations = HistogramMetricFamily(
+            "tokenward_sidecar_request_duration_seconds",
+            "Time until a call of a door had the head of its answer.",
+            labels=("door",),
+        )
+        for name, door in self.doors.items():
+            counts = list(zip(bounds, accumulate(door.buckets), strict=True))
+            durations.add_metric((name,), counts, door.seconds)
+        yield durations

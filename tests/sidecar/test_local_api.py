@@ -118,7 +118,10 @@ async def test_a_call_no_program_of_ours_makes_is_refused_before_any_look_up(
     assert (reply["error"], reply["action"]) == ("forbidden_caller", "fix_request")
     assert len(r.authserver.received) == 1
     assert r.metric("tokenward_sidecar_cache_total", result="hit") == 0
-    assert r.metric("tokenward_sidecar_requests_total", result="forbidden_caller") == 1
+    assert (
+        r.metric("tokenward_sidecar_requests_total", door="hand_out", result="forbidden_caller")
+        == 1
+    )
 
 
 async def _without_content_type(r: Harness) -> Any:
@@ -333,7 +336,7 @@ async def test_each_refusal_of_the_authserver_has_its_status_here(
     assert ("Retry-After" in reply.headers) == (status in (429, 503))
     assert b"canary" not in reply.raw
     assert len(r.authserver.received) == 1
-    assert r.metric("tokenward_sidecar_requests_total", result=error) == 1
+    assert r.metric("tokenward_sidecar_requests_total", door="hand_out", result=error) == 1
 
 
 async def test_both_401_carry_a_challenge_ready_to_be_relayed(r: Harness) -> None:

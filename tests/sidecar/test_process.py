@@ -123,7 +123,7 @@ async def test_it_starts_answers_and_is_gone_within_two_seconds_of_sigterm(
         async with http.get(f"{ops}/metrics") as response:
             exposed = await response.text()
         for name in (
-            'tokenward_sidecar_requests_total{result="ok"} 1.0',
+            'tokenward_sidecar_requests_total{door="hand_out",result="ok"} 1.0',
             'tokenward_sidecar_cache_total{result="miss"} 1.0',
             'tokenward_sidecar_cache_total{result="hit"} 0.0',
             "tokenward_sidecar_request_duration_seconds_bucket{",

@@ -5,7 +5,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from prometheus_client import CollectorRegistry
 
@@ -24,6 +24,11 @@ from sidecar.metrics import Metrics
 from sidecar.protected_resource import ProtectedResource
 from sidecar.settings import Settings
 from sidecar.timeouts import DEFAULT, Timeouts
+from sidecar.token_source import TokenSource
+from sidecar.unverified_jwt import ExpectedClaims
+
+if TYPE_CHECKING:
+    from sidecar.attach.door import AttachDoor
 
 HOUSEKEEPING_SECONDS: Final = 2.0
 
@@ -35,6 +40,7 @@ class Sidecar:
     """One sidecar, put together and not yet listening."""
 
     local: Server
+    api: LocalApi
     readiness: Readiness
     registry: CollectorRegistry
     credential: OwnCredential
@@ -46,10 +52,14 @@ class Sidecar:
         self.credential.poll()
         self.broker.sweep()
         self.client.renew()
+        if self.api.attach is not None:
+            self.api.attach.sweep()
 
     async def close(self) -> None:
         self.broker.cancel_all()
         self.client.close()
+        if self.api.attach is not None:
+            self.api.attach.close()
 
 
 def build(
@@ -92,7 +102,19 @@ def build(
         wait_seconds=timeouts.wait,
     )
     resource = ProtectedResource(settings.resource, settings.issuer, settings.scopes)
-    api = LocalApi(broker, resource, metrics, clocks, now=now)
+    expected = ExpectedClaims(resource.issuer, resource.resource)
+    tokens = TokenSource(broker, expected, clocks, metrics, now=now)
+
+    def open_attach() -> "AttachDoor":
+        # What this imports costs memory that most sidecars need not spend.
+        from chassis.tls.web_client import web_client_context
+        from sidecar.attach.api_clients import ApiClients
+        from sidecar.attach.door import AttachDoor
+
+        clients = ApiClients(web_client_context, settings.api_proxy)
+        return AttachDoor(tokens, clients, resource, metrics, now=now, timeouts=timeouts)
+
+    api = LocalApi(tokens, resource, metrics, now=now, open_attach=open_attach)
     loop = asyncio.get_running_loop()
     local = local_server(
         api,
@@ -100,7 +122,7 @@ def build(
         wall=wall,
         on_drain=lambda: loop.call_later(timeouts.shutdown, broker.cancel_all),
     )
-    return Sidecar(local, readiness, registry, credential, client, broker)
+    return Sidecar(local, api, readiness, registry, credential, client, broker)
 
 
 def local_listener(sidecar: Sidecar, port: int) -> Listener:

@@ -1,47 +1,48 @@
 """The local API: guard, parse, ask the broker, and render whatever comes of it."""
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from chassis.clock import Clock
+from chassis.http1.connection import AnyResponse
 from chassis.http1.errors import BodyTooLarge, BodyTooSlow, Failure, Refused
 from chassis.http1.request import Head, Request
 from chassis.http1.response import Response, ResponseHead
 from chassis.logs import Log, request_scope
 from chassis.request_ids import (
-    HEADER,
     caller_request_id,
     keep_traceparent,
     naming_fields,
     new_request_id,
 )
-from sidecar.broker import Broker
 from sidecar.cached_token import CachedToken
 from sidecar.caller_checks import check_caller, refuse_token_call
-from sidecar.clocks import Clocks
 from sidecar.errors import (
     ATTACH_ONLY,
     FORBIDDEN_CALLER,
     INVALID_REQUEST,
-    INVALID_TOKEN,
     NO_SUCH_ROUTE,
-    NO_TOKEN,
     TEMPORARILY_UNAVAILABLE,
     ApiError,
 )
 from sidecar.metrics import Metrics
-from sidecar.mismatch_log import MismatchLog
 from sidecar.protected_resource import ProtectedResource
-from sidecar.token_request import TokenRequest, has_jwt_shape, read_ask, read_bearer
-from sidecar.unverified_jwt import ExpectedClaims
+from sidecar.refusals import JSON_HEADERS, refusal_response
+from sidecar.token_request import TokenRequest, read_ask, read_bearer
+from sidecar.token_source import TokenSource
+
+if TYPE_CHECKING:
+    from sidecar.attach.call import AttachCall
+    from sidecar.attach.door import AttachDoor
 
 _log = Log("local_api")
 
 TOKEN_ROUTE: Final = "/v1/token"  # noqa: S105 - a path
 
-_HEADERS: Final = {"Content-Type": "application/json", "Cache-Control": "no-store"}
-_OK: Final = ResponseHead(200, _HEADERS.items())
+ATTACH_ROUTE: Final = "/upstream/"
+
+_OK: Final = ResponseHead(200, JSON_HEADERS.items())
 
 
 class _Bearer(NamedTuple):
@@ -53,7 +54,13 @@ class _Bearer(NamedTuple):
         return "<_Bearer>"
 
 
-_Verdict = _Bearer | bytes | ApiError
+class _Attach(NamedTuple):
+    """A call of the Attach door, whose module is loaded with the first one."""
+
+    call: "AttachCall"
+
+
+_Verdict = _Bearer | _Attach | bytes | ApiError
 
 
 class _Judged(NamedTuple):
@@ -67,23 +74,25 @@ class _Judged(NamedTuple):
 
 
 class LocalApi:
-    """Answers the programs of this pod; `now` is a monotonic clock in seconds."""
+    """Answers the programs of this pod; `now` is a monotonic clock in seconds.
+
+    `open_attach` makes the Attach door, with the first call of it.
+    """
 
     def __init__(
         self,
-        broker: Broker,
+        tokens: TokenSource,
         resource: ProtectedResource,
         metrics: Metrics,
-        clocks: Clocks,
         *,
         now: Clock,
+        open_attach: "Callable[[], AttachDoor]",
     ) -> None:
-        self._expected = ExpectedClaims(resource.issuer, resource.resource)
-        self._clocks, self._mismatches = clocks, MismatchLog()
-        self._broker, self._resource, self._metrics = broker, resource, metrics
-        self._now = now
+        self._tokens, self._resource, self._metrics = tokens, resource, metrics
+        self._now, self._open_attach = now, open_attach
+        self.attach: AttachDoor | None = None  # once it was called
 
-    def answer(self, request: Request) -> Response | Awaitable[Response]:
+    def answer(self, request: Request) -> AnyResponse | Awaitable[AnyResponse]:
         """The handler of every request on the local listener."""
         started = self._now()
         verdict = self._judge(request)
@@ -91,6 +100,8 @@ class LocalApi:
             return self._succeed(verdict, started)
         if isinstance(verdict, ApiError):
             return self._refuse_call(request, verdict, started)
+        if isinstance(verdict, _Attach):
+            return self._attach_door().answer(verdict.call, request, started)
         if request.body is None:
             return self._answer_when_sent(request, verdict.unverified_jwt, started)
         return self._answer_body(request, verdict.unverified_jwt, request.body, started)
@@ -120,6 +131,9 @@ class LocalApi:
         refused = check_caller(headers, target, _hosts(request))
         if refused is not None:
             return refused
+        if target.startswith(ATTACH_ROUTE):
+            call = self._attach_door().read(request.head)
+            return call if isinstance(call, ApiError) else _Attach(call)
         if target != TOKEN_ROUTE:
             return self._elsewhere(request.method, target)
         refused = refuse_token_call(headers, request.method)
@@ -127,6 +141,11 @@ class LocalApi:
             return refused
         unverified_jwt = read_bearer(headers.get_all("authorization"))
         return _Bearer(unverified_jwt) if isinstance(unverified_jwt, str) else unverified_jwt
+
+    def _attach_door(self) -> "AttachDoor":
+        if self.attach is None:
+            self.attach = self._open_attach()
+        return self.attach
 
     def _elsewhere(self, method: str, target: str) -> bytes | ApiError:
         path = target.partition("?")[0]
@@ -150,10 +169,9 @@ class LocalApi:
         token_request = read_ask(body)
         if isinstance(token_request, ApiError):
             return self._refuse_call(request, token_request, started)
-        cached_token = self._broker.cached(unverified_jwt, token_request)
+        cached_token = self._tokens.cached(unverified_jwt, token_request)
         if cached_token is None:
             return self._answer_slowly(request, unverified_jwt, token_request, started)
-        self._metrics.cache("hit")
         if not cached_token.hands_out:
             return self._refuse_call(request, ATTACH_ONLY, started)
         return self._succeed(cached_token.body(started), started)
@@ -167,26 +185,13 @@ class LocalApi:
         request_id = caller_request_id(named) or new_request_id()
         keep_traceparent(named)
         with request_scope(request_id):
-            outcome = await self._obtain(unverified_jwt, token_request)
+            outcome = await self._tokens.obtain(unverified_jwt, token_request)
             if isinstance(outcome, CachedToken) and not outcome.hands_out:
                 outcome = ATTACH_ONLY
             if isinstance(outcome, CachedToken):
                 return self._succeed(outcome.body(self._now()), started)
             self._metrics.answered(outcome.error, self._now() - started)
             return self._refuse(outcome, request_id)
-
-    async def _obtain(
-        self, unverified_jwt: str, token_request: TokenRequest
-    ) -> CachedToken | ApiError:
-        # Only here: what memory knows by its hash was accepted before, so it had the shape.
-        if not has_jwt_shape(unverified_jwt):
-            return INVALID_TOKEN.with_reason("not_a_jwt")
-        problem = self._expected.problem_of(unverified_jwt, self._clocks.times())
-        if problem is not None:
-            self._metrics.refused_jwt(problem)
-            self._mismatches.report(problem, self._now())
-            return INVALID_TOKEN.with_reason(problem)
-        return await self._broker.obtain(unverified_jwt, token_request)
 
     def _succeed(self, body: bytes, started: float) -> Response:
         self._metrics.answered("ok", self._now() - started)
@@ -195,21 +200,14 @@ class LocalApi:
     def _refuse_call(self, request: Request, refusal: ApiError, started: float) -> Response:
         """The answer to a call that was refused before anybody was asked."""
         request_id = caller_request_id(naming_fields(request.headers)) or new_request_id()
-        self._metrics.answered(refusal.error, self._now() - started)
+        door = "attach" if request.target.startswith(ATTACH_ROUTE) else "hand_out"
+        self._metrics.answered(refusal.error, self._now() - started, door)
         return self._refuse(refusal, request_id)
 
     def _refuse(self, refusal: ApiError, request_id: str) -> Response:
         say = _log.warning if refusal.error == FORBIDDEN_CALLER.error else _log.info
         say("refused", error=refusal.error, reason=refusal.reason, request_id=request_id)
-        headers = {**_HEADERS, **refusal.headers, HEADER: request_id}
-        if refusal.status == 401:
-            error = None if refusal == NO_TOKEN else "invalid_token"
-            headers["WWW-Authenticate"] = self._resource.challenge(error, refusal.description)
-        elif refusal.scope is not None:
-            headers["WWW-Authenticate"] = self._resource.challenge(
-                refusal.error, refusal.description, refusal.scope
-            )
-        return Response(ResponseHead(refusal.status, headers.items()), refusal.body(request_id))
+        return refusal_response(refusal, request_id, self._resource)
 
 
 async def _read_body(request: Request) -> bytes | ApiError:

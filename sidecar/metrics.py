@@ -15,6 +15,7 @@ from sidecar.unverified_jwt import PROBLEMS
 
 CACHE_RESULTS: Final = ("hit", "miss", "coalesced", "negative")
 DOORS: Final = ("hand_out", "attach", "gateway")
+ANSWERS_WITH_TOKEN: Final = ("refused", "cut_off")
 
 
 class Metrics:
@@ -57,11 +58,21 @@ class Metrics:
             registry=registry,
         )
         self._refused_jwts = {reason: refused.labels(reason) for reason in PROBLEMS}
+        found = Counter(
+            "tokenward_sidecar_token_in_response",
+            "Answers of APIs that held the attached token, by what became of them.",
+            ("answer",),
+            registry=registry,
+        )
+        self._found = {answer: found.labels(answer) for answer in ANSWERS_WITH_TOKEN}
         self._reloads = {True: reloads.labels("ok"), False: reloads.labels("failed")}
 
     def answered(self, result: str, seconds: float, door: str = "hand_out") -> None:
         """A call of a door; `seconds` is how long it took until the answer's head was there."""
         self._calls.doors[door].answered(result, seconds)
+
+    def token_in_response(self, answer: str) -> None:
+        self._found[answer].inc()
 
     def cache(self, result: str) -> None:
         self._calls.cache[result] += 1

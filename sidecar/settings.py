@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 from urllib.parse import urlsplit
 
+from chassis.http1.client import Host
 from chassis.logs import LEVELS
 from chassis.process import ConfigProblem, ConfigurationError
 from chassis.spiffe_id import InvalidSpiffeId, parse_workload
@@ -36,6 +37,7 @@ class Settings:
     ops_port: int
     log_level: str
     cache_ttl_max: int
+    api_proxy: Host | None = None
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
@@ -60,6 +62,7 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         cache_ttl_max=variables.optional(
             "CACHE_TTL_MAX", _whole_number(0, CACHE_TTL_CEILING), CACHE_TTL_CEILING
         ),
+        api_proxy=variables.optional("API_PROXY", _proxy, None),
     )
     if settings.resource is not None and not variables.has("ISSUER"):
         variables.fault("ISSUER", "is needed to tell MCP clients where to sign in to RESOURCE")
@@ -139,6 +142,14 @@ def _authserver_url(text: str) -> str:
     if parts.path not in ("", "/") or parts.query:
         raise ValueError("must end after the host and port")
     return text
+
+
+def _proxy(text: str) -> Host:
+    """A proxy that opens tunnels; a password in the environment would be a secret in sight."""
+    parts = urlsplit(_url(text))
+    if parts.scheme != "http" or parts.path not in ("", "/") or parts.query:
+        raise ValueError("must be http://HOST:PORT and end there")
+    return Host(str(parts.hostname), parts.port or 80)
 
 
 def _issuer(text: str) -> str:

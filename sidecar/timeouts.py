@@ -14,6 +14,8 @@ class Timeouts(NamedTuple):
     `wait`: a caller waits for an exchange, its own or one under way; longer than `exchange`, so
     that the exchange ends first and its outcome is known.
     `shutdown`: exchanges in flight at SIGTERM end; their callers still get a response.
+    `api_head`: an API answers a call that was sent to its end; some of them work for a while.
+    `api_piece`: each piece of an API's answer arrives; event streams may be silent for long.
     """
 
     head: float = 10.0
@@ -21,6 +23,8 @@ class Timeouts(NamedTuple):
     exchange: float = 8.0
     wait: float = 9.0
     shutdown: float = 1.0
+    api_head: float = 120.0
+    api_piece: float = 600.0
 
 
 DEFAULT: Final = Timeouts()

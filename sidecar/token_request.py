@@ -57,14 +57,19 @@ def has_jwt_shape(text: str) -> bool:
     return _JWT.fullmatch(text) is not None
 
 
-def read_bearer(authorizations: Sequence[str]) -> str | ApiError:
-    """The unverified JWT of the one `Authorization: Bearer`; its shape is not looked at."""
+def read_bearer(
+    authorizations: Sequence[str], schemes: Sequence[str] = ("bearer",)
+) -> str | ApiError:
+    """The unverified JWT of the one `Authorization: Bearer`; its shape is not looked at.
+
+    `schemes`, in lower case, are the names that are taken for it.
+    """
     if len(authorizations) != 1:
         if not authorizations:
             return NO_TOKEN.with_reason("no_authorization")
         return INVALID_REQUEST.with_reason("two_authorizations", "Authorization must be sent once.")
     scheme, _, unverified_jwt = authorizations[0].partition(" ")
-    if scheme.lower() != "bearer" or not unverified_jwt:
+    if scheme.lower() not in schemes or not unverified_jwt:
         return NO_TOKEN.with_reason("no_bearer")
     if len(unverified_jwt) > MAX_JWT_BYTES or not unverified_jwt.isascii():
         return INVALID_TOKEN.with_reason("jwt_too_long_or_not_ascii")

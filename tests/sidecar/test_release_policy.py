@@ -52,7 +52,7 @@ async def test_a_token_that_is_for_attach_alone_is_not_handed_out(r: Harness) ->
         assert b"canary" not in reply.raw
         assert "WWW-Authenticate" not in reply.headers
         assert r.metric("tokenward_sidecar_cache_total", result=memory) == 1
-    assert r.metric("tokenward_sidecar_requests_total", result="attach_only") == 2
+    assert r.metric("tokenward_sidecar_requests_total", door="hand_out", result="attach_only") == 2
     assert len(r.authserver.received) == 1
 
 
@@ -275,7 +275,10 @@ async def test_a_scope_to_be_asked_for_comes_with_a_challenge_to_relay(r: Harnes
         rf'scope="{challenge}"',
         reply.headers["WWW-Authenticate"],
     )
-    assert r.metric("tokenward_sidecar_requests_total", result="insufficient_scope") == 1
+    assert (
+        r.metric("tokenward_sidecar_requests_total", door="hand_out", result="insufficient_scope")
+        == 1
+    )
     # Others of the same user go on from memory.
     assert (await r.ask()).status == 200
     assert len(r.authserver.received) == 2

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from chassis.http1.client import Host
 from chassis.process import ConfigurationError
 from sidecar.settings import Settings, read_settings
 from tests.sidecar.harness import SPIFFE_ID, environment
@@ -21,7 +22,12 @@ def changed(**changes: str) -> dict[str, str]:
 
 def test_everything_that_is_set_is_read() -> None:
     assert read_settings(
-        changed(LOG_LEVEL="debug", CACHE_TTL_MAX="30", OPS_HOST="127.0.0.1")
+        changed(
+            LOG_LEVEL="debug",
+            CACHE_TTL_MAX="30",
+            OPS_HOST="127.0.0.1",
+            API_PROXY="http://proxy.example:3128/",
+        )
     ) == Settings(
         authserver_url="https://authserver.example:8443",
         authserver_ca=Path("/run/tokenward/authserver-ca.pem"),
@@ -35,17 +41,36 @@ def test_everything_that_is_set_is_read() -> None:
         ops_port=0,
         log_level="debug",
         cache_ttl_max=30,
+        api_proxy=Host("proxy.example", 3128),
     )
 
 
+@pytest.mark.parametrize(
+    "proxy",
+    ["proxy.example:3128", "https://proxy.example", "http://user:password@proxy.example:3128",
+     "http://proxy.example/path", "http://proxy.example/?a"],
+)  # fmt: skip
+def test_a_proxy_is_a_host_and_nothing_else(proxy: str) -> None:
+    assert list(faults(changed(API_PROXY=proxy))) == ["TOKENWARD_API_PROXY"]
+
+
 def test_what_is_left_out_or_empty_has_its_default() -> None:
-    optional = ("RESOURCE", "ISSUER", "SCOPES", "PORT", "OPS_PORT", "LOG_LEVEL", "CACHE_TTL_MAX")
+    optional = (
+        "RESOURCE",
+        "ISSUER",
+        "SCOPES",
+        "PORT",
+        "OPS_PORT",
+        "LOG_LEVEL",
+        "CACHE_TTL_MAX",
+        "API_PROXY",
+    )
     emptied = read_settings(changed(**dict.fromkeys(optional, "")))
     kept = {name: value for name, value in changed().items() if name[10:] not in optional}
     assert read_settings(kept) == emptied
     assert (emptied.resource, emptied.issuer, emptied.scopes) == (None, None, ())
     assert (emptied.port, emptied.ops_port, emptied.log_level) == (15500, 15501, "info")
-    assert emptied.cache_ttl_max == 60
+    assert (emptied.cache_ttl_max, emptied.api_proxy) == (60, None)
 
 
 def test_every_fault_is_reported_at_once() -> None:

@@ -1,0 +1,49 @@
+"""Where every door gets its tokens: what a JWT says of itself, then memory, then the authserver."""
+
+from chassis.clock import Clock
+from sidecar.broker import Broker
+from sidecar.cached_token import CachedToken
+from sidecar.clocks import Clocks
+from sidecar.errors import INVALID_TOKEN, ApiError
+from sidecar.metrics import Metrics
+from sidecar.mismatch_log import MismatchLog
+from sidecar.token_request import TokenRequest, has_jwt_shape
+from sidecar.unverified_jwt import ExpectedClaims
+
+
+class TokenSource:
+    """One memory and one set of exchanges, whichever door is asked."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        expected: ExpectedClaims,
+        clocks: Clocks,
+        metrics: Metrics,
+        *,
+        now: Clock,
+    ) -> None:
+        self._broker, self._expected = broker, expected
+        self._clocks, self._metrics, self._now = clocks, metrics, now
+        self._mismatches = MismatchLog()
+
+    def cached(self, unverified_jwt: str, token_request: TokenRequest) -> CachedToken | None:
+        """The token in memory that answers the request, if there is one."""
+        cached_token = self._broker.cached(unverified_jwt, token_request)
+        if cached_token is not None:
+            self._metrics.cache("hit")
+        return cached_token
+
+    async def obtain(
+        self, unverified_jwt: str, token_request: TokenRequest
+    ) -> CachedToken | ApiError:
+        """Ask the authserver, once for all callers that ask the same at this moment."""
+        # Only here: what memory knows by its hash was accepted before, so it had the shape.
+        if not has_jwt_shape(unverified_jwt):
+            return INVALID_TOKEN.with_reason("not_a_jwt")
+        problem = self._expected.problem_of(unverified_jwt, self._clocks.times())
+        if problem is not None:
+            self._metrics.refused_jwt(problem)
+            self._mismatches.report(problem, self._now())
+            return INVALID_TOKEN.with_reason(problem)
+        return await self._broker.obtain(unverified_jwt, token_request)

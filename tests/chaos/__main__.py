@@ -33,7 +33,9 @@ def main() -> None:
             report = _report(run, options.seed, options.sessions, time.monotonic() - begun)
             print(report, *run.tally.violations, f"the logs are {logs}", sep="\n", flush=True)
     if options.report is not None:
-        options.report.write_text(report)
+        before = options.report.read_text() if options.report.exists() else ""
+        row = _run_row(run, options.seed, options.sessions)
+        options.report.write_text(report + _runs(before, row))
     sys.exit(1 if run.tally.violations else 0)
 
 
@@ -89,6 +91,29 @@ may cost several.
 ## Answers
 {_table("door: status", tally.answers)}
 """
+
+
+_RUNS = "## Runs"
+_RUNS_HEAD = """| date | seed | sessions | refreshes | of unknown outcome | lost: answer | lost: process killed | violations |
+|---|---|---|---|---|---|---|---|"""
+_KEPT_RUNS = 20
+
+
+def _runs(before: str, row: str) -> str:
+    """The last section: this run's row, below those that the page had before."""
+    rows = [line for line in before.partition(_RUNS)[2].splitlines() if line.startswith("| 2")]
+    return "\n".join([f"\n{_RUNS}", _RUNS_HEAD, *rows[-_KEPT_RUNS:], row, ""])
+
+
+def _run_row(run: Run, seed: int, sessions: int) -> str:
+    tally = run.tally
+    killed = sum(n for cause, n in tally.losses.items() if cause.startswith("the process"))
+    cells = (
+        time.strftime("%Y-%m-%d", time.gmtime()), seed, sessions, run.refreshes,
+        sum(tally.unknown.values()), tally.losses["the upstream acted and its answer was lost"],
+        killed, len(tally.violations),
+    )  # fmt: skip
+    return f"| {' | '.join(map(str, cells))} |"
 
 
 def _of(violations: Counter[str], *parts: str) -> int:

@@ -10,6 +10,7 @@ import pytest
 
 from authserver.connections.freshness import renewal_window
 from authserver.connections.timeouts import RefreshTimeouts
+from authserver.connections.upstream_health import Place
 from authserver.oauth.errors import InvalidGrant
 from authserver.storage.contract import StorageUnavailable
 from authserver.storage.records import Connection, ConnectionKey, UpstreamTokens
@@ -222,6 +223,56 @@ async def test_a_slow_upstream_gets_one_call_at_a_time_and_no_renewals_ahead(
         held.let_go()
         assert (await call).status == 200
         assert (await rigged.world.exchange(TASKS_SERVER, tasks)).status == 200
+
+
+async def test_of_two_who_ask_an_upstream_in_trouble_at_one_moment_one_goes(
+    tmp_path: Path,
+) -> None:
+    async with rig(tmp_path) as rigged:
+        tasks = (await rigged.world.signed_in(resource=TASKS)).access_token
+        rigged.world.clock.advance(EXPIRED)
+        for _ in range(3):
+            rigged.upstream.then(saying(503, {}))
+            assert verdict(await rigged.exchange()) == UNAVAILABLE
+            rigged.world.clock.advance(60)
+        held = Held()
+        rigged.upstream.then(held)
+        both = {
+            asyncio.create_task(rigged.exchange()),
+            asyncio.create_task(rigged.world.exchange(TASKS_SERVER, tasks)),
+        }
+        done, waiting = await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        assert [verdict(task.result()) for task in done] == [UNAVAILABLE]
+        await rigged.upstream.until_presented(4)
+        held.let_go()
+        assert [(await task).status for task in waiting] == [200]
+        assert len(rigged.upstream.presented) == 4
+
+
+async def test_a_fresh_process_sends_one_call_and_the_others_wait_for_its_outcome(
+    tmp_path: Path,
+) -> None:
+    async with rig(tmp_path, timeouts=RefreshTimeouts(slow_call=60)) as rigged:
+        tasks = (await rigged.world.signed_in(resource=TASKS)).access_token
+        rigged.world.clock.advance(EXPIRED)
+        held, asked = Held(), asyncio.Event()
+        rigged.upstream.then(held)
+        first = asyncio.create_task(rigged.exchange())
+        await rigged.upstream.until_presented(1)
+        health = rigged.world.server._refresher._claimed_refresh.health
+        place = health.place
+
+        async def heard(name: str, *, fate_unknown: bool) -> Place:
+            asked.set()
+            return await place(name, fate_unknown=fate_unknown)
+
+        health.place = heard  # type: ignore[method-assign]
+        second = asyncio.create_task(rigged.world.exchange(TASKS_SERVER, tasks))
+        await asked.wait()
+        assert len(rigged.upstream.presented) == 1
+        held.let_go()
+        assert [(await call).status for call in (first, second)] == [200, 200]
+        assert len(rigged.upstream.presented) == 2
 
 
 @pytest.mark.parametrize("lost", [True, False], ids=["taken over", "nearly over"])

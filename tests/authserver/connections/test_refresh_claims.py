@@ -249,30 +249,37 @@ async def test_of_two_who_ask_an_upstream_in_trouble_at_one_moment_one_goes(
         assert len(rigged.upstream.presented) == 4
 
 
+@pytest.mark.parametrize("works", [True, False])
 async def test_a_fresh_process_sends_one_call_and_the_others_wait_for_its_outcome(
-    tmp_path: Path,
+    tmp_path: Path, works: bool
 ) -> None:
     async with rig(tmp_path, timeouts=RefreshTimeouts(slow_call=60)) as rigged:
         tasks = (await rigged.world.signed_in(resource=TASKS)).access_token
         rigged.world.clock.advance(EXPIRED)
-        held, asked = Held(), asyncio.Event()
+        held = Held(None if works else saying(503, {}, **{"Retry-After": "120"}))
         rigged.upstream.then(held)
         first = asyncio.create_task(rigged.exchange())
         await rigged.upstream.until_presented(1)
-        health = rigged.world.server._refresher._claimed_refresh.health
-        place = health.place
-
-        async def heard(name: str, *, fate_unknown: bool) -> Place:
-            asked.set()
-            return await place(name, fate_unknown=fate_unknown)
-
-        health.place = heard  # type: ignore[method-assign]
+        asked = when_asked_for_a_place(rigged)
         second = asyncio.create_task(rigged.world.exchange(TASKS_SERVER, tasks))
         await asked.wait()
-        assert len(rigged.upstream.presented) == 1
         held.let_go()
-        assert [(await call).status for call in (first, second)] == [200, 200]
-        assert len(rigged.upstream.presented) == 2
+        assert (await first).status == (200 if works else 503)
+        assert (await second).status == (200 if works else 503)
+        assert len(rigged.upstream.presented) == (2 if works else 1)
+
+
+def when_asked_for_a_place(rigged: Rig) -> asyncio.Event:
+    """Set when the next refresh asks whether it may go."""
+    health = rigged.world.server._refresher._claimed_refresh.health
+    place, asked = health.place, asyncio.Event()
+
+    async def heard(name: str, *, fate_unknown: bool) -> Place:
+        asked.set()
+        return await place(name, fate_unknown=fate_unknown)
+
+    health.place = heard  # type: ignore[method-assign]
+    return asked
 
 
 @pytest.mark.parametrize("lost", [True, False], ids=["taken over", "nearly over"])

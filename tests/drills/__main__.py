@@ -68,13 +68,13 @@ provider rotates refresh tokens and ends the grant when a spent one comes back. 
 Seed {options.seed}, {seconds:.0f} s.
 
 ## What became of the sign-ins
-| provider | calls | acted upon | sign-ins lost | at once | beside a slow one | 200 | 503 | no answer | all served after |
-|---|---|---|---|---|---|---|---|---|---|
+| provider | calls | acted upon | sign-ins lost | at once | in trouble | beside a slow one | 200 | 503 | no answer | all served after |
+|---|---|---|---|---|---|---|---|---|---|---|
 {rows}
 
-"Calls" are refreshes that reached the provider during the outage. "At once" is the largest
-number that one replica had under way. "Beside a slow one" counts the calls of a replica whose
-earlier call had been under way for more than four seconds.
+"Calls" are refreshes that reached the provider during the outage. "At once" is the largest number
+that one replica had under way, and "in trouble" the same from the twelfth second on. "Beside a slow
+one" counts the calls of a replica whose earlier call had been under way for more than four seconds.
 
 ## Sign-ins lost, by cause
 {_table(causes)}
@@ -93,7 +93,7 @@ def _row(provider: Provider) -> str:
     lost = sum(provider.losses.values())
     return (
         f"| {provider.trouble.mode} | {seen.calls} | {seen.acted} | {lost} of"
-        f" {len(provider.users)} | {seen.most_at_once} | {seen.beside_a_slow_one} |"
+        f" {len(provider.users)} | {seen.most_at_once} | {seen.most_in_trouble} | {seen.beside_a_slow_one} |"
         f" {answers['200']} | {answers['503']} | {answers['no connection']} |"
         f" {'never' if after is None else f'{after:.0f} s'} |"
     )

@@ -19,7 +19,7 @@ import aiohttp
 from chassis import clock
 from demo.upstream import FakeUpstream
 from demo.upstream.protocol import InvalidToken
-from tests.drills.troubles import MODES, Trouble
+from tests.drills.troubles import MODES, Seen, Trouble
 from tests.support.postgresql import PostgresqlServer
 from tests.support.replica_processes import NAMESPACE, ReplicaProcesses, SignedIn
 
@@ -138,7 +138,7 @@ class OutageDrill:
     async def _outage(self, asking: list[asyncio.Task[None]]) -> None:
         await asyncio.sleep(_BEFORE_SECONDS)
         for provider in self.providers:
-            provider.trouble.on = True
+            provider.trouble.on, provider.trouble.began_at = True, time.monotonic()
         begun = time.monotonic()
         for number, part in enumerate(_KILLS_AT):
             await asyncio.sleep(begun + part * self._seconds - time.monotonic())
@@ -176,6 +176,8 @@ class OutageDrill:
                 for user in provider.users
                 if not user.served_after and not user.lost
             ]
+
+            provider.violations += _crowding(provider.trouble.seen)
 
     # The users.
 
@@ -235,6 +237,15 @@ class OutageDrill:
         ):
             return "the upstream acted and the process was killed"
         return "no cause"
+
+
+def _crowding(seen: Seen) -> list[str]:
+    found = []
+    if seen.beside_a_slow_one:
+        found.append(f"{seen.beside_a_slow_one} calls beside a slow one")
+    if seen.most_in_trouble > 1:
+        found.append(f"{seen.most_in_trouble} calls at once to a provider in trouble")
+    return found
 
 
 def _raise_what_failed(tasks: list[asyncio.Task[None]]) -> None:

@@ -21,6 +21,10 @@ HALF: Final = "half acted upon"
 MODES: Final = ("hang", "504", "page of HTML", "reset", HALF)
 # A call is slow after two seconds; this much more for a machine that is busy.
 _SLOW_SECONDS: Final = 4.0
+# After that every replica knows.
+_TROUBLE_SECONDS: Final = 12.0
+# A call that was given up is seen to be so before the next one is counted.
+_HANG_UP_SECONDS: Final = 0.05
 _PAGE: Final = "<!doctype html><title>Maintenance</title><p>We are back soon."
 
 
@@ -31,8 +35,9 @@ class Seen:
     calls: int = 0
     acted: int = 0
     most_at_once: int = 0
+    most_in_trouble: int = 0
     beside_a_slow_one: int = 0
-    open: dict[int | None, list[float]] = field(default_factory=dict)
+    open: dict[int | None, dict[web.Request, float]] = field(default_factory=dict)
 
 
 class Trouble(Interference):
@@ -46,6 +51,7 @@ class Trouble(Interference):
     ) -> None:
         self._upstream, self._replicas, self._dice = upstream, replicas, dice
         self.mode, self.on, self.seen = mode, False, Seen()
+        self.began_at = 0.0
         self.last: dict[int, Acted] = {}
 
     async def before(self, request: web.Request, refresh_token: str) -> None:
@@ -68,16 +74,23 @@ class Trouble(Interference):
 
     async def _fail(self, request: web.Request) -> None:
         """Answer as the mode says; does not return."""
-        mine = self.seen.open.setdefault(self._who(request), [])
-        now = time.monotonic()
-        self.seen.beside_a_slow_one += any(now - since > _SLOW_SECONDS for since in mine)
-        mine.append(now)
-        self.seen.most_at_once = max(self.seen.most_at_once, len(mine))
+        mine = self.seen.open.setdefault(self._who(request), {})
+        await asyncio.sleep(_HANG_UP_SECONDS)
+        self._count(mine, time.monotonic())
+        mine[request] = time.monotonic()
         try:
             mode = self._dice.choice(MODES[:-1]) if self.mode == HALF else self.mode
             await _answer(request, mode, lambda: self.on)
         finally:
-            mine.remove(now)
+            del mine[request]
+
+    def _count(self, mine: dict[web.Request, float], now: float) -> None:
+        """A call has come beside these of the same replica."""
+        others = [since for request, since in mine.items() if _connected(request)]
+        self.seen.beside_a_slow_one += any(now - since > _SLOW_SECONDS for since in others)
+        self.seen.most_at_once = max(self.seen.most_at_once, len(others) + 1)
+        if now - self.began_at > _TROUBLE_SECONDS:
+            self.seen.most_in_trouble = max(self.seen.most_in_trouble, len(others) + 1)
 
     def _who(self, request: web.Request) -> int | None:
         """The replica that called; None where it is gone already."""

@@ -36,6 +36,12 @@ class FileWatch:
             return False
         return True
 
+    def changes(self) -> list[Path]:
+        """Which of the files in use differed at the last look."""
+        return [
+            file for file, state in self._in_use.items() if self._latest.get(file, state) != state
+        ]
+
     def accept(self) -> None:
         """The files as of the last look are in use now, and so is any file they name."""
         self._in_use = self._states(self._latest)

@@ -1,8 +1,12 @@
 """What a configuration without faults leads to, told by `--check`: nothing is changed.
 
-The redirect URI to register at each upstream, and how many users of this storage would have to sign
-in again because no registration here is the one that their tokens were given to.
+What is allowed and hardly meant, the redirect URI to register at each upstream, and how many users
+of this storage would have to sign in again because no registration here is the one that their
+tokens were given to.
 """
+
+from collections import Counter
+from collections.abc import Iterator
 
 from authserver.admin.keys import Say
 from authserver.config.settings import Settings
@@ -17,6 +21,8 @@ from chassis.clock import Clock
 
 async def tell(settings: Settings, clock: Clock, say: Say) -> None:
     """Say it, a line each. Storage that cannot be asked is no fault of the configuration."""
+    for warning in _warnings(settings):
+        say(f"warning: {warning}")
     for upstream in settings.upstreams:
         uri = callback_uri(settings.issuer, upstream.name)
         say(f"upstreams[{upstream.name}]: the redirect URI to register there is {uri}")
@@ -33,6 +39,28 @@ async def tell(settings: Settings, clock: Clock, say: Say) -> None:
         say(f"storage: users were not counted: {down}")
     finally:
         await database.close()
+
+
+def _warnings(settings: Settings) -> Iterator[str]:
+    """What can be started with, and would surprise."""
+    for index, entry in enumerate(settings.resources):
+        owner = entry.entry().owner
+        if not settings.allowed_workloads.admit(owner):
+            yield (
+                f"resources[{index}].workload: {owner} is not in allowedWorkloads, so nothing is"
+                " released to it"
+            )
+    listeners = settings.listeners
+    ports = Counter(one.port for one in (listeners.public, listeners.internal, listeners.ops))
+    for port, count in ports.items():
+        if port and count > 1:
+            yield f"listeners: {count} of them have port {port}"
+    lifetimes = settings.lifetimes
+    if lifetimes.refresh_token_idle > lifetimes.refresh_token_absolute:
+        yield (
+            "lifetimes.refreshTokenIdle: is longer than refreshTokenAbsolute, which ends every"
+            " session first"
+        )
 
 
 async def _tell_of_users(settings: Settings, database: Database, clock: Clock, say: Say) -> None:

@@ -67,7 +67,8 @@ class ConfigWatcher:
             if getattr(settings, name) != getattr(self._settings, name)
         ]
         waiting = [name for name in changed if name not in RELOADABLE]
-        _log.info("configuration_reloaded", changed=changed)
+        files = [str(file) for file in self._files.changes() if file != self._config]
+        _log.info("configuration_reloaded", changed=changed, files=files)
         if waiting:
             _log.warning("restart_needed", members=waiting)
 

@@ -287,7 +287,10 @@ class ClaimedRefresh:
     async def _mark_dead(self, connection: Connection, claim: Claim, reason: str) -> None:
         """Give the refresh token up for good and raise GrantRevoked, if nobody came before us."""
         if await self._durably(lambda: self._claims.mark_dead(connection, claim.handle)):
-            _log.warning("connection_dead", upstream=connection.key.upstream, reason=reason)
+            key = connection.key
+            _log.warning(
+                "connection_dead", upstream=key.upstream, workload=str(key.owner), reason=reason
+            )
             raise GrantRevoked(reason)
 
     def _answered(self, upstream: Upstream, connection: Connection, result: str) -> None:

@@ -5,6 +5,7 @@ import re
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -55,6 +56,24 @@ async def test_the_redirect_uri_of_each_upstream_is_said(world: Deployment) -> N
     assert (await check(world.folder))[1:] == uris
     # It is the one that sign-ins use.
     assert world.upstream.redirect_uri == f"{world.issuer}/oauth/callback/acme"
+
+
+async def test_what_is_allowed_and_hardly_meant_is_warned_about(tmp_path: Path) -> None:
+    write_material(tmp_path, *map(CertificateAuthority.create, ("servers", "workloads")))
+    raw: Any = configuration_of(tmp_path, "http://127.0.0.1:1", "https://another.example.com")
+    raw["allowedWorkloads"]["names"] = ["tasks", "nots"]
+    raw["lifetimes"] = {"refreshTokenIdle": "91d"}
+    for name in ("public", "ops"):
+        raw["listeners"][name]["port"] = 9090
+    (tmp_path / "authserver.yaml").write_text(yaml.safe_dump(raw))
+    warnings = [line for line in await check(tmp_path) if line.startswith("warning: ")]
+    assert [line.split(": ")[1] for line in warnings] == [
+        "resources[0].workload",
+        "listeners",
+        "lifetimes.refreshTokenIdle",
+    ]
+    assert "mcp-servers/notes is not in allowedWorkloads" in warnings[0]
+    assert "9090" in warnings[1]
 
 
 async def test_a_change_of_client_says_how_many_users_it_signs_out(world: Deployment) -> None:

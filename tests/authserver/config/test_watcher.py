@@ -182,12 +182,18 @@ async def test_admission_follows_the_file(tmp_path: Path) -> None:
         assert (await world.exchange("mcp-servers/notes", alice.access_token)).status == 403
 
 
-async def test_an_upstreams_new_secret_is_used(tmp_path: Path) -> None:
+async def test_an_upstreams_new_secret_is_used(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     async with deployed(tmp_path) as world:
+        caplog.set_level("INFO", "tokenward")
         reloading = following(world)
         world.upstream._client = type(world.upstream._client)("tokenward", "rotated secret")
         (tmp_path / "upstream-secret").write_text("rotated secret\n")
         assert await reloading.poll(), "a changed secret file is a change"
+        (said,) = [one for one in caplog.records if one.message == "configuration_reloaded"]
+        files = [str(tmp_path / "upstream-secret")]
+        assert vars(said)["fields"] == {"changed": [], "files": files}
         assert (await world.signed_in("alice")).access_token
 
 

@@ -109,7 +109,11 @@ async def serve(
         server = Authserver(settings, database, http, now, audit_key=audit_key)
         await server.start()
         contexts = await listener_tls.followed(
-            stack, settings, server.credential_reloaded, server.expired_cas
+            stack,
+            settings,
+            server.credential_reloaded,
+            server.expired_cas,
+            server.certificate_in_use,
         )
         stack.push_async_callback(server.drain)
         await stack.enter_async_context(process.background(server.housekeeping.run()))

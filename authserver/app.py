@@ -175,8 +175,15 @@ class Authserver:
     def credential_reloaded(self, place: str, certificate: Certificate | None) -> None:
         """A listener's changed files took over with this certificate, or were refused."""
         self._metrics.credential_reloads.labels("ok" if certificate else "failed").inc()
+        if certificate is not None:
+            self.certificate_in_use(place, certificate)
         if certificate is not None and place == INTERNAL:
             self._svids.set_own_names(certificate.dns_names)
+
+    def certificate_in_use(self, place: str, certificate: Certificate) -> None:
+        """A listener serves with this certificate from now on."""
+        listener = "internal" if place == INTERNAL else "public"
+        self._metrics.serving_cert_expiry.labels(listener).set(certificate.not_after)
 
     def expired_cas(self, count: int) -> None:
         """How many CAs of the bundle in use have expired and vouch for nobody any more."""

@@ -48,11 +48,16 @@ async def followed(
     settings: Settings,
     on_reload: OnReload,
     on_expired_cas: Callable[[int], None] = lambda _: None,
+    on_certificate: Callable[[str, self_handshake.Certificate], None] = lambda *_: None,
 ) -> dict[str, ssl.SSLContext]:
-    """The contexts by their place; they follow their files for as long as `stack` is open."""
+    """The contexts by their place; they follow their files for as long as `stack` is open.
+
+    `on_certificate` hears of those that are used from the start.
+    """
     contexts: dict[str, ssl.SSLContext] = {}
     for material in _materials(settings, on_expired_cas):
         following = reloading(material, on_reload)
+        on_certificate(material.place, following.certificate)
         await stack.enter_async_context(process.background(following.watch()))
         contexts[material.place] = following.context
     return contexts

@@ -87,6 +87,12 @@ class Metrics:
             ["result"],
             registry=registry,
         )
+        self.serving_cert_expiry = Gauge(
+            f"{_PREFIX}_serving_cert_expiry_timestamp_seconds",
+            "When the certificate of a listener expires, in Unix time",
+            ["listener"],
+            registry=registry,
+        )
         self.expired_cas = Gauge(
             "tokenward_expired_cas",
             "Expired CAs in the bundle of client CAs, which are left out",

@@ -218,6 +218,31 @@ async def test_a_certificate_that_names_us_is_refused_by_the_name_we_have_now(
         assert (await world.exchange(NOTES_SERVER, jwt)).status == 200
 
 
+async def test_the_end_of_the_certificate_in_use_is_a_metric(tmp_path: Path) -> None:
+    async with deployed(tmp_path) as world:
+        settings = load(tmp_path / "authserver.yaml")
+        server, name = world.server, "tokenward_authserver_serving_cert_expiry_timestamp_seconds"
+
+        def end() -> float | None:
+            return server.registry.get_sample_value(name, {"listener": "internal"})
+
+        async with AsyncExitStack() as stack:
+            await listener_tls.followed(
+                stack,
+                settings,
+                server.credential_reloaded,
+                on_certificate=server.certificate_in_use,
+            )
+            first = end()
+        assert first is not None
+        reloading = listener_tls.reloading(
+            listener_tls.internal_material(settings.listeners.internal), server.credential_reloaded
+        )
+        write_credential(tmp_path, world.server_ca.issue_server(lifetime=timedelta(days=400)))
+        assert reloading.poll()
+        assert end() == reloading.certificate.not_after > first
+
+
 async def test_a_certificate_that_never_took_over_gives_us_no_name(tmp_path: Path) -> None:
     async with deployed(tmp_path) as world:
         settings = load(tmp_path / "authserver.yaml")

@@ -117,6 +117,7 @@ async def serve(
         )
         stack.push_async_callback(server.drain)
         await stack.enter_async_context(process.background(server.housekeeping.run()))
+        await stack.enter_async_context(process.background(server.revocation_feed.run()))
         reloading = ConfigWatcher(config, settings, server.reload, server.reloaded)
         await stack.enter_async_context(process.background(reloading.watch()))
         resources = poll_forever(server.poll_resources)
@@ -135,7 +136,7 @@ async def _maintenance(command: str, config: Path, key_id: str | None) -> None:
                     code = await keys.rewrap(settings, database, _say)
                 case "forget-key":
                     assert key_id is not None
-                    code = await keys.forget_key(settings, database, key_id, _say)
+                    code = await keys.forget_key(settings, database, key_id, clock.wall, _say)
                 case _:
                     code = await keys.restored(database, clock.wall, _say)
         except StorageUnavailable as down:

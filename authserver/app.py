@@ -26,6 +26,7 @@ from authserver.endpoints.userinfo import Userinfo
 from authserver.handles import new_handle
 from authserver.housekeeping import CleanUpStores, Housekeeping
 from authserver.internal.listener import Internal
+from authserver.internal.revocation_feed import RevocationFeed
 from authserver.internal.svid import SvidReader
 from authserver.internal.token_exchange import Exchange
 from authserver.internal.token_limits import TokenLimits
@@ -61,6 +62,7 @@ from authserver.storage.leases import Leases
 from authserver.storage.orphaned_owners import OrphanedOwners
 from authserver.storage.pending_sign_ins import PendingSignIns
 from authserver.storage.refresh_tokens import RefreshTokens
+from authserver.storage.revocations import DatabaseIdentity, Revocations
 from authserver.storage.sessions import Sessions
 from authserver.storage.used_assertions import UsedAssertions
 from authserver.storage.users import Users
@@ -112,6 +114,9 @@ class Authserver:
         )
 
         self._audit = Audit(audit_key)
+        self.revocation_feed = RevocationFeed(
+            Revocations(database), DatabaseIdentity(database), self._audit, self._metrics, clock
+        )
         self._used_assertions = UsedAssertions(database)
         self._tokens = AccessTokens(settings.issuer, live.keys, settings.lifetimes.access_token)
         self._termination = SessionTermination(
@@ -237,6 +242,7 @@ class Authserver:
                 TokenLimits.of(self._settings.limits),
                 self._clock,
             ),
+            self.revocation_feed,
             self._svids,
             self._live.workload_policy,
             self._live.apis,

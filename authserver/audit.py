@@ -34,6 +34,7 @@ class Action(StrEnum):
     REVOCATION = "revocation"
     SESSION_END = "session_end"
     CONNECTION_PURGE = "connection_purge"
+    REVOCATION_POLL = "revocation_poll"
 
 
 class Outcome(StrEnum):
@@ -81,11 +82,12 @@ def subject_of(session: SessionLike) -> Subject:
 
 @dataclass(slots=True)
 class AuditRecord:
-    """What the event of one exchange says; the listener fills it while the checks go on.
+    """What the event of one request says; the listener fills it while the checks go on.
 
     `jti`, `user` and `session` are pseudonyms. A field that is empty is not written.
     """
 
+    action: Action = Action.RELEASE
     spiffe_id: str = ""
     certificate_serial: str = ""
     certificate_sha256: str = ""
@@ -120,7 +122,7 @@ class Audit:
     def release(self, record: AuditRecord, *, refreshed: bool) -> None:
         """Raises LogWriteFailed if the event was not written: then release nothing."""
         _log.write_or_raise(
-            logging.INFO, "audit", action="release", outcome="success", decision="release",
+            logging.INFO, "audit", outcome="success", decision="release",
             refreshed=refreshed, **_written(record),
         )  # fmt: skip
 
@@ -128,7 +130,7 @@ class Audit:
         """A denial stands whether or not it could be written."""
         with contextlib.suppress(LogWriteFailed):
             _log.write_or_raise(
-                logging.WARNING, "audit", action="release", outcome="refused", decision="deny",
+                logging.WARNING, "audit", outcome="refused", decision="deny",
                 reason=reason, error=error, **_written(record),
             )  # fmt: skip
 

@@ -154,7 +154,7 @@ class Housekeeping:
         now, absent = int(self._clock()), self._absent_registrations
         await absent.find(self._binding.named(), now)
         for registered in await absent.before(now - _ORPHANED_SECONDS):
-            purged = await absent.purge(registered)
+            purged = await absent.purge(registered, now)
             for connection in purged:
                 self._termination.not_revoked(connection.user_id, connection.upstream)
             if len(purged) < BATCH:

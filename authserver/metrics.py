@@ -47,6 +47,18 @@ class Metrics:
             f"{_PREFIX}_denials", "Refusals at the internal listener", ["reason"], registry=registry
         )
 
+        self.revocation_polls = Gauge(
+            f"{_PREFIX}_revocation_polls",
+            "Sidecars that wait at this replica for revocations",
+            registry=registry,
+        )
+        self.revocations = Counter(
+            f"{_PREFIX}_revocations",
+            "Ended sessions and connections that this replica has seen",
+            ["kind"],
+            registry=registry,
+        )
+
     def _of_upstreams(self, registry: CollectorRegistry) -> None:
         self.upstream_logins = Counter(
             f"{_PREFIX}_upstream_logins",

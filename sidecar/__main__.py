@@ -16,7 +16,7 @@ import gc
 from chassis import logs, process
 from chassis.http1.listener import Listener
 from chassis.http1_probes import ops_server
-from sidecar.app import build, local_listener, tick_forever
+from sidecar.app import build, listen_forever, local_listener, tick_forever
 from sidecar.settings import read_settings
 from sidecar.timeouts import DRAIN_SECONDS
 
@@ -34,7 +34,9 @@ async def main() -> None:
     ops = ops_server(sidecar.readiness, sidecar.registry)
     # What lives as long as the process need not be looked at by every garbage collection.
     gc.freeze()
-    ticking = asyncio.create_task(tick_forever(sidecar))
+    background = [
+        asyncio.create_task(work) for work in (tick_forever(sidecar), listen_forever(sidecar))
+    ]
     try:
         await process.serve(
             [local_listener(sidecar, settings.port)],
@@ -43,7 +45,8 @@ async def main() -> None:
             drain_seconds=DRAIN_SECONDS,
         )
     finally:
-        ticking.cancel()
+        for task in background:
+            task.cancel()
         await sidecar.close()
 
 

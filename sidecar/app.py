@@ -22,6 +22,7 @@ from sidecar.local_api import LocalApi
 from sidecar.local_server import local_server
 from sidecar.metrics import Metrics
 from sidecar.protected_resource import ProtectedResource
+from sidecar.revocation_listener import RevocationListener
 from sidecar.settings import Settings
 from sidecar.timeouts import DEFAULT, Timeouts
 from sidecar.token_source import TokenSource
@@ -46,6 +47,7 @@ class Sidecar:
     credential: OwnCredential
     client: ExchangeClient
     broker: Broker
+    revocations: RevocationListener
 
     async def tick(self) -> None:
         """What has to be done every few seconds, whether or not anybody calls."""
@@ -58,6 +60,7 @@ class Sidecar:
     async def close(self) -> None:
         self.broker.cancel_all()
         self.client.close()
+        self.revocations.close()
         if self.api.attach is not None:
             self.api.attach.close()
 
@@ -101,6 +104,9 @@ def build(
         metrics=metrics,
         wait_seconds=timeouts.wait,
     )
+    revocations = RevocationListener(
+        settings.authserver_url, credential, broker, metrics, now=now, jitter=jitter
+    )
     resource = ProtectedResource(settings.resource, settings.issuer, settings.scopes)
     expected = ExpectedClaims(resource.issuer, resource.resource)
     tokens = TokenSource(broker, expected, clocks, metrics, now=now)
@@ -122,7 +128,7 @@ def build(
         wall=wall,
         on_drain=lambda: loop.call_later(timeouts.shutdown, broker.cancel_all),
     )
-    return Sidecar(local, api, readiness, registry, credential, client, broker)
+    return Sidecar(local, api, readiness, registry, credential, client, broker, revocations)
 
 
 def local_listener(sidecar: Sidecar, port: int) -> Listener:
@@ -136,3 +142,13 @@ async def tick_forever(sidecar: Sidecar) -> None:
             await sidecar.tick()
         except Exception as bug:  # noqa: BLE001 - without this task certificates would run out
             _log.failure("housekeeping_failed", bug)
+
+
+async def listen_forever(sidecar: Sidecar) -> None:
+    """Follow the revocation feed."""
+    while True:
+        try:
+            await sidecar.revocations.run()
+        except Exception as bug:  # noqa: BLE001 - without this task no revocation would be heard
+            _log.failure("revocation_listener_failed", bug)
+            await asyncio.sleep(HOUSEKEEPING_SECONDS)

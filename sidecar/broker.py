@@ -1,12 +1,13 @@
 """Hands out tokens: from memory while they last, else by one exchange however many callers wait."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from hashlib import sha256
 from typing import Final, NamedTuple
 
 from chassis.clock import Clock
 from sidecar.cached_token import CachedToken, Token
+from sidecar.ended_handles import EndedHandles
 from sidecar.errors import DENIALS, TEMPORARILY_UNAVAILABLE, ApiError
 from sidecar.metrics import Metrics
 from sidecar.token_request import TokenRequest
@@ -17,6 +18,8 @@ MAX_LEASE_BYTES: Final = 16 * 1024 * 1024
 MAX_DENIALS: Final = 1_000
 MAX_FLIGHTS: Final = 1_024
 DENIAL_SECONDS: Final = 5.0
+# A token whose session ended while it was on its way is asked for once more.
+_MOST_ASKED: Final = 2
 
 # The hash of a JWT, the upstream, and what is wanted of the token beside its life.
 Key = tuple[bytes, str | None, str | None, str | None, str | None]
@@ -58,6 +61,7 @@ class Broker:
         self._metrics, self._wait_seconds, self._max_flights = metrics, wait_seconds, max_flights
         self._leases = TtlCache[CachedToken](max_entries=MAX_LEASES, max_weight=MAX_LEASE_BYTES)
         self._denials = TtlCache[_Denied](max_entries=MAX_DENIALS, max_weight=MAX_DENIALS)
+        self.ended = EndedHandles(now)
         self._flights: dict[_Question, asyncio.Task[CachedToken | ApiError]] = {}
         metrics.count_entries(lambda: self.entries)
 
@@ -103,12 +107,32 @@ class Broker:
             return TEMPORARILY_UNAVAILABLE.with_reason("waited_too_long")
         if flight.cancelled():
             return TEMPORARILY_UNAVAILABLE.with_reason("shutting_down")
-        return flight.result()
+        outcome = flight.result()
+        if isinstance(outcome, CachedToken) and self._has_ended(outcome):
+            return TEMPORARILY_UNAVAILABLE.with_reason("ended_meanwhile")
+        return outcome
+
+    def end(self, handles: Collection[str]) -> int:
+        """Drop the tokens of ended sessions and connections; how many there were."""
+
+        def is_ended(cached_token: CachedToken) -> bool:
+            identity = cached_token.identity
+            return identity is not None and (
+                identity.session in handles or identity.connection in handles
+            )
+
+        return self._leases.drop_where(is_ended)
+
+    def end_everything(self) -> int:
+        """Drop every token, and those that are on their way; how many there were in memory."""
+        self.ended.announce_everything()
+        return self._leases.drop_where(lambda _: True)
 
     def sweep(self) -> None:
         """Forget what is past its time even if nobody asks for it again."""
         self._leases.sweep(self._now())
         self._denials.sweep(self._now())
+        self.ended.sweep()
 
     def cancel_all(self) -> None:
         """End every exchange under way; whoever waits for one is told to come back."""
@@ -128,16 +152,25 @@ class Broker:
     async def _exchange_once(
         self, key: Key, unverified_jwt: str, token_request: TokenRequest
     ) -> CachedToken | ApiError:
-        asked_at = self._now()
-        outcome = await self._exchange(unverified_jwt, token_request)
-        if isinstance(outcome, Token):
+        for _ in range(_MOST_ASKED):
+            asked_at = self._now()
+            outcome = await self._exchange(unverified_jwt, token_request)
+            if not isinstance(outcome, Token):
+                break
             cached_token = CachedToken(outcome, asked_at=asked_at, ttl_max=self._ttl_max)
-            self._keep(key, cached_token)
-            return cached_token
+            if not self._has_ended(cached_token):
+                self._keep(key, cached_token)
+                return cached_token
+        else:
+            return TEMPORARILY_UNAVAILABLE.with_reason("ended_meanwhile")
         if outcome.error in DENIALS:
             self._remember_denial(key, _Denied(outcome, asked_at))
         # Anything else is an outage: what is in memory stays good until its time.
         return outcome
+
+    def _has_ended(self, cached_token: CachedToken) -> bool:
+        """Whether its session or connection ended since it was asked for."""
+        return self.ended.cover(cached_token.identity, cached_token.asked_at)
 
     def _keep(self, key: Key, cached_token: CachedToken) -> None:
         now = self._now()

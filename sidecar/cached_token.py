@@ -7,6 +7,7 @@ from hashlib import sha256
 from typing import NamedTuple
 
 from sidecar.apis import HAND_OUT, Api
+from sidecar.identity import Identity
 
 
 class Token(NamedTuple):
@@ -22,6 +23,7 @@ class Token(NamedTuple):
     scope: str | None = None
     release: tuple[str, ...] = ()
     apis: tuple[Api, ...] = ()
+    identity: Identity | None = None
 
     def __repr__(self) -> str:
         """Without the token: what a future or a traceback prints may reach a log."""
@@ -43,13 +45,14 @@ class CachedToken:
 
     __slots__ = (
         "_after", "_before", "_expires_at", "apis", "asked_at", "fingerprint", "hands_out",
-        "release", "until", "upstream",
+        "identity", "release", "until", "upstream",
     )  # fmt: skip
 
     def __init__(self, token: Token, *, asked_at: float, ttl_max: int) -> None:
         self.asked_at = asked_at
         self.upstream, self.release, self.apis = token.upstream, token.release, token.apis
         self.hands_out = HAND_OUT in token.release
+        self.identity = token.identity
         self.fingerprint = fingerprint(token.access_token)
         self._expires_at = math.inf if token.expires_in is None else asked_at + token.expires_in
         self.until = min(asked_at + min(token.cache_ttl, ttl_max), self._expires_at)
@@ -58,7 +61,7 @@ class CachedToken:
     @property
     def weight(self) -> int:
         """Bytes it occupies, roughly."""
-        return len(self._before) + len(self._after) + 500
+        return len(self._before) + len(self._after) + 800
 
     @property
     def access_token(self) -> str:

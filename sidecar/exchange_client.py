@@ -4,14 +4,15 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 from chassis.clock import Clock
-from chassis.http1.client import Client, Host, ServerResponse
+from chassis.http1.client import Client, ServerResponse
 from chassis.http1.limits import Limits
 from chassis.http1.no_response import Disconnected, NoResponse, Unreachable, Untrusted
 from chassis.logs import Log
 from chassis.request_ids import outgoing_headers
+from sidecar.authserver_client import AuthserverClient
 from sidecar.cached_token import Token
 from sidecar.client_credential import OwnCredential
 from sidecar.clocks import Clocks
@@ -30,7 +31,6 @@ JWT_TYPE: Final = "urn:ietf:params:oauth:token-type:jwt"
 
 # Idle for less than the authserver's own limit, so that it is us who close, never in mid-request.
 _LIMITS: Final = Limits(body_bytes=64 * 1024, connections=32, idle_seconds=30.0)
-_CONNECT_SECONDS: Final = 3.0
 
 _HEADERS: Final = {
     "Accept": "application/json",
@@ -57,11 +57,9 @@ class ExchangeClient:
         jitter: Callable[[], float],
         total_seconds: float,
     ) -> None:
-        self._host = _host(url)
-        self._credential, self._metrics, self._clocks = credential, metrics, clocks
+        self._client = AuthserverClient(url, credential, _LIMITS)
+        self._metrics, self._clocks = metrics, clocks
         self._now, self._jitter, self._total_seconds = now, jitter, total_seconds
-        self._client: Client | None = None
-        self._generation = 0  # of the credential that the client's connections use
         self._budget = RetryBudget()
         self._outages = OutageLog()
 
@@ -83,21 +81,11 @@ class ExchangeClient:
 
         Exchanges under way end on the old ones.
         """
-        context, generation = self._credential.context, self._credential.generation
-        if self._client is None or self._generation != generation:
-            self.close()
-            if context is not None:
-                self._client = Client(
-                    self._host, context, limits=_LIMITS, connect_seconds=_CONNECT_SECONDS
-                )
-            self._generation = generation
-        return self._client
+        return self._client.renew()
 
     def close(self) -> None:
         """Close idle connections now, and the others after their exchange."""
-        if self._client is not None:
-            self._client.close()
-        self._client = None
+        self._client.close()
 
     async def _attempts(self, form: bytes, token_request: TokenRequest) -> Token | ApiError:
         for pause in PAUSES:
@@ -140,12 +128,6 @@ class ExchangeClient:
             _log.debug("exchanged", upstream=outcome.upstream)
         elif outcome.error in DENIALS:
             _log.info("exchange_denied", error=outcome.error)
-
-
-def _host(url: str) -> Host:
-    parts = urlsplit(url)
-    assert parts.hostname is not None  # the settings saw to it
-    return Host(parts.hostname, parts.port or 443)
 
 
 def _verify_message(refused: Untrusted) -> str:

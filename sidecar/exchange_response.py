@@ -22,6 +22,7 @@ from sidecar.errors import (
     UPSTREAM_NOT_NAMED,
     ApiError,
 )
+from sidecar.identity import InvalidIdentity, read_identity
 from sidecar.token_request import (
     TokenRequest,
     is_access_token,
@@ -142,6 +143,10 @@ def _token(members: dict[str, Any], requested_upstream: str | None) -> Token | A
         apis = _apis(members, release)
     except InvalidApis:
         return TEMPORARILY_UNAVAILABLE.with_reason("bad_answer_apis")
+    try:
+        identity = read_identity(members)
+    except InvalidIdentity:
+        return TEMPORARILY_UNAVAILABLE.with_reason("bad_answer_identity")
     return Token(
         access_token=members["access_token"],
         upstream=members["upstream"],
@@ -150,6 +155,7 @@ def _token(members: dict[str, Any], requested_upstream: str | None) -> Token | A
         scope=members.get("scope"),
         release=tuple(release),
         apis=apis,
+        identity=identity,
     )
 
 

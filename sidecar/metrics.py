@@ -16,6 +16,7 @@ from sidecar.unverified_jwt import PROBLEMS
 CACHE_RESULTS: Final = ("hit", "miss", "coalesced", "negative")
 DOORS: Final = ("hand_out", "attach", "gateway")
 ANSWERS_WITH_TOKEN: Final = ("refused", "cut_off")
+POLL_RESULTS: Final = ("ok", "unsupported", "failed")
 
 
 class Metrics:
@@ -67,12 +68,37 @@ class Metrics:
         self._found = {answer: found.labels(answer) for answer in ANSWERS_WITH_TOKEN}
         self._reloads = {True: reloads.labels("ok"), False: reloads.labels("failed")}
 
+        polls = Counter(
+            "tokenward_sidecar_revocation_polls",
+            "Polls of the revocation feed, by what they came to.",
+            ("result",),
+            registry=registry,
+        )
+        self._polls = {result: polls.labels(result) for result in POLL_RESULTS}
+        self._feed = Gauge(
+            "tokenward_sidecar_revocation_feed_up",
+            "Whether the last poll of the revocation feed was answered.",
+            registry=registry,
+        )
+        self._dropped = Counter(
+            "tokenward_sidecar_revocation_drops",
+            "Tokens dropped from memory because their session or connection ended.",
+            registry=registry,
+        )
+
     def answered(self, result: str, seconds: float, door: str = "hand_out") -> None:
         """A call of a door; `seconds` is how long it took until the answer's head was there."""
         self._calls.doors[door].answered(result, seconds)
 
     def token_in_response(self, answer: str) -> None:
         self._found[answer].inc()
+
+    def revocation_poll(self, result: str) -> None:
+        self._polls[result].inc()
+        self._feed.set(result == "ok")
+
+    def revocations_dropped(self, count: int) -> None:
+        self._dropped.inc(count)
 
     def cache(self, result: str) -> None:
         self._calls.cache[result] += 1

@@ -1,7 +1,7 @@
 """A memory that forgets: by time, by number of entries and by weight, least recently used first."""
 
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Generic, NamedTuple, TypeVar
 
 Value = TypeVar("Value")
@@ -50,3 +50,10 @@ class TtlCache(Generic[Value]):
         """Forget every entry whose time is over."""
         for key in [key for key, entry in self._entries.items() if entry.until <= now]:
             self.drop(key)
+
+    def drop_where(self, condition: Callable[[Value], bool]) -> int:
+        """Forget every entry whose value meets the condition; how many."""
+        keys = [key for key, entry in self._entries.items() if condition(entry.value)]
+        for key in keys:
+            self.drop(key)
+        return len(keys)

@@ -36,12 +36,15 @@ async def rewrap(settings: Settings, database: Database, say: Say) -> int:
     return 0
 
 
-async def forget_key(settings: Settings, database: Database, key_id: str, say: Say) -> int:
+async def forget_key(
+    settings: Settings, database: Database, key_id: str, clock: Clock, say: Say
+) -> int:
     """Give up what is sealed under a lost key; its users sign in again."""
     if key_id in settings.keyring().fingerprints:
         say(f"{key_id} is in encryptionKeys, so it is not lost: nothing was deleted")
         return 1
-    say(f"{await KeyRotation(database).forget(key_id)} row(s) sealed under {key_id} deleted")
+    gone = await KeyRotation(database).forget(key_id, int(clock()))
+    say(f"{gone} row(s) sealed under {key_id} deleted")
     return 0
 
 

@@ -119,14 +119,14 @@ class TokenRefresher:
             return await self._refresh(connection, min_ttl=min_ttl, rejected=True)
         if connection.dead:
             # The upstream has ended the grant and the API refuses the token: both agree.
-            await self._claims.mark_rejected(connection)
+            await self._claims.mark_rejected(connection, int(self._clock()))
             raise InvalidGrant("connection_rejected")
         age = self._clock() - connection.tokens.obtained_at
         if age < _REJECTION_SECONDS or not refreshable(connection):
             if await self._still_accepted(connection):
                 return self._lasting(connection)
             if not refreshable(connection):
-                await self._claims.mark_rejected(connection)
+                await self._claims.mark_rejected(connection, int(self._clock()))
                 raise InvalidGrant("connection_rejected")
         self._rejections.take(_name_of(connection), self._clock())
         return await self._refresh(connection, min_ttl=min_ttl, rejected=True)
@@ -156,7 +156,7 @@ class TokenRefresher:
             return self._lasting(latest)
         except GrantRevoked as failure:
             if rejected:
-                await self._claims.mark_rejected(connection)
+                await self._claims.mark_rejected(connection, int(self._clock()))
             return self._kept(connection, min_ttl, rejected, failure)
         except (UpstreamFailure, StorageUnavailable, TimeoutError) as failure:
             return self._kept(connection, min_ttl, rejected, failure)

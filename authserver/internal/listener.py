@@ -1,20 +1,22 @@
-"""The mTLS listener: one route, for workloads only. No identity comes from anything but TLS.
+"""The mTLS listener: two routes, for workloads only. No identity comes from anything but TLS.
 
 Everything that can be refused from the connection and the request's form is refused here, in the
 order of the release policy, before the JWT is looked at; `exchange` goes on from there.
 """
 
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
 
-from authserver.audit import Audit, AuditRecord
+from authserver.audit import Action, Audit, AuditRecord
 from authserver.internal.answered_apis import AnsweredApis
 from authserver.internal.denial_reasons import DenialReason
 from authserver.internal.exchange_request import ACCESS_TOKEN_TYPE, parse
+from authserver.internal.revocation_feed import RevocationFeed
 from authserver.internal.svid import InvalidSvid, Svid, SvidReader
 from authserver.internal.token_exchange import (
     Exchange,
@@ -48,10 +50,12 @@ from chassis.request_ids import HEADER, caller_request_id, naming_fields, new_re
 _log = Log("internal")
 
 ROUTE: Final = "/internal/token-exchange"
+REVOCATIONS: Final = "/internal/revocations"
 _FORM: Final = "application/x-www-form-urlencoded"
 # Sidecars have shown a certificate; they may be many, and none may sit on half a request.
 LIMITS: Final = Limits(body_bytes=16 * 1024, connections=50_000)
 _UNMATCHED: Final = "unmatched"
+_ACTIONS: Final = {ROUTE: Action.RELEASE, REVOCATIONS: Action.REVOCATION_POLL}
 _MAX_CONNECTION_SECONDS: Final = 600.0
 _HEADERS: Final = {
     "Content-Type": "application/json",
@@ -75,6 +79,7 @@ class Internal:
     def __init__(
         self,
         exchange: Exchange,
+        revocations: RevocationFeed,
         svids: SvidReader,
         workload_policy: WorkloadPolicy,
         apis: AnsweredApis,
@@ -82,14 +87,17 @@ class Internal:
         metrics: Metrics,
         clock: Clock,
     ) -> None:
-        self._exchange, self._svids = exchange, svids
         self._workload_policy, self._apis = workload_policy, apis
+        self._exchange, self._revocations, self._svids = exchange, revocations, svids
+        self._routes: dict[str, Handler] = {ROUTE: self._exchanged, REVOCATIONS: self._polled}
         self._audit, self._metrics = audit, metrics
         self._clock = clock
 
     def server(self, limits: Limits = LIMITS) -> Server:
         """The HTTP server of the listener."""
-        return Server(self.answer, limits=limits, failed=self.failed)
+        return Server(
+            self.answer, limits=limits, failed=self.failed, on_drain=self._revocations.release
+        )
 
     async def answer(self, request: Request) -> Response:
         """The handler of every request."""
@@ -97,12 +105,11 @@ class Internal:
         # A sidecar sends the id of its own caller's request: one id in the logs of both.
         request_id = caller_request_id(naming_fields(request.headers)) or new_request_id()
         with request_scope(request_id):
-            if request.target.partition("?")[0] != ROUTE:
-                answer = _json(404, {"error": "not_found"})
-                route = _UNMATCHED
+            route = request.target.partition("?")[0]
+            if route in self._routes:
+                answer = await self._answer(request, route)
             else:
-                answer = await self._answer(request)
-                route = ROUTE
+                answer, route = _json(404, {"error": "not_found"}), _UNMATCHED
         self._metrics.request_seconds_of(route).observe(time.perf_counter() - started)
         if self._is_old(_peer(request, self._clock)):
             answer.close = True
@@ -122,13 +129,10 @@ class Internal:
         answer.head = answer.head.plus(HEADER, request_id)
         return answer
 
-    async def _answer(self, request: Request) -> Response:
-        record = AuditRecord()
+    async def _answer(self, request: Request, route: str) -> Response:
+        record = AuditRecord(action=_ACTIONS[route])
         try:
-            body, refreshed = await self._release(request, record)
-            await yield_to_ready()
-            # The record stands before the token leaves.
-            self._audit.release(record, refreshed=refreshed)
+            return await self._routes[route](request, record)
         except ProtocolError as refusal:
             return self._refused(refusal, record)
         except DecryptionFailed:
@@ -141,18 +145,34 @@ class Internal:
         except Exception as error:  # noqa: BLE001 - the edge: whatever it was, nothing is released
             _log.failure("request_failed", error)
             return self._refused(ProtocolError(DenialReason.UNEXPECTED), record)
+
+    async def _exchanged(self, request: Request, record: AuditRecord) -> Response:
+        body, refreshed = await self._release(request, record)
+        await yield_to_ready()
+        # The record stands before the token leaves.
+        self._audit.release(record, refreshed=refreshed)
         result = "refreshed" if refreshed else "stored"
         self._metrics.releases_of(record.upstream, result).inc()
         return _json(200, body)
+
+    async def _polled(self, request: Request, record: AuditRecord) -> Response:
+        svid = self._admitted(request, record)
+        cursor = (await self._fields(request)).get("cursor")
+        return _json(200, await self._revocations.poll(svid.workload, cursor))
+
+    def _admitted(self, request: Request, record: AuditRecord) -> Svid:
+        """The caller's certificate, which is one that we serve now."""
+        svid = self._svid(request)
+        record.spiffe_id, record.certificate_serial = svid.spiffe_id, svid.serial
+        record.certificate_sha256 = svid.fingerprint
+        self._check_admitted(svid, self._clock())
+        return svid
 
     async def _release(self, request: Request, record: AuditRecord) -> tuple[dict[str, Any], bool]:
         """The answer's body, and whether the token was refreshed for it; `record` says how far
         the request got.
         """
-        svid = self._svid(request)
-        record.spiffe_id, record.certificate_serial = svid.spiffe_id, svid.serial
-        record.certificate_sha256 = svid.fingerprint
-        self._check_admitted(svid, self._clock())
+        svid = self._admitted(request, record)
         exchange_request = parse(await self._fields(request))
         try:
             claims = self._exchange.verify(svid.workload, exchange_request.unverified_jwt)
@@ -270,6 +290,8 @@ def _peer(request: Request, clock: Clock) -> _Peer:
         connection.peer = _Peer(clock())
     return connection.peer
 
+
+Handler = Callable[[Request, AuditRecord], Awaitable[Response]]
 
 _FAILURES: Final = {500: ProtocolError, 503: TemporarilyUnavailable}
 

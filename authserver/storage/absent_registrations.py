@@ -6,12 +6,12 @@ names the registration ends it.
 """
 
 from collections.abc import AsyncIterator, Collection
-from dataclasses import dataclass
 from typing import Final
 
+from authserver.storage import revocations
 from authserver.storage.contract import Database, Row
 from authserver.storage.expiry import BATCH
-from authserver.storage.records import ClientRegistration
+from authserver.storage.records import ClientRegistration, ConnectionKey
 from chassis.spiffe_id import Workload
 
 # A registration, and the name of its upstream.
@@ -27,15 +27,6 @@ _UNBOUND: Final = (
     "upstream = ? AND upstream_issuer = ? AND authorization_server IS NULL"
     " AND registered_client_id IS NULL"
 )
-
-
-@dataclass(frozen=True)
-class PurgedConnection:
-    """Whose connection was deleted without a revocation at its upstream."""
-
-    user_id: str
-    owner: Workload
-    upstream: str
 
 
 class AbsentRegistrations:
@@ -71,8 +62,11 @@ class AbsentRegistrations:
         )
         return [_registered(row) for row in rows]
 
-    async def purge(self, registered: Registered) -> list[PurgedConnection]:
-        """Delete up to a batch of a registration's connections, wherever they are still its own."""
+    async def purge(self, registered: Registered, now: int) -> list[ConnectionKey]:
+        """Delete up to a batch of a registration's connections, wherever they are still its own.
+
+        Whose they were: none of them is revoked at its upstream.
+        """
         condition, values = _condition(registered)
         async with self._database.transaction() as transaction:
             rows = await transaction.fetch_all(
@@ -82,7 +76,9 @@ class AbsentRegistrations:
                 *values,
                 *values,
             )
-        return [PurgedConnection(row[0], Workload(row[1], row[2]), row[3]) for row in rows]
+            purged = [ConnectionKey(row[0], Workload(row[1], row[2]), row[3]) for row in rows]
+            await revocations.connections_ended(transaction, purged, now)
+        return purged
 
     async def forget(self, registered: Registered) -> None:
         await self._database.write(

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from authserver.storage.contract import Database
+from authserver.storage.revocations import replace_identity
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class Restoring:
         """
         async with self._database.transaction() as transaction:
             await transaction.execute("DELETE FROM transactions")
+            # Sidecars drop all that they hold: no row can name what ended after the backup.
+            await replace_identity(transaction)
             ended = await transaction.execute(
                 "UPDATE sessions SET ended_at = ?, expires_at = ? WHERE ended_at IS NULL", now, now
             )

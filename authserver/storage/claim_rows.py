@@ -11,6 +11,7 @@ been taken without an answer that we know.
 
 from dataclasses import dataclass, field
 
+from authserver.storage import revocations
 from authserver.storage.connection_rows import AT_KEY, SealedConnections, at
 from authserver.storage.contract import Database
 from authserver.storage.keyring import Keyring, key_id_of
@@ -153,10 +154,13 @@ class ClaimRows:
         )
         return changed == 1
 
-    async def mark_rejected(self, connection: Connection) -> None:
+    async def mark_rejected(self, connection: Connection, now: int) -> None:
         """Neither token of this generation is any good: nothing of it is released any more."""
-        await self._database.write(
-            f"UPDATE connections SET dead = 1, rejected = 1 WHERE {AT_KEY} AND generation = ?",
-            *at(connection.key),
-            connection.generation,
-        )
+        async with self._database.transaction() as transaction:
+            changed = await transaction.execute(
+                f"UPDATE connections SET dead = 1, rejected = 1 WHERE {AT_KEY} AND generation = ?",
+                *at(connection.key),
+                connection.generation,
+            )
+            if changed:
+                await revocations.connections_ended(transaction, [connection.key], now)

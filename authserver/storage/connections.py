@@ -6,8 +6,9 @@ The claim on a connection's refresh token is taken and settled in `claim_rows`.
 from collections.abc import Sequence
 from dataclasses import replace
 
+from authserver.storage import revocations
 from authserver.storage.connection_rows import AT_KEY, COLUMNS, VALUES, SealedConnections, at
-from authserver.storage.contract import Database, Transactional
+from authserver.storage.contract import Database, Row, Transactional
 from authserver.storage.keyring import Keyring, key_id_of
 from authserver.storage.records import (
     Connection,
@@ -93,6 +94,8 @@ class Connections:
                 owner.name,
                 now,
             )
+            ended = [ConnectionKey(user_id, owner, row["upstream"]) for row in rows]
+            await revocations.connections_ended(transaction, ended, now)
         return [
             connection
             for row in rows
@@ -130,6 +133,9 @@ class Connections:
             *at(key),
         )
         before = self._sealed.open_if_whole(row) if row else None
+        if row is not None and not _same_account(row, grant):
+            # What sidecars hold is another account's.
+            await revocations.connections_ended(transaction, [key], grant.tokens.obtained_at)
         after = Connection(
             key,
             row["generation"] + 1 if row else 1,
@@ -156,6 +162,13 @@ class Connections:
             grant.registration.authorization_server if grant.registration else None,
             grant.registration.client_id if grant.registration else None,
         )
+
+
+def _same_account(row: Row, grant: Grant) -> bool:
+    return (row["upstream_issuer"], row["upstream_subject"]) == (
+        grant.upstream_issuer,
+        grant.upstream_subject,
+    )
 
 
 def _carry_refresh_token(before: Connection | None, grant: Grant) -> UpstreamTokens:

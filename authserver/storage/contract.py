@@ -47,6 +47,10 @@ class Transactional(Protocol):
         """Run a statement; the number of rows it changed."""
         ...
 
+    async def notify(self, channel: str) -> None:
+        """Wake those that listen on `channel`, once this transaction is committed."""
+        ...
+
 
 class Database(Protocol):
     """An open, migrated database. Every verb raises StorageUnavailable where the engine fails."""
@@ -65,6 +69,13 @@ class Database(Protocol):
 
     async def write_returning(self, sql: str, *arguments: object) -> Row | None:
         """One durable statement with RETURNING; its first row."""
+        ...
+
+    async def listen(self, channel: str, heard: Callable[[], None]) -> None:
+        """Call `heard` after each `notify` on `channel`, until cancelled.
+
+        It may miss some, and hears nothing from an engine that cannot wake other processes.
+        """
         ...
 
     async def close(self) -> None: ...

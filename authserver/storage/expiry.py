@@ -17,6 +17,7 @@ _EXPIRED: Final = (
     ("browser_sessions", "handle_hash", "expires_at <= ?"),
     ("consents", "consent_hash", "expires_at <= ?"),
     ("used_assertions", "assertion_hash", "expires_at <= ?"),
+    ("revocations", "revocation_id", "expires_at <= ?"),
     ("clients", "client_id", "expires_at IS NOT NULL AND expires_at <= ?"),
 )
 

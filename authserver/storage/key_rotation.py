@@ -15,9 +15,12 @@ from authserver.storage import (
     connection_rows,
     pending_sign_ins,
     refresh_tokens,
+    revocations,
 )
-from authserver.storage.contract import Database, Row, StorageOpenError
+from authserver.storage.contract import Database, Row, StorageOpenError, Transactional
 from authserver.storage.keyring import DecryptionFailed, Keyring, key_id_of
+from authserver.storage.records import ConnectionKey
+from chassis.spiffe_id import Workload
 
 _BATCH: Final = 100
 _MAX_UNREADABLE: Final = 1000
@@ -146,11 +149,12 @@ class KeyRotation:
                         )
                         yield progress
 
-    async def forget(self, key_id: str) -> int:
+    async def forget(self, key_id: str, now: int) -> int:
         """Delete what is sealed under a lost key: nobody can read it. The number of rows."""
-        gone = 0
-        for sealed in _SEALED:
-            gone += await self._database.write(f"{sealed.forget} WHERE sealed_under = ?", key_id)
+        async with self._database.transaction() as transaction:
+            gone = len(await _forget_connections(transaction, key_id, now))
+            for sealed in _SEALED:
+                gone += await transaction.execute(f"{sealed.forget} WHERE sealed_under = ?", key_id)
         return gone
 
     async def _rewrap(
@@ -208,6 +212,19 @@ class KeyRotation:
             )
             total += int(row["n"]) if row else 0
         return total
+
+
+async def _forget_connections(
+    transaction: Transactional, key_id: str, now: int
+) -> list[ConnectionKey]:
+    rows = await transaction.fetch_all(
+        "DELETE FROM connections WHERE sealed_under = ?"
+        " RETURNING user_id, owner_namespace, owner_name, upstream",
+        key_id,
+    )
+    gone = [ConnectionKey(row[0], Workload(row[1], row[2]), row[3]) for row in rows]
+    await revocations.connections_ended(transaction, gone, now)
+    return gone
 
 
 def _sealed_anew(keyring: Keyring, old: bytes, contexts: Sequence[Sequence[str | int]]) -> bytes:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from authserver.storage.contract import Database, Row, Transactional
 from authserver.storage.keyring import Keyring, key_id_of
 from authserver.storage.records import Session
-from authserver.storage.sessions import COLUMNS_OF_S, END, session_of
+from authserver.storage.sessions import COLUMNS_OF_S, end_session, session_of
 
 # Named, never `*`: a migration that adds a column must leave an older replica's statements valid.
 _COLUMNS = "token_hash, tsid, used_at, successor_hash, sealed_successor, expires_at"
@@ -124,7 +124,7 @@ class RefreshTokens:
         if unused_successor and sealed is not None and now - row["used_at"] <= grace:
             place = successor_place(row["tsid"], row["token_hash"])
             return Repeated(self._keyring.open(sealed, *place).decode())
-        await transaction.execute(END, now, now, row["tsid"])
+        await end_session(transaction, row["tsid"], now)
         return Reused()
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from authserver.storage import consents
+from authserver.storage import consents, revocations
 from authserver.storage.contract import Database, Transactional
 from authserver.storage.records import Session
 from chassis.spiffe_id import Workload
@@ -16,7 +16,20 @@ COLUMNS = (
 COLUMNS_OF_S = ", ".join(f"s.{name}" for name in COLUMNS.split(", "))
 
 # An ended session expires at once, so that one index finds everything that is over.
-END = "UPDATE sessions SET ended_at = ?, expires_at = ? WHERE tsid = ? AND ended_at IS NULL"
+_END = (
+    "UPDATE sessions SET ended_at = ?, expires_at = ? WHERE tsid = ? AND ended_at IS NULL"
+    " RETURNING owner_namespace, owner_name"
+)
+
+
+async def end_session(transaction: Transactional, tsid: str, now: int) -> bool:
+    """End a session and record it for the sidecars; False where it had ended before."""
+    row = await transaction.fetch_one(_END, now, now, tsid)
+    if row is None:
+        return False
+    owner = Workload(row["owner_namespace"], row["owner_name"])
+    await revocations.sessions_ended(transaction, [(tsid, owner)], now)
+    return True
 
 
 class Sessions:
@@ -53,14 +66,15 @@ class Sessions:
         )
         return row is not None
 
-    async def end(self, tsid: str, now: int) -> None:
+    async def end(self, tsid: str, now: int) -> bool:
         """End a session, and forget what its user agreed to for it, in one atomic step.
 
-        Ending an ended one changes nothing.
+        False for one that had ended before: that changes nothing.
         """
         async with self._database.transaction() as transaction:
-            await transaction.execute(END, now, now, tsid)
+            ended = await end_session(transaction, tsid, now)
             await consents.forget_of(transaction, tsid)
+        return ended
 
     async def require_sign_in(self, tsid: str, upstream: str, *, now: int) -> None:
         """Note that a release of `upstream` was refused, because only a sign-in helps.

@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, suppress
 from pathlib import Path
 from typing import Any, Final
@@ -85,6 +86,9 @@ class StumblingDatabase:
         if sql.startswith(_CLAIM):
             return await self._claim(sql, arguments)
         return await self._database.write_returning(sql, *arguments)
+
+    async def listen(self, channel: str, heard: Callable[[], None]) -> None:
+        await self._database.listen(channel, heard)
 
     async def close(self) -> None:
         await self._database.close()

@@ -8,8 +8,8 @@ import asyncio
 import os
 import re
 import ssl
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import lru_cache
 from itertools import count
 from typing import Any, Final
@@ -25,6 +25,7 @@ _CONNECT_SECONDS: Final = 5.0
 # The server gives a statement up first; the client's limit is for a server that says nothing.
 _STATEMENT_SECONDS: Final = 10
 _ANSWER_SECONDS: Final = 12.0
+_LISTEN_AGAIN_SECONDS: Final = 5.0
 # Set after connecting: PgBouncer refuses them as parameters of the connection's start.
 _SESSION: Final = {
     "statement_timeout": f"{_STATEMENT_SECONDS}s",
@@ -84,12 +85,15 @@ class _Statements:
     async def execute(self, sql: str, *arguments: object) -> int:
         return _changed(await self._connection.execute(_numbered(sql), *arguments))
 
+    async def notify(self, channel: str) -> None:
+        await self._connection.execute("SELECT pg_notify($1, '')", channel)
+
 
 class PostgresqlDatabase:
     """Made by `connect`."""
 
-    def __init__(self, pool: Any) -> None:
-        self._pool = pool
+    def __init__(self, pool: Any, connect_arguments: Mapping[str, Any]) -> None:
+        self._pool, self._connect_arguments = pool, connect_arguments
 
     async def fetch_one(self, sql: str, *arguments: object) -> Row | None:
         async with self._connection() as connection:
@@ -110,6 +114,27 @@ class PostgresqlDatabase:
 
     async def write_returning(self, sql: str, *arguments: object) -> Row | None:
         return await self.fetch_one(sql, *arguments)
+
+    async def listen(self, channel: str, heard: Callable[[], None]) -> None:
+        """On a connection of its own, which is made anew while there is none.
+
+        Behind a pooler that shares connections between transactions nothing is heard.
+        """
+        while True:
+            with suppress(*_FAILURES):
+                await self._listen_once(channel, heard)
+            await asyncio.sleep(_LISTEN_AGAIN_SECONDS)
+
+    async def _listen_once(self, channel: str, heard: Callable[[], None]) -> None:
+        connection = await asyncpg.connect(**self._connect_arguments)
+        try:
+            lost = asyncio.Event()
+            connection.add_termination_listener(lambda _: lost.set())
+            await connection.add_listener(channel, lambda *_: heard())
+            heard()  # what was missed meanwhile
+            await lost.wait()
+        finally:
+            connection.terminate()
 
     async def close(self) -> None:
         """Give statements under way a moment; what a dead server holds up is cut off."""
@@ -135,21 +160,24 @@ async def connect(
 ) -> PostgresqlDatabase:
     """Open and migrate the database at `location`. Raises StorageOpenError in one clear line."""
     try:
-        pool = await asyncpg.create_pool(
-            host=location.host,
-            port=location.port,
-            user=location.user,
-            database=location.database,
+        arguments: dict[str, Any] = {
+            "host": location.host,
+            "port": location.port,
+            "user": location.user,
+            "database": location.database,
             # Explicit, because asyncpg looks for what is missing in the environment and in ~.
-            password=password or "",
-            passfile=os.devnull,
-            ssl=_tls(location),
+            "password": password or "",
+            "passfile": os.devnull,
+            "ssl": _tls(location),
+            "connection_class": _Connection,
+            "timeout": _CONNECT_SECONDS,
+            "command_timeout": _ANSWER_SECONDS,
+            "server_settings": {"application_name": "tokenward"},
+        }
+        pool = await asyncpg.create_pool(
+            **arguments,
             min_size=0,  # made when first needed; asyncpg would retry and log on its own
             max_size=_MAX_CONNECTIONS,
-            connection_class=_Connection,
-            timeout=_CONNECT_SECONDS,
-            command_timeout=_ANSWER_SECONDS,
-            server_settings={"application_name": "tokenward"},
             init=_set_session,
         )
     except (*_FAILURES, ValueError) as error:
@@ -159,7 +187,7 @@ async def connect(
     except (StorageOpenError, *_FAILURES) as error:
         pool.terminate()
         raise StorageOpenError(f"{location}: {_reason(error)}") from None
-    return PostgresqlDatabase(pool)
+    return PostgresqlDatabase(pool, arguments)
 
 
 async def _set_session(connection: Any) -> None:

@@ -12,7 +12,7 @@ and each hop to a thread and back would cost a hundred times that.
 import asyncio
 import os
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -49,6 +49,9 @@ class _Statements:
     async def execute(self, sql: str, *arguments: object) -> int:
         async with self._connection.execute(sql, arguments) as cursor:
             return int(cursor.rowcount)
+
+    async def notify(self, channel: str) -> None:
+        """SQLite wakes nobody."""
 
 
 class SqliteDatabase:
@@ -90,6 +93,9 @@ class SqliteDatabase:
     async def write_returning(self, sql: str, *arguments: object) -> Row | None:
         async with self.transaction() as transaction:
             return await transaction.fetch_one(sql, *arguments)
+
+    async def listen(self, channel: str, heard: Callable[[], None]) -> None:
+        await asyncio.Event().wait()
 
     async def close(self) -> None:
         self._reader.close()

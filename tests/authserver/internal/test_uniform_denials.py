@@ -4,6 +4,7 @@ How long each takes is measured by `python -m tests.bench denials`; here the wor
 no busy machine disturbs.
 """
 
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
@@ -58,6 +59,9 @@ class Counting:
     def transaction(self) -> AbstractAsyncContextManager[Transactional]:
         self.statements.append("BEGIN")
         return self._database.transaction()
+
+    async def listen(self, channel: str, heard: Callable[[], None]) -> None:
+        await self._database.listen(channel, heard)
 
     async def close(self) -> None:
         await self._database.close()

@@ -7,7 +7,7 @@ from authserver.storage.audit_keys import AuditKeys
 from authserver.storage.contract import Database
 from authserver.storage.key_rotation import KeyRotation
 from authserver.storage.keyring import DecryptionFailed, Keyring
-from tests.support.storage_fixtures import KEY, together
+from tests.support.storage_fixtures import KEY, NOW, together
 
 OLD, NEW = Keyring([KEY]), Keyring([("k2", b"2" * 32)])
 BOTH = Keyring([("k2", b"2" * 32), KEY])
@@ -38,7 +38,7 @@ async def test_a_key_whose_encryption_key_is_missing_is_not_replaced_in_silence(
     await AuditKeys(database, OLD).key()
     with pytest.raises(DecryptionFailed):
         await AuditKeys(database, NEW).key()
-    assert await KeyRotation(database).forget("k1") == 1
+    assert await KeyRotation(database).forget("k1", NOW) == 1
     assert len(await AuditKeys(database, NEW).key()) == 32
 
 

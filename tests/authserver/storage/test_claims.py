@@ -91,11 +91,11 @@ async def test_what_was_rejected_is_rejected_for_its_generation_alone(store: Sto
     found = await store.connected()
     assert await store.claims.claim(found, "c", NOW)
     assert await store.claims.swap(found, "c", tokens("rt-2"))
-    await store.claims.mark_rejected(found)  # late
+    await store.claims.mark_rejected(found, NOW)  # late
     latest = await store.connections.get(found.key)
     assert latest is not None
     assert not latest.rejected
-    await store.claims.mark_rejected(latest)
+    await store.claims.mark_rejected(latest, NOW)
     latest = await store.connections.get(found.key)
     assert latest is not None
     assert latest.rejected

@@ -100,7 +100,7 @@ async def test_a_lost_key_is_given_up_by_name(database: Database) -> None:
     lost = await Store(database).connected()
     kept = await Store(database, NEW).connected()
     keys = KeyRotation(database)
-    assert await keys.forget("k1") == 1
+    assert await keys.forget("k1", NOW) == 1
     await keys.check(Keyring([NEW]))
     new = Store(database, NEW)
     assert await new.connections.get(lost.key) is None

@@ -176,7 +176,7 @@ class _Between:
         self._transaction, self._call = transaction, call
         self.started: asyncio.Future[object] | None = None
         self.fetch_one, self.fetch_all = transaction.fetch_one, transaction.fetch_all
-        self.execute = transaction.execute
+        self.execute, self.notify = transaction.execute, transaction.notify
 
     async def fetch_locked(self, sql: str, *arguments: object) -> Row | None:
         row = await self._transaction.fetch_locked(sql, *arguments)

@@ -1,0 +1,55 @@
+"""An answer of the revocation feed, each member of which was checked."""
+
+import re
+from typing import Any, Final, NamedTuple
+
+from chassis.strict_json import InvalidJson, parse_object
+
+_HANDLE: Final = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
+_CURSOR: Final = re.compile(r"[\x21-\x7e]{1,512}", re.ASCII)
+
+
+class InvalidRevocations(ValueError):
+    """What answered is not the revocation feed; the text is a code."""
+
+
+class RevocationAnswer(NamedTuple):
+    """`ended` are pairs of an ending's id and the handle that it is about.
+
+    `gap`: some are old, and others may be missing. `everything`: all that this workload holds is to
+    be dropped, because the database was replaced or because too much has ended to name it.
+    """
+
+    ended: tuple[tuple[str, str], ...]
+    cursor: str
+    gap: bool
+    everything: bool
+
+
+def read_revocations(body: bytes) -> RevocationAnswer:
+    """Raises InvalidRevocations. Members that we do not know are left alone."""
+    try:
+        members = parse_object(body)
+    except InvalidJson:
+        raise InvalidRevocations("not_json") from None
+    cursor, ended = members.get("cursor"), members.get("ended")
+    if not isinstance(cursor, str) or _CURSOR.fullmatch(cursor) is None:
+        raise InvalidRevocations("bad_cursor")
+    if not isinstance(ended, list):
+        raise InvalidRevocations("bad_ended")
+    gap, everything, reset = (members.get(name, False) for name in ("gap", "everything", "reset"))
+    if not all(isinstance(flag, bool) for flag in (gap, everything, reset)):
+        raise InvalidRevocations("bad_flag")
+    return RevocationAnswer(tuple(map(_ending, ended)), cursor, gap, everything or reset)
+
+
+def _ending(value: Any) -> tuple[str, str]:
+    if isinstance(value, dict):
+        identifier, handle = value.get("id"), value.get("handle")
+        if _is_handle(identifier) and _is_handle(handle):
+            return str(identifier), str(handle)
+    raise InvalidRevocations("bad_ending")
+
+
+def _is_handle(value: object) -> bool:
+    return isinstance(value, str) and _HANDLE.fullmatch(value) is not None

@@ -59,13 +59,13 @@ class Metrics:
             registry=registry,
         )
         self._refused_jwts = {reason: refused.labels(reason) for reason in PROBLEMS}
-        found = Counter(
+        with_token = Counter(
             "tokenward_sidecar_token_in_response",
             "Answers of APIs that held the attached token, by what became of them.",
             ("answer",),
             registry=registry,
         )
-        self._found = {answer: found.labels(answer) for answer in ANSWERS_WITH_TOKEN}
+        self._with_token = {answer: with_token.labels(answer) for answer in ANSWERS_WITH_TOKEN}
         self._reloads = {True: reloads.labels("ok"), False: reloads.labels("failed")}
 
         polls = Counter(
@@ -91,7 +91,7 @@ class Metrics:
         self._calls.doors[door].answered(result, seconds)
 
     def token_in_response(self, answer: str) -> None:
-        self._found[answer].inc()
+        self._with_token[answer].inc()
 
     def revocation_poll(self, result: str) -> None:
         self._polls[result].inc()

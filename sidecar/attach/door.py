@@ -144,13 +144,13 @@ class AttachDoor:
         self, call: AttachCall, prepared: PreparedCall, body: Body
     ) -> AnyResponse | ApiError:
         """Send the call, and once more with another token where the first was refused."""
-        answer = await self._ask(prepared, body)
+        answer = await self._call_api(prepared, body)
         if answer.status == 401:
             renewed = await self._renewed(call, prepared, answer, repeats=_may_repeat(body))
             if isinstance(renewed, ApiError):
                 return renewed
             if renewed is not None:
-                prepared, answer = renewed, await self._ask(renewed, body)
+                prepared, answer = renewed, await self._call_api(renewed, body)
         try:
             response = await self._relay.response(prepared, answer, call.head.method)
         except BaseException:
@@ -159,7 +159,7 @@ class AttachDoor:
         _log.debug("attached", upstream=call.upstream, api=prepared.api.name, status=answer.status)
         return response
 
-    async def _ask(self, prepared: PreparedCall, body: Body) -> StreamedResponse:
+    async def _call_api(self, prepared: PreparedCall, body: Body) -> StreamedResponse:
         client: Client = self._clients.ready(prepared.api) or await self._clients.prepare(
             prepared.api
         )

@@ -35,13 +35,13 @@ class Links:
 
     def local(self, link: str) -> str | None:
         """The local form of an absolute link; None where it is under no base URL."""
-        found = _absolute(link)
-        if found is None:
+        absolute = _absolute(link)
+        if absolute is None:
             return None
         under = [
-            (api, found.rest[len(base.path) :])
+            (api, absolute.rest[len(base.path) :])
             for api, base in self._bases
-            if base.origin == found.origin and _is_under(found.rest, base.path)
+            if base.origin == absolute.origin and _is_under(absolute.rest, base.path)
         ]
         if not under:
             return None

@@ -28,11 +28,11 @@ ACTION_HEADER: Final = "X-Tokenward-Action"
 class Relay:
     """Makes responses of an API's answers; `piece_seconds` is how long a piece may take.
 
-    `found` is called where an answer that holds the token is cut off in the middle.
+    `on_token` is called where an answer that holds the token is cut off in the middle.
     """
 
-    def __init__(self, piece_seconds: float, found: Callable[[PreparedCall], None]) -> None:
-        self._piece_seconds, self._found = piece_seconds, found
+    def __init__(self, piece_seconds: float, on_token: Callable[[PreparedCall], None]) -> None:
+        self._piece_seconds, self._on_token = piece_seconds, on_token
 
     async def response(
         self, call: PreparedCall, answer: StreamedResponse, method: str
@@ -83,7 +83,7 @@ class Relay:
             if rest:
                 yield rest
         except TokenFound:
-            self._found(call)
+            self._on_token(call)
             raise Unfinished from None
         except NoResponse as broken:
             _log.info("answer_broken_off", api=call.api.name, reason=type(broken).__name__)

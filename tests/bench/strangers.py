@@ -22,9 +22,10 @@ import yaml
 from yarl import URL
 
 from authserver.internal.listener import ROUTE
+from chassis import clock
 from demo.browser import Browser
 from demo.layout import HOST, Layout
-from tests.bench.figures import Figure
+from tests.bench.figures import Figure, table
 from tests.bench.load import Load
 from tests.bench.minting import Minter
 from tests.bench.open_loop import Steady, opened
@@ -33,6 +34,7 @@ from tests.bench.world import World, running
 from tests.support.deployment import CALLBACK, Pkce, walk
 
 SECONDS: Final = 60.0
+_ORDINARY_SECONDS: Final = 30.0
 _EXCHANGES: Final = 50.0  # a second
 _GRANTS: Final = 5.0
 _LINES: Final = 4
@@ -68,7 +70,7 @@ class Scene:
         self, world: World, http: aiohttp.ClientSession, mtls: aiohttp.ClientSession
     ) -> None:
         self._world, self._http, self._mtls = world, http, mtls
-        self._mint = Minter(world.jwt, world.layout.signing_key)
+        self._minter = Minter(world.jwt, world.layout.signing_key)
         self._sources = count(1)
         self.public: Client
         self.confidential: Client
@@ -120,7 +122,12 @@ class Scene:
 
     # The users.
 
-    async def minute(self, others: Send | None, rate: float) -> Minute:
+    def _mint(self) -> str:
+        """The measurement outlasts the JWT of the sign-in."""
+        now = int(clock.wall())
+        return self._minter(iat=now, exp=now + 600)
+
+    async def minute(self, others: Send | None, rate: float, seconds: float) -> Minute:
         """The users' traffic, beside `rate` requests a second of somebody else."""
         over, answers = asyncio.Event(), Counter[int]()
         beside = (
@@ -131,7 +138,7 @@ class Scene:
         lines = await opened(HOST, port, [self._world.workload_tls()], _LINES)
         steady = Steady(lines, lambda _: exchange_call(port, self._mint()), rate=_EXCHANGES)
         used, begun = _cpu_seconds(pid), time.perf_counter()
-        exchanges = await steady.run(lambda passed: passed >= SECONDS)
+        exchanges = await steady.run(lambda passed: passed >= seconds)
         cpu = 100 * (_cpu_seconds(pid) - used) / (time.perf_counter() - begun)
         over.set()
         latencies, refused = await grants
@@ -239,14 +246,17 @@ async def measure() -> list[Figure]:
             ):
                 scene = Scene(world, http, mtls)
                 await scene.sign_in()
-                alone = await scene.minute(None, 0)
+                alone = await scene.minute(None, 0, _ORDINARY_SECONDS)
                 twins: dict[tuple[str, float], Minute] = {}
                 for name, stranger, rate, ordinary in _STRANGERS:
-                    beside = await scene.minute(getattr(scene, stranger), rate)
+                    beside = await scene.minute(getattr(scene, stranger), rate, SECONDS)
                     if (ordinary, rate) not in twins:
-                        twins[ordinary, rate] = await scene.minute(getattr(scene, ordinary), rate)
-                    print(f"{name}: {dict(beside.answers)}", flush=True)
-                    figures += _rows(name, alone, beside, twins[ordinary, rate])
+                        twins[ordinary, rate] = await scene.minute(
+                            getattr(scene, ordinary), rate, _ORDINARY_SECONDS
+                        )
+                    rows = [*_rows(name, alone, beside, twins[ordinary, rate])]
+                    print(f"{name}: {dict(beside.answers)}", table(rows), sep="\n", flush=True)
+                    figures += rows
     return figures
 
 

@@ -37,7 +37,7 @@ class Seen:
     most_at_once: int = 0
     most_in_trouble: int = 0
     beside_a_slow_one: int = 0
-    open: dict[int | None, dict[web.Request, float]] = field(default_factory=dict)
+    open: dict[int | None, list[tuple[web.Request, float]]] = field(default_factory=dict)
 
 
 class Trouble(Interference):
@@ -74,19 +74,20 @@ class Trouble(Interference):
 
     async def _fail(self, request: web.Request) -> None:
         """Answer as the mode says; does not return."""
-        mine = self.seen.open.setdefault(self._who(request), {})
+        mine = self.seen.open.setdefault(self._who(request), [])
         await asyncio.sleep(_HANG_UP_SECONDS)
-        self._count(mine, time.monotonic())
-        mine[request] = time.monotonic()
+        call = (request, time.monotonic())
+        self._count(mine, call[1])
+        mine.append(call)
         try:
             mode = self._dice.choice(MODES[:-1]) if self.mode == HALF else self.mode
             await _answer(request, mode, lambda: self.on)
         finally:
-            del mine[request]
+            mine[:] = [other for other in mine if other is not call]
 
-    def _count(self, mine: dict[web.Request, float], now: float) -> None:
+    def _count(self, mine: list[tuple[web.Request, float]], now: float) -> None:
         """A call has come beside these of the same replica."""
-        others = [since for request, since in mine.items() if _connected(request)]
+        others = [since for request, since in mine if _connected(request)]
         self.seen.beside_a_slow_one += any(now - since > _SLOW_SECONDS for since in others)
         self.seen.most_at_once = max(self.seen.most_at_once, len(others) + 1)
         if now - self.began_at > _TROUBLE_SECONDS:

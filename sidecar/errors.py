@@ -63,7 +63,11 @@ NO_SUCH_ROUTE: Final = ApiError(
     404, "invalid_request", "fix_request", "There is no such route; tokens are at POST /v1/token."
 )
 NO_TOKEN: Final = ApiError(
-    401, "invalid_token", "reauthenticate", "No bearer access token was sent."
+    401,
+    "invalid_token",
+    "fix_request",
+    "No bearer access token was sent: pass on the one that the MCP client sent, or relay this"
+    " challenge to a client that sent none.",
 )
 INVALID_TOKEN: Final = ApiError(
     401, "invalid_token", "reauthenticate", "The access token is not accepted."

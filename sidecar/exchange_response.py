@@ -88,7 +88,11 @@ def read_answer(
         case 403 if members.get("error") == INSUFFICIENT_SCOPE.error:
             return _step_up(members)
         case 401 | 403:
-            return TEMPORARILY_UNAVAILABLE.with_reason("identity_refused")
+            return TEMPORARILY_UNAVAILABLE.with_reason(
+                "identity_refused",
+                "The authserver does not admit this workload; ask who operates it, with this"
+                " request_id.",
+            )
     return _UNEXPECTED
 
 

@@ -14,8 +14,9 @@ from authserver.storage.records import NO_ACCOUNT, PendingSignIn, Stage
 ALLOW, ALLOW_OTHER, DENY = "allow", "allow_other", "deny"
 
 NOT_YOUR_SIGN_IN = (
-    "This sign-in was started in another browser, was already answered, or took too long. "
-    "Go back to your application and connect again."
+    "This sign-in was started in another browser, was already answered, took too long, or this "
+    "browser sends no cookies here. Allow cookies for this site, go back to your application and "
+    "connect again."
 )
 
 

@@ -20,10 +20,12 @@ _PAGE: Final = """<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Sign in to Acme</title>
 <style>
+  :root {{ color-scheme: light dark }}
   body {{ font: 1rem/1.5 system-ui, sans-serif; max-width: 22rem; margin: 4rem auto }}
   label, input, button {{ display: block; width: 100%; box-sizing: border-box; font: inherit }}
   input, button {{ padding: .5rem; margin: .25rem 0 1rem }}
 </style>
+<main>
 <h1>Sign in to Acme</h1>
 <p>Acme is the demo's fake upstream. Its users and passwords are public: {users}.</p>
 {message}<form method="post" action="/login">
@@ -32,6 +34,7 @@ _PAGE: Final = """<!doctype html>
   <label>Password <input name="password" type="password" autocomplete="off" required></label>
   <button>Sign in</button>
 </form>
+</main>
 </html>
 """
 

@@ -193,7 +193,8 @@ async def test_without_a_bearer_token_the_challenge_has_no_error(
 ) -> None:
     reply = await r.ask(headers={"Authorization": authorization})
     assert (reply.status, reply.json["error"]) == (401, "invalid_token")
-    assert reply.json["action"] == "reauthenticate"
+    # A server that forgets to pass the JWT on must not send its user to sign in for ever.
+    assert reply.json["action"] == "fix_request"
     assert reply.headers["WWW-Authenticate"].startswith("Bearer resource_metadata=")
     assert not r.authserver.received
 

@@ -91,7 +91,7 @@ class RevocationListener:
         """One poll, and all that follows from its answer; seconds to wait before the next."""
         started = self._now()
         try:
-            answer = await self._ask()
+            answer = await self._request()
         except _Failed as failed:
             return self._after_failure(str(failed))
         self._works()
@@ -104,7 +104,7 @@ class RevocationListener:
     def close(self) -> None:
         self._client.close()
 
-    async def _ask(self) -> RevocationAnswer:
+    async def _request(self) -> RevocationAnswer:
         """Raises _Failed."""
         client = self._client.renew()
         if client is None:

@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -32,7 +32,12 @@ _LOOK_SECONDS: Final = 1.0
 # After a wake-up, so that a mass of endings is not one look each.
 _PAUSE_SECONDS: Final = 0.1
 _LOOKED_BACK_SECONDS: Final = REPEATED_SECONDS + 5
+# Longer than a poll and what it repeats.
+_SHARED_SECONDS: Final = 60
 _CURSOR: Final = re.compile(r"([\w-]{1,64})\.([0-9]{1,12})\.([0-9a-f]{0,32})\.([0-9a-f]{36})", re.A)
+
+
+Read = Callable[[Workload, int, int], Awaitable[list[Revocation]]]
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,7 @@ class RevocationFeed:
         self._database_id = ""
         self._seen: dict[str, Revocation] = {}
         self._looked_at: int | None = None
+        self._shared: dict[Workload, tuple[int, asyncio.Future[list[Revocation]]]] = {}
         self._draining = False
         metrics.revocation_polls.set_function(lambda: self.waiting)
 
@@ -83,16 +89,17 @@ class RevocationFeed:
         """Find what is new since the last look, and wake those who wait for it."""
         now = int(self._clock())
         since = min(self._looked_at if self._looked_at is not None else now, now)
-        found = await self._revocations.since(since - _LOOKED_BACK_SECONDS)
+        recorded = await self._revocations.since(since - _LOOKED_BACK_SECONDS)
         identity = await self._identity.get()
-        for new in (one for one in found if one.revocation_id not in self._seen):
+        self._shared.clear()
+        for new in (one for one in recorded if one.revocation_id not in self._seen):
             if self._looked_at is not None:
                 self._metrics.revocations.labels("session" if new.tsid else "connection").inc()
             self._wake(new.owner)
         if identity != self._database_id:
             self._database_id = identity
             self._wake_all()
-        self._seen = {one.revocation_id: one for one in found}
+        self._seen = {one.revocation_id: one for one in recorded}
         self._looked_at = now
 
     def release(self) -> None:
@@ -104,14 +111,16 @@ class RevocationFeed:
         """The answer for `owner`, as JSON members, when there is one. Raises StorageUnavailable."""
         if not self._database_id:
             self._database_id = await self._identity.get()
-        answer, news = await self._look_up(owner, cursor)
-        with self._wakened(owner) as event, suppress(TimeoutError):
-            async with asyncio.timeout(self.poll_seconds):
-                while not (news or self._draining):
-                    answer, news = await self._look_up(owner, cursor)
-                    if not news:
+        revocations = self._revocations
+        with self._wakened(owner) as event:
+            answer, news = await self._look_up(owner, cursor, revocations.of_owner)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self.poll_seconds):
+                    while not (news or self._draining):
                         await event.wait()
                         event.clear()
+                        read = revocations.of_owner if self._draining else self._of_last_look
+                        answer, news = await self._look_up(owner, cursor, read)
         return answer
 
     async def _look_forever(self) -> None:
@@ -134,22 +143,36 @@ class RevocationFeed:
             except TimeoutError:
                 pass
 
-    async def _look_up(self, owner: Workload, text: str | None) -> tuple[dict[str, Any], bool]:
+    async def _look_up(
+        self, owner: Workload, text: str | None, read: Read
+    ) -> tuple[dict[str, Any], bool]:
         """The answer as it is now, and whether it says anything."""
         now, cursor = int(self._clock()), self._read(owner, text)
         if cursor is not None and cursor.database_id != self._database_id:
             return {"ended": [], "reset": True, "cursor": self._write(owner, now, "")}, True
         gap = cursor is None or cursor.moment < now - KEPT_SECONDS + REPEATED_SECONDS
         since = 0 if cursor is None or gap else min(cursor.moment, now) - REPEATED_SECONDS
-        found = await self._revocations.of_owner(owner, since, MAX_NAMED + 1)
-        named_last = [one for one in found if one.ended_at >= now - REPEATED_SECONDS]
+        recorded = await read(owner, since, MAX_NAMED + 1)
+        named_last = [one for one in recorded if one.ended_at >= now - REPEATED_SECONDS]
         answer: dict[str, Any] = {"cursor": self._write(owner, now, _hash(named_last))}
-        if cursor is not None and not gap and _hash(found) == cursor.named:
+        if cursor is not None and not gap and _hash(recorded) == cursor.named:
             return answer | {"ended": []}, False
-        if len(found) > MAX_NAMED:
+        if len(recorded) > MAX_NAMED:
             return answer | {"ended": [], "everything": True}, True
-        answer["ended"] = [self._named(owner, one) for one in found]
+        answer["ended"] = [self._named(owner, one) for one in recorded]
         return (answer | {"gap": True} if gap else answer), True
+
+    async def _of_last_look(self, owner: Workload, since: int, most: int) -> list[Revocation]:
+        """As `of_owner`; many sidecars of one owner are woken together, and one read serves all."""
+        shared = self._shared.get(owner)
+        if shared is None:
+            at = int(self._clock()) - _SHARED_SECONDS
+            reading = asyncio.ensure_future(self._revocations.of_owner(owner, at, most))
+            shared = self._shared[owner] = (at, reading)
+        at, reading = shared
+        if since < at or len(rows := await asyncio.shield(reading)) == most:
+            return await self._revocations.of_owner(owner, since, most)
+        return [one for one in rows if one.ended_at >= since]
 
     def _named(self, owner: Workload, revocation: Revocation) -> dict[str, str]:
         """How one is named to its owner's sidecars: the handle of their exchange answers."""
@@ -200,8 +223,8 @@ class RevocationFeed:
             self._wake(owner)
 
 
-def _hash(found: Sequence[Revocation]) -> str:
-    if not found:
+def _hash(recorded: Sequence[Revocation]) -> str:
+    if not recorded:
         return ""
-    text = "\0".join(sorted(one.revocation_id for one in found))
+    text = "\0".join(sorted(one.revocation_id for one in recorded))
     return hashlib.sha256(text.encode()).hexdigest()[:32]

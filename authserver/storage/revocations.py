@@ -79,7 +79,7 @@ class Revocations:
 
     async def since(self, moment: int) -> list[Revocation]:
         """What was recorded as ended at `moment` or later, page by page."""
-        found: list[Revocation] = []
+        stored: list[Revocation] = []
         at, after = moment + KEPT_SECONDS, ""
         while True:
             rows = await self._database.fetch_all(
@@ -88,9 +88,9 @@ class Revocations:
                 at,
                 after,
             )
-            found += [_revocation(row) for row in rows]
+            stored += [_revocation(row) for row in rows]
             if len(rows) < _PAGE:
-                return found
+                return stored
             at, after = rows[-1]["expires_at"], rows[-1]["revocation_id"]
 
     async def of_owner(self, owner: Workload, moment: int, most: int) -> list[Revocation]:
@@ -118,17 +118,17 @@ class DatabaseIdentity:
 
     async def get(self) -> str:
         """The name; the first call makes it, whichever process makes that call."""
-        found = await self._stored()
-        if found is None:
+        stored = await self._stored()
+        if stored is None:
             await self._database.write(
                 "INSERT INTO database_identity (name, database_id) VALUES (?, ?)"
                 " ON CONFLICT (name) DO NOTHING",
                 _ONLY,
                 secrets.token_urlsafe(12),
             )
-            found = await self._stored()
-        assert found is not None
-        return found
+            stored = await self._stored()
+        assert stored is not None
+        return stored
 
     async def _stored(self) -> str | None:
         row = await self._database.fetch_one(

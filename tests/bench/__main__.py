@@ -17,6 +17,7 @@ from tests.bench import (
     memory,
     release,
     replicas,
+    revocations,
     storage,
     strangers,
     tokens,
@@ -28,6 +29,7 @@ from tests.bench.world import pin
 MEASUREMENTS: dict[str, Callable[[], Coroutine[None, None, list[Figure]]]] = {
     "footprint": footprint.measure,
     "replicas": replicas.measure,  # before anything is pinned
+    "revocations": revocations.measure,
     "release": release.measure,
     "tokens": tokens.measure,
     "crowd": many_sidecars.measure,
@@ -36,7 +38,7 @@ MEASUREMENTS: dict[str, Callable[[], Coroutine[None, None, list[Figure]]]] = {
     "strangers": strangers.measure,
 }
 
-_UNPINNED = ("footprint", "replicas")
+_UNPINNED = ("footprint", "replicas", "revocations")
 _NAMES = (*MEASUREMENTS, "storage", "webhook")
 
 

@@ -53,6 +53,10 @@ def release(**changes: Any) -> web.Response:
         "cache_ttl": 60,
         "release": ["HandOut", "Attach"],
         "apis": [],
+        "sub": "user-1",
+        "client_id": "client-1",
+        "session": "session-1",
+        "connection": "connection-1",
     } | changes
     return _json(200, {name: value for name, value in members.items() if value is not None})
 

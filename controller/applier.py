@@ -21,6 +21,8 @@ from controller.reconcile.plan import MANAGER, Event, Plan
 
 APPLIED: Final = "tokenward.dev/applied"
 _MAX_EVENT: Final = 1000
+# Maps that belong to one manager as a whole: a key more would select other pods.
+_WHOLE: Final = ("selector", "matchLabels", "nodeSelector")
 
 
 class Writes(Protocol):
@@ -155,7 +157,8 @@ def includes(found: Any, wanted: Any) -> bool:
         return isinstance(found, Mapping) and all(
             _has_owners(found.get(name), value)
             if name == "ownerReferences"
-            else name in found and includes(found[name], value)
+            else name in found
+            and (found[name] == value if name in _WHOLE else includes(found[name], value))
             for name, value in wanted.items()
         )
     if isinstance(wanted, list | tuple):

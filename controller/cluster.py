@@ -1,4 +1,4 @@
-"""The API server, as dicts: the only importer of kubernetes_asyncio.
+"""The API server, as dicts: the only user of kubernetes_asyncio.
 
 That library finds and refreshes the credentials and keeps the connections. Everything else is a
 path and JSON: its typed models drop members that they do not know, a dict given to its `patch_…`
@@ -10,12 +10,13 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
 
 import aiohttp
-from kubernetes_asyncio import client, config
-from kubernetes_asyncio.config.config_exception import ConfigException
 
+from controller import lean_kubernetes
 from controller.api.kinds import Kind, kind_of
 from controller.api.objects import Key, Object, key_of
 from controller.reconcile.plan import MANAGER
+
+_client, _config = lean_kubernetes.load()
 
 _APPLY: Final = "application/apply-patch+yaml"
 _MERGE: Final = "application/merge-patch+json"
@@ -61,24 +62,23 @@ class NoCluster(Exception):
 class Cluster:
     """One API server. Every call has a time limit and raises ApiError."""
 
-    def __init__(self, api: client.ApiClient) -> None:
+    def __init__(self, api: Any) -> None:
         self._api = api
         self.calls = 0
 
     @classmethod
     async def connect(cls) -> "Cluster":
         """As the pod's ServiceAccount, or by the kubeconfig of a developer. Raises NoCluster."""
-        configuration = client.Configuration()
+        configuration = _client.Configuration()
+        unusable = _config.ConfigException
         try:
             try:
-                config.load_incluster_config(  # type: ignore[no-untyped-call]
-                    client_configuration=configuration
-                )
-            except ConfigException:
-                await config.load_kube_config(client_configuration=configuration)
-        except (ConfigException, OSError) as missing:
+                _config.load_incluster_config(client_configuration=configuration)
+            except unusable:
+                await _config.load_kube_config(client_configuration=configuration)
+        except (unusable, OSError) as missing:
             raise NoCluster(str(missing)) from None
-        return cls(client.ApiClient(configuration))
+        return cls(_client.ApiClient(configuration))
 
     async def close(self) -> None:
         await self._api.close()

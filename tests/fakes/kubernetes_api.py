@@ -15,7 +15,7 @@ from controller.api.kinds import MCP_AUTH_SERVER, MCP_SERVER_AUTH, Kind, kind_of
 from controller.api.objects import Key, Object, key_of, metadata
 from controller.cluster import ApiError
 
-_WITH_GENERATION = ("spec",)
+_ATOMIC = ("selector", "matchLabels", "nodeSelector")
 _STATUS_IS_APART = (MCP_AUTH_SERVER, MCP_SERVER_AUTH)
 
 
@@ -230,7 +230,7 @@ def _merged(before: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, A
     made = copy.deepcopy(dict(before))
     for name, value in wanted.items():
         former = made.get(name)
-        if isinstance(value, Mapping) and isinstance(former, Mapping):
+        if name not in _ATOMIC and isinstance(value, Mapping) and isinstance(former, Mapping):
             made[name] = _merged(former, value)
         elif _is_named(value) and _is_named(former):
             by_name = {one["name"]: one for one in former}

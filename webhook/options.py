@@ -3,17 +3,17 @@
 Every value is matched whole.
 """
 
-import difflib
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from itertools import chain
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import msgspec
 
 from chassis.logs import LEVELS
 from chassis.spiffe_id import is_dns_label
+from webhook.annotation_reader import BadValue, Reader, choice, suggestion
 from webhook.annotations import (
     AMOUNTS,
     CONTAINERS,
@@ -47,12 +47,6 @@ _MAX_REMEMBERED_KEYS: Final = len(KNOWN) + len((INJECTED_LABEL,))
 # The sidecar has no NET_BIND_SERVICE, so it cannot bind ports below 1024.
 _PORT: Final = re.compile(r"[1-9][0-9]{3,4}", re.ASCII)
 _CONTAINER_NAMES: Final = re.compile(r"[a-z0-9-]{1,63}(?: ?, ?[a-z0-9-]{1,63})*", re.ASCII)
-
-_T = TypeVar("_T")
-
-
-class _BadValue(ValueError):
-    """A value is not allowed. The text lists the allowed values."""
 
 
 class SidecarOptions(msgspec.Struct, frozen=True):
@@ -116,11 +110,11 @@ def _read(
     ours: tuple[tuple[str, str], ...], labelled: tuple[str, ...], settings: Settings
 ) -> tuple[InjectionOptions, tuple[Violation, ...]]:
     annotations, profiles = dict(ours), settings.profiles
-    reader = _Reader(annotations, _unknown(annotations, labelled))
+    reader = Reader(annotations, _unknown(annotations, labelled))
     reader.read(INJECT, _BOOLEAN)
     profile = "default"
     if PROFILE in annotations:
-        profile = reader.read(PROFILE, _choice(sorted(profiles))) or profile
+        profile = reader.read(PROFILE, choice(sorted(profiles))) or profile
     fields: dict[str, Any] = {"profile": profile}
     for key, (field, parse) in _PARSERS.items():
         if key in annotations and (value := reader.read(key, parse)) is not None:
@@ -140,29 +134,10 @@ def _read(
 _remembered = lru_cache(maxsize=256)(_read)
 
 
-class _Reader:
-    def __init__(self, annotations: Mapping[str, str], refusals: list[Violation]) -> None:
-        self.annotations, self.refusals = annotations, refusals
-
-    def read(self, key: str, parse: Callable[[str], _T]) -> _T | None:
-        """The parsed value. None where the key is absent, or its value is refused."""
-        text = self.annotations.get(key)
-        if text is None:
-            return None
-        try:
-            return parse(text)
-        except _BadValue as bad:
-            self.refuse(f"annotation {key} is {quoted(text)}; {bad}")
-            return None
-
-    def refuse(self, text: str) -> None:
-        self.refusals.append(Violation(Reason.BAD_VALUE, text))
-
-
 def _unknown(annotations: Iterable[str], labels: Iterable[str]) -> list[Violation]:
     unknown = [key for key in annotations if key.startswith(PREFIX) and key not in KNOWN]
     texts = [
-        f"annotation {quoted(key)} is unknown; {_suggestion(key, PUBLIC)}"
+        f"annotation {quoted(key)} is unknown; {suggestion(key, PUBLIC)}"
         for key in unknown[:EXPLAINED]
     ] + [f"annotation {quoted(key)} is unknown" for key in unknown[EXPLAINED:]]
     return [Violation(Reason.UNKNOWN_KEY, text) for text in texts] + [
@@ -175,31 +150,14 @@ def _unknown(annotations: Iterable[str], labels: Iterable[str]) -> list[Violatio
     ]
 
 
-def _suggestion(word: str, allowed: Collection[str]) -> str:
-    close = difflib.get_close_matches(word[:100], allowed, n=1)
-    listed = ", ".join(name.removeprefix(PREFIX) for name in allowed)
-    hint = f"did you mean {close[0]}? " if close else ""
-    return f"{hint}allowed: {listed}"
-
-
-def _choice(allowed: Collection[str]) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if text not in allowed:
-            # difflib finds no match for a boolean in capitals.
-            raise _BadValue(_suggestion(text.strip().lower(), allowed))
-        return text
-
-    return parse
-
-
-_BOOLEAN: Final = _choice(("true", "false"))
-_LEVEL: Final = _choice(LEVELS)
-_ORDER: Final = _choice(("first", "last"))
+_BOOLEAN: Final = choice(("true", "false"))
+_LEVEL: Final = choice(LEVELS)
+_ORDER: Final = choice(("first", "last"))
 
 
 def _server(text: str) -> str:
     if not is_dns_label(text):
-        raise _BadValue(
+        raise BadValue(
             "allowed: a name of the pod's own namespace: lower-case letters, digits and hyphens, "
             "at most 63"
         )
@@ -208,7 +166,7 @@ def _server(text: str) -> str:
 
 def _resource(text: str) -> str:
     if not is_resource(text):
-        raise _BadValue(
+        raise BadValue(
             "allowed: an absolute http or https URL without fragment and user information"
         )
     return text
@@ -216,13 +174,13 @@ def _resource(text: str) -> str:
 
 def _names(text: str) -> frozenset[str]:
     if _CONTAINER_NAMES.fullmatch(text) is None:
-        raise _BadValue("allowed: container names separated by commas")
+        raise BadValue("allowed: container names separated by commas")
     return frozenset(name.strip() for name in text.split(","))
 
 
 def _port(text: str) -> int:
     if _PORT.fullmatch(text) is None or not 1024 <= int(text) <= 65535:
-        raise _BadValue("allowed: a port from 1024 to 65535")
+        raise BadValue("allowed: a port from 1024 to 65535")
     return int(text)
 
 
@@ -243,7 +201,7 @@ _PARSERS: Final[Mapping[str, tuple[str, Callable[[str], Any]]]] = {
 }
 
 
-def _requested(reader: _Reader, profile: Profile) -> dict[str, Quantity]:
+def _requested(reader: Reader, profile: Profile) -> dict[str, Quantity]:
     amounts = {}
     for key, amount in AMOUNTS.items():
         if key in reader.annotations:
@@ -260,9 +218,9 @@ def _within(bounds: Bounds | OptionalBounds) -> Callable[[str], Quantity]:
         try:
             quantity = Quantity.parse(text)
         except InvalidQuantity:
-            raise _BadValue(f"{allowed}, written like {bounds.default or bounds.min}") from None
+            raise BadValue(f"{allowed}, written like {bounds.default or bounds.min}") from None
         if not bounds.min.value <= quantity.value <= bounds.max.value:
-            raise _BadValue(allowed)
+            raise BadValue(allowed)
         return quantity
 
     return parse

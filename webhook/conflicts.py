@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from webhook import existing_sidecar, neighbours
-from webhook.annotations import INJECTED_LABEL, OPS_PORT, PORT, WRITTEN_BY_US
+from webhook.annotations import INJECTED_LABEL, WRITTEN_BY_US
+from webhook.gateway_conflicts import gateway_conflicts
 from webhook.options import InjectionOptions
 from webhook.pod_safety import described
 from webhook.pod_view import Container, Mount, Pod, Port, Projection, Spec, Volume
@@ -28,14 +29,16 @@ def conflicts(
     yield from _names_taken(pod, others, sidecar, settings)
     if options.containers or options.skip_containers:
         yield from _unknown_containers(others, options)
-    ours = (sidecar.port, sidecar.ops_port)
+    ours = sidecar.port_keys
     for container in others:
         for mount in container.volumeMounts or ():
             if mount.name in VOLUMES or (mount.mountPath or "").startswith(MOUNTS):
                 yield from _mounted(container, mount)
         for port in container.ports or ():
             if port.containerPort in ours or port.hostPort in ours:
-                yield from _port_taken(container, port, sidecar)
+                yield from _port_taken(container, port, ours)
+    if sidecar.gateway is not None:
+        yield from gateway_conflicts(pod, others, sidecar.gateway)
     yield from _credential_users(pod.spec, others, sidecar, settings)
 
 
@@ -150,8 +153,10 @@ def _mounted(container: Container, mount: Mount) -> Iterator[Violation]:
         )
 
 
-def _port_taken(container: Container, port: Port, sidecar: Sidecar) -> Iterator[Violation]:
-    for ours, key in ((sidecar.port, PORT), (sidecar.ops_port, OPS_PORT)):
+def _port_taken(
+    container: Container, port: Port, port_keys: Mapping[int, str]
+) -> Iterator[Violation]:
+    for ours, key in port_keys.items():
         if ours in (port.containerPort, port.hostPort):
             yield Violation(
                 Reason.PORT_CLASH,

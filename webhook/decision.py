@@ -53,6 +53,12 @@ class Deny(msgspec.Struct, frozen=True):
 
 Decision = Inject | Skip | Deny
 
+_RESOURCE_NEEDED: Final = Violation(
+    Reason.BAD_VALUE,
+    f"annotation {contract.GATEWAY} needs {contract.RESOURCE}: the gateway tells clients where to "
+    "sign in",
+)
+
 
 def decide(pod: Pod, namespace: str, settings: Settings, *, namespace_opted_in: bool) -> Decision:
     """What is to happen to a pod created in `namespace`; a pod's word beats its namespace's."""
@@ -81,6 +87,8 @@ def decide(pod: Pod, namespace: str, settings: Settings, *, namespace_opted_in: 
         sidecar_options = msgspec.structs.replace(sidecar_options, resource=resource)
         if resource is None and isinstance(named, str):
             refusals.append(_not_known(server))
+    if sidecar_options.gateway is not None and sidecar_options.resource is None:
+        refusals.append(_RESOURCE_NEEDED)
     sidecar = build(namespace, server, sidecar_options, amounts, settings)
     refusals.extend(conflicts(pod, others, options, sidecar, settings))
     if refusals:
@@ -181,7 +189,15 @@ def _doubts(
     others: Sequence[Container], options: InjectionOptions, sidecar: Sidecar
 ) -> Iterator[str]:
     """Warnings for the pod's author although the pod is injected."""
+    gateway = sidecar.gateway
     for container in others:
+        if gateway is not None and any(
+            port.containerPort == gateway.target for port in container.ports or ()
+        ):
+            yield (
+                f"tokenward: a Service must target port {gateway.port}, not {gateway.target} of "
+                f"container {quoted(container.name[:24])}"
+            )
         if sniffs(container):
             yield (
                 f"tokenward: container {quoted(container.name[:24])} adds NET_RAW or NET_ADMIN; it "

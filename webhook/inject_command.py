@@ -16,6 +16,7 @@ from jsonpointer import JsonPointer
 from chassis.process import EXIT_BAD_CONFIGURATION, ConfigurationError
 from webhook import manifest_editor, manifest_reader, pod_templates, pod_view
 from webhook.annotations import INJECT, SERVER
+from webhook.doors import doors
 from webhook.evaluate import AdmissionResult, evaluate
 from webhook.manifest_reader import Unreadable
 from webhook.manifest_stream import Document, documents
@@ -241,24 +242,39 @@ def _explanation(judged: _Judged, verdict: AdmissionResult) -> dict[str, Any]:
     if verdict.config_hash:
         explanation["configHash"] = verdict.config_hash
     warnings = (*judged.warnings, *verdict.warnings)
-    notes = tuple(_notes(judged))
-    for field, entries in (("faults", verdict.refusals), ("warnings", warnings), ("notes", notes)):
+    notes, opened = tuple(_notes(judged)), tuple(_doors(judged))
+    for field, entries in (
+        ("faults", verdict.refusals),
+        ("warnings", warnings),
+        ("doors", opened),
+        ("notes", notes),
+    ):
         if entries:
             explanation[field] = list(entries)
     return explanation | {"patch": list(verdict.operations)}
 
 
-def _notes(judged: _Judged) -> Iterator[str]:
+def _sidecars(judged: _Judged) -> Iterator[dict[str, Any]]:
+    """The sidecar containers that the patch adds."""
     for operation in judged.operations:
         value = operation["value"]
         for container in value if isinstance(value, list) else [value]:
-            if within(container, ("name",)) != CONTAINER or "image" not in container:
-                continue
-            if within(container, ("resources", "limits", "cpu")) is None:
-                yield (
-                    "the sidecar has no CPU limit; in a namespace whose ResourceQuota counts "
-                    "limits.cpu, set tokenward.dev/cpu-limit, or cpuLimit in the profile"
-                )
+            if within(container, ("name",)) == CONTAINER and "image" in container:
+                yield container
+
+
+def _doors(judged: _Judged) -> Iterator[str]:
+    for container in _sidecars(judged):
+        yield from doors(container)
+
+
+def _notes(judged: _Judged) -> Iterator[str]:
+    for container in _sidecars(judged):
+        if within(container, ("resources", "limits", "cpu")) is None:
+            yield (
+                "the sidecar has no CPU limit; in a namespace whose ResourceQuota counts "
+                "limits.cpu, set tokenward.dev/cpu-limit, or cpuLimit in the profile"
+            )
 
 
 def _printed(document: Document, judged: Sequence[_Judged]) -> str:

@@ -19,6 +19,7 @@ from webhook.annotations import (
     CONTAINERS,
     DEFAULT_OPS_PORT,
     DEFAULT_PORT,
+    GATEWAY_KEYS,
     INIT_ORDER,
     INJECT,
     INJECTED_LABEL,
@@ -33,6 +34,7 @@ from webhook.annotations import (
     SERVER,
     SKIP_CONTAINERS,
 )
+from webhook.gateway_options import GatewayOptions, check_ports, read_gateway
 from webhook.quantity import InvalidQuantity, Quantity
 from webhook.reasons import EXPLAINED, Reason, Violation, quoted
 from webhook.settings import Bounds, OptionalBounds, Profile, Settings
@@ -57,6 +59,7 @@ class SidecarOptions(msgspec.Struct, frozen=True):
     port: int
     ops_port: int
     log_level: str
+    gateway: GatewayOptions | None = None
 
 
 class InjectionOptions(msgspec.Struct, frozen=True):  # made for every pod: cheaper than a dataclass
@@ -76,10 +79,13 @@ class InjectionOptions(msgspec.Struct, frozen=True):  # made for every pod: chea
     requested: Mapping[str, Quantity] = msgspec.field(default_factory=dict)
     log_level: str = "info"
     first: bool = True
+    gateway: GatewayOptions | None = None
 
     @property
     def sidecar_options(self) -> SidecarOptions:
-        return SidecarOptions(self.profile, self.resource, self.port, self.ops_port, self.log_level)
+        return SidecarOptions(
+            self.profile, self.resource, self.port, self.ops_port, self.log_level, self.gateway
+        )
 
     def applies_to(self, container: str) -> bool:
         """Whether this container gets `TOKENWARD_URL`."""
@@ -121,9 +127,13 @@ def _read(
             fields[field] = value
     if not AMOUNTS.keys().isdisjoint(annotations):
         fields["requested"] = _requested(reader, profiles[profile])
+    if not annotations.keys().isdisjoint(GATEWAY_KEYS):
+        fields["gateway"] = read_gateway(reader)
     options = InjectionOptions(**fields)
     if options.port == options.ops_port:
         reader.refuse(f"{PORT} and {OPS_PORT} must differ, both are {options.port}")
+    if options.gateway is not None:
+        check_ports(reader, options.gateway, {PORT: options.port, OPS_PORT: options.ops_port})
     if options.containers and (both := options.containers & options.skip_containers):
         listed = quoted(", ".join(sorted(both)))
         reader.refuse(f"{CONTAINERS} and {SKIP_CONTAINERS} both name {listed}")

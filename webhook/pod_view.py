@@ -80,7 +80,7 @@ class Mount(_Named, kw_only=True):
     mountPath: str | None = None
 
 
-class Port(msgspec.Struct):
+class Port(_Named, kw_only=True):
     containerPort: int | None = None
     hostPort: int | None = None
 

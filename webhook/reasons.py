@@ -49,6 +49,8 @@ class Reason(StrEnum):
     RESERVED_MOUNT = "reserved-mount"
     CREDENTIAL_REACHED = "credential-reached"
     PORT_CLASH = "port-clash"
+    GATEWAY_BYPASSED = "gateway-bypassed"
+    GATEWAY_PROBE = "gateway-probe"
 
     MALFORMED = "malformed"
     FAILED = "failed"

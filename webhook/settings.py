@@ -24,6 +24,8 @@ _QUALIFIED_NAME: Final = re.compile(r"[a-z0-9.-]{1,253}/[A-Za-z0-9._-]{1,63}", r
 _UNIONS: Final = (("identity",),)  # where pydantic adds the chosen source to a fault's path
 _VARIABLE: Final = re.compile(r"[A-Z][A-Z0-9_]{1,62}", re.ASCII)
 _PATH: Final = re.compile(r"(?:/[A-Za-z0-9_-][A-Za-z0-9._-]{0,62}){2,16}", re.ASCII)
+DEFAULT_STREAM_MAX: Final = 3600  # seconds; the sidecar's own default
+
 _DRIVER: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,61}[A-Za-z0-9])?", re.ASCII)
 
 
@@ -85,6 +87,8 @@ class Profile(Model):
     # Of no image we know; null where the cluster hands out user ids itself (OpenShift).
     run_as_user: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = 15500
     allow_shared_process_namespace: bool = False
+    # How long a gateway lets one stream go on.
+    gateway_stream_max_seconds: Annotated[int, Field(ge=60, le=86_400)] = DEFAULT_STREAM_MAX
 
     @cached_property
     def defaults(self) -> dict[str, Quantity]:

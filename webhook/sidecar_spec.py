@@ -11,9 +11,18 @@ import msgspec
 
 from chassis.spiffe_id import Workload
 from chassis.version import VERSION
-from webhook.annotations import AUTHSERVER_CA, INJECTED_LABEL, STATUS
+from webhook.annotations import (
+    AUTHSERVER_CA,
+    GATEWAY,
+    INJECTED_LABEL,
+    OPS_PORT,
+    PORT,
+    STATUS,
+)
+from webhook.gateway_options import GatewayOptions
 from webhook.options import SidecarOptions
 from webhook.settings import (
+    DEFAULT_STREAM_MAX,
     CsiIdentity,
     PodCertificateIdentity,
     ResourceAmounts,
@@ -28,6 +37,9 @@ NO_API_TOKEN_VOLUME: Final = "tokenward-no-api-token"  # noqa: S105 - a name
 VOLUMES: Final = (CREDENTIAL_VOLUME, CA_VOLUME, NO_API_TOKEN_VOLUME)
 
 URL_VARIABLE: Final = "TOKENWARD_URL"
+
+OPS_PORT_NAME: Final = "tokenward-ops"
+GATEWAY_PORT_NAME: Final = "tokenward-gw"
 
 MOUNTS: Final = "/var/run/tokenward"
 _CREDENTIAL_DIR: Final = f"{MOUNTS}/credential"
@@ -66,6 +78,13 @@ class Sidecar(msgspec.Struct, frozen=True, eq=False):
     labels: Mapping[str, str]
     port: int
     ops_port: int
+    gateway: GatewayOptions | None = None
+
+    @property
+    def port_keys(self) -> dict[int, str]:
+        """The sidecar's ports, each with the annotation that moves it."""
+        keys = {self.port: PORT, self.ops_port: OPS_PORT}
+        return keys if self.gateway is None else keys | {self.gateway.port: GATEWAY}
 
 
 def secret_name(server: str) -> str:
@@ -101,6 +120,7 @@ def build(
         labels=_LABELS,
         port=sidecar_options.port,
         ops_port=sidecar_options.ops_port,
+        gateway=sidecar_options.gateway,
     )
 
 
@@ -131,7 +151,7 @@ def _container(
         "command": ["python", "-m", "sidecar"],
         "restartPolicy": "Always",
         # The token port is on loopback and needs no entry here.
-        "ports": [{"name": "tokenward-ops", "containerPort": ops_port, "protocol": "TCP"}],
+        "ports": _ports(sidecar_options),
         # Neither probe reaches beyond the pod: a probe that waited for the network would stop
         # pods whose network is set up by a container further down the list.
         "startupProbe": _probe("/readyz", ops_port, period=1, failures=120),
@@ -151,6 +171,15 @@ def _container(
     return container
 
 
+def _ports(sidecar_options: SidecarOptions) -> list[dict[str, Any]]:
+    ports = {OPS_PORT_NAME: sidecar_options.ops_port}
+    if sidecar_options.gateway is not None:
+        ports[GATEWAY_PORT_NAME] = sidecar_options.gateway.port
+    return [
+        {"name": name, "containerPort": port, "protocol": "TCP"} for name, port in ports.items()
+    ]
+
+
 def _environment(
     workload: Workload, sidecar_options: SidecarOptions, settings: Settings
 ) -> list[dict[str, str]]:
@@ -166,7 +195,17 @@ def _environment(
         "TOKENWARD_SPIFFE_ID": workload.spiffe_id(settings.trust_domain),
         "TOKENWARD_RESOURCE": sidecar_options.resource,
     }
+    if sidecar_options.gateway is not None:
+        variables |= dict(sidecar_options.gateway.variables)
+        variables["TOKENWARD_GATEWAY_STREAM_MAX"] = _changed(
+            settings.profiles[sidecar_options.profile].gateway_stream_max_seconds
+        )
     return [{"name": name, "value": value} for name, value in variables.items() if value]
+
+
+def _changed(stream_max: int) -> str:
+    """The variable's value; none where it is the sidecar's own default."""
+    return "" if stream_max == DEFAULT_STREAM_MAX else str(stream_max)
 
 
 def _resources(amounts: ResourceAmounts) -> dict[str, dict[str, str]]:

@@ -148,9 +148,9 @@ def _remembered(made: dict[str, Any]) -> bool:
 
 
 def test_no_more_keys_are_remembered_than_a_pod_may_have() -> None:
-    assert not _remembered(pod({f"x{at}": "" for at in range(20)}))
-    assert not _remembered(pod(labels={f"tokenward.dev/x{at}": "" for at in range(20)}))
-    values = {key.removeprefix("tokenward.dev/"): "x" * 30 for key in annotations.KNOWN}
+    assert not _remembered(pod({f"x{at}": "" for at in range(30)}))
+    assert not _remembered(pod(labels={f"tokenward.dev/x{at}": "" for at in range(30)}))
+    values = {key.removeprefix("tokenward.dev/"): "x" * 15 for key in annotations.KNOWN}
     assert _remembered(pod(values, labels={"tokenward.dev/injected": "true"}))
 
 

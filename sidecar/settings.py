@@ -5,13 +5,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 from urllib.parse import urlsplit
 
 from chassis.http1.client import Host
 from chassis.logs import LEVELS
 from chassis.process import ConfigProblem, ConfigurationError
 from chassis.spiffe_id import InvalidSpiffeId, parse_workload
+
+if TYPE_CHECKING:
+    from sidecar.gateway.settings import GatewaySettings
 
 CACHE_TTL_CEILING: Final = 60
 
@@ -38,6 +41,7 @@ class Settings:
     log_level: str
     cache_ttl_max: int
     api_proxy: Host | None = None
+    gateway: "GatewaySettings | None" = None
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
@@ -47,6 +51,11 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     Raises ConfigurationError with every fault.
     """
     variables = _Variables(environment)
+    gateway = None
+    if variables.has("GATEWAY"):
+        from sidecar.gateway.settings import read_gateway  # few pods have one
+
+        gateway = read_gateway(variables)
     settings = Settings(
         authserver_url=variables.required("AUTHSERVER_URL", _authserver_url),
         authserver_ca=variables.required("AUTHSERVER_CA_FILE", Path),
@@ -63,13 +72,26 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
             "CACHE_TTL_MAX", _whole_number(0, CACHE_TTL_CEILING), CACHE_TTL_CEILING
         ),
         api_proxy=variables.optional("API_PROXY", _proxy, None),
+        gateway=gateway,
     )
     if settings.resource is not None and not variables.has("ISSUER"):
         variables.fault("ISSUER", "is needed to tell MCP clients where to sign in to RESOURCE")
     if settings.port == settings.ops_port != 0:
         variables.fault("OPS_PORT", "must differ from TOKENWARD_PORT")
+    if gateway is not None:
+        _check_gateway(gateway, settings, variables)
     variables.complain()
     return settings
+
+
+def _check_gateway(gateway: "GatewaySettings", settings: Settings, variables: "_Variables") -> None:
+    if settings.resource is None:
+        variables.fault("RESOURCE", "is needed by TOKENWARD_GATEWAY for its challenge")
+    ours = {settings.port: "TOKENWARD_PORT", settings.ops_port: "TOKENWARD_OPS_PORT"}
+    if gateway.port in ours and gateway.port != 0:
+        variables.fault("GATEWAY", f"must differ from {ours[gateway.port]}")
+    if gateway.target in ours:
+        variables.fault("GATEWAY", f"must not lead to {ours[gateway.target]}")
 
 
 class _Variables:

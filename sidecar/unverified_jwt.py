@@ -54,6 +54,14 @@ class ExpectedClaims:
         return None
 
 
+def expiry_of(accepted_jwt: str) -> float | None:
+    """When a JWT that the authserver accepted ends, in Unix time; None where it does not say."""
+    ends: Any = _claims(accepted_jwt).get("exp")
+    if isinstance(ends, int | float) and not isinstance(ends, bool):
+        return float(ends)
+    return None
+
+
 def _claims(unverified_jwt: str) -> dict[str, Any]:
     try:
         payload = unverified_jwt.split(".")[1]

@@ -85,7 +85,8 @@ class Connection(Channel):
         self._buffer = b""
         if self._incoming is not None:
             self._incoming.break_off()
-        if self._task is not None and self._streaming:
+        abandoned = self._streaming or self._server.abandon_seconds is not None
+        if self._task is not None and abandoned:
             self._task.cancel()
         if self._source is not None:
             self._server.remove(self, self._source)
@@ -123,7 +124,14 @@ class Connection(Channel):
             self._close()
         elif not self._handling:
             self._serve()
+        elif self._task is not None and self._server.abandon_seconds is not None:
+            self._loop.call_later(self._server.abandon_seconds, self._abandon, self._task)
         return self._transport is not None and not self._transport.get_extra_info("sslcontext")
+
+    def _abandon(self, task: asyncio.Task[None]) -> None:
+        """The peer sent its last byte a while ago: its request is not worth more time."""
+        if task is self._task and not self._streaming:
+            task.cancel()
 
     def resume_writing(self) -> None:
         super().resume_writing()

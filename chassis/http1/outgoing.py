@@ -31,6 +31,12 @@ class RequestHead:
         line = f"{method} {target} HTTP/1.1\r\nHost: {authority}\r\n"
         self.rendered = line.encode() + render_fields(fields)
 
+    def with_fields(self, *fields: tuple[str, str]) -> "RequestHead":
+        """The same request with these fields behind the others. Raises ValueError."""
+        more = object.__new__(RequestHead)
+        more.method, more.rendered = self.method, self.rendered + render_fields(fields)
+        return more
+
 
 class OutgoingBody(NamedTuple):
     """A body that is made while it is sent, as fast as the peer reads it.

@@ -32,7 +32,9 @@ class Server:
 
     A handler that needs not wait returns its response; any other returns an awaitable of it, for
     instance by being a coroutine function. A handler that fails costs its request alone. It is
-    not cancelled when its peer goes away, only when draining takes too long.
+    cancelled when draining takes too long. With `abandon_seconds` it is also cancelled when its
+    peer is gone, and so long after the peer has sent its last byte: a peer that goes away cannot
+    be told from one that only sends no more.
 
     `absolute_form` lets requests whose target is a whole URI reach the handler. `wall` is Unix
     time. `on_drain` is called when draining begins.
@@ -47,7 +49,9 @@ class Server:
         absolute_form: bool = False,
         wall: clock.Clock = clock.wall,
         on_drain: Callable[[], object] = lambda: None,
+        abandon_seconds: float | None = None,
     ) -> None:
+        self.abandon_seconds: Final = abandon_seconds
         self.handler, self._failed = handler, failed
         self.limits: Final = limits or Limits()
         self.absolute_form: Final = absolute_form

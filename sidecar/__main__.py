@@ -16,7 +16,7 @@ import gc
 from chassis import logs, process
 from chassis.http1.listener import Listener
 from chassis.http1_probes import ops_server
-from sidecar.app import build, listen_forever, local_listener, tick_forever
+from sidecar.app import build, listen_forever, listeners, tick_forever
 from sidecar.settings import read_settings
 from sidecar.timeouts import DRAIN_SECONDS
 
@@ -39,7 +39,7 @@ async def main() -> None:
     ]
     try:
         await process.serve(
-            [local_listener(sidecar, settings.port)],
+            listeners(sidecar, settings.port),
             ops=Listener("ops", settings.ops_host, settings.ops_port, ops),
             readiness=sidecar.readiness,
             drain_seconds=DRAIN_SECONDS,

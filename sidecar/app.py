@@ -30,6 +30,7 @@ from sidecar.unverified_jwt import ExpectedClaims
 
 if TYPE_CHECKING:
     from sidecar.attach.door import AttachDoor
+    from sidecar.gateway.app import GatewayParts
 
 HOUSEKEEPING_SECONDS: Final = 2.0
 
@@ -48,6 +49,7 @@ class Sidecar:
     client: ExchangeClient
     broker: Broker
     revocations: RevocationListener
+    gateway: "GatewayParts | None" = None
 
     async def tick(self) -> None:
         """What has to be done every few seconds, whether or not anybody calls."""
@@ -56,8 +58,12 @@ class Sidecar:
         self.client.renew()
         if self.api.attach is not None:
             self.api.attach.sweep()
+        if self.gateway is not None:
+            self.gateway.tick()
 
     async def close(self) -> None:
+        if self.gateway is not None:
+            self.gateway.close()
         self.broker.cancel_all()
         self.client.close()
         self.revocations.close()
@@ -128,11 +134,27 @@ def build(
         wall=wall,
         on_drain=lambda: loop.call_later(timeouts.shutdown, broker.cancel_all),
     )
-    return Sidecar(local, api, readiness, registry, credential, client, broker, revocations)
+    gateway = None
+    if settings.gateway is not None:
+        from sidecar.gateway.app import build_gateway  # few pods have one, and pay for it
+
+        gateway = build_gateway(
+            settings.gateway, tokens, resource, metrics, clocks,
+            now=now, wall=wall, timeouts=timeouts,
+        )  # fmt: skip
+    return Sidecar(
+        local, api, readiness, registry, credential, client, broker, revocations, gateway
+    )
 
 
 def local_listener(sidecar: Sidecar, port: int) -> Listener:
     return Listener("local", "127.0.0.1", port, sidecar.local, loopback_only=True)
+
+
+def listeners(sidecar: Sidecar, port: int) -> list[Listener]:
+    """Every listener but the ops one; `port` is the local API's."""
+    local = local_listener(sidecar, port)
+    return [local] if sidecar.gateway is None else [local, sidecar.gateway.listener]
 
 
 async def tick_forever(sidecar: Sidecar) -> None:

@@ -17,6 +17,8 @@ MAX_LEASES: Final = 10_000
 MAX_LEASE_BYTES: Final = 16 * 1024 * 1024
 MAX_DENIALS: Final = 1_000
 MAX_FLIGHTS: Final = 1_024
+MAX_ACCEPTED: Final = 10_000
+ACCEPTED_SECONDS: Final = 3_600.0  # longer than most JWTs live
 DENIAL_SECONDS: Final = 5.0
 # A token whose session ended while it was on its way is asked for once more.
 _MOST_ASKED: Final = 2
@@ -63,6 +65,9 @@ class Broker:
         self._denials = TtlCache[_Denied](max_entries=MAX_DENIALS, max_weight=MAX_DENIALS)
         self.ended = EndedHandles(now)
         self._flights: dict[_Question, asyncio.Task[CachedToken | ApiError]] = {}
+        # By the hash of a JWT: half of the flights are kept for those that were accepted before.
+        self._accepted = TtlCache[bool](max_entries=MAX_ACCEPTED, max_weight=MAX_ACCEPTED)
+        self._first_flights = 0
         metrics.count_entries(lambda: self.entries)
 
     @property
@@ -99,7 +104,7 @@ class Broker:
         flight = self._flights.get(question)
         self._metrics.cache("miss" if flight is None else "coalesced")
         if flight is None:
-            if len(self._flights) >= self._max_flights:
+            if not self._has_room(key):
                 return TEMPORARILY_UNAVAILABLE.with_reason("too_many_exchanges")
             flight = self._start(question, unverified_jwt, token_request)
         await asyncio.wait((flight,), timeout=self._wait_seconds)
@@ -133,11 +138,21 @@ class Broker:
         self._leases.sweep(self._now())
         self._denials.sweep(self._now())
         self.ended.sweep()
+        self._accepted.sweep(self._now())
 
     def cancel_all(self) -> None:
         """End every exchange under way; whoever waits for one is told to come back."""
         for flight in self._flights.values():
             flight.cancel()
+
+    def _has_room(self, key: Key) -> bool:
+        """Whether one more exchange may begin: strangers' JWTs take half of the room at most."""
+        if len(self._flights) >= self._max_flights:
+            return False
+        return self._was_accepted(key) or self._first_flights < self._max_flights // 2
+
+    def _was_accepted(self, key: Key) -> bool:
+        return self._accepted.get(key[0], self._now()) is not None
 
     def _start(
         self, question: _Question, unverified_jwt: str, token_request: TokenRequest
@@ -146,8 +161,14 @@ class Broker:
             self._exchange_once(question.key, unverified_jwt, token_request)
         )
         self._flights[question] = flight
-        flight.add_done_callback(lambda _: self._flights.pop(question, None))
+        first = 0 if self._was_accepted(question.key) else 1
+        self._first_flights += first
+        flight.add_done_callback(lambda _: self._landed(question, first))
         return flight
+
+    def _landed(self, question: _Question, first: int) -> None:
+        self._flights.pop(question, None)
+        self._first_flights -= first
 
     async def _exchange_once(
         self, key: Key, unverified_jwt: str, token_request: TokenRequest
@@ -160,6 +181,7 @@ class Broker:
             cached_token = CachedToken(outcome, asked_at=asked_at, ttl_max=self._ttl_max)
             if not self._has_ended(cached_token):
                 self._keep(key, cached_token)
+                self._accepted.put(key[0], True, until=asked_at + ACCEPTED_SECONDS)
                 return cached_token
         else:
             return TEMPORARILY_UNAVAILABLE.with_reason("ended_meanwhile")

@@ -141,6 +141,14 @@ DENIALS: Final = frozenset(
     for refusal in (INVALID_TOKEN, REAUTHENTICATION_REQUIRED, UNKNOWN_UPSTREAM, INSUFFICIENT_SCOPE)
 )
 
+# Beside the others, at the gateway alone (`sidecar.gateway.errors`).
+_OF_THE_GATEWAY: Final = frozenset(
+    {
+        "app_port_open", "app_refuses_token", "bad_gateway", "gateway_timeout", "session_conflict",
+        "unknown_session",
+    }
+)  # fmt: skip
+
 RESULTS: Final = frozenset(
     {
         "ok",
@@ -154,5 +162,6 @@ RESULTS: Final = frozenset(
         RATE_LIMITED.error,
         TEMPORARILY_UNAVAILABLE.error,
         *DENIALS,
+        *_OF_THE_GATEWAY,
     }
 )

@@ -99,6 +99,10 @@ class _Variables:
         self._environment = environment
         self._faults: list[ConfigProblem] = []
 
+    @property
+    def in_kubernetes(self) -> bool:
+        return bool(self._environment.get("KUBERNETES_SERVICE_HOST"))
+
     def has(self, name: str) -> bool:
         return bool(self._environment.get(f"TOKENWARD_{name}"))
 

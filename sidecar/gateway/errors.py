@@ -38,13 +38,25 @@ SERVER_FULL: Final = replace(
     errors.TEMPORARILY_UNAVAILABLE, description="Too many requests are under way."
 )
 APP_UNREACHABLE: Final = ApiError(
-    502, "app_unreachable", "retry", "The server behind the gateway does not listen."
+    502,
+    "bad_gateway",
+    "retry",
+    "The server behind the gateway does not listen.",
+    reason="app_not_listening",
 )
 APP_BAD_RESPONSE: Final = ApiError(
-    502, "app_bad_response", "none", "The server behind the gateway gave no proper response."
+    502,
+    "bad_gateway",
+    "none",
+    "The server behind the gateway gave no proper response.",
+    reason="app_response",
 )
 APP_TOO_SLOW: Final = ApiError(
-    504, "app_too_slow", "none", "The server behind the gateway did not respond in time."
+    504,
+    "gateway_timeout",
+    "none",
+    "The server behind the gateway did not respond in time.",
+    reason="app_too_slow",
 )
 APP_REFUSES_TOKEN: Final = ApiError(
     502,
@@ -58,13 +70,6 @@ APP_PORT_OPEN: Final = ApiError(
     "none",
     "The server's own port can be reached past the gateway; its operator has to close it.",
 )
-
-_OWN: Final = (
-    UNKNOWN_SESSION, SESSION_CONFLICT, APP_UNREACHABLE, APP_BAD_RESPONSE, APP_TOO_SLOW,
-    APP_REFUSES_TOKEN, APP_PORT_OPEN,
-)  # fmt: skip
-
-RESULTS: Final = errors.RESULTS | {error.error for error in _OWN}
 
 
 def at_the_gateway(refusal: ApiError) -> ApiError:

@@ -41,6 +41,8 @@ T = TypeVar("T")
 class Variables(Protocol):
     """The TOKENWARD_ variables; faults are collected."""
 
+    @property
+    def in_kubernetes(self) -> bool: ...
     def optional(self, name: str, parse: Callable[[str], T], default: T) -> T: ...
     def fault(self, name: str, problem: str) -> None: ...
 
@@ -49,7 +51,8 @@ class Variables(Protocol):
 class GatewaySettings:
     """One gateway. `header` gets the upstream's token where `puts_token_in`.
 
-    `checks_app_port` is False where a NetworkPolicy closes the app's port to others.
+    `checks_app_port` is False where a NetworkPolicy closes the app's port to others, and outside
+    Kubernetes, where our address may be anybody's.
     """
 
     host: str
@@ -81,7 +84,7 @@ def read_gateway(variables: Variables) -> GatewaySettings:
         upstream=variables.optional("GATEWAY_UPSTREAM", _upstream, None),
         open_paths=variables.optional("GATEWAY_OPEN_PATHS", _listed(_open_path), frozenset()),
         origins=variables.optional("GATEWAY_ORIGINS", _listed(_origin), frozenset()),
-        checks_app_port=not policy,
+        checks_app_port=variables.in_kubernetes and not policy,
         stream_max=variables.optional("GATEWAY_STREAM_MAX", _stream_max, STREAM_MAX),
     )
 

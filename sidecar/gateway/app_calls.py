@@ -1,0 +1,135 @@
+"""Requests to the app: written anew, with the user's name and, where asked for, the token."""
+
+from typing import Final, NamedTuple
+
+from chassis.clock import Clock
+from chassis.http1.client import Client
+from chassis.http1.client_connection import StreamedResponse
+from chassis.http1.no_response import NoResponse, TooSlow, Unreachable
+from chassis.http1.outgoing import OutgoingBody, RequestHead
+from chassis.http1.request import Request
+from chassis.request_ids import outgoing_headers
+from sidecar.cached_token import CachedToken
+from sidecar.errors import INVALID_TOKEN, ApiError
+from sidecar.gateway import errors
+from sidecar.gateway.header_rules import CLIENT, USER, Fields
+from sidecar.gateway.relay import SHORT
+from sidecar.gateway.renewals import Renewals
+from sidecar.gateway.routing import Call, Router
+from sidecar.gateway.settings import GatewaySettings
+from sidecar.identity import Identity
+from sidecar.token_request import TokenRequest
+from sidecar.token_source import TokenSource
+
+OPEN_PATH_SECONDS: Final = 30.0
+
+_REPEATABLE: Final = ("GET", "HEAD", "OPTIONS")
+_WITHOUT_BODY: Final = ("GET", "HEAD", "DELETE", "OPTIONS")
+
+Body = bytes | OutgoingBody | None
+
+
+class Accepted(NamedTuple):
+    """A call whose JWT the authserver accepted, and the token that came with it."""
+
+    call: Call
+    token: CachedToken
+    identity: Identity
+
+    def __repr__(self) -> str:
+        return "<Accepted>"
+
+
+class AppCalls:
+    """Calls the app of one gateway; `now` is monotonic, in seconds."""
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        router: Router,
+        app: Client,
+        source: TokenSource,
+        *,
+        now: Clock,
+    ) -> None:
+        self._settings, self._router, self._app, self._source = settings, router, app, source
+        self._renewals = Renewals(now)
+        self.token_request: Final = TokenRequest(settings.upstream)
+
+    async def open(self, head: RequestHead) -> StreamedResponse | ApiError:
+        """A request without a token."""
+        return await self._ask(head.with_fields(*_names()), None, OPEN_PATH_SECONDS)
+
+    async def call(self, request: Request, accepted: Accepted) -> StreamedResponse | ApiError:
+        """A request with an accepted JWT. Raises Refused where the client's body is no body."""
+        body = await self._body(request)
+        response = await self._send(request, accepted, body)
+        refused = isinstance(response, StreamedResponse) and response.status == 401
+        if not refused or not self._settings.puts_token_in:
+            return response
+        assert isinstance(response, StreamedResponse)
+        response.close()
+        return await self._with_renewed_token(request, accepted, body)
+
+    async def _body(self, request: Request) -> Body:
+        """The body to send: in memory where a refused token may make it go out again."""
+        if request.body is not None:
+            return request.body if request.body or request.method not in _WITHOUT_BODY else None
+        length = request.head.content_length
+        if self._settings.puts_token_in and length is not None and length <= SHORT:
+            return await request.read(SHORT)
+        return OutgoingBody(request.stream(), length)
+
+    async def _with_renewed_token(
+        self, request: Request, accepted: Accepted, body: Body
+    ) -> StreamedResponse | ApiError:
+        """The app has refused the token: it is renewed once a minute at most (amendment 5)."""
+        token = accepted.token
+        if not self._renewals.begin(token):
+            return errors.APP_REFUSES_TOKEN
+        again = self.token_request._replace(rejected=token.fingerprint)
+        renewed = await self._source.obtain(accepted.call.unverified_jwt, again)
+        if isinstance(renewed, ApiError):
+            return errors.at_the_gateway(renewed)
+        if renewed.fingerprint == token.fingerprint:
+            return errors.APP_REFUSES_TOKEN.with_reason("not_renewed")
+        if isinstance(body, OutgoingBody):
+            return INVALID_TOKEN.with_reason("app_refused_token")  # the client sends it again
+        response = await self._send(request, accepted._replace(token=renewed), body)
+        if isinstance(response, StreamedResponse) and response.status == 401:
+            response.close()
+            return errors.APP_REFUSES_TOKEN
+        return response
+
+    async def _send(
+        self, request: Request, accepted: Accepted, body: Body
+    ) -> StreamedResponse | ApiError:
+        fields = [*accepted.call.fields, *self._own_fields(accepted), *_names()]
+        head = self._router.request_head(request.head, fields)
+        return await self._ask(head, body, float(self._settings.stream_max))
+
+    def _own_fields(self, accepted: Accepted) -> Fields:
+        fields = [(USER, accepted.identity.sub), (CLIENT, accepted.identity.client_id)]
+        if self._settings.puts_token_in:
+            header, token = self._settings.header, accepted.token.access_token
+            bearer = header.lower() == "authorization"
+            fields.append((header, f"Bearer {token}" if bearer else token))
+        return fields
+
+    async def _ask(
+        self, head: RequestHead, body: Body, seconds: float
+    ) -> StreamedResponse | ApiError:
+        repeatable = head.method in _REPEATABLE
+        try:
+            return await self._app.stream(head, body, head_seconds=seconds, repeatable=repeatable)
+        except TooSlow:
+            return errors.APP_TOO_SLOW
+        except Unreachable:
+            return errors.APP_UNREACHABLE
+        except NoResponse:
+            return errors.APP_BAD_RESPONSE
+
+
+def _names() -> Fields:
+    """The fields that name this task's request to the app."""
+    return list(outgoing_headers().items())

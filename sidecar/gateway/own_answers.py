@@ -1,0 +1,84 @@
+"""What the gateway answers by itself: refusals, the documents, preflights."""
+
+from collections.abc import Iterable
+from typing import Final
+
+from chassis.clock import Clock
+from chassis.http1.errors import Failure
+from chassis.http1.request import Headers
+from chassis.http1.response import Response, ResponseHead
+from chassis.logs import Log
+from chassis.request_ids import HEADER, caller_request_id, new_request_id
+from sidecar.errors import INVALID_REQUEST, NO_TOKEN, TEMPORARILY_UNAVAILABLE, ApiError
+from sidecar.gateway.cors import Origins
+from sidecar.gateway.routing import Answer
+from sidecar.metrics import Metrics
+from sidecar.protected_resource import ProtectedResource
+
+_log = Log("gateway")
+
+DOOR: Final = "gateway"
+
+_JSON: Final = {"Content-Type": "application/json", "Cache-Control": "no-store"}
+
+
+class OwnAnswers:
+    """Renders and counts them; `now` is monotonic, in seconds."""
+
+    def __init__(
+        self, resource: ProtectedResource, origins: Origins, metrics: Metrics, now: Clock
+    ) -> None:
+        self._resource, self._origins = resource, origins
+        self._metrics, self._now = metrics, now
+
+    def answer(self, headers: Headers, answer: Answer, started: float) -> Response:
+        """An answer that needs no token."""
+        self.count("ok", started)
+        fields = [*answer.fields.items(), *self._origins.fields(headers)]
+        return Response(ResponseHead(answer.status, fields), answer.body)
+
+    def refuse(
+        self, headers: Headers, refusal: ApiError, started: float, request_id: str = ""
+    ) -> Response:
+        """The answer to a request that is not forwarded, or whose response is not relayed."""
+        self.count(refusal.error, started)
+        if not request_id:
+            request_id = caller_request_id({HEADER: headers.get(HEADER.lower()) or ""})
+        return self._render(
+            refusal, request_id or new_request_id(), refusal.status, self._origins.fields(headers)
+        )
+
+    def failed(self, failure: Failure) -> Response:
+        """The answer where there is no other: to bytes that are no request, or after a bug."""
+        refusal, status = INVALID_REQUEST.with_reason(failure.reason), failure.status
+        if failure.bug is not None:
+            _log.failure("unexpected_failure", failure.bug)
+            refusal, status = TEMPORARILY_UNAVAILABLE.with_reason("unexpected_failure"), 503
+        elif failure.status == 503:
+            refusal = TEMPORARILY_UNAVAILABLE.with_reason("shutting_down")
+        self.count(refusal.error, self._now())
+        return self._render(refusal, new_request_id(), status, ())
+
+    def count(self, result: str, started: float) -> None:
+        self._metrics.answered(result, self._now() - started, DOOR)
+
+    def _render(
+        self, refusal: ApiError, request_id: str, status: int, fields: Iterable[tuple[str, str]]
+    ) -> Response:
+        # A client that has no token yet begins this way: no fault of anybody.
+        say = _log.debug if refusal == NO_TOKEN else _log.info
+        say("refused", error=refusal.error, reason=refusal.reason, request_id=request_id)
+        headers = {**_JSON, **refusal.headers, HEADER: request_id}
+        challenge = self._challenge(refusal)
+        if challenge is not None:
+            headers["WWW-Authenticate"] = challenge
+        head = ResponseHead(status, [*headers.items(), *fields])
+        return Response(head, refusal.body(request_id))
+
+    def _challenge(self, refusal: ApiError) -> str | None:
+        if refusal.status == 401:
+            error = None if refusal == NO_TOKEN else "invalid_token"
+            return self._resource.challenge(error, refusal.description)
+        if refusal.scope is not None:
+            return self._resource.challenge(refusal.error, refusal.description, refusal.scope)
+        return None

@@ -1,5 +1,6 @@
 """Refusals as responses: what every door answers where it does not do what it was asked."""
 
+from collections.abc import Iterable
 from typing import Final
 
 from chassis.http1.response import Response, ResponseHead
@@ -13,8 +14,18 @@ ERROR_HEADER: Final = "X-Tokenward-Error"
 JSON_HEADERS: Final = {"Content-Type": "application/json", "Cache-Control": "no-store"}
 
 
-def refusal_response(refusal: ApiError, request_id: str, resource: ProtectedResource) -> Response:
-    """The answer; a 401 and a 403 of a scope carry the challenge that a client can be shown."""
+def refusal_response(
+    refusal: ApiError,
+    request_id: str,
+    resource: ProtectedResource,
+    *,
+    status: int | None = None,
+    fields: Iterable[tuple[str, str]] = (),
+) -> Response:
+    """The answer; a 401 and a 403 of a scope carry the challenge that a client can be shown.
+
+    `status` is another one than the refusal's, `fields` are sent beside its own.
+    """
     headers = {
         **JSON_HEADERS,
         **refusal.headers,
@@ -28,4 +39,5 @@ def refusal_response(refusal: ApiError, request_id: str, resource: ProtectedReso
         headers["WWW-Authenticate"] = resource.challenge(
             refusal.error, refusal.description, refusal.scope
         )
-    return Response(ResponseHead(refusal.status, headers.items()), refusal.body(request_id))
+    head = ResponseHead(status or refusal.status, [*headers.items(), *fields])
+    return Response(head, refusal.body(request_id))

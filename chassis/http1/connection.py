@@ -302,8 +302,9 @@ class Connection(Channel):
         chunked = length is None and version == 1
         self._streaming = True
         try:
-            self._write_stream_head(response, _OPTIONS[stays, version], chunked=chunked)
-            if request.method != "HEAD" and not response.head.bodiless:
+            bare = request.method == "HEAD" or response.head.bodiless
+            self._write_stream_head(response, _OPTIONS[stays, version], chunked=chunked, bare=bare)
+            if not bare:
                 await self._pump(response, chunked=chunked)
         except BaseException as error:  # the peer must see that the end is missing
             self.abort()
@@ -319,8 +320,11 @@ class Connection(Channel):
             if close is not None:
                 await close()
 
-    def _write_stream_head(self, response: StreamResponse, option: bytes, *, chunked: bool) -> None:
-        if self._transport is None or self._ended:
+    def _write_stream_head(
+        self, response: StreamResponse, option: bytes, *, chunked: bool, bare: bool
+    ) -> None:
+        """Write the head; of a `bare` response there is nothing more to write."""
+        if self._transport is None or (self._ended and not bare):
             raise _PeerGone
         head, framing = response.head, b""
         if response.length is not None and not head.bodiless:

@@ -25,7 +25,6 @@ from sidecar.attach.api_clients import ApiClients
 from sidecar.attach.call import AttachCall, PreparedCall, prepare, read_call
 from sidecar.attach.outgoing_body import Body, outgoing_body
 from sidecar.attach.relay import Relay
-from sidecar.attach.renewals import Renewals
 from sidecar.attach.token_search import TokenFound
 from sidecar.cached_token import CachedToken
 from sidecar.errors import (
@@ -38,6 +37,7 @@ from sidecar.errors import (
 from sidecar.metrics import Metrics
 from sidecar.protected_resource import ProtectedResource
 from sidecar.refusals import refusal_response
+from sidecar.renewals import Renewals
 from sidecar.timeouts import Timeouts
 from sidecar.token_request import TokenRequest
 from sidecar.token_source import TokenSource

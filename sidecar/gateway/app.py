@@ -47,6 +47,7 @@ class GatewayParts:
     def tick(self) -> None:
         """What has to be done every few seconds."""
         self.streams.tick()
+        self.gateway.sweep()
         if self.app_port is not None:
             self.app_port.poll()
 

@@ -14,10 +14,10 @@ from sidecar.errors import INVALID_TOKEN, ApiError
 from sidecar.gateway import errors
 from sidecar.gateway.header_rules import CLIENT, USER, Fields
 from sidecar.gateway.relay import SHORT
-from sidecar.gateway.renewals import Renewals
 from sidecar.gateway.routing import Call, Router
 from sidecar.gateway.settings import GatewaySettings
 from sidecar.identity import Identity
+from sidecar.renewals import Renewals
 from sidecar.token_request import TokenRequest
 from sidecar.token_source import TokenSource
 
@@ -52,8 +52,8 @@ class AppCalls:
         *,
         now: Clock,
     ) -> None:
-        self._settings, self._router, self._app, self._source = settings, router, app, source
-        self._renewals = Renewals(now)
+        self._settings, self._router, self._app = settings, router, app
+        self.renewals: Final = Renewals(source.cached, source.obtain, now)
         self.token_request: Final = TokenRequest(settings.upstream)
 
     async def open(self, head: RequestHead) -> StreamedResponse | ApiError:
@@ -84,15 +84,13 @@ class AppCalls:
         self, request: Request, accepted: Accepted, body: Body
     ) -> StreamedResponse | ApiError:
         """The app has refused the token: it is renewed once a minute at most (amendment 5)."""
-        token = accepted.token
-        if not self._renewals.begin(token):
+        renewed = await self.renewals.renewed(
+            accepted.call.unverified_jwt, accepted.token, self.token_request
+        )
+        if renewed is None:
             return errors.APP_REFUSES_TOKEN
-        again = self.token_request._replace(rejected=token.fingerprint)
-        renewed = await self._source.obtain(accepted.call.unverified_jwt, again)
         if isinstance(renewed, ApiError):
             return errors.at_the_gateway(renewed)
-        if renewed.fingerprint == token.fingerprint:
-            return errors.APP_REFUSES_TOKEN.with_reason("not_renewed")
         if isinstance(body, OutgoingBody):
             return INVALID_TOKEN.with_reason("app_refused_token")  # the client sends it again
         response = await self._send(request, accepted._replace(token=renewed), body)

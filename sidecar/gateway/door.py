@@ -97,6 +97,10 @@ class Gateway:
         """A session or connection has ended (contracts section 14). How many streams ended."""
         return self._around.streams.ended(session, connection)
 
+    def sweep(self) -> None:
+        """Forget what is past its time."""
+        self._calls.renewals.sweep()
+
     def _route(self, request: Request) -> Route:
         judged = request.connection.peer
         if isinstance(judged, _Judged) and judged.head is request.head:

@@ -14,12 +14,11 @@ from sidecar.gateway.cors import Origins
 from sidecar.gateway.routing import Answer
 from sidecar.metrics import Metrics
 from sidecar.protected_resource import ProtectedResource
+from sidecar.refusals import refusal_response
 
 _log = Log("gateway")
 
 DOOR: Final = "gateway"
-
-_JSON: Final = {"Content-Type": "application/json", "Cache-Control": "no-store"}
 
 
 class OwnAnswers:
@@ -68,17 +67,4 @@ class OwnAnswers:
         # A client that has no token yet begins this way: no fault of anybody.
         say = _log.debug if refusal == NO_TOKEN else _log.info
         say("refused", error=refusal.error, reason=refusal.reason, request_id=request_id)
-        headers = {**_JSON, **refusal.headers, HEADER: request_id}
-        challenge = self._challenge(refusal)
-        if challenge is not None:
-            headers["WWW-Authenticate"] = challenge
-        head = ResponseHead(status, [*headers.items(), *fields])
-        return Response(head, refusal.body(request_id))
-
-    def _challenge(self, refusal: ApiError) -> str | None:
-        if refusal.status == 401:
-            error = None if refusal == NO_TOKEN else "invalid_token"
-            return self._resource.challenge(error, refusal.description)
-        if refusal.scope is not None:
-            return self._resource.challenge(refusal.error, refusal.description, refusal.scope)
-        return None
+        return refusal_response(refusal, request_id, self._resource, status=status, fields=fields)

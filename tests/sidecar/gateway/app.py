@@ -23,6 +23,7 @@ class Seen:
     target: str
     fields: list[tuple[str, str]]
     body: bytes = b""
+    whole: bool = False
 
     def get(self, name: str) -> str | None:
         values = [value for known, value in self.fields if known == name]
@@ -51,6 +52,7 @@ class RawApp:
     then: list[bytes | Handler] = field(default_factory=list)
     requests: list[Seen] = field(default_factory=list)
     received: list[bytearray] = field(default_factory=list)
+    faults: list[AssertionError] = field(default_factory=list)
     port: int = 0
     open_connections: int = 0
 
@@ -67,6 +69,8 @@ class RawApp:
                 pass
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
+        except AssertionError as fault:
+            self.faults.append(fault)
         finally:
             self.open_connections -= 1
             await close(writer)
@@ -78,6 +82,7 @@ class RawApp:
         if not isinstance(answer, bytes):
             return await answer(seen, writer)
         seen.body = await read_body(reader, seen)
+        seen.whole = True
         writer.write(answer)
         await writer.drain()
         return True

@@ -95,13 +95,15 @@ async def by_user(received: Received) -> Any:
 async def gated(
     folder: Path,
     authorities: Authorities,
+    changes: Mapping[str, str] | None = None,
+    *,
     app: RawApp | None = None,
     timeouts: Timeouts = DEFAULT,
-    **changes: str,
 ) -> AsyncIterator[Gated]:
     """The harness of the sidecar's tests, with a gateway before `app`."""
     async with raw_app(app) as behind:
-        settings = {"GATEWAY": f"0:{behind.port}", "GATEWAY_HOST": "127.0.0.1"} | changes
+        settings: dict[str, Any] = {"GATEWAY": f"0:{behind.port}", "GATEWAY_HOST": "127.0.0.1"}
+        settings |= changes or {}
         async with (
             harness(folder, authorities, timeouts=timeouts, **settings) as inner,
             serving(inner, behind) as gate,

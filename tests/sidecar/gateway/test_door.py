@@ -182,7 +182,7 @@ async def test_one_id_names_the_request_everywhere(g: Gated) -> None:
 async def test_the_upstreams_token_is_put_in_where_it_is_handed_out(
     tmp_path: Path, authorities: Authorities
 ) -> None:
-    async with gated(tmp_path, authorities, **UPSTREAM) as g:
+    async with gated(tmp_path, authorities, UPSTREAM) as g:
         assert (await g.call()).status == 200
         assert g.app.last.get("authorization") == "Bearer upstream-token"
         assert JWT not in str(g.app.last.fields)
@@ -192,7 +192,7 @@ async def test_the_token_goes_into_another_header_and_the_jwt_nowhere(
     tmp_path: Path, authorities: Authorities
 ) -> None:
     changes = UPSTREAM | {"GATEWAY_HEADER": "X-GitHub-Token"}
-    async with gated(tmp_path, authorities, **changes) as g:
+    async with gated(tmp_path, authorities, changes) as g:
         reply = await g.call(headers={"X-GitHub-Token": "mine", "X_GitHub_Token": "mine"})
         assert reply.status == 200
         assert g.app.last.get("x-github-token") == "upstream-token"
@@ -204,7 +204,7 @@ async def test_the_token_goes_into_another_header_and_the_jwt_nowhere(
 async def test_attach_only_forwards_nothing_where_the_token_would_be_put_in(
     tmp_path: Path, authorities: Authorities
 ) -> None:
-    async with gated(tmp_path, authorities, **UPSTREAM) as g:
+    async with gated(tmp_path, authorities, UPSTREAM) as g:
         g.authserver.always(answering(lambda: release(release=["Attach"])))
         reply = await g.call()
         assert (reply.status, reply.json["error"]) == (403, "attach_only")
@@ -221,7 +221,7 @@ async def test_attach_only_is_no_matter_where_the_client_keeps_its_jwt(g: Gated)
 async def test_the_upstream_is_named_where_there_are_several(
     tmp_path: Path, authorities: Authorities
 ) -> None:
-    async with gated(tmp_path, authorities, GATEWAY_UPSTREAM="github") as g:
+    async with gated(tmp_path, authorities, {"GATEWAY_UPSTREAM": "github"}) as g:
         assert (await g.call()).status == 200
         assert g.authserver.received[0].form["audience"] == "github"
 
@@ -240,7 +240,7 @@ async def test_an_apps_401_reports_nothing_and_goes_on(g: Gated) -> None:
 async def test_an_app_that_refuses_its_token_gets_a_renewed_one(
     tmp_path: Path, authorities: Authorities
 ) -> None:
-    async with gated(tmp_path, authorities, **UPSTREAM) as g:
+    async with gated(tmp_path, authorities, UPSTREAM) as g:
         g.authserver.then(release, lambda: release(access_token="renewed"))
         g.app.then = [response(401, b"")]
         reply = await g.call(data=b"body")
@@ -255,7 +255,7 @@ async def test_an_app_that_refuses_its_token_gets_a_renewed_one(
 async def test_an_app_that_refuses_every_token_makes_no_client_loop(
     tmp_path: Path, authorities: Authorities
 ) -> None:
-    async with gated(tmp_path, authorities, **UPSTREAM) as g:
+    async with gated(tmp_path, authorities, UPSTREAM) as g:
         g.authserver.then(release, lambda: release(access_token="renewed"))
         g.app.usual = response(401, b"")
         for expected in (2, 3, 4):
@@ -268,7 +268,7 @@ async def test_an_app_that_refuses_every_token_makes_no_client_loop(
 async def test_a_token_that_could_not_be_renewed_is_not_sent_again(
     tmp_path: Path, authorities: Authorities
 ) -> None:
-    async with gated(tmp_path, authorities, **UPSTREAM) as g:
+    async with gated(tmp_path, authorities, UPSTREAM) as g:
         g.app.usual = response(401, b"")
         assert (await g.call()).status == 502
         assert len(g.app.requests) == 1
@@ -277,7 +277,7 @@ async def test_a_token_that_could_not_be_renewed_is_not_sent_again(
 async def test_a_large_body_is_sent_again_by_the_client(
     tmp_path: Path, authorities: Authorities
 ) -> None:
-    async with gated(tmp_path, authorities, **UPSTREAM) as g:
+    async with gated(tmp_path, authorities, UPSTREAM) as g:
         g.authserver.then(release, lambda: release(access_token="renewed"))
         g.app.then = [response(401, b"")]
         reply = await g.call(data=b"x" * 200_000)
@@ -307,7 +307,7 @@ async def test_the_challenge_never_repeats_the_host(g: Gated) -> None:
 async def test_an_open_path_goes_on_without_anything_that_names_somebody(
     tmp_path: Path, authorities: Authorities
 ) -> None:
-    async with gated(tmp_path, authorities, **OPEN) as g:
+    async with gated(tmp_path, authorities, OPEN) as g:
         named = {
             "Authorization": f"Bearer {JWT}", "Cookie": "a=b", "Mcp-Session-Id": "s",
             "Last-Event-ID": "7", "X-HTTP-Method-Override": "DELETE", "X-Method-Override": "PUT",
@@ -333,7 +333,7 @@ async def test_an_open_path_goes_on_without_anything_that_names_somebody(
 async def test_an_open_path_is_compared_byte_for_byte(
     tmp_path: Path, authorities: Authorities, method: str, target: str
 ) -> None:
-    async with gated(tmp_path, authorities, **OPEN) as g:
+    async with gated(tmp_path, authorities, OPEN) as g:
         line = f"{method} {target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
         assert (await g.send(line.encode())).startswith(b"HTTP/1.1 401 ")
         assert g.app.requests == []
@@ -343,7 +343,7 @@ async def test_an_open_path_is_compared_byte_for_byte(
 async def test_an_open_path_takes_no_body(
     tmp_path: Path, authorities: Authorities, framing: str
 ) -> None:
-    async with gated(tmp_path, authorities, **OPEN) as g:
+    async with gated(tmp_path, authorities, OPEN) as g:
         line = f"GET /healthz HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n"
         assert (await g.send(line.encode())).startswith(b"HTTP/1.1 400 ")
         assert g.app.requests == []
@@ -361,7 +361,7 @@ PREFLIGHT = {
 async def test_a_preflight_of_an_allowed_origin_is_answered_here(
     tmp_path: Path, authorities: Authorities
 ) -> None:
-    async with gated(tmp_path, authorities, **ORIGINS) as g:
+    async with gated(tmp_path, authorities, ORIGINS) as g:
         reply = await g.call(method="OPTIONS", jwt=None, headers=PREFLIGHT)
         assert reply.status == 204
         assert reply.headers["Access-Control-Allow-Origin"] == ORIGIN
@@ -379,7 +379,7 @@ async def test_answers_to_an_allowed_origin_replace_the_apps_own_words(
             200, b"ok", "Access-Control-Allow-Origin: *", "Access-Control-Allow-Credentials: true"
         )
     )
-    async with gated(tmp_path, authorities, app, **ORIGINS) as g:
+    async with gated(tmp_path, authorities, ORIGINS, app=app) as g:
         for jwt in (JWT, None):
             reply = await g.call(jwt=jwt, headers={"Origin": ORIGIN})
             assert reply.headers.getall("Access-Control-Allow-Origin") == [ORIGIN]  # type: ignore[attr-defined]
@@ -395,7 +395,7 @@ async def test_answers_to_an_allowed_origin_replace_the_apps_own_words(
 async def test_a_foreign_origin_is_refused_everywhere(
     tmp_path: Path, authorities: Authorities, origin: str
 ) -> None:
-    async with gated(tmp_path, authorities, **ORIGINS, **OPEN) as g:
+    async with gated(tmp_path, authorities, ORIGINS | OPEN) as g:
         for method, path, jwt in (
             ("POST", "/mcp", JWT),
             ("OPTIONS", "/mcp", None),
@@ -419,7 +419,7 @@ async def test_by_default_no_other_origin_may_call_but_the_servers_own(g: Gated)
 async def test_an_app_that_does_not_listen_is_502(tmp_path: Path, authorities: Authorities) -> None:
     async with raw_app() as gone:
         pass
-    async with gated(tmp_path, authorities, GATEWAY=f"0:{gone.port}") as g:
+    async with gated(tmp_path, authorities, {"GATEWAY": f"0:{gone.port}"}) as g:
         reply = await g.call()
         assert (reply.status, reply.json["error"]) == (502, "bad_gateway")
         assert reply.headers["Retry-After"]
@@ -540,7 +540,7 @@ async def test_no_token_is_in_a_log_a_metric_or_an_error(
     from chassis import logs
 
     logs.configure("sidecar", "debug")
-    async with gated(tmp_path, authorities, **UPSTREAM) as g:
+    async with gated(tmp_path, authorities, UPSTREAM) as g:
         g.authserver.always(answering(lambda: release(access_token="canary-token")))
         replies = [await g.call(), await g.call(headers={"Origin": "https://evil.example"})]
         g.app.usual = response(401, b"")

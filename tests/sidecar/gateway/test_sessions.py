@@ -82,7 +82,7 @@ async def test_delete_ends_the_binding_where_the_app_ends_the_session(g: Gated) 
 
 
 async def test_an_open_path_binds_nothing(tmp_path: Path, authorities: Authorities) -> None:
-    async with gated(tmp_path, authorities, GATEWAY_OPEN_PATHS="/healthz") as g:
+    async with gated(tmp_path, authorities, {"GATEWAY_OPEN_PATHS": "/healthz"}) as g:
         g.authserver.always(by_user)
         g.app.then = [response(200, b"", "Mcp-Session-Id: session-a")]
         await g.call("/healthz", method="GET", jwt=None)

@@ -202,8 +202,8 @@ async def test_two_hundred_streams_at_once(tmp_path: Path, authorities: Authorit
         feeds, streams = [], []
         for number in range(200):
             feed = Feed()
-            stream = streaming(g, feed, jwts[number % 4])
-            streams.append(await open_streams.enter_async_context(stream))
+            opening = streaming(g, feed, jwts[number % 4])
+            streams.append(await open_streams.enter_async_context(opening))
             feeds.append(feed)
         for number, feed in enumerate(feeds):
             feed.pieces.put_nowait(b"data: %03d\n\n" % number)
@@ -418,7 +418,7 @@ async def test_a_stream_ends_after_its_longest_time_between_two_events() -> None
 async def test_the_longest_time_ends_an_idle_stream_properly(
     tmp_path: Path, authorities: Authorities
 ) -> None:
-    async with gated(tmp_path, authorities, GATEWAY_STREAM_MAX="60") as g:
+    async with gated(tmp_path, authorities, {"GATEWAY_STREAM_MAX": "60"}) as g:
         feed = Feed()
         async with streaming(g, feed) as stream:
             feed.pieces.put_nowait(b"data: x\n\n")

@@ -1,4 +1,4 @@
-"""What follows from an API's 401, or from an answer that holds the token: at most one renewal.
+"""What follows from a 401 to a token, or from an answer that holds it: at most one renewal.
 
 Such a report is a hint and never a verdict; the authserver decides what it means. A connection is
 renewed once in 60 s, however many calls and JWTs meet the refusal.
@@ -35,15 +35,18 @@ class Renewals:
         self._cached, self._obtain, self._now = cached, obtain, now
         self._begun = TtlCache[asyncio.Task[Outcome]](max_entries=_MOST, max_weight=_MOST)
 
-    async def renewed(self, unverified_jwt: str, used: CachedToken) -> Outcome | None:
+    async def renewed(
+        self, unverified_jwt: str, used: CachedToken, token_request: TokenRequest | None = None
+    ) -> Outcome | None:
         """Another token than `used`, or why there is none; None where nothing new can be had.
 
-        The caller may be cancelled; the renewal goes on for the others.
+        `token_request` is what `used` answers, where that is more than its upstream's name. The
+        caller may be cancelled; the renewal goes on for the others.
         """
-        held = self._cached(unverified_jwt, TokenRequest(used.upstream))
+        held = self._cached(unverified_jwt, token_request or TokenRequest(used.upstream))
         if held is not None and held.fingerprint != used.fingerprint:
             return held
-        task = self.begin(unverified_jwt, used)
+        task = self.begin(unverified_jwt, used, token_request)
         if task is None:
             return None
         await asyncio.wait((task,))
@@ -54,13 +57,17 @@ class Renewals:
             return None
         return outcome
 
-    def begin(self, unverified_jwt: str, used: CachedToken) -> asyncio.Task[Outcome] | None:
+    def begin(
+        self, unverified_jwt: str, used: CachedToken, token_request: TokenRequest | None = None
+    ) -> asyncio.Task[Outcome] | None:
         """Start a renewal, or join the one under way; None where one was tried a moment ago."""
         now = self._now()
         begun = self._begun.get(used.fingerprint, now)
         if begun is not None:
             return None if begun.done() else begun
-        task = asyncio.create_task(self._renew(unverified_jwt, used, now + RENEWAL_SECONDS))
+        request = (token_request or TokenRequest(used.upstream))._replace(rejected=used.fingerprint)
+        renewing = self._renew(unverified_jwt, request, now + RENEWAL_SECONDS)
+        task = asyncio.create_task(renewing)
         self._begun.put(used.fingerprint, task, until=now + RENEWAL_SECONDS)
         return task
 
@@ -68,8 +75,7 @@ class Renewals:
         """Forget what is past its time."""
         self._begun.sweep(self._now())
 
-    async def _renew(self, unverified_jwt: str, used: CachedToken, until: float) -> Outcome:
-        rejecting = TokenRequest(used.upstream, rejected=used.fingerprint)
+    async def _renew(self, unverified_jwt: str, rejecting: TokenRequest, until: float) -> Outcome:
         outcome = await self._obtain(unverified_jwt, rejecting)
         task = asyncio.current_task()
         if isinstance(outcome, CachedToken) and task is not None:

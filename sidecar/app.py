@@ -140,8 +140,9 @@ def build(
 
         gateway = build_gateway(
             settings.gateway, tokens, resource, metrics, clocks,
-            now=now, wall=wall, timeouts=timeouts,
+            now=now, wall=wall, timeouts=timeouts, feed_heard=lambda: revocations.heard_at,
         )  # fmt: skip
+        revocations.follow(gateway.streams)
     return Sidecar(
         local, api, readiness, registry, credential, client, broker, revocations, gateway
     )

@@ -45,7 +45,7 @@ _SOON_SECONDS: Final = 5.0
 class Streams(Protocol):
     """Whoever holds what a session or connection allowed for longer than one answer."""
 
-    def ended(self, handles: frozenset[str]) -> None:
+    def ended(self, handles: frozenset[str]) -> object:
         """End, at once, what belongs to these sessions and connections."""
         ...
 

@@ -93,10 +93,6 @@ class Gateway:
         """The answer to bytes that are no request, and after a bug."""
         return self._answers.failed(failure)
 
-    def ended(self, session: str | None = None, connection: str | None = None) -> int:
-        """A session or connection has ended (contracts section 14). How many streams ended."""
-        return self._around.streams.ended(session, connection)
-
     def sweep(self) -> None:
         """Forget what is past its time."""
         self._calls.renewals.sweep()

@@ -22,6 +22,7 @@ MAX_PER_USER: Final = 64
 MAX_PER_POD: Final = 1_024
 LOOK_SECONDS: Final = 30.0
 SILENCE_SECONDS: Final = 60.0
+_SPREAD_SECONDS: Final = 10
 _PATIENCE_SECONDS: Final = 30.0  # for an event to end
 
 _NEVER: Final = float("inf")
@@ -119,19 +120,25 @@ class Streams:
         if not self._users[stream.identity.sub]:
             del self._users[stream.identity.sub]
 
-    def ended(self, session: str | None = None, connection: str | None = None) -> int:
-        """A session or a connection has ended: its streams end at once. How many there were."""
+    def ended(self, handles: frozenset[str]) -> int:
+        """These sessions and connections have ended: their streams end at once. How many."""
         theirs = [
             stream
             for stream in self._streams
-            if (session is not None and stream.identity.session == session)
-            or (connection is not None and stream.identity.connection == connection)
+            if stream.identity.session in handles or stream.identity.connection in handles
         ]
         for stream in theirs:
             stream.end("ended")
         if theirs:
             _log.info("streams_ended", count=len(theirs))
         return len(theirs)
+
+    def look_again(self) -> None:
+        """Endings may have been missed: exchange every JWT again, spread over ten seconds."""
+        now = self._now()
+        for number, stream in enumerate(self._streams):
+            due_in = number % _SPREAD_SECONDS
+            stream.looked_at = min(stream.looked_at, now - LOOK_SECONDS + due_in)
 
     def tick(self) -> None:
         """Look at every stream; called every few seconds."""

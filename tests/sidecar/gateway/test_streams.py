@@ -10,6 +10,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from chassis.clock import wall
 from sidecar.errors import REAUTHENTICATION_REQUIRED, TEMPORARILY_UNAVAILABLE, ApiError
@@ -294,12 +295,12 @@ async def test_streams_end_when_their_session_or_connection_does(
         async with streaming(g, alice, jwt["alice"]) as one, streaming(g, bob, jwt["bob"]) as other:
             alice.pieces.put_nowait(b"data: x\n\n")
             await one.content.readany()
-            assert g.parts.gateway.ended(session="alice-session") == 1
+            assert g.parts.streams.ended(frozenset({"alice-session"})) == 1
             assert await one.read() == b""  # between two events: a proper end
-            assert g.parts.gateway.ended(session="alice-session") == 0
+            assert g.parts.streams.ended(frozenset({"alice-session"})) == 0
             bob.pieces.put_nowait(b"data: half of")
             await other.content.readany()
-            assert g.parts.gateway.ended(connection="bob-connection") == 1
+            assert g.parts.streams.ended(frozenset({"bob-connection"})) == 1
             with pytest.raises(aiohttp.ClientPayloadError):
                 await other.read()
 
@@ -315,11 +316,39 @@ async def test_a_call_without_an_answer_ends_with_its_session(g: Gated) -> None:
     g.app.then = [never]
     call = asyncio.create_task(g.call())
     await waiting.wait()
-    assert g.parts.gateway.ended(session="session-1") == 1
+    assert g.parts.streams.ended(frozenset({"session-1"})) == 1
     reply = await call
     assert reply.status == 401
     assert "WWW-Authenticate" in reply.headers
     assert len(g.parts.streams) == 0
+
+
+async def test_a_revocation_that_the_feed_announces_ends_a_stream(g: Gated) -> None:
+    feed = Feed()
+    async with streaming(g, feed, expiring(900)) as stream:
+        feed.pieces.put_nowait(b"data: x\n\n")
+        assert await stream.content.readany()
+        ended = {"ended": [{"id": "1", "handle": "session-1"}], "cursor": "c1"}
+        g.authserver.then(lambda: web.json_response(ended))
+        await g.inner.sidecar.revocations.poll()
+        assert await stream.read() == b""
+    assert len(g.parts.streams) == 0
+
+
+async def test_where_endings_may_have_been_missed_every_stream_is_looked_at_within_ten_seconds(
+    g: Gated,
+) -> None:
+    feed = Feed()
+    async with streaming(g, feed, expiring(900)):
+        gap = {"ended": [], "cursor": "c1", "gap": True}
+        g.authserver.then(lambda: web.json_response(gap))
+        await g.inner.sidecar.revocations.poll()
+        g.authserver.always(answering(lambda: refuse(400, "invalid_grant")))
+        before = len(g.authserver.received)
+        g.inner.clock.now += 10
+        g.parts.tick()
+        await g.authserver.until_received(before + 1)
+        await g.inner.until(lambda: len(g.parts.streams) == 0)
 
 
 async def test_a_stream_is_looked_at_again_every_half_minute(g: Gated) -> None:

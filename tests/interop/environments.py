@@ -71,18 +71,18 @@ def python_wheel() -> Path:
     return wheel
 
 
-def node_packages() -> Path:
-    """A folder whose node_modules hold what node/package-lock.json names."""
+def node_packages(name: str = "node") -> Path:
+    """A folder whose node_modules hold what `<name>/package-lock.json` names."""
     if shutil.which("npm") is None:
         pytest.skip("THE TESTS WITH NODE DID NOT RUN: there is no npm here")
-    files = [HERE / "node" / name for name in ("package.json", "package-lock.json")]
+    files = [HERE / name / file for file in ("package.json", "package-lock.json")]
 
     def make(folder: Path) -> None:
         for file in files:
             shutil.copy(file, folder)
         _run("of Node", *_NPM, "ci", "--prefix", folder)
 
-    return _made("node", files, make)
+    return _made(name, files, make)
 
 
 def node_site() -> Path:

@@ -231,11 +231,10 @@ class OutageDrill:
             return "no cause"
         if acted.answer_lost:
             return "the upstream acted and its answer was lost"
-        if any(
-            acted.replica in (None, replica) and abs(moment - acted.at) < _LOST_WITH_PROCESS
-            for replica, moment in self._kills
-        ):
+        if any(abs(moment - acted.at) < _LOST_WITH_PROCESS for _, moment in self._kills):
             return "the upstream acted and the process was killed"
+        if acted.caller_gone:
+            return "the upstream acted when its caller had given up"
         return "no cause"
 
 

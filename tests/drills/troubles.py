@@ -65,12 +65,13 @@ class Trouble(Interference):
     async def after(self, request: web.Request, refresh_token: str) -> None:
         grant = self._upstream.grants._refresh_tokens[refresh_token]
         acted = Acted(newest_token(self._upstream, grant), time.monotonic())
-        acted.replica = self._who(request)
         self.last[id(grant)] = acted
         if self.on:
             self.seen.acted += 1
             acted.answer_lost = True
             await self._fail(request)
+        await asyncio.sleep(_HANG_UP_SECONDS)
+        acted.caller_gone = not _connected(request)
 
     async def _fail(self, request: web.Request) -> None:
         """Answer as the mode says; does not return."""

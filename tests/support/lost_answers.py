@@ -11,14 +11,14 @@ from demo.upstream.grants import Grant
 class Acted:
     """The last refresh that the upstream made for a grant; `at` is monotonic time.
 
-    `answer_lost`: the upstream itself did not send the answer. `replica` asked for it, where that
-    is known.
+    `answer_lost`: the upstream itself did not send the answer. `caller_gone`: the caller had
+    given up, or was killed, when it was sent.
     """
 
     access_token: str
     at: float
     answer_lost: bool = False
-    replica: int | None = None
+    caller_gone: bool = False
 
 
 def newest_token(upstream: FakeUpstream, grant: Grant) -> str:

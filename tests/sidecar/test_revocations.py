@@ -1,6 +1,8 @@
 """What a sidecar does with the revocation feed: drops, asks again, and copes without it."""
 
 import asyncio
+from functools import partial
+from operator import truediv
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +145,8 @@ async def test_everything_goes_where_the_authserver_says_so(r: Harness, flag: st
     r.authserver.then_slowly(held_until(let_go, lambda: release(**BOB)))
     asking = asyncio.create_task(r.ask(jwt=OTHER_JWT))
     await r.authserver.until_received(2)
-    await poll(r, answered(**{flag: True}))
+    flags: dict[str, Any] = {flag: True}
+    await poll(r, answered(**flags))
     assert r.metric("tokenward_sidecar_cache_entries") == 0
     assert streams.heard == ["look again"]
     r.clock.advance(1)
@@ -243,7 +246,7 @@ async def test_sidecars_that_were_sent_away_together_come_back_one_after_the_oth
         (tmp_path / "credential").mkdir()
         for number in range(50):
             settings = read_settings(environment(tmp_path, authserver.url))
-            sidecar = build(settings, timeouts=Timeouts(), jitter=lambda n=number: n / 50)
+            sidecar = build(settings, timeouts=Timeouts(), jitter=partial(truediv, number, 50))
             pauses.append(await sidecar.revocations.poll())
             await sidecar.close()
     assert len({round(pause, 1) for pause in pauses}) > 15

@@ -105,6 +105,7 @@ class RevocationFeed:
     def release(self) -> None:
         """Answer everyone who waits, and nobody waits from now on: the process is draining."""
         self._draining = True
+        self._shared.clear()  # it may be older than what an answer covers
         self._wake_all()
 
     async def poll(self, owner: Workload, cursor: str | None) -> dict[str, Any]:
@@ -119,8 +120,7 @@ class RevocationFeed:
                     while not (news or self._draining):
                         await event.wait()
                         event.clear()
-                        read = revocations.of_owner if self._draining else self._of_last_look
-                        answer, news = await self._look_up(owner, cursor, read)
+                        answer, news = await self._look_up(owner, cursor, self._of_last_look)
         return answer
 
     async def _look_forever(self) -> None:
@@ -164,13 +164,12 @@ class RevocationFeed:
 
     async def _of_last_look(self, owner: Workload, since: int, most: int) -> list[Revocation]:
         """As `of_owner`; many sidecars of one owner are woken together, and one read serves all."""
-        shared = self._shared.get(owner)
-        if shared is None:
-            at = int(self._clock()) - _SHARED_SECONDS
-            reading = asyncio.ensure_future(self._revocations.of_owner(owner, at, most))
-            shared = self._shared[owner] = (at, reading)
-        at, reading = shared
-        if since < at or len(rows := await asyncio.shield(reading)) == most:
+        if owner not in self._shared:
+            start = int(self._clock()) - _SHARED_SECONDS
+            read = self._revocations.of_owner(owner, start, most)
+            self._shared[owner] = start, asyncio.ensure_future(read)
+        start, reading = self._shared[owner]
+        if since < start or len(rows := await asyncio.shield(reading)) == most:
             return await self._revocations.of_owner(owner, since, most)
         return [one for one in rows if one.ended_at >= since]
 

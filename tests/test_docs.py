@@ -72,11 +72,15 @@ def test_the_reference_lists_every_member_of_a_configuration(
 
 
 def test_the_reference_lists_every_variable_of_the_sidecar() -> None:
-    page = (ROOT / "docs/reference/configuration.md").read_text()
-    listed = set(re.findall(r"^\| `TOKENWARD_([A-Z_]+)`", page, re.MULTILINE))
-    source = (ROOT / "sidecar/settings.py").read_text()
-    read = set(re.findall(r'"([A-Z][A-Z_]+)"', source)) - {"TOKENWARD_"}
-    assert listed == read
+    for page, settings in (
+        ("configuration", "sidecar/settings.py"), ("gateway", "sidecar/gateway/settings.py"),
+    ):  # fmt: skip
+        text = (ROOT / f"docs/reference/{page}.md").read_text()
+        listed = set(re.findall(r"^\| `TOKENWARD_([A-Z_]+)`", text, re.MULTILINE))
+        source = (ROOT / settings).read_text()
+        read = set(re.findall(r'variables\.(?:optional|required)\(\s*"([A-Z_]+)"', source))
+        assert listed == read
+        assert len(read) > 8
 
 
 def test_every_decision_stands_in_the_index() -> None:

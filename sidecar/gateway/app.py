@@ -11,7 +11,7 @@ from chassis.http1.listener import Listener
 from chassis.http1.server import Server
 from sidecar.clocks import Clocks
 from sidecar.gateway.app_port import AppPortCheck
-from sidecar.gateway.door import Gateway, Surroundings
+from sidecar.gateway.door import Collaborators, Gateway
 from sidecar.gateway.settings import GatewaySettings
 from sidecar.gateway.streams import MAX_PER_POD, Streams
 from sidecar.metrics import Metrics
@@ -92,7 +92,7 @@ def build_gateway(
     )
     app_port = AppPortCheck(settings.target, now=now) if settings.checks_app_port else None
     gateway = Gateway(
-        settings, resource, Surroundings(source, app, streams, app_port, metrics, now)
+        settings, resource, Collaborators(source, app, streams, app_port, metrics, now)
     )
     limits = Limits(
         head_bytes=HEAD_BYTES,

@@ -58,7 +58,7 @@ class AppCalls:
 
     async def open(self, head: RequestHead) -> StreamedResponse | ApiError:
         """A request without a token."""
-        return await self._ask(head.with_fields(*_names()), None, OPEN_PATH_SECONDS)
+        return await self._request(head.with_fields(*_names()), None, OPEN_PATH_SECONDS)
 
     async def call(self, request: Request, accepted: Accepted) -> StreamedResponse | ApiError:
         """A request with an accepted JWT. Raises Refused where the client's body is no body."""
@@ -104,7 +104,7 @@ class AppCalls:
     ) -> StreamedResponse | ApiError:
         fields = [*accepted.call.fields, *self._own_fields(accepted), *_names()]
         head = self._router.request_head(request.head, fields)
-        return await self._ask(head, body, float(self._settings.stream_max))
+        return await self._request(head, body, float(self._settings.stream_max))
 
     def _own_fields(self, accepted: Accepted) -> Fields:
         fields = [(USER, accepted.identity.sub), (CLIENT, accepted.identity.client_id)]
@@ -114,7 +114,7 @@ class AppCalls:
             fields.append((header, f"Bearer {token}" if bearer else token))
         return fields
 
-    async def _ask(
+    async def _request(
         self, head: RequestHead, body: Body, seconds: float
     ) -> StreamedResponse | ApiError:
         repeatable = head.method in _REPEATABLE

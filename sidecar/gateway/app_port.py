@@ -26,12 +26,12 @@ _ELSEWHERE: Final = ((socket.AF_INET, "192.0.2.1"), (socket.AF_INET6, "2001:db8:
 
 def own_addresses() -> set[str]:
     """The addresses of this machine or pod from which others are reached."""
-    found = set()
+    addresses = set()
     for family, elsewhere in _ELSEWHERE:
         with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.connect((elsewhere, 9))
-            found.add(str(probe.getsockname()[0]))
-    return found
+            addresses.add(str(probe.getsockname()[0]))
+    return addresses
 
 
 class AppPortCheck:

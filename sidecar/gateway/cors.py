@@ -51,8 +51,8 @@ def is_preflight(method: str, headers: Headers) -> bool:
 
 def preflight_fields(headers: Headers) -> Mapping[str, str]:
     """The fields of the answer to a preflight, beside those of `Origins.fields`."""
-    asked = headers.get("access-control-request-headers") or ""
-    named = asked if len(asked) <= _MAX_NAMES and _NAMES.fullmatch(asked) else ""
+    requested = headers.get("access-control-request-headers") or ""
+    named = requested if len(requested) <= _MAX_NAMES and _NAMES.fullmatch(requested) else ""
     return {
         "Access-Control-Allow-Methods": _METHODS,
         "Access-Control-Allow-Headers": ", ".join(filter(None, (_ALLOWED, named))),

@@ -54,7 +54,7 @@ class _Judged(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class Collaborators:
     """What one gateway works with; without `app_port` nobody looks at the app's own port."""
 
     source: TokenSource
@@ -69,19 +69,23 @@ class Gateway:
     """Answers the clients of the MCP server."""
 
     def __init__(
-        self, settings: GatewaySettings, resource: ProtectedResource, around: Surroundings
+        self, settings: GatewaySettings, resource: ProtectedResource, collaborators: Collaborators
     ) -> None:
-        self._settings, self._around = settings, around
+        self._settings, self._collaborators = settings, collaborators
         self._router = Router(settings, resource)
         self._origins = self._router.origins
-        self._answers = OwnAnswers(resource, self._origins, around.metrics, around.now)
-        self._calls = AppCalls(settings, self._router, around.app, around.source, now=around.now)
+        self._answers = OwnAnswers(
+            resource, self._origins, collaborators.metrics, collaborators.now
+        )
+        self._calls = AppCalls(
+            settings, self._router, collaborators.app, collaborators.source, now=collaborators.now
+        )
         self._bindings = SessionBindings()
         self._open_calls = 0
 
     def answer(self, request: Request) -> AnyResponse | Awaitable[AnyResponse]:
         """The handler of every request at the gateway's listener."""
-        started = self._around.now()
+        started = self._collaborators.now()
         route = self._route(request)
         if isinstance(route, Call | OpenCall):
             return self._pass_on(request, route, started)
@@ -127,13 +131,13 @@ class Gateway:
         accepted = await self._accept(route)
         if isinstance(accepted, ApiError):
             return accepted
-        stream = self._around.streams.open(accepted.identity, route.unverified_jwt)
+        stream = self._collaborators.streams.open(accepted.identity, route.unverified_jwt)
         if isinstance(stream, ApiError):
             return stream
         return await self._within(stream, request, accepted)
 
     async def _app_port_is_open(self, request: Request) -> bool:
-        check = self._around.app_port
+        check = self._collaborators.app_port
         if check is None:
             return False
         reached = request.connection.sockname
@@ -145,7 +149,7 @@ class Gateway:
 
     async def _accept(self, call: Call) -> Accepted | ApiError:
         """Whether the authserver accepts the JWT, and the session is this user's and client's."""
-        source, token_request = self._around.source, self._calls.token_request
+        source, token_request = self._collaborators.source, self._calls.token_request
         token = source.cached(call.unverified_jwt, token_request)
         if token is None:
             obtained = await source.obtain(call.unverified_jwt, token_request)
@@ -180,7 +184,7 @@ class Gateway:
             return INVALID_TOKEN.with_reason(stream.reason)
         finally:
             if not isinstance(outcome, StreamResponse):
-                self._around.streams.close(stream)
+                self._collaborators.streams.close(stream)
 
     async def _forward(self, stream: Stream, request: Request, accepted: Accepted) -> Outcome:
         response = await self._calls.call(request, accepted)
@@ -231,7 +235,7 @@ class Gateway:
                 return errors.APP_BAD_RESPONSE.with_reason("app_response_broken_off")
         done = self._open_call_is_over
         if stream is not None:
-            done = lambda: self._around.streams.close(stream)  # noqa: E731
+            done = lambda: self._collaborators.streams.close(stream)  # noqa: E731
         return StreamResponse(head, Relay(response, stream, bind, done), length=response.length)
 
     async def _open(self, request: Request, route: OpenCall) -> Outcome:

@@ -24,10 +24,10 @@ _EVENT_END: Final = re.compile(rb"(?>\r\n|\r|\n)(?>\r\n|\r|\n)")
 def ids_of_request(headers: Headers, target: str) -> tuple[str, ...]:
     """Every id that a request names. Raises Malformed where one is sent twice or is no id."""
     sent = headers.get_all(HEADER)
-    found = [*sent, *_ids_of_query(target)]
-    if len(sent) > 1 or not all(map(is_session_id, found)):
+    session_ids = [*sent, *_ids_of_query(target)]
+    if len(sent) > 1 or not all(map(is_session_id, session_ids)):
         raise Malformed("session_id")
-    return tuple(found)
+    return tuple(session_ids)
 
 
 def is_session_id(text: str) -> bool:
@@ -36,10 +36,10 @@ def is_session_id(text: str) -> bool:
 
 def _ids_of_query(target: str) -> list[str]:
     query = target.partition("?")[2]
-    found = list(_parameters(query)) if query else []
-    if len(found) > 1:
+    session_ids = list(_parameters(query)) if query else []
+    if len(session_ids) > 1:
         raise Malformed("session_id")  # two readers would choose different ones
-    return found
+    return session_ids
 
 
 def _parameters(query: str) -> Iterator[str]:
@@ -93,7 +93,7 @@ def _endpoint_id(event: bytes) -> str | None:
     if not any(name == b"event" and value.strip() == b"endpoint" for name, _, value in fields):
         return None
     data = b"".join(value.removeprefix(b" ") for name, _, value in fields if name == b"data")
-    found = _ids_of_query(data.decode("latin-1").partition("#")[0])
-    if any(not is_session_id(one) for one in found):
+    session_ids = _ids_of_query(data.decode("latin-1").partition("#")[0])
+    if any(not is_session_id(one) for one in session_ids):
         raise Malformed("session_id")
-    return found[0] if found else None
+    return session_ids[0] if session_ids else None

@@ -1,10 +1,11 @@
-"""The table of security tests is whole, and every test it names exists."""
+"""The table of security tests and the threat model: whole, and every test they name exists."""
 
 import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs/reference/security-tests.md").read_text()
+THREATS = (ROOT / "docs/explanation/threat-model.md").read_text()
 _ROW = re.compile(r"^\| ([ACFRS][0-9]+) \| [^|]+ \| (.+) \|$", re.MULTILINE)
 _LAST = (("A", 64), ("C", 35), ("R", 17), ("S", 30))
 _TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
@@ -22,8 +23,14 @@ def test_every_row_names_a_test_or_says_why_there_is_none() -> None:
     assert bare == []
 
 
+def test_every_row_of_the_threat_model_names_a_test_or_says_why_there_is_none() -> None:
+    rows = [line for line in THREATS.splitlines() if line.startswith("| ") and "|---" not in line]
+    bare = [row for row in rows if not (_TEST.search(row) or "none: " in row)]
+    assert [row for row in bare if not row.endswith("test |")] == []
+
+
 def test_every_test_that_is_named_exists() -> None:
-    named = _TEST.findall(PAGE)
+    named = _TEST.findall(PAGE + THREATS)
     assert len(named) > 100
     missing = [
         f"{file}::{name}"

@@ -32,8 +32,8 @@ def main() -> None:
             finally:
                 kept = _keep_logs(Path(folder))
     violations = [f"{p.trouble.mode}: {text}" for p in drill.providers for text in p.violations]
-    report = _report(drill, options, time.monotonic() - begun, len(violations))
-    print(report, *violations, f"the logs are {kept}", sep="\n")
+    report = _report(drill, options, time.monotonic() - begun, violations)
+    print(report, f"the logs are {kept}", sep="\n")
     if options.report is not None:
         options.report.write_text(report)
     sys.exit(1 if violations else 0)
@@ -54,10 +54,11 @@ def _keep_logs(folder: Path) -> str:
 
 
 def _report(
-    drill: OutageDrill, options: argparse.Namespace, seconds: float, violations: int
+    drill: OutageDrill, options: argparse.Namespace, seconds: float, violations: list[str]
 ) -> str:
     providers = drill.providers
     causes = sum((p.losses for p in providers), Counter[str]())
+    listed = "".join(f"- {text}\n" for text in violations)
     rows = "\n".join(_row(provider) for provider in providers)
     return f"""# Outage report
 
@@ -83,8 +84,8 @@ one" counts the calls of a replica whose earlier call had been under way for mor
 Each of these is a violation: a sign-in lost without one of the causes above, a token that is still
 valid and is refused, a token that the provider does not accept, a user who is not served after the
 outage, a call beside a slow one, and more than one call at a time once a provider is in trouble.
-Violations: {violations}.
-"""
+Violations: {len(violations)}.
+{listed}"""
 
 
 def _row(provider: Provider) -> str:

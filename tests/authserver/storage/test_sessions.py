@@ -7,7 +7,8 @@ import pytest
 
 from authserver.handles import hash_of
 from authserver.storage.keyring import DecryptionFailed
-from authserver.storage.refresh_tokens import Repeated, Reused, Rotated
+from authserver.storage.records import UpstreamTokens
+from authserver.storage.refresh_tokens import NewRefreshToken, Repeated, Reused, Rotated
 from tests.support.database_file import count, sql
 from tests.support.storage_files import NOW, Store, refresh_token, stores
 
@@ -189,3 +190,16 @@ async def test_a_user_is_known_by_issuer_and_subject(tmp_path: Path) -> None:
             one.sign_in("s3", user="u3", subject="bob"),
         )
         assert alice.user_id == again.user_id != bob.user_id
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Repeated("secret canary"),
+        NewRefreshToken("secret canary", b"secret canary", NOW),
+        UpstreamTokens("secret canary", "secret canary", None, NOW, None),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_no_repr_of_a_token_shows_it(value: object) -> None:
+    assert "canary" not in repr(value)

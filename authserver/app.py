@@ -4,6 +4,8 @@ from collections.abc import Mapping
 
 from aiohttp import web
 
+from authserver.account.connect import Connect
+from authserver.account.connect_subject import ConnectSubjects
 from authserver.audit import Audit
 from authserver.clients.assertions import ClientAssertions
 from authserver.clients.authentication import ClientAuthentication
@@ -11,6 +13,7 @@ from authserver.clients.directory import ClientDirectory
 from authserver.clients.metadata_documents import FetchLimits, MetadataDocuments
 from authserver.clients.safe_fetch import SafeFetcher
 from authserver.config.settings import Settings
+from authserver.connections.connect_links import ConnectLinks
 from authserver.connections.refresh_claims import ClaimedRefresh
 from authserver.connections.refresher import TokenRefresher
 from authserver.connections.session_health import SessionHealth
@@ -54,6 +57,7 @@ from authserver.storage.browser_sessions import BrowserSessions
 from authserver.storage.claim_rows import ClaimRows
 from authserver.storage.clients import Clients
 from authserver.storage.completed_sign_ins import SignIns
+from authserver.storage.connected_accounts import ConnectedAccounts
 from authserver.storage.connections import Connections
 from authserver.storage.consents import Consents
 from authserver.storage.contract import Database
@@ -65,6 +69,7 @@ from authserver.storage.refresh_tokens import RefreshTokens
 from authserver.storage.revocations import DatabaseIdentity, Revocations
 from authserver.storage.sessions import Sessions
 from authserver.storage.used_assertions import UsedAssertions
+from authserver.storage.used_connect_links import UsedConnectLinks
 from authserver.storage.users import Users
 from authserver.tokens.access_tokens import AccessTokens
 from authserver.tokens.id_tokens import IdTokens
@@ -113,6 +118,12 @@ class Authserver:
             database, live.keyring, self._sessions, self._codes, self._connections
         )
 
+        self._connect_links = ConnectLinks(
+            settings.issuer, live.keyring, UsedConnectLinks(database), clock
+        )
+        self._connected_accounts = ConnectedAccounts(database, live.keyring, self._connections)
+        self._users = Users(database)
+
         self._audit = Audit(audit_key)
         self.revocation_feed = RevocationFeed(
             Revocations(database), DatabaseIdentity(database), self._audit, self._metrics, clock
@@ -135,9 +146,7 @@ class Authserver:
         self._refresher = TokenRefresher(
             claimed_refresh, self._claims, live.binding, clock, refresh_timeouts
         )
-        self._session_health = SessionHealth(
-            self._connections, Users(database), live.binding, clock
-        )
+        self._session_health = SessionHealth(self._connections, self._users, live.binding, clock)
         self.housekeeping = Housekeeping(
             CleanUpStores(
                 Leases(database),
@@ -239,6 +248,7 @@ class Authserver:
                 self._sessions,
                 self._refresher,
                 self._live.upstreams,
+                self._connect_links,
                 TokenLimits.of(self._settings.limits),
                 self._clock,
             ),
@@ -280,6 +290,16 @@ class Authserver:
             Authorize(services, directory, browser_login, self._consents, next_step),
             Consent(services, browser_login, next_step),
             Callback(services, upstream_login, next_step),
+            Connect(
+                services,
+                upstream_login,
+                browser_login,
+                ConnectSubjects(self._connect_links, self._sessions, services, directory),
+                self._connect_links,
+                self._users,
+                self._connected_accounts,
+                session_seconds=settings.lifetimes.browser_session,
+            ),
             SignOut(browser_login, self._browsers, self._audit),
             TokenEndpoint(
                 authentication,

@@ -33,6 +33,7 @@ class Action(StrEnum):
     SIGN_OUT = "sign_out"
     REVOCATION = "revocation"
     SESSION_END = "session_end"
+    CONNECT = "connect"
     CONNECTION_PURGE = "connection_purge"
     REVOCATION_POLL = "revocation_poll"
 
@@ -147,6 +148,10 @@ class Audit:
     def upstream_login(self, subject: Subject, outcome: Outcome, reason: str = "") -> None:
         """An upstream answered a login: with tokens, with a refusal, or with what we cannot use."""
         self._write(Action.UPSTREAM_LOGIN, subject, outcome, reason)
+
+    def connect(self, subject: Subject, outcome: Outcome, reason: str = "") -> None:
+        """A user connected an upstream account to a session by a link, or did not."""
+        self._write(Action.CONNECT, subject, outcome, reason)
 
     def registration(self, subject: Subject, outcome: Outcome, reason: str = "") -> None:
         """A client registered itself, or was not let in."""

@@ -52,6 +52,15 @@ class ClientDirectory:
         except Unavailable as failure:
             raise TemporarilyUnavailable(f"document_{failure}") from None
 
+    async def name_of(self, client_id: str, now: float) -> str:
+        """What to call a client on a page; nothing is fetched for it.
+
+        A client that describes itself goes by the URL of its document, which is proven.
+        """
+        configured = self._static.get(client_id)
+        known = configured or await self._registered.get(client_id, now)
+        return known.name if known is not None else client_id
+
     def is_configured(self, client: Client) -> bool:
         """Whether an operator vouches for the client, and not only the client itself."""
         return client.client_id in self._static

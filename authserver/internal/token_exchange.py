@@ -11,6 +11,7 @@ import hmac
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from authserver.connections.connect_links import ConnectLinks
 from authserver.connections.freshness import margin
 from authserver.connections.refresher import TokenRefresher
 from authserver.internal.denial_reasons import DenialReason, of_bad_token
@@ -83,12 +84,14 @@ class Exchange:
         sessions: Sessions,
         refresher: TokenRefresher,
         upstreams: Upstreams,
+        connect_links: ConnectLinks,
         limits: TokenLimits,
         clock: Clock,
     ) -> None:
         self._tokens, self._resources = tokens, resources
         self._connections, self._sessions = connections, sessions
         self._refresher, self._upstreams = refresher, upstreams
+        self._connect_links = connect_links
         self._limits, self._clock = limits, clock
 
     def verify(self, caller: Workload, unverified_jwt: str) -> VerifiedClaims:
@@ -165,13 +168,32 @@ class Exchange:
     ) -> ReleasedToken:
         """A fresh access token of the target. Raises InvalidGrant and TemporarilyUnavailable.
 
-        Raises StepUpRequired, InvalidRequest, InvalidTarget or InvalidScope where the request
-        wants what this token does not have.
+        InvalidGrant says where the user can connect the upstream, if that helps. Raises
+        StepUpRequired, InvalidRequest, InvalidTarget or InvalidScope where the request wants what
+        this token does not have.
 
         A session whose connection can give nothing any more is marked: the client's next refresh
         is refused, so that the client opens a sign-in.
         """
         check_narrower(request)
+        try:
+            return await self._release(target, claims, request)
+        except InvalidGrant as refusal:
+            raise await self._with_link(refusal, target, claims) from None
+
+    async def _with_link(
+        self, refusal: InvalidGrant, target: ReleaseTarget, claims: VerifiedClaims
+    ) -> InvalidGrant:
+        """The refusal, with a link where its user can connect the upstream again."""
+        ended = refusal.reason == DenialReason.CONNECTION_GONE
+        if ended or target.upstream not in self._upstreams:
+            return refusal
+        url = await self._connect_links.url_of(claims.tsid, target.upstream)
+        return refusal.with_members(connect_url=url)
+
+    async def _release(
+        self, target: ReleaseTarget, claims: VerifiedClaims, request: ExchangeRequest
+    ) -> ReleasedToken:
         missing = request.missing_scope
         if missing:
             check_missing_scope_permitted(missing, self._upstreams.get(target.upstream))

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib import resources
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from authserver.account.connect import Confirmation, Connected, ConnectPrompt, SignInFirst
+from authserver.account.connect_subject import Application, ConnectSubject
 from authserver.config.settings import PageSettings
 from authserver.oauth import redirect_uris
 from authserver.oauth.errors import (
@@ -102,7 +104,12 @@ class Pages:
 
     def consent(self, question: ConsentPrompt) -> str:
         """The question: which client, which server, which upstream accounts and scopes."""
-        upstreams = [self._upstreams[name] for name in question.resource.upstreams]
+        upstreams = [self._upstreams[name] for name in question.resource.at_sign_in]
+        later = [
+            self._upstreams[name]
+            for name in question.resource.upstreams
+            if name in question.resource.when_needed
+        ]
         return self._environment.get_template("consent.html").render(
             client_name=question.client.name,
             target=redirect_uris.display_target(question.redirect_uri),
@@ -112,10 +119,47 @@ class Pages:
             workload=str(question.resource.owner),
             scope=question.scope,
             upstreams=[(upstream, _permissions(upstream)) for upstream in upstreams],
+            later=[(upstream, _permissions(upstream)) for upstream in later],
             transaction=question.pending,
             signed_in=question.signed_in,
             account=question.account.name,
             provider=self._display_name(question.account.upstream or upstreams[0].name),
+        )
+
+    def connect_sign_in(self, first: SignInFirst) -> str:
+        """The page of a link for everybody but its user: nothing of it is said."""
+        account = first.signed_in_as
+        return self._environment.get_template("connect_sign_in.html").render(
+            link=first.link,
+            token=first.token,
+            other_user=account is not None,
+            account=account.name if account is not None else "",
+        )
+
+    def connect_prompt(self, prompt: ConnectPrompt) -> str:
+        """The page of a link for its user, before the upstream is asked."""
+        return self._environment.get_template("connect.html").render(
+            **_facts(prompt.subject, prompt.applications),
+            action=f"connect/{prompt.subject.text}",
+            token=prompt.token,
+            account=prompt.account.name,
+            account_provider=self._display_name(prompt.account.upstream),
+        )
+
+    def connect_confirm(self, confirmation: Confirmation) -> str:
+        """The page that names the account that is about to be attached."""
+        return self._environment.get_template("connect_confirm.html").render(
+            **_facts(confirmation.subject, confirmation.applications),
+            transaction=confirmation.pending,
+            account=confirmation.account.name,
+        )
+
+    def connected(self, ending: Connected) -> str:
+        """How connecting an account ended."""
+        return self._environment.get_template("connected.html").render(
+            attached=ending.attached,
+            provider=ending.subject.upstream.display_name,
+            account=ending.account.name,
         )
 
     def handed_over(self, url: str, ending: Ending, request_id: str) -> str:
@@ -149,6 +193,16 @@ class Pages:
     def _display_name(self, upstream: str) -> str:
         configured = self._upstreams.get(upstream)
         return configured.display_name if configured is not None else upstream
+
+
+def _facts(subject: ConnectSubject, applications: Sequence[Application]) -> dict[str, Any]:
+    """What both pages of a link say: which server, which provider, what for, and for whom."""
+    return {
+        "resource": subject.resource.url,
+        "provider": subject.upstream.display_name,
+        "permissions": _permissions(subject.upstream),
+        "applications": applications,
+    }
 
 
 def _permissions(upstream: Upstream) -> Sequence[_Permission]:

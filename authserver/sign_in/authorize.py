@@ -169,6 +169,8 @@ class Authorize:
         }
         shown = [described, request.redirect_uri, sorted(request.scope.split()), reached]
         shown += [resource.url, str(resource.owner)]
+        if resource.when_needed:
+            shown.append(sorted(resource.when_needed))
         return hashlib.sha256(json.dumps(shown, sort_keys=True).encode()).hexdigest()
 
 
@@ -180,7 +182,7 @@ def new_sign_in(
 ) -> PendingSignIn:
     """A transaction for a visitor, who counts only where the first upstream is not missing."""
     if visitor is None or missing[:1] == resource.upstreams[:1]:
-        return PendingSignIn(request, remaining=resource.upstreams)
+        return PendingSignIn(request, remaining=resource.at_sign_in)
     return PendingSignIn(
         request,
         remaining=missing,

@@ -34,10 +34,11 @@ class BrowserLogin:
     ) -> tuple[str, ...]:
         """The upstreams a visitor must be sent to before `resource` can be used.
 
-        All of them where the first one, which names the user, would not name this visitor.
+        All of them where the first one, which names the user, would not name this visitor. None
+        that the user connects when it is needed.
         """
         if visitor is None:
-            return resource.upstreams
+            return resource.at_sign_in
         connections = await self._connections.of_user(visitor.user_id, resource.owner)
         first = connections.get(resource.upstreams[0])
         if (
@@ -46,10 +47,10 @@ class BrowserLogin:
             or first.upstream_issuer != visitor.upstream_issuer
             or first.upstream_subject != visitor.subject
         ):
-            return resource.upstreams
+            return resource.at_sign_in
         return tuple(
             name
-            for name in resource.upstreams
+            for name in resource.at_sign_in
             if name not in connections or not self._healthy(connections[name])
         )
 

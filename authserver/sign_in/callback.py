@@ -14,10 +14,10 @@ from authserver.oauth.errors import (
 from authserver.sign_in.consent import NOT_YOUR_SIGN_IN
 from authserver.sign_in.next_step import NextStep, Redirect
 from authserver.sign_in.services import SignInServices, outcome_of, subject_of
-from authserver.sign_in.upstream_errors import check_callback, log_failure, refusal_of
+from authserver.sign_in.upstream_errors import log_failure, refusal_of
 from authserver.sign_in.upstream_login import UpstreamLogin
-from authserver.storage.records import Account, Grant, PendingSignIn, Stage
-from authserver.upstream.contract import CallbackResponse, UpstreamFailure
+from authserver.storage.records import Account, PendingSignIn, Stage
+from authserver.upstream.contract import UpstreamFailure
 
 
 class Callback:
@@ -64,7 +64,7 @@ class Callback:
         self, pending: PendingSignIn, fields: Mapping[str, str], browser: str
     ) -> Redirect:
         try:
-            grant = await self._redeem(pending, fields)
+            grant = await self._upstream_login.redeem(pending, fields)
             self._services.record_login(pending, pending.upstream, Outcome.SUCCESS)
             if not pending.names_its_user:
                 pending = replace(pending, account=Account(grant.account, grant.upstream))
@@ -81,16 +81,3 @@ class Callback:
                 raise refusal from None
             pending = replace(pending, failed=(*pending.failed, pending.upstream))
         return await self._next_step.run(pending, browser)
-
-    async def _redeem(self, pending: PendingSignIn, fields: Mapping[str, str]) -> Grant:
-        code = check_callback(fields)
-        upstream = self._upstream_login.upstream(pending.upstream)
-        return await upstream.redeem(
-            CallbackResponse(
-                code=code,
-                redirect_uri=self._upstream_login.callback_uri(pending.upstream),
-                code_verifier=pending.code_verifier,
-                nonce=pending.nonce,
-                issuer=fields.get("iss"),
-            )
-        )

@@ -81,7 +81,7 @@ class Consent:
         resource = self._services.resources.get(pending.request.resource)
         return replace(
             pending,
-            remaining=resource.upstreams if resource else (),
+            remaining=resource.at_sign_in if resource else (),
             user_id="",
             signed_in_at=0,
             account=NO_ACCOUNT,

@@ -83,7 +83,7 @@ class NextStep:
             expires_at=code_expires_at,  # until the code is redeemed
             signed_in_at=pending.signed_in_at or now,
             upstreams=request.upstreams or None,
-            when_needed=pending.failed,
+            when_needed=_when_needed(pending, resource),
         )
         began = None if pending.user_id else self._services.new_handle()
         stored = await self._sign_ins.complete(
@@ -121,6 +121,12 @@ class NextStep:
             pending.request.resource,
             now + self._lifetimes.remembered_consent,
         )
+
+
+def _when_needed(pending: PendingSignIn, resource: Resource) -> tuple[str, ...]:
+    """The upstreams that this sign-in went on without: connected, if ever, by a link later."""
+    marked = (name for name in pending.request.upstreams if name in resource.when_needed)
+    return tuple(dict.fromkeys((*pending.failed, *marked)))
 
 
 def _code(pending: PendingSignIn, session: Session) -> Code:

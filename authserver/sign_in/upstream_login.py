@@ -1,5 +1,6 @@
 """Sending the user to an upstream: one leg of a sign-in, bound to the browser and single use."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -7,8 +8,14 @@ from authserver.handles import hash_of
 from authserver.oauth import pkce
 from authserver.oauth.redirect_uris import callback_uri
 from authserver.sign_in.services import SignInServices
-from authserver.storage.records import PendingSignIn, Stage
-from authserver.upstream.contract import LoginRequest, Unavailable, Upstream
+from authserver.sign_in.upstream_errors import check_callback
+from authserver.storage.records import Grant, PendingSignIn, Stage
+from authserver.upstream.contract import (
+    CallbackResponse,
+    LoginRequest,
+    Unavailable,
+    Upstream,
+)
 
 PENDING_SIGN_IN_SECONDS: Final = 600
 
@@ -27,13 +34,34 @@ class UpstreamLogin:
             raise Unavailable("upstream_not_configured")
         return upstream
 
-    async def start(self, pending: PendingSignIn, browser: str) -> str:
+    async def redeem(self, pending: PendingSignIn, fields: Mapping[str, str]) -> Grant:
+        """What the upstream gives for its callback. Raises AccessDenied or UpstreamFailure."""
+        code = check_callback(fields)
+        upstream = self.upstream(pending.upstream)
+        return await upstream.redeem(
+            CallbackResponse(
+                code=code,
+                redirect_uri=self.callback_uri(pending.upstream),
+                code_verifier=pending.code_verifier,
+                nonce=pending.nonce,
+                issuer=fields.get("iss"),
+            )
+        )
+
+    async def start(
+        self,
+        pending: PendingSignIn,
+        browser: str,
+        *,
+        stage: Stage = Stage.UPSTREAM,
+        state_prefix: str = "",
+    ) -> str:
         """Start the next leg with fresh state, nonce and PKCE; where to send the user.
 
         Raises UpstreamFailure; nothing is stored then.
         """
         upstream = self.upstream(pending.remaining[0])
-        state = self._services.new_handle()
+        state = state_prefix + self._services.new_handle()
         leg = replace(
             pending,
             upstream=upstream.name,
@@ -52,7 +80,7 @@ class UpstreamLogin:
         )
         await self._services.pending_sign_ins.put(
             hash_of(state),
-            Stage.UPSTREAM,
+            stage,
             hash_of(browser),
             leg,
             expires_at=int(self._services.clock()) + PENDING_SIGN_IN_SECONDS,

@@ -10,7 +10,7 @@ from authserver.storage.consents import Given, remember
 from authserver.storage.contract import Database, Transactional
 from authserver.storage.keyring import Keyring
 from authserver.storage.records import Account, Code, Grant, Session
-from authserver.storage.sessions import Sessions, lift_required_sign_ins
+from authserver.storage.sessions import Sessions, lift_required_sign_ins, list_upstreams
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,8 @@ class SignIns:
                     now=session.created_at,
                     expires_at=browser.expires_at,
                 )
+            if grants:
+                await list_upstreams(transaction, session.user_id, session.owner)
             for grant in grants:
                 await self._connections.put(transaction, session.user_id, session.owner, grant)
             await lift_required_sign_ins(transaction, session.user_id, session.owner)

@@ -42,10 +42,15 @@ class User:
 
 
 class Stage(StrEnum):
-    """Where a transaction waits: for our consent page, or for the upstream's callback."""
+    """Where a transaction waits: for our consent page, or for the upstream's callback.
+
+    The last two are the same of an account that is connected to a session there already is.
+    """
 
     CONSENT = "consent"
     UPSTREAM = "upstream"
+    CONNECT = "connect"
+    CONNECT_CONSENT = "connect_consent"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +106,8 @@ class Session:
     `signed_in_at` is when the user was last at the upstream for it. `sign_in_required` says that
     a release was refused since then, because only a sign-in helps. `upstreams` are those that its
     authorization named; None for a session stored by an earlier version. `when_needed` are those
-    of them that declined or failed at the sign-in: their absence refuses no refresh.
+    of them that declined or failed at the sign-in, or that no sign-in asks for: their absence
+    refuses no refresh.
     """
 
     tsid: str
@@ -164,7 +170,8 @@ class PendingSignIn:
     The leg's fields are empty until consent was given. `remaining` are the upstreams still to
     be asked after this leg. `user_id` is set where a signed-in browser already named the user,
     at `signed_in_at`; `question_hash` where the consent may be remembered. `failed` are upstreams
-    that declined or failed, and that the sign-in went on without.
+    that declined or failed, and that the sign-in went on without. `connects` is the link by which
+    an account is being connected to a session; its `request` is that session's.
     """
 
     request: AuthorizationRequest
@@ -179,6 +186,7 @@ class PendingSignIn:
     asks_for_account: bool = False
     failed: tuple[str, ...] = ()
     account: Account = NO_ACCOUNT
+    connects: str = field(default="", repr=False)
 
     @property
     def names_its_user(self) -> bool:

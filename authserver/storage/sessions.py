@@ -92,6 +92,18 @@ class Sessions:
                 "UPDATE sessions SET sign_in_required_at = ? WHERE tsid = ?", now, tsid
             )
 
+    async def live_of_user(self, user_id: str, owner: Workload, now: float) -> list[Session]:
+        """This user's live sessions at the servers of `owner`, oldest first."""
+        rows = await self._database.fetch_all(
+            f"SELECT {COLUMNS} FROM sessions WHERE user_id = ? AND owner_namespace = ?"
+            " AND owner_name = ? AND ended_at IS NULL AND expires_at > ? ORDER BY created_at, tsid",
+            user_id,
+            owner.namespace,
+            owner.name,
+            int(now),
+        )
+        return [session_of(row) for row in rows]
+
     async def live(self, now: float) -> int:
         row = await self._database.fetch_one(
             "SELECT COUNT(*) AS n FROM sessions WHERE ended_at IS NULL AND expires_at > ?", int(now)
@@ -121,3 +133,32 @@ async def lift_required_sign_ins(transaction: Transactional, user_id: str, owner
         owner.namespace,
         owner.name,
     )
+
+
+async def list_upstreams(transaction: Transactional, user_id: str, owner: Workload) -> None:
+    """Before a connection is added: give sessions of earlier versions, which have no list, theirs.
+
+    It is the upstreams there are connections for: what comes later, they did not name.
+    """
+    holder = (user_id, owner.namespace, owner.name)
+    rows = await transaction.fetch_all(
+        "SELECT upstream FROM connections WHERE user_id = ? AND owner_namespace = ?"
+        " AND owner_name = ? ORDER BY upstream",
+        *holder,
+    )
+    await transaction.execute(
+        "UPDATE sessions SET upstreams = ? WHERE user_id = ? AND owner_namespace = ?"
+        " AND owner_name = ? AND upstreams IS NULL",
+        " ".join(row["upstream"] for row in rows),
+        *holder,
+    )
+
+
+async def allow_upstream(transaction: Transactional, tsid: str, upstream: str) -> None:
+    """Add an upstream that its user agreed to, to a session's list."""
+    row = await transaction.fetch_one("SELECT upstreams FROM sessions WHERE tsid = ?", tsid)
+    named = [] if row is None else row["upstreams"].split()
+    if upstream not in named:
+        await transaction.execute(
+            "UPDATE sessions SET upstreams = ? WHERE tsid = ?", " ".join((*named, upstream)), tsid
+        )

@@ -1,0 +1,84 @@
+"""Connecting an upstream account to a session there already is: all of it is stored, or nothing."""
+
+from authserver.storage import accounts, browser_sessions, used_connect_links
+from authserver.storage.completed_sign_ins import NewBrowserSession
+from authserver.storage.connections import Connections
+from authserver.storage.contract import Database, Transactional
+from authserver.storage.keyring import Keyring
+from authserver.storage.records import Account, Grant, Session
+from authserver.storage.sessions import allow_upstream, lift_required_sign_ins, list_upstreams
+
+
+class LinkIsOver(Exception):
+    """The link was used before, or its session has ended."""
+
+
+class ConnectedAccounts:
+    def __init__(self, database: Database, keyring: Keyring, connections: Connections) -> None:
+        self._database, self._keyring, self._connections = database, keyring, connections
+
+    async def connect(
+        self, session: Session, grant: Grant, link_hash: bytes, *, link_expires_at: int, now: int
+    ) -> None:
+        """Use the link up and store what the upstream gave. Raises LinkIsOver.
+
+        The session's user has agreed to this upstream for this session: its list gains it. Other
+        sessions use the connection only where their own authorization named the upstream.
+        """
+        async with self._database.transaction() as transaction:
+            await self._check_live(transaction, session, now)
+            if not await used_connect_links.use(transaction, link_hash, link_expires_at):
+                raise LinkIsOver
+            await list_upstreams(transaction, session.user_id, session.owner)
+            await allow_upstream(transaction, session.tsid, grant.upstream)
+            await self._connections.put(transaction, session.user_id, session.owner, grant)
+            await lift_required_sign_ins(transaction, session.user_id, session.owner)
+
+    async def sign_in(
+        self, session: Session, grant: Grant, browser: NewBrowserSession, *, now: int
+    ) -> None:
+        """Store that the session's user has signed in again, at the upstream that names them.
+
+        Raises LinkIsOver.
+        """
+        async with self._database.transaction() as transaction:
+            await self._check_live(transaction, session, now)
+            await self._connections.put(transaction, session.user_id, session.owner, grant)
+            await self._begin(transaction, session, grant, browser, now)
+
+    async def recognise(
+        self, session: Session, grant: Grant, browser: NewBrowserSession, *, now: int
+    ) -> None:
+        """Begin a browser session of the session's user, and store nothing else."""
+        async with self._database.transaction() as transaction:
+            await self._begin(transaction, session, grant, browser, now)
+
+    async def _begin(
+        self,
+        transaction: Transactional,
+        session: Session,
+        grant: Grant,
+        browser: NewBrowserSession,
+        now: int,
+    ) -> None:
+        await browser_sessions.add(
+            transaction,
+            browser.handle_hash,
+            session.user_id,
+            now=now,
+            expires_at=browser.expires_at,
+        )
+        if grant.account:
+            account = Account(grant.account, grant.upstream)
+            await accounts.put(transaction, self._keyring, session.user_id, account)
+
+    async def _check_live(self, transaction: Transactional, session: Session, now: int) -> None:
+        """Lock the user, so that no purge comes in between, and look at the session again."""
+        await transaction.fetch_locked("SELECT 1 FROM users WHERE user_id = ?", session.user_id)
+        live = await transaction.fetch_one(
+            "SELECT 1 FROM sessions WHERE tsid = ? AND ended_at IS NULL AND expires_at > ?",
+            session.tsid,
+            now,
+        )
+        if live is None:
+            raise LinkIsOver

@@ -14,7 +14,8 @@ from typing import Final
 from chassis import clock, logs, probes, process
 from chassis.http1.listener import Listener
 from chassis.http1_probes import ops_server
-from controller.app import Controller, OldSchema, check_schemas
+from controller.api.kinds import Kind
+from controller.app import Controller, OldSchema, check_schemas, pod_certificates_of
 from controller.cluster import ApiError, Cluster, NoCluster
 from controller.map_probe import HttpMapProbe
 from controller.settings import Settings, load
@@ -39,20 +40,21 @@ async def serve(config: Path) -> None:
     except NoCluster as missing:
         raise process.StartFailed(str(missing)) from None
     try:
-        await _check(cluster)
-        await _run(settings, cluster)
+        await _run(settings, cluster, await _check(cluster))
     finally:
         await cluster.close()
 
 
-async def _check(cluster: Cluster) -> None:
+async def _check(cluster: Cluster) -> Kind | None:
+    """The kind of PodCertificateRequests that is served, if there is one. Raises StartFailed."""
     try:
         await check_schemas(cluster)
+        return await pod_certificates_of(cluster)
     except (OldSchema, ApiError) as problem:
         raise process.StartFailed(str(problem)) from None
 
 
-async def _run(settings: Settings, cluster: Cluster) -> None:
+async def _run(settings: Settings, cluster: Cluster, pod_certificates: Kind | None) -> None:
     registry, readiness = probes.new_registry(), probes.Readiness("listening", "synced")
     probe = HttpMapProbe()
     chance = random.SystemRandom()
@@ -65,6 +67,7 @@ async def _run(settings: Settings, cluster: Cluster) -> None:
         now=_now,
         monotonic=monotonic,
         random=chance.random,
+        pod_certificates=pod_certificates,
     )
     ops = settings.listeners.ops
     work = asyncio.create_task(controller.run(lambda: readiness.satisfy("synced")))

@@ -19,9 +19,11 @@ from controller.applier import Applier
 from controller.backoff import Random
 from controller.cluster import ApiError, Cluster
 from controller.issuing.authority import new_key
+from controller.issuing.pod_certificate_signer import SIGNER
 from controller.leader_election import LeaderElection, LeaderLost
 from controller.map_probe import MapProbe
 from controller.metrics import Metrics
+from controller.pod_certificate_reconciler import PodCertificateReconciler
 from controller.reconcile.index import Index
 from controller.reconcile.plan import Makers
 from controller.reconcilers import AuthServerReconciler, MapReconciler, ServerReconciler
@@ -32,6 +34,7 @@ from controller.work_queue import WorkQueue
 from controller.world import (
     AUTH_SERVER,
     INJECTED,
+    POD_CERTIFICATE,
     RESOURCE_MAP,
     SERVER_AUTH,
     WEBHOOK,
@@ -75,8 +78,19 @@ async def check_schemas(cluster: Cluster) -> None:
             )
 
 
+async def pod_certificates_of(cluster: Cluster) -> Kind | None:
+    """The version of PodCertificateRequest that this API server serves, None where it has none."""
+    for kind in (kinds.POD_CERTIFICATE_REQUEST, kinds.POD_CERTIFICATE_REQUEST_BETA):
+        if await cluster.serves(kind):
+            return kind
+    return None
+
+
 class Controller:
-    """Everything but the sockets. `now` is UTC, `monotonic` counts seconds."""
+    """Everything but the sockets. `now` is UTC, `monotonic` counts seconds.
+
+    `pod_certificates` is the kind of requests to answer, None where the cluster has none.
+    """
 
     def __init__(
         self,
@@ -89,7 +103,9 @@ class Controller:
         now: Callable[[], datetime],
         monotonic: Callable[[], float],
         random: Random,
+        pod_certificates: Kind | None = None,
     ) -> None:
+        self._pod_certificates = pod_certificates
         self._settings, self._cluster = settings, cluster
         self._monotonic, self._random, self._now = monotonic, random, now
         self.metrics = Metrics(registry)
@@ -133,6 +149,9 @@ class Controller:
             SERVER_AUTH: ServerReconciler(self.world).run,
             WEBHOOK: WebhookReconciler(self.world).run,
         }
+        if pod_certificates is not None:
+            signer = PodCertificateReconciler(self.world, pod_certificates)
+            self._reconcilers[POD_CERTIFICATE] = signer.run
 
     async def run(self, on_synced: Callable[[], None] = lambda: None) -> None:
         """Follow the cluster, and reconcile while this replica leads, until cancelled."""
@@ -154,6 +173,9 @@ class Controller:
                 self._enqueue_auth_server(key)
             for key in self._index.servers:
                 self._enqueue(Work(SERVER_AUTH, key))
+            if self._pod_certificates is not None:
+                for key in self._informers[self._pod_certificates].store:
+                    self._enqueue(Work(POD_CERTIFICATE, key))
             async with asyncio.TaskGroup() as workers:
                 for _ in range(self._settings.workers):
                     workers.create_task(self._work())
@@ -281,6 +303,29 @@ class Controller:
                     selectors={"fieldSelector": f"metadata.name={name}"},
                 ),
             )
+
+        if webhook is not None:
+            yield (
+                kinds.ADMISSION_POLICY,
+                self._informer(
+                    kinds.ADMISSION_POLICY,
+                    self._on_webhook_configuration,
+                    selectors={"fieldSelector": f"metadata.name={webhook.guard_policy}"},
+                ),
+            )
+        if self._pod_certificates is not None:
+            yield (
+                self._pod_certificates,
+                self._informer(
+                    self._pod_certificates,
+                    self._on_request,
+                    selectors={"fieldSelector": f"spec.signerName={SIGNER}"},
+                ),
+            )
+
+    def _on_request(self, key: Key, before: Object | None, now: Object | None) -> None:
+        if before is None and now is not None:
+            self._enqueue(Work(POD_CERTIFICATE, key))
 
     def _on_auth_server(self, key: Key, before: Object | None, now: Object | None) -> None:
         self._index.put_auth_server(key, now)

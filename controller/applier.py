@@ -162,12 +162,20 @@ def includes(found: Any, wanted: Any) -> bool:
             for name, value in wanted.items()
         )
     if isinstance(wanted, list | tuple):
+        if isinstance(found, list) and wanted and _is_named(wanted) and _is_named(found):
+            # Elements with other names belong to others, as server-side apply sees it.
+            by_name = {one["name"]: one for one in found}
+            return all(includes(by_name.get(one["name"]), one) for one in wanted)
         return (
             isinstance(found, list)
             and len(found) == len(wanted)
             and all(includes(one, other) for one, other in zip(found, wanted, strict=True))
         )
     return bool(found == wanted)
+
+
+def _is_named(value: Any) -> bool:
+    return all(isinstance(one, Mapping) and "name" in one for one in value)
 
 
 def _has_owners(found: Any, wanted: Any) -> bool:
@@ -182,5 +190,5 @@ def _digest(wanted: Object) -> str:
 
 def _kind(found: Object) -> Kind:
     """Objects of lists carry no apiVersion."""
-    versions = {"ConfigMap": "v1", "Secret": "v1", "Job": "batch/v1"}
+    versions = {"ConfigMap": "v1", "Job": "batch/v1"}
     return kind_of({"apiVersion": versions.get(str(found["kind"])), **found})

@@ -46,10 +46,16 @@ class WebhookSettings(Model):
 
     auth_server: Name
     configuration: dict[str, Any] = Field(default_factory=dict)
+    guard_policy: Name = "tokenward-guard-configuration"
     config_map: Name = "tokenward-webhook"
     serving_secret: Name = "tokenward-webhook-serving"  # noqa: S105 - a name
     service: Name = "tokenward-webhook"
     mutating_webhook_configuration: Name = "tokenward"
+
+    @property
+    def image(self) -> str:
+        """The sidecar's image; empty where the configuration names none."""
+        return str(self.configuration.get("image", ""))
 
 
 class Settings(Model):

@@ -24,6 +24,7 @@ AUTH_SERVER: Final = "MCPAuthServer"
 SERVER_AUTH: Final = "MCPServerAuth"
 RESOURCE_MAP: Final = "ResourceMap"
 WEBHOOK: Final = "Webhook"
+POD_CERTIFICATE: Final = "PodCertificateRequest"
 
 INJECTED: Final = "tokenward.dev/injected"
 STATUS: Final = "tokenward.dev/status"

@@ -66,6 +66,10 @@ CERTIFICATE: Final = Kind("cert-manager.io/v1", "Certificate", "certificates")
 POD_CERTIFICATE_REQUEST: Final = Kind(
     "certificates.k8s.io/v1", "PodCertificateRequest", "podcertificaterequests"
 )
+# The same before Kubernetes 1.37, behind a feature gate.
+POD_CERTIFICATE_REQUEST_BETA: Final = Kind(
+    "certificates.k8s.io/v1beta1", "PodCertificateRequest", "podcertificaterequests"
+)
 
 KINDS: Final = {
     (one.api_version, one.kind): one
@@ -73,7 +77,7 @@ KINDS: Final = {
         MCP_AUTH_SERVER, MCP_SERVER_AUTH, NAMESPACE, POD, SECRET, CONFIG_MAP, SERVICE,
         SERVICE_ACCOUNT, VOLUME_CLAIM, EVENT, DEPLOYMENT, JOB, NETWORK_POLICY, DISRUPTION_BUDGET,
         LEASE, CRD, MUTATING_WEBHOOK, ADMISSION_POLICY, ADMISSION_BINDING, CERTIFICATE,
-        POD_CERTIFICATE_REQUEST,
+        POD_CERTIFICATE_REQUEST, POD_CERTIFICATE_REQUEST_BETA,
     )
 }  # fmt: skip
 

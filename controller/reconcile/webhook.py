@@ -13,7 +13,7 @@ from controller.api.objects import Object, dicts, metadata
 from controller.api.v1alpha1 import AuthServer, ServerAuth
 from controller.issuing import leaves, rotation
 from controller.issuing.rotation import AuthorityState
-from controller.reconcile import certificates
+from controller.reconcile import certificates, guard
 from controller.reconcile.acceptance import internal_host
 from controller.reconcile.plan import MANAGED_BY_LABEL, MANAGER, Makers, Plan
 from controller.settings import WebhookSettings
@@ -37,6 +37,7 @@ class Observed:
     authority: AuthorityState
     serving_secret: Object | None
     configuration: Object | None
+    guard: Object | None = None
 
 
 def plan(
@@ -82,10 +83,13 @@ def plan(
     wanted: list[Object] = [secret, config_map]
     if observed.configuration is not None:
         wanted.append(ca_bundles(observed.configuration, bundle))
+    again = [leaf.again_at]
+    if observed.guard is not None:
+        images = guard.allowed_images(observed.guard, settings.image, now)
+        wanted.append(guard.literals(observed.guard, text.partition("\nservers:")[0], images))
+        again += [until for until in images.values() if until is not None]
     events = (leaf.event,) if leaf.event is not None else ()
-    return Plan(
-        apply=tuple(wanted), events=events, again_at=leaf.again_at, ends=leaf.credential.ends
-    )
+    return Plan(apply=tuple(wanted), events=events, again_at=min(again), ends=leaf.credential.ends)
 
 
 def render(

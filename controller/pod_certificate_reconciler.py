@@ -1,0 +1,98 @@
+"""Answers PodCertificateRequests: signed, denied with a reason, or left until it can be told."""
+
+from datetime import datetime, timedelta
+from typing import Final
+
+from chassis.logs import Log
+from controller.api.kinds import ADMISSION_POLICY, POD, Kind
+from controller.api.objects import Key, Object, path
+from controller.issuing import pod_certificate_signer as signer
+from controller.issuing.authority import InvalidAuthority
+from controller.issuing.pod_certificate_signer import Denied, Signed
+from controller.reconcile import guard
+from controller.reconcile.plan import Event
+from controller.reconcilers import authority_of
+from controller.world import World
+
+_log = Log("pod_certificates")
+
+_LOOK_AGAIN: Final = timedelta(seconds=5)
+
+
+class PodCertificateReconciler:
+    """`kind` is the version of the kind that this API server serves."""
+
+    def __init__(self, world: World, kind: Kind) -> None:
+        self._world, self._kind = world, kind
+
+    async def run(self, key: Key) -> datetime | None:
+        world = self._world
+        request = world.stores[self._kind].get(key)
+        if request is None or not signer.is_open(request):
+            return None
+        now = world.clock()
+        # Read now, not from a cache that may be older than the request.
+        name = Key(key.namespace, str(path(request, "spec", "podName")))
+        pod = await world.cluster.get(POD, name)
+        try:
+            signed = self._signed(request, pod, now)
+        except Denied as denied:
+            await self._answer(request, signer.denial(denied, now), "denied")
+            if pod is not None:
+                await world.applier.record(pod, Event("Warning", denied.reason, str(denied)))
+            _log.warning("request_denied", pod=str(name), reason=denied.reason)
+            return None
+        except InvalidAuthority:
+            signed = None  # said in the MCPAuthServer's status
+        if signed is None:
+            return now + _LOOK_AGAIN
+        await self._answer(request, signed.status, "issued")
+        assert pod is not None
+        ends = signed.issued.leaf.not_valid_after_utc
+        text = f"serial {signed.issued.serial}, ends {ends:%Y-%m-%dT%H:%M:%SZ}"
+        await world.applier.record(pod, Event("Normal", "CertificateIssued", text))
+        _log.info("certificate_signed", pod=str(name), serial=signed.issued.serial)
+        return None
+
+    def _signed(self, request: Object, pod: Object | None, now: datetime) -> Signed | None:
+        """The answer; None where what is missing may still come. Raises Denied."""
+        world = self._world
+        settings = world.settings.webhook
+        found = (
+            world.index.counts(Key(world.namespace, settings.auth_server))
+            if settings is not None
+            else None
+        )
+        if settings is None or found is None:
+            raise Denied("NoAuthServer", "this controller signs for no MCPAuthServer")
+        policy = world.stores[ADMISSION_POLICY].get(Key("", settings.guard_policy))
+        images = guard.allowed_images(policy, settings.image, now)
+        workload = signer.workload_of(
+            request, pod, trust_domain=found.trust_domain, images=images.keys()
+        )
+        server = Key(workload.namespace, workload.name)
+        accepted = server in world.index.servers and world.index.servers[server].live
+        if accepted:
+            accepted = world.index.verdict(server, now).holds
+            accepted &= world.index.servers[server].auth_server == found.key
+        authority = authority_of(world, found, "workloads")
+        if not accepted or authority is None:
+            if signer.is_old(request, now):
+                text = f"MCPServerAuth {server} is not Accepted by {found.name}"
+                raise Denied("NotAccepted", text)
+            return None
+        return signer.sign(
+            request,
+            workload,
+            trust_domain=found.trust_domain,
+            authority=authority.current,
+            lifetime=found.workload_certificates.duration,
+            now=now,
+        )
+
+    async def _answer(self, request: Object, status: object, result: str) -> None:
+        world = self._world
+        world.check()
+        key = Key(request["metadata"]["namespace"], request["metadata"]["name"])
+        await world.cluster.patch(self._kind, key, {"status": status}, "status")
+        world.metrics.certificates.labels("PodCertificate", result).inc()

@@ -16,6 +16,7 @@ import pytest
 
 from demo.pki import write_credential
 from tests.fakes.authserver import FakeAuthserver, held_until
+from tests.sidecar.gateway.app import raw_app
 from tests.sidecar.harness import CALL, JWT, SPIFFE_ID, Authorities, environment, fake_authserver
 
 FORBIDDEN_MODULES = {
@@ -68,13 +69,13 @@ async def start(variables: Mapping[str, str], *arguments: str) -> asyncio.subpro
 
 
 @asynccontextmanager
-async def running(variables: Mapping[str, str]) -> AsyncIterator[Running]:
+async def running(variables: Mapping[str, str], listeners: int = 2) -> AsyncIterator[Running]:
     process = await start(variables)
     assert process.stderr is not None
     lines: list[dict[str, Any]] = []
     ports: dict[str, int] = {}
     try:
-        while len(ports) < 2:
+        while len(ports) < listeners:
             raw = await process.stderr.readline()
             assert raw, lines
             lines.append(json.loads(raw))
@@ -261,3 +262,34 @@ async def test_nothing_heavy_is_imported() -> None:
     assert (process.returncode, stderr) == (0, b"")
     assert "httptools" in stdout.decode().split()
     assert not FORBIDDEN_MODULES & set(stdout.decode().split())
+
+
+async def test_a_gateway_listens_beside_the_local_api_and_is_gone_in_time(
+    tmp_path: Path, authserver: FakeAuthserver
+) -> None:
+    async with raw_app() as app:
+        gate = {"TOKENWARD_GATEWAY": f"0:{app.port}", "TOKENWARD_GATEWAY_HOST": "127.0.0.1"}
+        async with (
+            running(environment(tmp_path, authserver.url) | gate, listeners=3) as sidecar,
+            aiohttp.ClientSession() as http,
+        ):
+            (port,) = (line["port"] for line in sidecar.lines if line.get("listener") == "gateway")
+            url = f"http://127.0.0.1:{port}/mcp"
+            async with http.post(url, headers=CALL) as response:
+                assert (response.status, await response.text()) == (200, "ok")
+            async with http.post(url) as response:
+                assert response.status == 401
+            began = asyncio.get_running_loop().time()
+            sidecar.process.send_signal(signal.SIGTERM)
+            assert await sidecar.process.wait() == 0
+            assert asyncio.get_running_loop().time() - began < 2
+
+
+async def test_a_sidecar_without_a_gateway_does_not_load_it() -> None:
+    code = (
+        "import sys, sidecar.app, sidecar.settings; "
+        "print([name for name in sys.modules if name.startswith('sidecar.gateway')])"
+    )
+    process = await start({}, "-c", code)
+    out, _ = await process.communicate()
+    assert out == b"[]\n"

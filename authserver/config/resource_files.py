@@ -68,7 +68,7 @@ class ResourceFiles:
         """
         taken = {collision_key(one.url) for one in configured}
         known = {one.name: one for one in upstreams}
-        found: list[Resource] = []
+        resources: list[Resource] = []
         self._in_force = {}
         for name, read in sorted(self._read.items()):
             usable = [one for one in read.entries if _usable(one, taken, known)]
@@ -76,8 +76,8 @@ class ResourceFiles:
                 self._in_force[name] = read.digest
             else:
                 _log.warning("resources_left_out", file=name, count=len(read.entries) - len(usable))
-            found += [one.entry() for one in usable]
-        return found
+            resources += [one.entry() for one in usable]
+        return resources
 
     def _poll(self) -> bool:
         changed, faults = False, []
@@ -109,8 +109,8 @@ class ResourceFiles:
         """The folder's YAML files; a kubelet's own entries begin with two dots."""
         if self._folder is None:
             return
-        found = sorted(self._folder.glob("*.yaml"))
-        yield from [one for one in found if not one.name.startswith(".")][:_MAX_FILES]
+        resources = sorted(self._folder.glob("*.yaml"))
+        yield from [one for one in resources if not one.name.startswith(".")][:_MAX_FILES]
 
 
 def _digest(file: Path) -> str:

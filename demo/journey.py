@@ -107,6 +107,9 @@ class Journey:
             return answer.status, await answer.json()
 
     async def _one_refresh_after_expiry(self, alice: Connection, expires_at: float) -> None:
+        if (await self._gauges.upstream("alice"))["refreshes"]:
+            # On a slow machine the token ended during an earlier chapter; its successor ends too.
+            expires_at = time.monotonic() + UPSTREAM_TOKEN_SECONDS
         wait = max(0.0, expires_at - time.monotonic()) + 0.5
         self._tell.chapter(
             f"{wait:.0f} s later Alice's upstream token, good for {UPSTREAM_TOKEN_SECONDS} s, "
@@ -118,7 +121,7 @@ class Journey:
             await self._whoami("alice", side_by_side, CONCURRENT_CALLS)
         after = await self._gauges.upstream("alice")
         self._findings.expect(
-            (before["refreshes"], after["refreshes"]) == (0, 1),
+            after["refreshes"] == before["refreshes"] + 1,
             "the refresh token went upstream exactly once",
             f"{before['refreshes']} before, {after['refreshes']} after",
         )

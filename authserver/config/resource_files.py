@@ -109,8 +109,8 @@ class ResourceFiles:
         """The folder's YAML files; a kubelet's own entries begin with two dots."""
         if self._folder is None:
             return
-        resources = sorted(self._folder.glob("*.yaml"))
-        yield from [one for one in resources if not one.name.startswith(".")][:_MAX_FILES]
+        files = sorted(self._folder.glob("*.yaml"))
+        yield from [one for one in files if not one.name.startswith(".")][:_MAX_FILES]
 
 
 def _digest(file: Path) -> str:

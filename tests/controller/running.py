@@ -17,6 +17,7 @@ from controller.api.kinds import (
     MCP_SERVER_AUTH,
     NAMESPACE,
     POD,
+    POD_CERTIFICATE_REQUEST,
     VOLUME_CLAIM,
 )
 from controller.api.objects import Key, Object
@@ -145,6 +146,7 @@ class Site:
             now=lambda: NOW,
             monotonic=self._monotonic,
             random=lambda: 0.5,
+            pod_certificates=POD_CERTIFICATE_REQUEST,
         )
 
     def _monotonic(self) -> float:

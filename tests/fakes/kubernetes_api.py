@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 from controller.api.kinds import MCP_AUTH_SERVER, MCP_SERVER_AUTH, Kind, kind_of
-from controller.api.objects import Key, Object, key_of, metadata
+from controller.api.objects import Key, Object, key_of, metadata, path
 from controller.cluster import ApiError
 
 _ATOMIC = ("selector", "matchLabels", "nodeSelector")
@@ -218,7 +218,7 @@ def _selected(found: Object, namespace: str, selectors: Mapping[str, str]) -> bo
         value = (
             (meta.get("labels") or {}).get(left)
             if name == "labelSelector"
-            else meta.get(left.removeprefix("metadata."))
+            else path(found, *left.split("."))
         )
         if name in ("labelSelector", "fieldSelector") and value != right:
             return False

@@ -1,0 +1,110 @@
+"""PodCertificateRequests of a running controller, from the kubelet's question to the answer."""
+
+from datetime import timedelta
+
+import pytest
+
+from controller.api.kinds import ADMISSION_POLICY, EVENT, POD_CERTIFICATE_REQUEST, SECRET
+from controller.api.objects import Key
+from controller.reconcile import guard
+from tests.controller.pod_requests import REQUEST, answer, put_pod, put_request
+from tests.controller.running import SIDECAR, Site, running
+from tests.controller.samples import stamp
+
+PER_POD = {"workloads": {"source": "PodCertificate", "duration": "24h"}}
+
+
+async def test_an_accepted_server_gets_its_certificate_and_no_secret() -> None:
+    site = Site()
+    site.put_auth_server(certificates=PER_POD)
+    site.put_server()
+    async with running(site):
+        await site.until(lambda: site.is_so("Ready", "True"))
+        put_request(site)
+        await site.until(lambda: answer(site) == ("Issued", "Issued"))
+    assert not [
+        key for kind, key in site.api.objects if kind == SECRET and key.name == "notes-tokenward"
+    ]
+    found = site.api.found(POD_CERTIFICATE_REQUEST, REQUEST)
+    assert found["status"]["certificateChain"].startswith("-----BEGIN CERTIFICATE")
+    events = [o for (kind, _), o in site.api.objects.items() if kind == EVENT]
+    assert any(
+        o["reason"] == "CertificateIssued" and o["involvedObject"]["kind"] == "Pod" for o in events
+    )
+
+
+async def test_a_request_waits_for_its_server_and_is_denied_when_it_never_comes() -> None:
+    site = Site()
+    site.put_auth_server(certificates=PER_POD)
+    async with running(site):
+        await site.until(lambda: bool(site.auth_status().get("conditions")))
+        put_request(site)
+        await site.quiet()
+        assert answer(site) is None
+        site.put_server()
+        await site.until(lambda: site.is_so("Accepted", "True"))
+        site.time += 6
+        await site.until(lambda: answer(site) == ("Issued", "Issued"))
+
+    late = Site()
+    late.put_auth_server(certificates=PER_POD)
+    async with running(late):
+        await late.until(lambda: bool(late.auth_status().get("conditions")))
+        put_request(late)
+        found = late.api.objects.pop((POD_CERTIFICATE_REQUEST, REQUEST))
+        found["metadata"]["creationTimestamp"] = stamp(-timedelta(minutes=6))
+        found["metadata"]["name"] = "req"
+        late.api.put(found)
+        await late.until(lambda: answer(late) == ("Denied", "NotAccepted"))
+
+
+async def test_another_image_is_denied_and_a_former_one_is_not() -> None:
+    former = f"registry.example.com/tokenward/sidecar@sha256:{'f' * 64}"
+    site = Site()
+    site.put_auth_server(certificates=PER_POD)
+    site.put_server()
+    recorded = f'{{"{former}": "{stamp(timedelta(hours=1))}"}}'
+    site.api.put(
+        {
+            "apiVersion": ADMISSION_POLICY.api_version,
+            "kind": ADMISSION_POLICY.kind,
+            "metadata": {
+                "name": "tokenward-guard-configuration",
+                "annotations": {guard.IMAGES: recorded},
+            },
+            "spec": {"variables": [{"name": "lines", "expression": "['']"}]},
+        }
+    )
+    async with running(site):
+        await site.until(lambda: site.is_so("Accepted", "True"))
+        put_request(site)
+        await site.until(lambda: answer(site) == ("Issued", "Issued"))
+        for image, expected in ((former, "Issued"), (former.replace("f", "e"), "Denied")):
+            site.api.remove(POD_CERTIFICATE_REQUEST, REQUEST)
+            put_request(site)
+            put_pod(site, image=image)
+            await site.until(lambda expected=expected: (answer(site) or ("",))[0] == expected)  # type: ignore[misc]
+        policy = Key("", "tokenward-guard-configuration")
+
+        def written() -> str:
+            spec = site.api.found(ADMISSION_POLICY, policy)["spec"]
+            return str(spec["variables"][0]["expression"])
+
+        await site.until(lambda: f"image: {SIDECAR}" in written())
+        assert f"image: {former}" in written()
+
+
+@pytest.mark.parametrize("change", [{"restartPolicy": "Never"}, {"command": ["sh"]}])
+async def test_a_pod_that_is_not_intact_is_denied_with_an_event(change: dict[str, object]) -> None:
+    site = Site()
+    site.put_auth_server(certificates=PER_POD)
+    site.put_server()
+    async with running(site):
+        await site.until(lambda: site.is_so("Accepted", "True"))
+        put_request(site)
+        site.api.remove(POD_CERTIFICATE_REQUEST, REQUEST)
+        put_request(site)
+        put_pod(site, **change)
+        await site.until(lambda: (answer(site) or ("",))[0] == "Denied")
+    events = [o for (kind, _), o in site.api.objects.items() if kind == EVENT]
+    assert any(o["type"] == "Warning" and o["involvedObject"]["kind"] == "Pod" for o in events)

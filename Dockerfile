@@ -1,5 +1,5 @@
-# Three images, one per process, each with its own extra's dependencies and nothing else:
-#   docker build --target webhook|sidecar|authserver .
+# Four images, one per process, each with its own extra's dependencies and nothing else:
+#   docker build --target webhook|sidecar|authserver|controller .
 # Everything is compiled beforehand, the base's standard library included (the public slim image
 # ships without bytecode): the root is read-only at run time, and each start would compile anew.
 ARG BASE=docker.io/library/python:3.13-slim
@@ -24,6 +24,12 @@ FROM build AS authserver-files
 RUN ./install authserver /opt/tokenward
 COPY chassis /opt/tokenward/chassis
 COPY authserver /opt/tokenward/authserver
+RUN python3 -m compileall -q /opt/tokenward
+
+FROM build AS controller-files
+RUN ./install controller /opt/tokenward
+COPY chassis /opt/tokenward/chassis
+COPY controller /opt/tokenward/controller
 RUN python3 -m compileall -q /opt/tokenward
 
 FROM ${BASE} AS runtime
@@ -60,3 +66,9 @@ COPY --from=authserver-files /opt/tokenward /opt/tokenward
 USER 15410:15410
 EXPOSE 8080 8443 9090
 ENTRYPOINT ["python", "-m", "authserver"]
+
+FROM runtime AS controller
+COPY --from=controller-files /opt/tokenward /opt/tokenward
+USER 15420:15420
+EXPOSE 9090
+ENTRYPOINT ["python", "-m", "controller"]

@@ -65,9 +65,9 @@ IMAGE_TAG   ?= dev
 BASE        ?=
 BUILD_FLAGS ?=
 
-images: ## build the three images with docker, podman or buildah
+images: ## build the four images with docker, podman or buildah
 	@test -n "$(IMAGE_TOOL)" || { echo "no working docker, podman or buildah here"; exit 1; }
-	@set -e; for target in webhook sidecar authserver; do \
+	@set -e; for target in webhook sidecar authserver controller; do \
 		echo "$(IMAGE_TOOL): tokenward/$$target:$(IMAGE_TAG)"; \
 		$(IMAGE_TOOL) build $(if $(BASE),--build-arg BASE=$(BASE)) $(BUILD_FLAGS) --target $$target -t tokenward/$$target:$(IMAGE_TAG) .; \
 	done

@@ -76,7 +76,7 @@ async def test_another_image_is_denied_and_a_former_one_is_not() -> None:
         }
     )
     async with running(site):
-        await site.until(lambda: site.is_so("Accepted", "True"))
+        await site.until(lambda: site.is_so("Ready", "True"))
         put_request(site)
         await site.until(lambda: answer(site) == ("Issued", "Issued"))
         for image, expected in ((former, "Issued"), (former.replace("f", "e"), "Denied")):
@@ -100,7 +100,7 @@ async def test_a_pod_that_is_not_intact_is_denied_with_an_event(change: dict[str
     site.put_auth_server(certificates=PER_POD)
     site.put_server()
     async with running(site):
-        await site.until(lambda: site.is_so("Accepted", "True"))
+        await site.until(lambda: site.is_so("Ready", "True"))
         put_request(site)
         site.api.remove(POD_CERTIFICATE_REQUEST, REQUEST)
         put_request(site)

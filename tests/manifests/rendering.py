@@ -14,6 +14,8 @@ import yaml
 
 MANIFESTS = Path(__file__).parents[2] / "manifests"
 RENDERED = ("base", "overlays/dev", "overlays/production", "overlays/example", "example")
+# What the controller serves and runs with; they hold kinds of their own.
+CONTROLLED = ("crds", "overlays/quickstart", "tenant")
 
 _CUSTOM = Path(__file__).parent / "custom-resources.yaml"
 
@@ -76,4 +78,26 @@ def faults(found: dict[str, Any], version: str) -> Iterator[str]:
 def _custom_resources() -> dict[str, Any]:
     described: dict[str, Any] = yaml.safe_load(_CUSTOM.read_text("utf-8"))
     described.pop("definitions")
-    return described
+    return described | dict(_own_resources())
+
+
+def _own_resources() -> Iterator[tuple[str, dict[str, Any]]]:
+    """The schemas of manifests/crds, where unknown members are faults."""
+    for file in sorted((MANIFESTS / "crds").glob("mcp*.yaml")):
+        spec = yaml.safe_load(file.read_text("utf-8"))["spec"]
+        for version in spec["versions"]:
+            schema = _strict(version["schema"]["openAPIV3Schema"], outermost=True)
+            yield f"{spec['group']}/{version['name']}/{spec['names']['kind']}", schema
+
+
+def _strict(schema: Any, *, outermost: bool = False) -> Any:
+    """As an API server's strict decoding: no member that the schema does not name."""
+    if isinstance(schema, list):
+        return [_strict(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    made = {name: _strict(value) for name, value in schema.items()}
+    open_ended = schema.get("x-kubernetes-preserve-unknown-fields") or outermost
+    if isinstance(schema.get("properties"), dict) and not open_ended:
+        made["additionalProperties"] = False
+    return made

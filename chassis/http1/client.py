@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from chassis.http1.client_connection import ClientConnection, StreamedResponse
+from chassis.http1.client_connection import ClientConnection, ReadHead, StreamedResponse
 from chassis.http1.limits import Limits
 from chassis.http1.no_response import Disconnected, Unreachable, Untrusted
 from chassis.http1.outgoing import OutgoingBody, RequestHead
@@ -64,6 +64,7 @@ class Client:
         self._free = asyncio.Semaphore(limits.connections)
         self._idle: list[ClientConnection] = []
         self._closed = False
+        self.last_head: ReadHead | None = None
 
     async def request(
         self,
@@ -137,8 +138,11 @@ class Client:
             connection.abort()
 
     async def _await_slot(self) -> None:
+        if not self._free.locked():
+            await self._free.acquire()
+            return
         try:
-            async with asyncio.timeout(self._connect_seconds if self._free.locked() else None):
+            async with asyncio.timeout(self._connect_seconds):
                 await self._free.acquire()
         except TimeoutError as error:
             raise Unreachable from error

@@ -6,7 +6,7 @@ response has arrived to its end, and nothing followed it.
 
 import asyncio
 import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from httptools import HttpResponseParser
 
@@ -24,6 +24,19 @@ if TYPE_CHECKING:
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [\t -~\x80-\xff]*)?\r\n")
 _MOST_INTERIM: Final = 8
 _UNFRAMED: Final = -1
+
+
+class ReadHead(NamedTuple):
+    """The head of a final response. A server that answers the same again sends the same bytes.
+
+    `announced` is the body's length; None where it comes in chunks, `_UNFRAMED` without a word.
+    """
+
+    raw: bytes
+    status: int
+    headers: Headers
+    announced: int | None
+    stays: bool
 
 
 class StreamedResponse:
@@ -254,6 +267,24 @@ class ClientConnection(Channel):
             self._finish(rest)
 
     def _read_head(self, raw: bytes) -> None:
+        head = self._client.last_head
+        if head is None or head.raw != raw:
+            read = self._read_anew(raw)
+            if read is None:
+                return
+            head = self._client.last_head = read
+        length = 0 if self._without_body or head.status in (204, 304) else head.announced
+        if length == _UNFRAMED:
+            raise Malformed("unframed_body")  # it would end wherever the connection breaks
+        self._stays = head.stays
+        self._incoming = IncomingBody(body_reader(length), self._flow, None)
+        announced = None if head.announced == _UNFRAMED else head.announced
+        self._response = StreamedResponse(
+            head.status, head.headers, announced, self._incoming, self
+        )
+
+    def _read_anew(self, raw: bytes) -> ReadHead | None:
+        """The head of a final response; None for an interim one. Raises Malformed."""
         check_lines(raw)
         line = _STATUS_LINE.match(raw)
         if line is None:
@@ -264,15 +295,9 @@ class ClientConnection(Channel):
             self._interim += 1
             if status == 101 or self._interim > _MOST_INTERIM:
                 raise Malformed("interim_response")
-            return
+            return None
         announced = read_length(headers, minor_version, otherwise=_UNFRAMED)
-        length = 0 if self._without_body or status in (204, 304) else announced
-        if length == _UNFRAMED:
-            raise Malformed("unframed_body")  # it would end wherever the connection breaks
-        self._stays = read_keep_alive(headers, minor_version)
-        self._incoming = IncomingBody(body_reader(length), self._flow, None)
-        announced = None if announced == _UNFRAMED else announced
-        self._response = StreamedResponse(status, headers, announced, self._incoming, self)
+        return ReadHead(raw, status, headers, announced, read_keep_alive(headers, minor_version))
 
     def _deliver(self) -> None:
         """The head is there, and what came with it is well-formed."""

@@ -40,6 +40,19 @@ class Accepted(NamedTuple):
         return "<Accepted>"
 
 
+class PreparedHead:
+    """The head that one connection's requests have at the app, as long as its token is the same."""
+
+    __slots__ = ("head", "token")
+
+    def __init__(self) -> None:
+        self.token: CachedToken | None = None
+        self.head: RequestHead | None = None
+
+    def __repr__(self) -> str:
+        return "<PreparedHead>"
+
+
 class AppCalls:
     """Calls the app of one gateway; `now` is monotonic, in seconds."""
 
@@ -60,10 +73,12 @@ class AppCalls:
         """A request without a token."""
         return await self._request(head.with_fields(*_names()), None, OPEN_PATH_SECONDS)
 
-    async def call(self, request: Request, accepted: Accepted) -> StreamedResponse | ApiError:
+    async def call(
+        self, request: Request, accepted: Accepted, prepared: PreparedHead
+    ) -> StreamedResponse | ApiError:
         """A request with an accepted JWT. Raises Refused where the client's body is no body."""
-        body = await self._body(request)
-        response = await self._send(request, accepted, body)
+        body = request.body if request.body else await self._body(request)
+        response = await self._send(request, accepted, body, prepared)
         refused = isinstance(response, StreamedResponse) and response.status == 401
         if not refused or not self._settings.puts_token_in:
             return response
@@ -93,17 +108,21 @@ class AppCalls:
             return errors.at_the_gateway(renewed)
         if isinstance(body, OutgoingBody):
             return INVALID_TOKEN.with_reason("app_refused_token")  # the client sends it again
-        response = await self._send(request, accepted._replace(token=renewed), body)
+        renewed_call = accepted._replace(token=renewed)
+        response = await self._send(request, renewed_call, body, PreparedHead())
         if isinstance(response, StreamedResponse) and response.status == 401:
             response.close()
             return errors.APP_REFUSES_TOKEN
         return response
 
     async def _send(
-        self, request: Request, accepted: Accepted, body: Body
+        self, request: Request, accepted: Accepted, body: Body, prepared: PreparedHead
     ) -> StreamedResponse | ApiError:
-        fields = [*accepted.call.fields, *self._own_fields(accepted), *_names()]
-        head = self._router.request_head(request.head, fields)
+        if prepared.head is None or prepared.token is not accepted.token:
+            fields = [*accepted.call.fields, *self._own_fields(accepted)]
+            prepared.head = self._router.request_head(request.head, fields)
+            prepared.token = accepted.token
+        head = prepared.head.with_fields(*_names())
         return await self._request(head, body, float(self._settings.stream_max))
 
     def _own_fields(self, accepted: Accepted) -> Fields:

@@ -23,7 +23,7 @@ from chassis.request_ids import (
 )
 from sidecar.errors import INVALID_TOKEN, TEMPORARILY_UNAVAILABLE, ApiError
 from sidecar.gateway import errors
-from sidecar.gateway.app_calls import Accepted, AppCalls
+from sidecar.gateway.app_calls import Accepted, AppCalls, PreparedHead
 from sidecar.gateway.app_port import AppPortCheck
 from sidecar.gateway.header_rules import response_fields
 from sidecar.gateway.own_answers import OwnAnswers
@@ -48,6 +48,7 @@ class _Judged(NamedTuple):
 
     head: Head
     route: Route
+    prepared: PreparedHead
 
     def __repr__(self) -> str:
         return "<_Judged>"
@@ -82,6 +83,7 @@ class Gateway:
         )
         self._bindings = SessionBindings()
         self._open_calls = 0
+        self._last_head: tuple[object, ResponseHead] | None = None
 
     def answer(self, request: Request) -> AnyResponse | Awaitable[AnyResponse]:
         """The handler of every request at the gateway's listener."""
@@ -106,7 +108,7 @@ class Gateway:
         if isinstance(judged, _Judged) and judged.head is request.head:
             return judged.route
         route = self._router.route(request.head)
-        request.connection.peer = _Judged(request.head, route)
+        request.connection.peer = _Judged(request.head, route, PreparedHead())
         return route
 
     async def _pass_on(
@@ -187,7 +189,9 @@ class Gateway:
                 self._collaborators.streams.close(stream)
 
     async def _forward(self, stream: Stream, request: Request, accepted: Accepted) -> Outcome:
-        response = await self._calls.call(request, accepted)
+        judged = request.connection.peer
+        prepared = judged.prepared if isinstance(judged, _Judged) else PreparedHead()
+        response = await self._calls.call(request, accepted, prepared)
         if isinstance(response, ApiError):
             return response
         try:
@@ -226,8 +230,7 @@ class Gateway:
         bind: Callable[[str], bool] | None,
     ) -> Outcome:
         """The response for the client: whole where it is short, so that it never breaks off."""
-        fields = [*response_fields(response.headers), *self._origins.fields(request.headers)]
-        head = ResponseHead(response.status, fields)
+        head = self._response_head(request, response)
         if bind is None and request.method != "HEAD" and is_short(response):
             try:
                 return Response(head, await response.read(SHORT))
@@ -237,6 +240,15 @@ class Gateway:
         if stream is not None:
             done = lambda: self._collaborators.streams.close(stream)  # noqa: E731
         return StreamResponse(head, Relay(response, stream, bind, done), length=response.length)
+
+    def _response_head(self, request: Request, response: StreamedResponse) -> ResponseHead:
+        """The head for the client; an app that sends the same again has the same one here."""
+        about_origins = self._origins.fields(request.headers)
+        key = (response.headers, response.status, about_origins)
+        if self._last_head is None or self._last_head[0] != key:
+            fields = [*response_fields(response.headers), *about_origins]
+            self._last_head = key, ResponseHead(response.status, fields)
+        return self._last_head[1]
 
     async def _open(self, request: Request, route: OpenCall) -> Outcome:
         """A request without a token, to a path that is open."""

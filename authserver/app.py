@@ -63,6 +63,7 @@ from authserver.storage.consents import Consents
 from authserver.storage.contract import Database
 from authserver.storage.expiry import Expiry
 from authserver.storage.leases import Leases
+from authserver.storage.operator_events import OperatorEvents
 from authserver.storage.orphaned_owners import OrphanedOwners
 from authserver.storage.pending_sign_ins import PendingSignIns
 from authserver.storage.refresh_tokens import RefreshTokens
@@ -155,10 +156,12 @@ class Authserver:
                 live.absent_registrations,
                 self._sessions,
                 self._connections,
+                OperatorEvents(database),
             ),
             live.resources,
             live.binding,
             self._termination,
+            self._audit,
             self._metrics,
             clock,
             replica=new_handle(),

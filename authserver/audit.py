@@ -9,6 +9,7 @@ the process logs at does not touch these events.
 import contextlib
 import hmac
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from functools import lru_cache
@@ -36,6 +37,7 @@ class Action(StrEnum):
     CONNECT = "connect"
     CONNECTION_PURGE = "connection_purge"
     REVOCATION_POLL = "revocation_poll"
+    OPERATOR_COMMAND = "operator_command"
 
 
 class Outcome(StrEnum):
@@ -176,6 +178,16 @@ class Audit:
     def connection_purge(self, subject: Subject, outcome: Outcome, reason: str = "") -> None:
         """A connection was deleted and not revoked at its upstream: its grant may live on."""
         self._write(Action.CONNECTION_PURGE, subject, outcome, reason)
+
+    def operator_command(self, fields: Mapping[str, str | int]) -> None:
+        """An operator's command did something. Raises LogWriteFailed if it was not written."""
+        _log.write_or_raise(
+            logging.WARNING,
+            "audit",
+            action=Action.OPERATOR_COMMAND.value,
+            outcome=Outcome.SUCCESS.value,
+            **fields,
+        )
 
     def _write(self, action: Action, subject: Subject, outcome: Outcome, reason: str) -> None:
         known = {

@@ -5,6 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
+from authserver.audit import Audit
 from authserver.connections.registration_binding import RegistrationBinding
 from authserver.connections.termination import SessionTermination
 from authserver.metrics import Metrics
@@ -14,10 +15,11 @@ from authserver.storage.connections import Connections
 from authserver.storage.contract import StorageUnavailable
 from authserver.storage.expiry import BATCH, Expiry
 from authserver.storage.leases import Leases
+from authserver.storage.operator_events import OperatorEvents
 from authserver.storage.orphaned_owners import OrphanedOwners
 from authserver.storage.sessions import Sessions
 from chassis.clock import Clock
-from chassis.logs import Log
+from chassis.logs import Log, LogWriteFailed
 from chassis.spiffe_id import Workload
 
 _log = Log("housekeeping")
@@ -45,6 +47,7 @@ class CleanUpStores:
     absent_registrations: AbsentRegistrations
     sessions: Sessions
     connections: Connections
+    operator_events: OperatorEvents
 
 
 class Housekeeping:
@@ -54,6 +57,7 @@ class Housekeeping:
         resources: ResourceMap,
         binding: RegistrationBinding,
         termination: SessionTermination,
+        audit: Audit,
         metrics: Metrics,
         clock: Clock,
         replica: str,
@@ -61,9 +65,11 @@ class Housekeeping:
         self._leases, self._replica = stores.leases, replica
         self._expiry, self._absent_registrations = stores.expiry, stores.absent_registrations
         self._sessions, self._connections = stores.sessions, stores.connections
+        self._operator_events = stores.operator_events
         self._orphaned_owners = stores.orphaned_owners
         self._resources, self._binding = resources, binding
-        self._termination, self._metrics, self._clock = termination, metrics, clock
+        self._termination, self._audit = termination, audit
+        self._metrics, self._clock = metrics, clock
         self._succeeded: set[tuple[str, Workload, float]] = set()
 
     async def run(self) -> None:
@@ -81,6 +87,7 @@ class Housekeeping:
         await self._absent_registrations.are_named(self._binding.named())
         await self.end_inherited()
         if await self._is_ours():
+            await self._write_operator_events()
             await self.sweep()
             await self.measure()
         else:
@@ -103,6 +110,15 @@ class Housekeeping:
                     "sessions_orphaned", resource=resource, owner=str(owner), count=len(sessions)
                 )
         self._succeeded = renewed
+
+    async def _write_operator_events(self) -> None:
+        """Put what operators' commands did into the audit trail of this process."""
+        for event in await self._operator_events.waiting():
+            try:
+                self._audit.operator_command(event.fields)
+            except LogWriteFailed:
+                return  # it waits
+            await self._operator_events.forget(event)
 
     async def drain(self) -> None:
         """Leave the lease to another replica at once; for the end of the process."""

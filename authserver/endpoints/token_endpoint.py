@@ -112,6 +112,8 @@ class TokenEndpoint:
         self._check_resource(fields, code.resource)
         now = int(self._clock())
         pending = await self._sessions.get(code.tsid)
+        if pending is not None and pending.blocked:
+            raise InvalidGrant("user_blocked")
         asks_for_refresh = pending is not None and OFFLINE_ACCESS in pending.scope.split()
         may_refresh = client.may_refresh or asks_for_refresh
         refresh = self._new_refresh_token(now, now) if may_refresh else None
@@ -149,7 +151,8 @@ class TokenEndpoint:
         presented = hash_of(fields.get("refresh_token", ""))
         session = await self._refresh_tokens.session(presented)
         if session is None or not session.live(self._clock()):
-            raise InvalidGrant("refresh_token_unknown_or_over")
+            blocked = session is not None and session.blocked
+            raise InvalidGrant("user_blocked" if blocked else "refresh_token_unknown_or_over")
         with self._audited(session):
             await self._check_refresh(client, session, fields)
             return await self._rotate(session, presented, self._narrowed_scope(fields, session))

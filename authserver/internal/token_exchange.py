@@ -33,6 +33,7 @@ from authserver.oauth.resources import Release, Resource, ResourceMap
 from authserver.storage.connections import Connections, NoSuchSession
 from authserver.storage.records import Connection, ConnectionKey
 from authserver.storage.sessions import Sessions
+from authserver.storage.users import UserBlocked
 from authserver.tokens.access_tokens import MAX_AUDIENCE, AccessTokens, VerifiedClaims
 from authserver.tokens.jws import BadToken
 from authserver.upstream.contract import Upstreams
@@ -234,6 +235,8 @@ class Exchange:
             )
         except NoSuchSession:
             raise SubjectTokenRejected(DenialReason.NO_SUCH_SESSION) from None
+        except UserBlocked:
+            raise InvalidGrant(DenialReason.USER_BLOCKED) from None
 
     async def _ensure_fresh(
         self,

@@ -4,12 +4,13 @@ At the end everything is stored in one step, and the user goes back to the clien
 """
 
 from dataclasses import dataclass, replace
+from typing import Final
 
 from authserver import audit
 from authserver.audit import Outcome
 from authserver.config.settings import Lifetimes
 from authserver.handles import hash_of
-from authserver.oauth.errors import InvalidTarget
+from authserver.oauth.errors import AccessDenied, InvalidTarget
 from authserver.oauth.redirect_uris import authorization_response_url
 from authserver.oauth.resources import Resource
 from authserver.sign_in.services import SignInServices
@@ -18,7 +19,10 @@ from authserver.sign_in.upstream_login import UpstreamLogin
 from authserver.storage.completed_sign_ins import NewBrowserSession, SignIns
 from authserver.storage.consents import Given
 from authserver.storage.records import NO_ACCOUNT, Account, Code, PendingSignIn, Session
+from authserver.storage.users import UserBlocked
 from authserver.upstream.contract import UpstreamFailure
+
+USER_BLOCKED: Final = "an administrator has blocked this user"
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,8 @@ class NextStep:
 
     async def run(self, pending: PendingSignIn, browser: str) -> Redirect:
         """Raises ProtocolError where the upstream that names the user cannot be asked,
-        and InvalidTarget where the resource is no longer that of the owner the user consented to.
+        InvalidTarget where the resource is no longer that of the owner the user consented to, and
+        AccessDenied for a blocked user.
 
         A linked upstream that fails is left out: it does not cost what the others gave.
         """
@@ -86,18 +91,21 @@ class NextStep:
             when_needed=_when_needed(pending, resource),
         )
         began = None if pending.user_id else self._services.new_handle()
-        stored = await self._sign_ins.complete(
-            pending.grants,
-            session,
-            hash_of(code),
-            _code(pending, session),
-            code_expires_at=code_expires_at,
-            user_known=began is None,
-            consent=self._given(pending, now),
-            browser=NewBrowserSession(hash_of(began), now + self._lifetimes.browser_session)
-            if began
-            else None,
-        )
+        try:
+            stored = await self._sign_ins.complete(
+                pending.grants,
+                session,
+                hash_of(code),
+                _code(pending, session),
+                code_expires_at=code_expires_at,
+                user_known=began is None,
+                consent=self._given(pending, now),
+                browser=NewBrowserSession(hash_of(began), now + self._lifetimes.browser_session)
+                if began
+                else None,
+            )
+        except UserBlocked:
+            raise AccessDenied("user_blocked", USER_BLOCKED) from None
         self._services.audit.sign_in(audit.subject_of(stored), Outcome.SUCCESS)
         url = authorization_response_url(
             request.redirect_uri, issuer=self._services.issuer, state=request.state, code=code

@@ -26,19 +26,25 @@ class AuditKeys:
 
         Raises StorageUnavailable, and DecryptionFailed where the row was altered.
         """
-        sealed = self._keyring.seal(self._random(KEY_BYTES), *associated_data(_NAME))
-        await self._database.write(
-            "INSERT INTO audit_keys (name, sealed_key, sealed_under) VALUES (?, ?, ?)"
-            " ON CONFLICT (name) DO NOTHING",
-            _NAME,
-            sealed,
-            key_id_of(sealed),
-        )
+        stored = await self._stored()
+        if stored is None:
+            sealed = self._keyring.seal(self._random(KEY_BYTES), *associated_data(_NAME))
+            await self._database.write(
+                "INSERT INTO audit_keys (name, sealed_key, sealed_under) VALUES (?, ?, ?)"
+                " ON CONFLICT (name) DO NOTHING",
+                _NAME,
+                sealed,
+                key_id_of(sealed),
+            )
+            stored = await self._stored()
+        assert stored is not None
+        return self._keyring.open(stored, *associated_data(_NAME))
+
+    async def _stored(self) -> bytes | None:
         row = await self._database.fetch_one(
             "SELECT sealed_key FROM audit_keys WHERE name = ?", _NAME
         )
-        assert row is not None
-        return self._keyring.open(row["sealed_key"], *associated_data(_NAME))
+        return None if row is None else row["sealed_key"]
 
 
 def associated_data(name: str) -> tuple[str, ...]:

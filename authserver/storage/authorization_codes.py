@@ -3,7 +3,7 @@
 from authserver.storage.contract import Database, Transactional
 from authserver.storage.records import Code, Session
 from authserver.storage.refresh_tokens import NewRefreshToken, add_refresh_token
-from authserver.storage.sessions import COLUMNS, session_of
+from authserver.storage.sessions import READ, session_of
 
 # Named, never `*`: a migration that adds a column must leave an older replica's statements valid.
 _COLUMNS = "tsid, client_id, redirect_uri, code_challenge, resource, nonce, redeemed_at"
@@ -67,7 +67,7 @@ class AuthorizationCodes:
                 return None
             row = await transaction.fetch_one(
                 "UPDATE sessions SET expires_at = ? WHERE tsid = ? AND ended_at IS NULL"
-                f" RETURNING {COLUMNS}",
+                f" RETURNING {READ}",
                 session_expires_at,
                 redeemed["tsid"],
             )

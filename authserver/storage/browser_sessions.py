@@ -27,7 +27,7 @@ class BrowserSessions:
         row = await self._database.fetch_one(
             "SELECT u.user_id, u.upstream_issuer, u.subject, b.signed_in_at, u.sealed_account"
             " FROM browser_sessions b JOIN users u ON u.user_id = b.user_id"
-            " WHERE b.handle_hash = ? AND b.expires_at > ?",
+            " WHERE b.handle_hash = ? AND b.expires_at > ? AND u.blocked_at IS NULL",
             handle_hash,
             int(now),
         )

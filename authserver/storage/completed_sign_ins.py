@@ -11,6 +11,7 @@ from authserver.storage.contract import Database, Transactional
 from authserver.storage.keyring import Keyring
 from authserver.storage.records import Account, Code, Grant, Session
 from authserver.storage.sessions import Sessions, lift_required_sign_ins, list_upstreams
+from authserver.storage.users import UserBlocked, is_blocked
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class SignIns:
         """Store a whole sign-in in one transaction; the session as stored.
 
         With `user_known` the user is `session.user_id`. Otherwise the first grant identifies the
-        user, and `session.user_id` is the id that one gets who is new here.
+        user, and `session.user_id` is the id that one gets who is new here. Raises UserBlocked.
         """
         async with self._database.transaction() as transaction:
             if not user_known:
@@ -57,6 +58,8 @@ class SignIns:
                 if grants[0].account:
                     account = Account(grants[0].account, grants[0].upstream)
                     await accounts.put(transaction, self._keyring, user_id, account)
+            if await is_blocked(transaction, session.user_id):
+                raise UserBlocked
             if browser is not None:
                 await browser_sessions.add(
                     transaction,

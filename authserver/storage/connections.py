@@ -16,10 +16,12 @@ from authserver.storage.records import (
     Grant,
     UpstreamTokens,
 )
+from authserver.storage.users import UserBlocked
 from chassis.spiffe_id import Workload
 
 _OF_SESSION = (
-    f"SELECT {VALUES}, s.upstreams FROM sessions s LEFT JOIN connections c ON c.user_id = s.user_id"
+    f"SELECT {VALUES}, s.upstreams, (SELECT u.blocked_at FROM users u WHERE u.user_id = s.user_id)"
+    " AS blocked_at FROM sessions s LEFT JOIN connections c ON c.user_id = s.user_id"
     " AND c.owner_namespace = s.owner_namespace AND c.owner_name = s.owner_name"
     " AND c.upstream = ? WHERE s.tsid = ? AND s.user_id = ? AND s.client_id = ?"
     " AND s.resource = ? AND s.owner_namespace = ? AND s.owner_name = ?"
@@ -47,7 +49,7 @@ class Connections:
 
         None where there is none, or where the session's authorization did not name the upstream:
         its consent page said nothing of it. Raises NoSuchSession, for one of somebody else just as
-        for one that does not exist.
+        for one that does not exist, and UserBlocked.
         """
         user_id, namespace, name, upstream = at(key)
         row = await self._database.fetch_one(
@@ -55,7 +57,9 @@ class Connections:
         )
         if row is None:
             raise NoSuchSession
-        *values, named = row
+        *values, named, blocked_at = row
+        if blocked_at is not None:
+            raise UserBlocked
         if row["generation"] is None or not (named is None or upstream in named.split()):
             return None
         return self._sealed.open_at(key, values)
@@ -101,6 +105,17 @@ class Connections:
             for row in rows
             if (connection := self._sealed.open_if_whole(row)) is not None
         ]
+
+    async def remove(self, key: ConnectionKey, now: int) -> list[Connection]:
+        """Delete a connection; what was deleted and can be opened, for revocation upstream."""
+        async with self._database.transaction() as transaction:
+            rows = await transaction.fetch_all(
+                f"DELETE FROM connections WHERE {AT_KEY} RETURNING {COLUMNS}", *at(key)
+            )
+            if rows:
+                await revocations.connections_ended(transaction, [key], now)
+        opened = (self._sealed.open_if_whole(row) for row in rows)
+        return [connection for connection in opened if connection is not None]
 
     async def has_another(self, user_id: str, upstream: str) -> bool:
         """Whether this user has any connection at an upstream, of whatever owner."""

@@ -107,7 +107,7 @@ class Session:
     a release was refused since then, because only a sign-in helps. `upstreams` are those that its
     authorization named; None for a session stored by an earlier version. `when_needed` are those
     of them that declined or failed at the sign-in, or that no sign-in asks for: their absence
-    refuses no refresh.
+    refuses no refresh. `blocked`: an operator keeps the user out.
     """
 
     tsid: str
@@ -123,9 +123,10 @@ class Session:
     sign_in_required: bool = False
     upstreams: tuple[str, ...] | None = None
     when_needed: tuple[str, ...] = ()
+    blocked: bool = False
 
     def live(self, now: float) -> bool:
-        return self.ended_at is None and now < self.expires_at
+        return self.ended_at is None and now < self.expires_at and not self.blocked
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from authserver.storage.contract import Database, Row, Transactional
 from authserver.storage.keyring import Keyring, key_id_of
 from authserver.storage.records import Session
-from authserver.storage.sessions import COLUMNS_OF_S, end_session, session_of
+from authserver.storage.sessions import BLOCKED_AT, READ_OF_S, end_session, session_of
 
 # Named, never `*`: a migration that adds a column must leave an older replica's statements valid.
 _COLUMNS = "token_hash, tsid, used_at, successor_hash, sealed_successor, expires_at"
@@ -44,7 +44,7 @@ class RefreshTokens:
     async def session(self, token_hash: bytes) -> Session | None:
         """The session a refresh token, used or not, belongs to."""
         row = await self._database.fetch_one(
-            f"SELECT {COLUMNS_OF_S} FROM refresh_tokens r JOIN sessions s ON s.tsid = r.tsid"
+            f"SELECT {READ_OF_S} FROM refresh_tokens r JOIN sessions s ON s.tsid = r.tsid"
             " WHERE r.token_hash = ?",
             token_hash,
         )
@@ -53,7 +53,7 @@ class RefreshTokens:
     async def session_of_unused(self, token_hash: bytes, now: float) -> Session | None:
         """The session of a refresh token that can still be presented."""
         row = await self._database.fetch_one(
-            f"SELECT {COLUMNS_OF_S} FROM refresh_tokens r JOIN sessions s ON s.tsid = r.tsid"
+            f"SELECT {READ_OF_S} FROM refresh_tokens r JOIN sessions s ON s.tsid = r.tsid"
             " WHERE r.token_hash = ? AND r.used_at IS NULL AND r.expires_at > ?",
             token_hash,
             int(now),
@@ -72,7 +72,7 @@ class RefreshTokens:
         async with self._database.transaction() as transaction:
             # All that happens to a session's tokens happens one after the other.
             session = await transaction.fetch_locked(
-                "SELECT ended_at, expires_at FROM sessions"
+                f"SELECT ended_at, expires_at, {BLOCKED_AT} FROM sessions"
                 " WHERE tsid = (SELECT tsid FROM refresh_tokens WHERE token_hash = ?)",
                 presented,
             )
@@ -80,6 +80,8 @@ class RefreshTokens:
                 f"SELECT {_COLUMNS} FROM refresh_tokens WHERE token_hash = ?", presented
             )
             if session is None or row is None or session["ended_at"] is not None:
+                return None
+            if session["blocked_at"] is not None:
                 return None
             if row["used_at"] is not None:
                 return await self._again(transaction, row, now, grace)

@@ -12,8 +12,12 @@ COLUMNS = (
     "tsid, user_id, client_id, resource, owner_namespace, owner_name, scope, created_at,"
     " expires_at, ended_at, signed_in_at, sign_in_required_at, upstreams, when_needed"
 )
-# The same of a table that is joined as `s`.
-COLUMNS_OF_S = ", ".join(f"s.{name}" for name in COLUMNS.split(", "))
+BLOCKED_AT = "(SELECT u.blocked_at FROM users u WHERE u.user_id = sessions.user_id) AS blocked_at"
+# What `session_of` reads, of the table itself and of one that is joined as `s`.
+READ = f"{COLUMNS}, {BLOCKED_AT}"
+READ_OF_S = ", ".join(
+    [*(f"s.{name}" for name in COLUMNS.split(", ")), BLOCKED_AT.replace("sessions.", "s.")]
+)
 
 # An ended session expires at once, so that one index finds everything that is over.
 _END = (
@@ -56,7 +60,7 @@ class Sessions:
         )
 
     async def get(self, tsid: str) -> Session | None:
-        row = await self._database.fetch_one(f"SELECT {COLUMNS} FROM sessions WHERE tsid = ?", tsid)
+        row = await self._database.fetch_one(f"SELECT {READ} FROM sessions WHERE tsid = ?", tsid)
         return session_of(row) if row else None
 
     async def has_client(self, client_id: str) -> bool:
@@ -112,15 +116,16 @@ class Sessions:
 
 
 def session_of(row: Iterable[Any]) -> Session:
-    """The session in a row of `COLUMNS`, in their order."""
+    """The session in a row of `READ`, in its order."""
     tsid, user, client, resource, namespace, name, scope, created, expires, *rest = row
-    ended, signed_in, required, upstreams, when_needed = rest
+    ended, signed_in, required, upstreams, when_needed, blocked_at = rest
     return Session(
         tsid, user, client, resource, Workload(namespace, name),
         scope, created, expires, ended, signed_in,
         sign_in_required=required is not None,
         upstreams=None if upstreams is None else tuple(upstreams.split()),
         when_needed=tuple(when_needed.split()),
+        blocked=blocked_at is not None,
     )  # fmt: skip
 
 

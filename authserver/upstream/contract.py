@@ -188,8 +188,10 @@ class Upstream(Protocol):
         """
         ...
 
-    async def revoke(self, tokens: UpstreamTokens) -> None:
-        """Revoke at the upstream where it can (RFC 7009). Raises UpstreamFailure."""
+    async def revoke(self, tokens: UpstreamTokens) -> bool:
+        """Revoke at the upstream (RFC 7009); False where it offers no way to. Raises
+        UpstreamFailure.
+        """
         ...
 
 

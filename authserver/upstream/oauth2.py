@@ -101,11 +101,12 @@ class OAuth2:
         with naming(self.name):
             return await accepted_at(self._http, endpoint, access_token)
 
-    async def revoke(self, tokens: UpstreamTokens) -> None:
+    async def revoke(self, tokens: UpstreamTokens) -> bool:
         endpoint = self._settings.revocation_endpoint
         if endpoint is not None:
             with naming(self.name):
                 await self._client.revoke(endpoint, tokens, in_body=self._in_body)
+        return endpoint is not None
 
     async def _post(self, fields: dict[str, str], may_send: MaySend | None = None) -> Answer:
         return await self._client.post(

@@ -128,13 +128,14 @@ class Oidc:
                 return None
             return await accepted_at(self._http, endpoint, access_token)
 
-    async def revoke(self, tokens: UpstreamTokens) -> None:
+    async def revoke(self, tokens: UpstreamTokens) -> bool:
         with naming(self.name):
             provider = await self._discovery.provider()
             if provider.revocation_endpoint is not None:
                 await self._client.revoke(
                     provider.revocation_endpoint, tokens, in_body=self._in_body(provider)
                 )
+            return provider.revocation_endpoint is not None
 
     def _in_body(self, provider: Provider) -> bool:
         configured = self._settings.client_authentication

@@ -14,6 +14,7 @@ from authserver.storage.consents import Given, remember
 from authserver.storage.contract import Database
 from authserver.storage.expiry import BATCH, Expiry
 from authserver.storage.leases import Leases
+from authserver.storage.operator_events import OperatorEvents
 from authserver.storage.orphaned_owners import OrphanedOwners, Owned
 from authserver.storage.records import Session
 from authserver.upstream.http_client import UpstreamHttp
@@ -52,6 +53,7 @@ class House:
                 absent,
                 sessions,
                 connections,
+                OperatorEvents(database),
             ),
             self._maps[name],
             binding,
@@ -62,6 +64,7 @@ class House:
                 Audit(b"k" * 32),
                 self._clock,
             ),
+            Audit(b"k" * 32),
             Metrics(new_registry()),
             self._clock,
             name,

@@ -7,10 +7,11 @@ from authserver.storage.contract import Database, Transactional
 from authserver.storage.keyring import Keyring
 from authserver.storage.records import Account, Grant, Session
 from authserver.storage.sessions import allow_upstream, lift_required_sign_ins, list_upstreams
+from authserver.storage.users import is_blocked
 
 
 class LinkIsOver(Exception):
-    """The link was used before, or its session has ended."""
+    """The link was used before, its session has ended, or its user was blocked."""
 
 
 class ConnectedAccounts:
@@ -74,7 +75,8 @@ class ConnectedAccounts:
 
     async def _check_live(self, transaction: Transactional, session: Session, now: int) -> None:
         """Lock the user, so that no purge comes in between, and look at the session again."""
-        await transaction.fetch_locked("SELECT 1 FROM users WHERE user_id = ?", session.user_id)
+        if await is_blocked(transaction, session.user_id):
+            raise LinkIsOver
         live = await transaction.fetch_one(
             "SELECT 1 FROM sessions WHERE tsid = ? AND ended_at IS NULL AND expires_at > ?",
             session.tsid,

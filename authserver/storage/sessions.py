@@ -99,7 +99,7 @@ class Sessions:
     async def live_of_user(self, user_id: str, owner: Workload, now: float) -> list[Session]:
         """This user's live sessions at the servers of `owner`, oldest first."""
         rows = await self._database.fetch_all(
-            f"SELECT {COLUMNS} FROM sessions WHERE user_id = ? AND owner_namespace = ?"
+            f"SELECT {READ} FROM sessions WHERE user_id = ? AND owner_namespace = ?"
             " AND owner_name = ? AND ended_at IS NULL AND expires_at > ? ORDER BY created_at, tsid",
             user_id,
             owner.namespace,

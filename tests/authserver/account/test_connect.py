@@ -261,7 +261,7 @@ async def test_a_link_of_one_replica_opens_at_another(tmp_path: Path) -> None:
         )
 
 
-@pytest.mark.parametrize("change", ["session", "owner", "upstream", "resource"])
+@pytest.mark.parametrize("change", ["session", "user", "owner", "upstream", "resource"])
 async def test_a_link_is_over_with_what_it_was_about(tmp_path: Path, change: str) -> None:
     async with scene(tmp_path) as s, person(s) as alice:
         url = await s.link(alice.jwt)
@@ -270,6 +270,8 @@ async def test_a_link_is_over_with_what_it_was_about(tmp_path: Path, change: str
             case "session":
                 fields = {"token": alice.refresh_token, "client_id": alice.client_id}
                 await s.world.call("POST", "/oauth/revoke", data=fields)
+            case "user":
+                await sql(tmp_path, "UPDATE users SET blocked_at = 1")
             case "owner":
                 moved = {"namespace": "mcp-servers", "name": "tasks"}
                 await s.world.reconfigure(resources=notes(workload=moved))

@@ -14,6 +14,7 @@ from authserver.oauth.resources import ResourceMap
 from authserver.storage.absent_registrations import AbsentRegistrations
 from authserver.storage.contract import StorageUnavailable
 from authserver.storage.leases import Leases
+from authserver.storage.operator_events import OperatorEvents
 from authserver.storage.orphaned_owners import OrphanedOwners
 from chassis.probes import new_registry
 from tests.support.database_file import count, sql
@@ -36,10 +37,12 @@ def housekeeping(store: Store, now: int) -> Housekeeping:
             absent,
             store.sessions,
             store.connections,
+            OperatorEvents(store.database),
         ),
         ResourceMap([]),
         binding,
         termination,
+        audit,
         Metrics(new_registry()),
         clock,
         "replica",

@@ -6,6 +6,8 @@ from aiohttp import web
 
 from authserver.account.connect import Connect
 from authserver.account.connect_subject import ConnectSubjects
+from authserver.account.connections import ConnectionsPage
+from authserver.account.sign_in import AccountSignIn
 from authserver.audit import Audit
 from authserver.clients.assertions import ClientAssertions
 from authserver.clients.authentication import ClientAuthentication
@@ -36,6 +38,7 @@ from authserver.internal.token_limits import TokenLimits
 from authserver.listener_tls import INTERNAL, own_names
 from authserver.live_config import LiveConfig
 from authserver.metrics import Metrics
+from authserver.public.account_pages import AccountFlows
 from authserver.public.client_ip import Sources
 from authserver.public.connection_limits import ConnectionLimits
 from authserver.public.listener import Flows, Public
@@ -52,6 +55,7 @@ from authserver.sign_in.next_step import NextStep
 from authserver.sign_in.services import SignInServices
 from authserver.sign_in.sign_out import SignOut
 from authserver.sign_in.upstream_login import UpstreamLogin
+from authserver.storage.account_overview import AccountOverview
 from authserver.storage.authorization_codes import AuthorizationCodes
 from authserver.storage.browser_sessions import BrowserSessions
 from authserver.storage.claim_rows import ClaimRows
@@ -123,7 +127,7 @@ class Authserver:
             settings.issuer, live.keyring, UsedConnectLinks(database), clock
         )
         self._connected_accounts = ConnectedAccounts(database, live.keyring, self._connections)
-        self._users = Users(database)
+        self._users, self._overview = Users(database), AccountOverview(database, live.keyring)
 
         self._audit = Audit(audit_key)
         self.revocation_feed = RevocationFeed(
@@ -293,16 +297,7 @@ class Authserver:
             Authorize(services, directory, browser_login, self._consents, next_step),
             Consent(services, browser_login, next_step),
             Callback(services, upstream_login, next_step),
-            Connect(
-                services,
-                upstream_login,
-                browser_login,
-                ConnectSubjects(self._connect_links, self._sessions, services, directory),
-                self._connect_links,
-                self._users,
-                self._connected_accounts,
-                session_seconds=settings.lifetimes.browser_session,
-            ),
+            self._account(services, upstream_login, browser_login, directory),
             SignOut(browser_login, self._browsers, self._audit),
             TokenEndpoint(
                 authentication,
@@ -339,6 +334,48 @@ class Authserver:
                 clock,
             ),
             Userinfo(live_tokens),
+        )
+
+    def _account(
+        self,
+        services: SignInServices,
+        upstream_login: UpstreamLogin,
+        browser_login: BrowserLogin,
+        directory: ClientDirectory,
+    ) -> AccountFlows:
+        lifetimes = self._settings.lifetimes
+        subjects = ConnectSubjects(self._connect_links, self._sessions, services, directory)
+        return AccountFlows(
+            Connect(
+                services,
+                upstream_login,
+                browser_login,
+                subjects,
+                self._connect_links,
+                self._users,
+                self._connected_accounts,
+                session_seconds=lifetimes.browser_session,
+            ),
+            ConnectionsPage(
+                self._overview,
+                browser_login,
+                self._browsers,
+                subjects,
+                self._connect_links,
+                self._termination,
+                self._live.resources,
+                self._live.upstreams,
+                self._audit,
+                self._clock,
+                absolute_seconds=lifetimes.refresh_token_absolute,
+            ),
+            AccountSignIn(
+                services,
+                upstream_login,
+                self._users,
+                self._connected_accounts,
+                session_seconds=lifetimes.browser_session,
+            ),
         )
 
     def _metadata(self) -> MetadataDocument:

@@ -36,7 +36,7 @@ from authserver.storage.records import (
     PendingSignIn,
     Stage,
 )
-from authserver.storage.users import Users
+from authserver.storage.users import UserBlocked, Users
 from authserver.upstream.contract import UpstreamFailure
 
 # A state with this at its front comes back from an upstream to these pages.
@@ -245,7 +245,10 @@ class Connect:
         handle, now = self._services.new_handle(), int(self._services.clock())
         began = NewBrowserSession(hash_of(handle), now + self._session_seconds)
         if subject.identifies:
-            await self._accounts.recognise(subject.session, grant, began, now=now)
+            try:
+                await self._accounts.recognise(user.user_id, grant, began, now=now)
+            except UserBlocked:
+                raise UserFacingError("connect_link_refused", LINK_IS_OVER) from None
             return replace(await self._confirmation(subject, grant, browser), session=handle)
         try:
             # Of a provider that keeps only the newest tokens of a user, these are the good ones.

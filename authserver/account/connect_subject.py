@@ -83,6 +83,10 @@ class ConnectSubjects:
             raise LinkRefused
         return ConnectSubject(text, link, session, resource, upstream)
 
+    async def name_of(self, client_id: str) -> str:
+        """What to call a client application on a page."""
+        return await self._clients.name_of(client_id, self._services.clock())
+
     async def applications(self, subject: ConnectSubject) -> tuple[Application, ...]:
         """Every client application that will be able to use the connection, once each.
 
@@ -94,8 +98,5 @@ class ConnectSubjects:
             if other.upstreams is not None and subject.upstream.name in other.upstreams:
                 using[(other.client_id, other.resource)] = None
         return tuple(
-            [
-                Application(await self._clients.name_of(client_id, now), resource)
-                for client_id, resource in using
-            ]
+            [Application(await self.name_of(client_id), resource) for client_id, resource in using]
         )

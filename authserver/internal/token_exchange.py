@@ -186,7 +186,7 @@ class Exchange:
         self, refusal: InvalidGrant, target: ReleaseTarget, claims: VerifiedClaims
     ) -> InvalidGrant:
         """The refusal, with a link where its user can connect the upstream again."""
-        ended = refusal.reason == DenialReason.CONNECTION_GONE
+        ended = refusal.reason in (DenialReason.CONNECTION_GONE, DenialReason.USER_BLOCKED)
         if ended or target.upstream not in self._upstreams:
             return refusal
         url = await self._connect_links.url_of(claims.tsid, target.upstream)

@@ -89,5 +89,9 @@ class ResourceMap:
             if one.owned_since is not None
         }
 
+    def identifying(self) -> list[str]:
+        """The upstreams that name the users of some resource."""
+        return sorted({resource.upstreams[0] for resource in self._exact.values()})
+
     def scopes(self) -> list[str]:
         return sorted({scope for resource in self._exact.values() for scope in resource.scopes})

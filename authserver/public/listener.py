@@ -11,7 +11,6 @@ from urllib.parse import urlencode, urlsplit
 
 from aiohttp import hdrs, web
 
-from authserver.account.connect import STATE_PREFIX, Connect, SignInFirst
 from authserver.endpoints import discovery
 from authserver.endpoints.introspection import Introspection
 from authserver.endpoints.registration import Registration
@@ -21,6 +20,7 @@ from authserver.endpoints.userinfo import Userinfo
 from authserver.oauth.errors import InvalidRequest, UnsupportedMediaType
 from authserver.oauth.parsing import json_object
 from authserver.oauth.redirect_uris import callback_uri
+from authserver.public.account_pages import AccountFlows, AccountPages
 from authserver.public.cookies import BINDING, BINDING_SECONDS, SESSION, BrowserCookie
 from authserver.public.middleware import ErrorMiddleware, Handler, Site
 from authserver.public.pages import FAVICON_ROUTE, LOGO_ROUTE, STYLE_ROUTE, Ending, Outcome
@@ -55,7 +55,7 @@ class Flows:
     authorize: Authorize
     consent: Consent
     callback: Callback
-    connect: Connect
+    account: AccountFlows
     sign_out: SignOut
     token: TokenEndpoint
     registration: Registration | None
@@ -82,6 +82,9 @@ class Public:
         self._middleware = ErrorMiddleware(site)
         self._cookie = BrowserCookie(site.issuer, BINDING, BINDING_SECONDS, site.new_handle)
         self._session = BrowserCookie(site.issuer, SESSION, session_seconds, site.new_handle)
+        self._account_pages = AccountPages(
+            site, flows.account, throttling, self._cookie, self._session
+        )
 
     def application(self) -> web.Application:
         app = web.Application(
@@ -115,9 +118,8 @@ class Public:
         yield f"{prefix}/oauth/consent", {"POST": self._consent}, False, True
         callback: dict[str, Handler] = {"GET": self._callback, "POST": self._posted_callback}
         yield f"{prefix}/oauth/callback/{{upstream}}", callback, False, True
-        yield f"{prefix}/connect/confirm", {"POST": self._connect_confirmed}, False, True
-        connect: dict[str, Handler] = {**_readable(self._connect), "POST": self._begin_connect}
-        yield f"{prefix}/connect/{{link}}", connect, False, True
+        for path, handlers in self._account_pages.routes(prefix):
+            yield path, handlers, False, True
         for path in dict.fromkeys((f"{prefix}/", prefix or "/")):
             yield path, _readable(self._home), False, True
         yield f"{prefix}/sign-out", {"POST": self._sign_out}, False, True
@@ -162,46 +164,10 @@ class Public:
     async def _callback(self, request: web.Request) -> web.Response:
         upstream, browser = request.match_info["upstream"], self._cookie.read(request)
         fields = query_of(request)
-        if not fields.get("state", "").startswith(STATE_PREFIX):
-            return self._sent(await self._flows.callback.handle(upstream, fields, browser))
-        outcome = await self._flows.connect.answered(upstream, fields, browser)
-        if isinstance(outcome, Redirect):
-            return self._sent(outcome)
-        response = page(self._site.pages.connect_confirm(outcome))
-        if outcome.session is not None:
-            self._session.set_on(response, outcome.session)
-        return response
-
-    async def _connect(self, request: web.Request) -> web.Response:
-        self._throttling.sign_in(request)
-        browser = self._cookie.read_or_new(request)
-        outcome = await self._flows.connect.describe(
-            request.match_info["link"], browser, self._session.read(request)
-        )
-        pages = self._site.pages
-        if isinstance(outcome, SignInFirst):
-            response = page(pages.connect_sign_in(outcome))
-        else:
-            response = page(pages.connect_prompt(outcome))
-        self._cookie.set_on(response, browser)
-        return response
-
-    async def _begin_connect(self, request: web.Request) -> web.Response:
-        self._throttling.sign_in(request)
-        fields = await form_of(request)
-        browser, session = self._cookie.read(request), self._session.read(request)
-        site = request.headers.get("Sec-Fetch-Site")
-        link = request.match_info["link"]
-        return self._sent(await self._flows.connect.begin(link, fields, browser, session, site))
-
-    async def _connect_confirmed(self, request: web.Request) -> web.Response:
-        fields = await form_of(request)
-        browser, session = self._cookie.read(request), self._session.read(request)
-        site = request.headers.get("Sec-Fetch-Site")
-        outcome = await self._flows.connect.settle(fields, browser, session, site)
-        if isinstance(outcome, Redirect):
-            return self._sent(outcome)
-        return page(self._site.pages.connected(outcome))
+        answer = await self._account_pages.answered(upstream, fields, browser)
+        if answer is not None:
+            return answer
+        return self._sent(await self._flows.callback.handle(upstream, fields, browser))
 
     async def _posted_callback(self, request: web.Request) -> web.Response:
         """Turn a form post from the upstream's site into a GET, which brings our cookie along."""

@@ -5,6 +5,7 @@ No script, no third-party address.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from importlib import resources
 from typing import Any, Final
@@ -14,6 +15,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from authserver.account.connect import Confirmation, Connected, ConnectPrompt, SignInFirst
 from authserver.account.connect_subject import Application, ConnectSubject
+from authserver.account.connections import MyConnections, ServerUse, UpstreamUse
+from authserver.account.sign_in import SignInChoices
 from authserver.config.settings import PageSettings
 from authserver.oauth import redirect_uris
 from authserver.oauth.errors import (
@@ -162,6 +165,22 @@ class Pages:
             account=ending.account.name,
         )
 
+    def connections_sign_in(self, choices: SignInChoices) -> str:
+        """The page of connections for somebody who is not signed in."""
+        return self._environment.get_template("connections_sign_in.html").render(
+            upstreams=choices.upstreams, token=choices.token
+        )
+
+    def connections(self, mine: MyConnections) -> str:
+        """What the signed-in person has connected, and how they end it."""
+        return self._environment.get_template("connections.html").render(
+            account=mine.account.name,
+            provider=self._display_name(mine.account.upstream),
+            servers=[(server, _uses(server)) for server in mine.servers],
+            token=mine.token,
+            day=_day,
+        )
+
     def handed_over(self, url: str, ending: Ending, request_id: str) -> str:
         """How a sign-in ended, and the way back to an application with a scheme of its own."""
         return self._environment.get_template("handed_over.html").render(
@@ -203,6 +222,15 @@ def _facts(subject: ConnectSubject, applications: Sequence[Application]) -> dict
         "permissions": _permissions(subject.upstream),
         "applications": applications,
     }
+
+
+def _uses(server: ServerUse) -> list[tuple[UpstreamUse, Sequence[_Permission]]]:
+    return [(use, _permissions(use.upstream)) for use in server.upstreams]
+
+
+def _day(seconds: int) -> str:
+    """A date in UTC that every browser and reader takes for the same: `2026-11-29`."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d")
 
 
 def _permissions(upstream: Upstream) -> Sequence[_Permission]:

@@ -41,6 +41,10 @@ class BrowserSessions:
             accounts.read(row, self._keyring),
         )
 
+    async def end_of_user(self, user_id: str) -> None:
+        """End this user's sessions at every browser."""
+        await self._database.write("DELETE FROM browser_sessions WHERE user_id = ?", user_id)
+
     async def end(self, handle_hash: bytes) -> None:
         """End the session of a handle; one that is over already changes nothing."""
         await self._database.write(

@@ -7,11 +7,11 @@ from authserver.storage.contract import Database, Transactional
 from authserver.storage.keyring import Keyring
 from authserver.storage.records import Account, Grant, Session
 from authserver.storage.sessions import allow_upstream, lift_required_sign_ins, list_upstreams
-from authserver.storage.users import is_blocked
+from authserver.storage.users import UserBlocked, is_blocked
 
 
 class LinkIsOver(Exception):
-    """The link was used before, its session has ended, or its user was blocked."""
+    """The link was used before, its session has ended, or an operator keeps its user out."""
 
 
 class ConnectedAccounts:
@@ -45,19 +45,24 @@ class ConnectedAccounts:
         async with self._database.transaction() as transaction:
             await self._check_live(transaction, session, now)
             await self._connections.put(transaction, session.user_id, session.owner, grant)
-            await self._begin(transaction, session, grant, browser, now)
+            await self._begin(transaction, session.user_id, grant, browser, now)
 
     async def recognise(
-        self, session: Session, grant: Grant, browser: NewBrowserSession, *, now: int
+        self, user_id: str, grant: Grant, browser: NewBrowserSession, *, now: int
     ) -> None:
-        """Begin a browser session of the session's user, and store nothing else."""
+        """Begin a browser session of a user whom an upstream has named, and store nothing else.
+
+        Raises UserBlocked.
+        """
         async with self._database.transaction() as transaction:
-            await self._begin(transaction, session, grant, browser, now)
+            if await is_blocked(transaction, user_id):
+                raise UserBlocked
+            await self._begin(transaction, user_id, grant, browser, now)
 
     async def _begin(
         self,
         transaction: Transactional,
-        session: Session,
+        user_id: str,
         grant: Grant,
         browser: NewBrowserSession,
         now: int,
@@ -65,13 +70,13 @@ class ConnectedAccounts:
         await browser_sessions.add(
             transaction,
             browser.handle_hash,
-            session.user_id,
+            user_id,
             now=now,
             expires_at=browser.expires_at,
         )
         if grant.account:
             account = Account(grant.account, grant.upstream)
-            await accounts.put(transaction, self._keyring, session.user_id, account)
+            await accounts.put(transaction, self._keyring, user_id, account)
 
     async def _check_live(self, transaction: Transactional, session: Session, now: int) -> None:
         """Lock the user, so that no purge comes in between, and look at the session again."""

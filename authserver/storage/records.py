@@ -44,13 +44,15 @@ class User:
 class Stage(StrEnum):
     """Where a transaction waits: for our consent page, or for the upstream's callback.
 
-    The last two are the same of an account that is connected to a session there already is.
+    The next two are the same of an account that is connected to a session there already is, and
+    the last one is the callback of somebody who wants to see their connections.
     """
 
     CONSENT = "consent"
     UPSTREAM = "upstream"
     CONNECT = "connect"
     CONNECT_CONSENT = "connect_consent"
+    ACCOUNT = "account"
 
 
 @dataclass(frozen=True, slots=True)

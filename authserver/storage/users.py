@@ -18,6 +18,15 @@ class Users:
         )
         return User(user_id, row["upstream_issuer"], row["subject"]) if row else None
 
+    async def named(self, upstream_issuer: str, subject: str) -> User | None:
+        """The user whom an upstream names so."""
+        row = await self._database.fetch_one(
+            "SELECT user_id FROM users WHERE upstream_issuer = ? AND subject = ?",
+            upstream_issuer,
+            subject,
+        )
+        return User(row["user_id"], upstream_issuer, subject) if row else None
+
 
 async def is_blocked(transaction: Transactional, user_id: str) -> bool:
     """Whether an operator keeps a user out.

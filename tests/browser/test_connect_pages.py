@@ -1,4 +1,4 @@
-"""The pages of a connect link in a real browser: by axe-core's rules, by keyboard, no script."""
+"""The pages of a connect link and of connections in a real browser: by axe's rules, by keyboard."""
 
 from pathlib import Path
 from typing import Literal
@@ -41,7 +41,7 @@ async def logged_in(page: Page, user: str, password: str) -> None:
 
 @pytest.mark.parametrize("colours", ["light", "dark"])
 @pytest.mark.parametrize("device", WIDTHS)
-async def test_the_pages_of_a_link_keep_the_rules_of_accessibility(
+async def test_a_persons_own_pages_keep_the_rules_of_accessibility(
     tmp_path: Path, device: str, colours: Literal["light", "dark"]
 ) -> None:
     async with (
@@ -67,6 +67,16 @@ async def test_the_pages_of_a_link_keep_the_rules_of_accessibility(
         await page.get_by_role("heading", name="Your second account is connected").wait_for()
         await checked(page, "connect-done", device, colours)
         assert s.whose(await s.exchange(alice.jwt)) == "bob"
+        await page.goto(f"{s.world.issuer}/connections")
+        await checked(page, "connections", device, colours)
+        await by_keyboard(page, "Disconnect")
+        await page.get_by_text("Nothing is connected").wait_for()
+        await checked(page, "connections-none", device, colours)
+        await by_keyboard(page, "Sign out everywhere")
+        await page.get_by_role("heading", name="You are not signed in").wait_for()
+        await page.get_by_role("link", name="See your connections").click()
+        await page.get_by_role("button", name="Sign in with first").wait_for()
+        await checked(page, "connections-sign-in", device, colours)
 
 
 async def test_another_user_sees_that_the_link_is_not_theirs(tmp_path: Path) -> None:

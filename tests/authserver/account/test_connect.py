@@ -286,6 +286,19 @@ async def test_a_link_is_over_with_what_it_was_about(tmp_path: Path, change: str
         assert "second" not in [row[0] for row in stored]
 
 
+async def test_a_blocked_user_gets_no_link_and_no_link_of_theirs_opens(tmp_path: Path) -> None:
+    async with scene(tmp_path) as s, person(s) as alice, Browser() as elsewhere:
+        url = await s.link(alice.jwt)
+        confirmation = await to_confirmation(s, alice.browser, url)
+        stranger = await press(elsewhere, await elsewhere.open(url), "sign_in")
+        await sql(tmp_path, "UPDATE users SET blocked_at = 1")
+        assert "connect_url" not in (await s.exchange(alice.jwt)).text
+        assert is_over(await alice.browser.open(url))
+        assert is_over(await press(alice.browser, confirmation, "confirm"))
+        assert is_over(await log_in(elsewhere, stranger, "alice"))
+        assert await count(tmp_path, "used_connect_links") == 0
+
+
 async def test_only_the_owner_of_a_session_gets_its_link(tmp_path: Path) -> None:
     async with scene(tmp_path) as s, person(s) as alice:
         stranger = await s.world.exchange(TASKS_SERVER, alice.jwt, audience="second")

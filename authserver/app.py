@@ -295,7 +295,7 @@ class Authserver:
             self._metadata(),
             live.keys,
             Authorize(services, directory, browser_login, self._consents, next_step),
-            Consent(services, browser_login, next_step),
+            Consent(services, browser_login, self._sessions, next_step),
             Callback(services, upstream_login, next_step),
             self._account(services, upstream_login, browser_login, directory),
             SignOut(browser_login, self._browsers, self._audit),

@@ -112,6 +112,9 @@ def _denial(members: dict[str, Any], token_request: TokenRequest) -> ApiError:
 
 def _step_up(members: dict[str, Any]) -> ApiError:
     scope = members.get("scope")
+    if "scope" not in members:
+        # The user has said no to it in this session: a challenge would only ask again.
+        return replace(INSUFFICIENT_SCOPE, action="none", reason="declined")
     if not is_scope(scope):
         return TEMPORARILY_UNAVAILABLE.with_reason("bad_answer_scope")
     return replace(INSUFFICIENT_SCOPE, scope=scope, reason="denied")

@@ -4,6 +4,7 @@ Pure functions of a connection, an upstream and the time; seconds throughout.
 """
 
 import hashlib
+from collections.abc import Iterable
 from typing import Final
 
 from authserver.connections.registration_binding import belongs_to
@@ -74,7 +75,7 @@ def healthy(connection: Connection, upstream: Upstream | None, now: float) -> bo
     return (
         upstream is not None
         and belongs_to(connection, upstream)
-        and connection.asked_scope == asked_scope(upstream)
+        and _asked_for(connection, upstream)
         and not connection.dead
         and not connection.rejected
         and connection.refusals == 0
@@ -84,6 +85,23 @@ def healthy(connection: Connection, upstream: Upstream | None, now: float) -> bo
             or lasts(connection.tokens, now, _LONG_ENOUGH_SECONDS)
         )
     )
+
+
+def _asked_for(connection: Connection, upstream: Upstream) -> bool:
+    """Whether what was asked for is what is asked for now, or that and what may be asked beyond."""
+    asked = set(connection.asked_scope.split())
+    always = set(upstream.scopes)
+    return always <= asked <= always | set(upstream.step_up_scopes)
+
+
+def lacking_scopes(connection: Connection, scopes: Iterable[str]) -> list[str]:
+    """Those of `scopes` that the connection does not hold.
+
+    An upstream that does not say what it granted granted what was asked (RFC 6749 section 5.1).
+    """
+    stored = connection.tokens.scope
+    granted = set((connection.asked_scope if stored is None else stored).split())
+    return [scope for scope in scopes if scope not in granted]
 
 
 def asked_scope(upstream: Upstream) -> str:

@@ -5,11 +5,18 @@ Each refusal here goes to the session's proven owner alone, and names the `param
 
 from collections.abc import Collection
 
+from authserver.connections.freshness import lacking_scopes
 from authserver.internal.denial_reasons import DenialReason
 from authserver.internal.exchange_request import ExchangeRequest
-from authserver.oauth.errors import InvalidRequest, InvalidScope, InvalidTarget, StepUpRequired
+from authserver.oauth.errors import (
+    InvalidRequest,
+    InvalidScope,
+    InvalidTarget,
+    StepUpDeclined,
+    StepUpRequired,
+)
 from authserver.oauth.scopes import upstream_scope
-from authserver.storage.records import Connection
+from authserver.storage.records import Connection, Session
 from authserver.upstream.contract import Upstream
 
 
@@ -34,16 +41,16 @@ def check_missing_scope_permitted(missing: Collection[str], upstream: Upstream |
         ).with_members(parameter="missing_scope")
 
 
-def check_granted(missing: Collection[str], connection: Connection, session_scope: str) -> None:
+def check_granted(missing: Collection[str], connection: Connection, session: Session) -> None:
     """Whether the connection holds these scopes. Raises StepUpRequired with those to ask for.
 
-    An upstream that does not say what it granted granted what was asked (RFC 6749 section 5.1).
+    What the user has declined in this session is not asked for again: nothing is said of it then.
     """
-    stored = connection.tokens.scope
-    granted = set((connection.asked_scope if stored is None else stored).split())
-    lacking = [scope for scope in missing if scope not in granted]
-    if lacking:
-        wanted = (upstream_scope(connection.key.upstream, scope) for scope in lacking)
+    lacking = lacking_scopes(connection, missing)
+    wanted = [upstream_scope(connection.key.upstream, scope) for scope in lacking]
+    if not set(session.declined_scopes).isdisjoint(wanted):
+        raise StepUpDeclined(DenialReason.SCOPE_DECLINED)
+    if wanted:
         raise StepUpRequired(
-            DenialReason.INSUFFICIENT_SCOPE, " ".join((*session_scope.split(), *wanted))
+            DenialReason.INSUFFICIENT_SCOPE, " ".join((*session.scope.split(), *wanted))
         )

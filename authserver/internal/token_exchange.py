@@ -201,7 +201,11 @@ class Exchange:
         if target.connection is None:
             raise InvalidGrant(DenialReason.NO_CONNECTION)
         if missing:
-            check_granted(missing, target.connection, await self._session_scope(claims))
+            # The session's own scopes: those of the token may be fewer (RFC 6749 section 6).
+            session = await self._sessions.get(claims.tsid)
+            if session is None:
+                raise InvalidGrant(DenialReason.CONNECTION_GONE)
+            check_granted(missing, target.connection, session)
         try:
             return await self._ensure_fresh(target.connection, request, claims, target.resource)
         except InvalidGrant as refusal:
@@ -211,11 +215,6 @@ class Exchange:
                     claims.tsid, target.upstream, now=int(self._clock())
                 )
             raise
-
-    async def _session_scope(self, claims: VerifiedClaims) -> str:
-        """All scopes of the session; the token's own may be fewer (RFC 6749 section 6)."""
-        session = await self._sessions.get(claims.tsid)
-        return "" if session is None else session.scope
 
     async def _connection(
         self, claims: VerifiedClaims, resource: Resource, upstream: str

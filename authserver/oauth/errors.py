@@ -125,6 +125,12 @@ class StepUpRequired(ProtocolError):
         self.with_members(scope=scope)
 
 
+class StepUpDeclined(ProtocolError):
+    """The same, where the user has said no to it in this session: nothing is to be asked for."""
+
+    error, status_code = "insufficient_scope", 403
+
+
 class InvalidRedirectUri(ProtocolError):
     """RFC 7591 section 3.2.2."""
 

@@ -1,5 +1,6 @@
 """Scopes: the two of OpenID Connect, what is granted of a request, and those of upstreams."""
 
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 from authserver.oauth.resources import Resource
@@ -25,3 +26,25 @@ def upstream_scope(upstream: str, scope: str) -> str:
     Both texts are of the grammar of RFC 6749 section 3.3, so only the percent sign is escaped.
     """
     return f"{upstream}/{scope.replace('%', '%25')}"
+
+
+def requested_upstream_scopes(
+    requested: str | None, permitted: Mapping[str, Collection[str]]
+) -> tuple[tuple[str, str], ...]:
+    """Which scopes of which upstreams a client asks for, once each, among those permitted.
+
+    Others are dropped like every unknown scope. None of them is ever granted at our server: they
+    go to the upstream, and not into a token of ours.
+    """
+    asked = dict.fromkeys((requested or "").split(" "))
+    return tuple(
+        (upstream, scope)
+        for upstream, scopes in permitted.items()
+        for scope in dict.fromkeys(scopes)
+        if upstream_scope(upstream, scope) in asked
+    )
+
+
+def of_upstream(upstream: str, scopes: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    """Those of one upstream."""
+    return tuple(scope for name, scope in scopes if name == upstream)

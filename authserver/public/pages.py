@@ -25,6 +25,7 @@ from authserver.oauth.errors import (
     ServerError,
     TemporarilyUnavailable,
 )
+from authserver.oauth.scopes import of_upstream
 from authserver.sign_in.authorize import ConsentPrompt
 from authserver.storage.records import NO_ACCOUNT, Account
 from authserver.upstream.contract import Upstream, Upstreams
@@ -107,12 +108,10 @@ class Pages:
 
     def consent(self, question: ConsentPrompt) -> str:
         """The question: which client, which server, which upstream accounts and scopes."""
-        upstreams = [self._upstreams[name] for name in question.resource.at_sign_in]
-        later = [
-            self._upstreams[name]
-            for name in question.resource.upstreams
-            if name in question.resource.when_needed
-        ]
+        resource, more = question.resource, question.upstream_scopes
+        asked = {*resource.at_sign_in, *(name for name, _ in more)}
+        upstreams = [self._upstreams[name] for name in resource.upstreams if name in asked]
+        later = [self._upstreams[name] for name in resource.upstreams if name not in asked]
         return self._environment.get_template("consent.html").render(
             client_name=question.client.name,
             target=redirect_uris.display_target(question.redirect_uri),
@@ -121,7 +120,10 @@ class Pages:
             resource=question.resource.url,
             workload=str(question.resource.owner),
             scope=question.scope,
-            upstreams=[(upstream, _permissions(upstream)) for upstream in upstreams],
+            upstreams=[
+                (upstream, _permissions(upstream, of_upstream(upstream.name, more)))
+                for upstream in upstreams
+            ],
             later=[(upstream, _permissions(upstream)) for upstream in later],
             transaction=question.pending,
             signed_in=question.signed_in,
@@ -233,10 +235,11 @@ def _day(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d")
 
 
-def _permissions(upstream: Upstream) -> Sequence[_Permission]:
+def _permissions(upstream: Upstream, more: Sequence[str] = ()) -> Sequence[_Permission]:
     """What is asked for at an upstream: in words where there are some, else as it is."""
     words = upstream.scope_descriptions
-    return [_Permission(words.get(scope, ""), scope) for scope in upstream.scopes]
+    scopes = dict.fromkeys((*upstream.scopes, *more))
+    return [_Permission(words.get(scope, ""), scope) for scope in scopes]
 
 
 def _publisher(client_id: str) -> str | None:

@@ -17,8 +17,9 @@ from authserver.oauth.errors import (
     UserFacingError,
 )
 from authserver.oauth.resources import Resource, ResourceMap
-from authserver.oauth.scopes import granted_scope
+from authserver.oauth.scopes import granted_scope, requested_upstream_scopes
 from authserver.storage.records import AuthorizationRequest, Client
+from authserver.upstream.contract import Upstreams
 
 _MAX_STATE_LENGTH: Final = 4096
 _MAX_NONCE_LENGTH: Final = 512
@@ -83,7 +84,11 @@ def read_resource(fields: Mapping[str, str], resources: ResourceMap) -> Resource
 
 
 def read_request(
-    fields: Mapping[str, str], client: Client, redirect_uri: str, resource: Resource
+    fields: Mapping[str, str],
+    client: Client,
+    redirect_uri: str,
+    resource: Resource,
+    upstreams: Upstreams,
 ) -> AuthorizationRequest:
     """The rest of a request (RFC 6749 section 4.1.1, RFC 7636). Raises ProtocolError."""
     if "request" in fields or "request_uri" in fields:
@@ -111,4 +116,16 @@ def read_request(
         nonce,
         resource.owner,
         resource.upstreams,
+        requested_upstream_scopes(fields.get("scope"), _beyond(resource, upstreams)),
     )
+
+
+def _beyond(resource: Resource, upstreams: Upstreams) -> dict[str, tuple[str, ...]]:
+    """What clients may ask for at each upstream of a resource; what we ask anyway can be missing
+    too, where the user did not grant all of it.
+    """
+    return {
+        name: (*upstreams[name].scopes, *upstreams[name].step_up_scopes)
+        for name in resource.upstreams
+        if name in upstreams
+    }

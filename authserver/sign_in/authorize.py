@@ -23,6 +23,7 @@ from authserver.oauth.errors import (
     UserFacingError,
 )
 from authserver.oauth.resources import Resource
+from authserver.oauth.scopes import upstream_scope
 from authserver.sign_in.authorization_request import (
     BAD_REQUEST,
     read_client,
@@ -30,7 +31,7 @@ from authserver.sign_in.authorization_request import (
     read_request,
     read_resource,
 )
-from authserver.sign_in.browser_session import BrowserLogin
+from authserver.sign_in.browser_session import BrowserLogin, asked_at_sign_in
 from authserver.sign_in.next_step import NextStep, Redirect
 from authserver.sign_in.services import SignInServices, subject_of
 from authserver.sign_in.upstream_login import PENDING_SIGN_IN_SECONDS
@@ -50,6 +51,7 @@ class ConsentPrompt:
     scope: str
     signed_in: bool
     account: Account
+    upstream_scopes: tuple[tuple[str, str], ...] = ()
 
 
 class Authorize:
@@ -78,7 +80,7 @@ class Authorize:
         redirect_uri = read_redirect_uri(fields, client)
         try:
             resource = read_resource(fields, self._services.resources)
-            request = read_request(fields, client, redirect_uri, resource)
+            request = read_request(fields, client, redirect_uri, resource, self._services.upstreams)
             return await self._prompt_or_continue(
                 fields, client, resource, request, browser, session
             )
@@ -106,7 +108,9 @@ class Authorize:
         visitor = await self._browser_login.user_of(session)
         if visitor is not None and self._must_sign_in_again(fields, prompts, visitor):
             visitor = None
-        missing = await self._browser_login.upstreams_to_visit(visitor, resource)
+        missing = await self._browser_login.upstreams_to_visit(
+            visitor, resource, request.upstream_scopes
+        )
         pending = new_sign_in(request, resource, visitor, missing)
         question_hash = self._consent_fingerprint(client, resource, request)
         remembered = (
@@ -141,6 +145,7 @@ class Authorize:
             request.scope,
             signed_in=bool(pending.user_id),
             account=pending.account,
+            upstream_scopes=request.upstream_scopes,
         )
 
     def _must_sign_in_again(
@@ -171,6 +176,8 @@ class Authorize:
         shown += [resource.url, str(resource.owner)]
         if resource.when_needed:
             shown.append(sorted(resource.when_needed))
+        if request.upstream_scopes:
+            shown.append(sorted(upstream_scope(*one) for one in request.upstream_scopes))
         return hashlib.sha256(json.dumps(shown, sort_keys=True).encode()).hexdigest()
 
 
@@ -182,7 +189,7 @@ def new_sign_in(
 ) -> PendingSignIn:
     """A transaction for a visitor, who counts only where the first upstream is not missing."""
     if visitor is None or missing[:1] == resource.upstreams[:1]:
-        return PendingSignIn(request, remaining=resource.at_sign_in)
+        return PendingSignIn(request, remaining=asked_at_sign_in(resource, request))
     return PendingSignIn(
         request,
         remaining=missing,

@@ -4,12 +4,15 @@ A browser session saves a login, never a consent, and it moves no token: a conne
 one owner, so a server of another workload still sends its user upstream once.
 """
 
-from authserver.connections.freshness import healthy
+from collections.abc import Sequence
+
+from authserver.connections.freshness import healthy, lacking_scopes
 from authserver.handles import hash_of
 from authserver.oauth.resources import Resource
+from authserver.oauth.scopes import of_upstream
 from authserver.storage.browser_sessions import BrowserSessions, SignedIn
 from authserver.storage.connections import Connections
-from authserver.storage.records import Connection
+from authserver.storage.records import AuthorizationRequest, Connection
 from authserver.upstream.contract import Upstreams
 from chassis.clock import Clock
 
@@ -30,12 +33,16 @@ class BrowserLogin:
         return await self._sessions.get(hash_of(handle), self._clock()) if handle else None
 
     async def upstreams_to_visit(
-        self, visitor: SignedIn | None, resource: Resource
+        self,
+        visitor: SignedIn | None,
+        resource: Resource,
+        upstream_scopes: Sequence[tuple[str, str]] = (),
     ) -> tuple[str, ...]:
         """The upstreams a visitor must be sent to before `resource` can be used.
 
         All of them where the first one, which names the user, would not name this visitor. None
-        that the user connects when it is needed.
+        that the user connects when it is needed. `upstream_scopes` are asked for in this request:
+        where one is lacking, its upstream is visited.
         """
         if visitor is None:
             return resource.at_sign_in
@@ -48,12 +55,26 @@ class BrowserLogin:
             or first.upstream_subject != visitor.subject
         ):
             return resource.at_sign_in
+        asked = {upstream for upstream, _ in upstream_scopes}
         return tuple(
             name
-            for name in resource.at_sign_in
-            if name not in connections or not self._healthy(connections[name])
+            for name in resource.upstreams
+            if (name in resource.at_sign_in or name in asked)
+            and (
+                name not in connections
+                or not self._healthy(connections[name])
+                or lacking_scopes(connections[name], of_upstream(name, upstream_scopes))
+            )
         )
 
     def _healthy(self, connection: Connection) -> bool:
         upstream = self._upstreams.get(connection.key.upstream)
         return healthy(connection, upstream, self._clock())
+
+
+def asked_at_sign_in(resource: Resource, request: AuthorizationRequest) -> tuple[str, ...]:
+    """The upstreams that a request asks a person for of whom nothing is known."""
+    asked = {upstream for upstream, _ in request.upstream_scopes}
+    return tuple(
+        name for name in resource.upstreams if name in resource.at_sign_in or name in asked
+    )

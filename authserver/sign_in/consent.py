@@ -6,10 +6,12 @@ from dataclasses import replace
 from authserver.audit import Outcome
 from authserver.handles import hash_of
 from authserver.oauth.errors import AccessDenied, ErrorRedirect, ProtocolError, UserFacingError
-from authserver.sign_in.browser_session import BrowserLogin
+from authserver.oauth.scopes import upstream_scope
+from authserver.sign_in.browser_session import BrowserLogin, asked_at_sign_in
 from authserver.sign_in.next_step import NextStep, Redirect
 from authserver.sign_in.services import SignInServices, outcome_of, subject_of
 from authserver.storage.records import NO_ACCOUNT, PendingSignIn, Stage
+from authserver.storage.sessions import Sessions
 
 ALLOW, ALLOW_OTHER, DENY = "allow", "allow_other", "deny"
 
@@ -24,9 +26,14 @@ class Consent:
     """POST /oauth/consent."""
 
     def __init__(
-        self, services: SignInServices, browser_login: BrowserLogin, next_step: NextStep
+        self,
+        services: SignInServices,
+        browser_login: BrowserLogin,
+        sessions: Sessions,
+        next_step: NextStep,
     ) -> None:
-        self._services, self._browser_login, self._next_step = services, browser_login, next_step
+        self._services, self._browser_login = services, browser_login
+        self._sessions, self._next_step = sessions, next_step
 
     async def handle(
         self,
@@ -59,6 +66,7 @@ class Consent:
         audit, subject = self._services.audit, subject_of(pending)
         if decision == DENY:
             audit.consent(subject, Outcome.REFUSED, "user_denied")
+            await self._remember_declined(pending, session)
             raise ErrorRedirect(AccessDenied("user_denied"), request.redirect_uri, request.state)
         audit.consent(subject, Outcome.SUCCESS)
         if decision == ALLOW_OTHER:
@@ -72,6 +80,15 @@ class Consent:
             audit.sign_in(subject_of(pending, upstream), outcome_of(refusal), refusal.reason)
             raise ErrorRedirect(refusal, request.redirect_uri, request.state, upstream) from None
 
+    async def _remember_declined(self, pending: PendingSignIn, session: str | None) -> None:
+        """What was asked for beyond the usual: the client's sessions do not ask for it again."""
+        request, visitor = pending.request, await self._browser_login.user_of(session)
+        if visitor is not None and request.upstream_scopes:
+            declined = [upstream_scope(*one) for one in request.upstream_scopes]
+            await self._sessions.decline_scopes(
+                visitor.user_id, request.client_id, request.resource, declined
+            )
+
     async def _still_there(self, pending: PendingSignIn, session: str | None) -> bool:
         """Whether who answers is who the page was made for."""
         visitor = await self._browser_login.user_of(session)
@@ -81,7 +98,7 @@ class Consent:
         resource = self._services.resources.get(pending.request.resource)
         return replace(
             pending,
-            remaining=resource.at_sign_in if resource else (),
+            remaining=asked_at_sign_in(resource, pending.request) if resource else (),
             user_id="",
             signed_in_at=0,
             account=NO_ACCOUNT,

@@ -13,6 +13,7 @@ from authserver.handles import hash_of
 from authserver.oauth.errors import AccessDenied, InvalidTarget
 from authserver.oauth.redirect_uris import authorization_response_url
 from authserver.oauth.resources import Resource
+from authserver.oauth.scopes import upstream_scope
 from authserver.sign_in.services import SignInServices
 from authserver.sign_in.upstream_errors import log_failure, refusal_of
 from authserver.sign_in.upstream_login import UpstreamLogin
@@ -89,6 +90,7 @@ class NextStep:
             signed_in_at=pending.signed_in_at or now,
             upstreams=request.upstreams or None,
             when_needed=_when_needed(pending, resource),
+            declined_scopes=_declined_scopes(pending),
         )
         began = None if pending.user_id else self._services.new_handle()
         try:
@@ -129,6 +131,19 @@ class NextStep:
             pending.request.resource,
             now + self._lifetimes.remembered_consent,
         )
+
+
+def _declined_scopes(pending: PendingSignIn) -> tuple[str, ...]:
+    """What was asked for beyond the usual, and an upstream did not grant."""
+    granted = {
+        grant.upstream: set((grant.tokens.scope or grant.asked_scope).split())
+        for grant in pending.grants
+    }
+    return tuple(
+        upstream_scope(upstream, scope)
+        for upstream, scope in pending.request.upstream_scopes
+        if upstream in pending.failed or scope not in granted.get(upstream, {scope})
+    )
 
 
 def _when_needed(pending: PendingSignIn, resource: Resource) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from typing import Final
 from authserver.handles import hash_of
 from authserver.oauth import pkce
 from authserver.oauth.redirect_uris import callback_uri
+from authserver.oauth.scopes import of_upstream
 from authserver.sign_in.services import SignInServices
 from authserver.sign_in.upstream_errors import check_callback
 from authserver.storage.records import Grant, PendingSignIn, Stage
@@ -45,6 +46,7 @@ class UpstreamLogin:
                 code_verifier=pending.code_verifier,
                 nonce=pending.nonce,
                 issuer=fields.get("iss"),
+                more_scopes=of_upstream(pending.upstream, pending.request.upstream_scopes),
             )
         )
 
@@ -76,6 +78,7 @@ class UpstreamLogin:
                 nonce=leg.nonce,
                 code_challenge=pkce.challenge_of(leg.code_verifier),
                 choose_account=leg.asks_for_account,
+                more_scopes=of_upstream(upstream.name, leg.request.upstream_scopes),
             )
         )
         await self._services.pending_sign_ins.put(

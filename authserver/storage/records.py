@@ -74,7 +74,8 @@ class AuthorizationRequest:
     """A validated authorization request, as it stays until its code is issued.
 
     `owner` is who owned the resource then: whom the user is asked about, and nobody else.
-    `upstreams` are those that the consent page named.
+    `upstreams` are those that the consent page named. `upstream_scopes` are scopes that were asked
+    for beyond what the upstreams are asked for anyway, each as (upstream, scope).
     """
 
     client_id: str
@@ -86,6 +87,7 @@ class AuthorizationRequest:
     nonce: str | None = field(default=None, repr=False)
     owner: Workload | None = None
     upstreams: tuple[str, ...] = ()
+    upstream_scopes: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,8 @@ class Session:
     a release was refused since then, because only a sign-in helps. `upstreams` are those that its
     authorization named; None for a session stored by an earlier version. `when_needed` are those
     of them that declined or failed at the sign-in, or that no sign-in asks for: their absence
-    refuses no refresh. `blocked`: an operator keeps the user out.
+    refuses no refresh. `declined_scopes` are scopes of upstreams, as clients write them, that the
+    user was asked for and did not grant. `blocked`: an operator keeps the user out.
     """
 
     tsid: str
@@ -126,6 +129,7 @@ class Session:
     upstreams: tuple[str, ...] | None = None
     when_needed: tuple[str, ...] = ()
     blocked: bool = False
+    declined_scopes: tuple[str, ...] = ()
 
     def live(self, now: float) -> bool:
         return self.ended_at is None and now < self.expires_at and not self.blocked

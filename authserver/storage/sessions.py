@@ -1,6 +1,6 @@
 """Sessions: one client's authorization by one user for one resource."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from authserver.storage import consents, revocations
@@ -10,7 +10,8 @@ from chassis.spiffe_id import Workload
 
 COLUMNS = (
     "tsid, user_id, client_id, resource, owner_namespace, owner_name, scope, created_at,"
-    " expires_at, ended_at, signed_in_at, sign_in_required_at, upstreams, when_needed"
+    " expires_at, ended_at, signed_in_at, sign_in_required_at, upstreams, when_needed,"
+    " declined_scopes"
 )
 BLOCKED_AT = "(SELECT u.blocked_at FROM users u WHERE u.user_id = sessions.user_id) AS blocked_at"
 # What `session_of` reads, of the table itself and of one that is joined as `s`.
@@ -44,7 +45,7 @@ class Sessions:
         """Store a session, within a sign-in's transaction."""
         await transaction.execute(
             f"INSERT INTO sessions ({COLUMNS})"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?, NULL, ?, ?)",
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?, NULL, ?, ?, ?)",
             session.tsid,
             session.user_id,
             session.client_id,
@@ -57,6 +58,7 @@ class Sessions:
             session.signed_in_at,
             None if session.upstreams is None else " ".join(session.upstreams),
             " ".join(session.when_needed),
+            " ".join(session.declined_scopes),
         )
 
     async def get(self, tsid: str) -> Session | None:
@@ -96,6 +98,26 @@ class Sessions:
                 "UPDATE sessions SET sign_in_required_at = ? WHERE tsid = ?", now, tsid
             )
 
+    async def decline_scopes(
+        self, user_id: str, client_id: str, resource: str, scopes: Sequence[str]
+    ) -> None:
+        """Remember for a client's sessions what their user was asked for and said no to."""
+        async with self._database.transaction() as transaction:
+            rows = await transaction.fetch_all(
+                "SELECT tsid, declined_scopes FROM sessions WHERE user_id = ? AND client_id = ?"
+                " AND resource = ? AND ended_at IS NULL",
+                user_id,
+                client_id,
+                resource,
+            )
+            for row in rows:
+                known = dict.fromkeys((*row["declined_scopes"].split(), *scopes))
+                await transaction.execute(
+                    "UPDATE sessions SET declined_scopes = ? WHERE tsid = ?",
+                    " ".join(known),
+                    row["tsid"],
+                )
+
     async def live_of_user(self, user_id: str, owner: Workload, now: float) -> list[Session]:
         """This user's live sessions at the servers of `owner`, oldest first."""
         rows = await self._database.fetch_all(
@@ -118,7 +140,7 @@ class Sessions:
 def session_of(row: Iterable[Any]) -> Session:
     """The session in a row of `READ`, in its order."""
     tsid, user, client, resource, namespace, name, scope, created, expires, *rest = row
-    ended, signed_in, required, upstreams, when_needed, blocked_at = rest
+    ended, signed_in, required, upstreams, when_needed, declined, blocked_at = rest
     return Session(
         tsid, user, client, resource, Workload(namespace, name),
         scope, created, expires, ended, signed_in,
@@ -126,6 +148,7 @@ def session_of(row: Iterable[Any]) -> Session:
         upstreams=None if upstreams is None else tuple(upstreams.split()),
         when_needed=tuple(when_needed.split()),
         blocked=blocked_at is not None,
+        declined_scopes=tuple(declined.split()),
     )  # fmt: skip
 
 

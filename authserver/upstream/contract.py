@@ -66,13 +66,17 @@ class BadAnswer(UpstreamFailure):
 
 @dataclass(frozen=True, slots=True)
 class LoginRequest:
-    """What one authorization request to an upstream says."""
+    """What one authorization request to an upstream says.
+
+    `more_scopes` are asked for beside those that are always asked for.
+    """
 
     redirect_uri: str
     state: str = field(repr=False)
     nonce: str = field(repr=False)
     code_challenge: str
     choose_account: bool
+    more_scopes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +91,7 @@ class CallbackResponse:
     code_verifier: str = field(repr=False)
     nonce: str = field(repr=False)
     issuer: str | None
+    more_scopes: tuple[str, ...] = ()
 
 
 # Asked right before a refresh token is written to the socket: whether it may still be sent.

@@ -61,7 +61,7 @@ class OAuth2:
             self._settings.authorization_endpoint,
             request,
             client_id=self._settings.client_id,
-            scope=self._settings.scope_separator.join(self.scopes),
+            scope=self._settings.scope_separator.join((*self.scopes, *request.more_scopes)),
             scope_parameter=self._settings.scope_parameter,
             more=self._settings.authorize_parameters,
             form_post=self.uses_form_post,
@@ -78,7 +78,7 @@ class OAuth2:
             answer = await self._post(fields)
             tokens = read_tokens(self._granting(answer), self._rules, now=int(self._clock()))
             subject, account = await self._user(tokens.access_token, answer.body)
-        scope = " ".join(self.scopes)
+        scope = " ".join((*self.scopes, *response.more_scopes))
         return Grant(
             self.name, self.user_issuer, subject, tokens, scope, account, self.registration
         )

@@ -78,7 +78,7 @@ class Oidc:
             provider.authorization_endpoint,
             request,
             client_id=self._client_id,
-            scope=" ".join(self.scopes),
+            scope=" ".join((*self.scopes, *request.more_scopes)),
             sends_nonce=True,
             more=self._settings.authorize_parameters,
             form_post=self.uses_form_post,
@@ -103,7 +103,8 @@ class Oidc:
         tokens = read_tokens(answer, self._rules, now=int(self._clock()))
         signed = await self._signed(provider, answer.body.get("id_token"))
         subject = self._checked_subject(signed, response.nonce, tokens.access_token)
-        scope, account = " ".join(self.scopes), account_name(signed.payload)
+        scope = " ".join((*self.scopes, *response.more_scopes))
+        account = account_name(signed.payload)
         return Grant(self.name, self._issuer, subject, tokens, scope, account, self.registration)
 
     async def refresh(self, request: RefreshRequest) -> UpstreamTokens:

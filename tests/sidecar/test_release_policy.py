@@ -284,6 +284,15 @@ async def test_a_scope_to_be_asked_for_comes_with_a_challenge_to_relay(r: Harnes
     assert len(r.authserver.received) == 2
 
 
+async def test_what_the_user_declined_is_not_asked_for_again(r: Harness) -> None:
+    r.authserver.then(lambda: with_members(403, error="insufficient_scope"))
+    reply = await r.ask({"missing_scope": "repo"})
+    assert (reply.status, reply.json["error"]) == (403, "insufficient_scope")
+    assert reply.json["action"] == "none"
+    assert "scope" not in reply.json
+    assert "WWW-Authenticate" not in reply.headers
+
+
 @pytest.mark.parametrize("scope", [None, 7, "", 'a"b', "a\r\nX: 1", ["mcp"]])
 async def test_a_challenge_that_could_break_a_header_is_not_relayed(r: Harness, scope: Any) -> None:
     r.authserver.then(lambda: with_members(403, error="insufficient_scope", scope=scope))

@@ -5,7 +5,7 @@ RUN    := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup chromium test interop upgrade-drill fresh-machine check format demo demo-serve bench layers chaos drills images manifests release lock clean
+.PHONY: help setup chromium test interop fresh-machine check format demo demo-serve bench layers chaos drills images manifests release lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -28,9 +28,6 @@ test: $(STAMP) chromium ## all tests that need nothing but this machine
 
 interop: $(STAMP) ## tests with other people's clients and SDKs, the long ones too; about ten minutes
 	$(RUN) -m pytest tests/interop -m "interop or not interop" -n 2
-
-upgrade-drill: $(STAMP) ## kill the first build, start this one on its files; needs the whole history
-	$(RUN) -m pytest tests/upgrade/drill_upgrade.py
 
 fresh-machine: $(STAMP) ## run the README's commands in a Debian root with only Python and make; needs root
 	$(RUN) -m tests.fresh_machine
@@ -81,7 +78,8 @@ release: $(STAMP) ## build packages, images, install manifests, SBOMs and checks
 chaos: $(STAMP) ## kill, partition and restart everything; at most eight minutes
 	$(RUN) -m tests.chaos --report docs/reference/chaos-report.md $(if $(SEED),--seed $(SEED)) $(if $(LOAD),--sessions $(LOAD))
 
-drills: $(STAMP) ## let five providers fail for 90 seconds, 40 users each; about five minutes
+drills: $(STAMP) ## upgrade from the first build (needs the whole history); let five providers fail; about six minutes
+	$(RUN) -m pytest tests/upgrade/drill_upgrade.py
 	$(RUN) -m tests.drills --report docs/reference/outage-report.md $(if $(SEED),--seed $(SEED))
 
 lock: $(STAMP) ## recompute requirements.lock from pyproject.toml

@@ -180,7 +180,10 @@ class ClaimedRefresh:
             await self._mark_dead(connection, claim, failure.reason)
             raise Unavailable("claim_taken_over") from None
         except Unavailable as failure:
-            await self._refused(upstream, connection, claim, failure)
+            if place.withheld:
+                await self._withheld(upstream, connection, claim, failure)
+            else:
+                await self._refused(upstream, connection, claim, failure)
             raise
         except (OutcomeUnknown, TimeoutError) as failure:
             await self._unknown(upstream, connection, claim, failure)
@@ -221,23 +224,34 @@ class ClaimedRefresh:
         request = RefreshRequest(
             connection.tokens,
             connection.upstream_subject,
-            lambda: self._may_send(connection, claim),
+            lambda: self._may_send(connection, claim, place),
         )
         place.call()
         with place, self._metrics.refresh_seconds.labels(upstream.name).time():
             async with asyncio.timeout(self._timeouts.flight):
                 return await upstream.refresh(request)
 
-    async def _may_send(self, connection: Connection, claim: Claim) -> bool:
-        """Whether our claim stands, and enough of its lease is left for the flight."""
+    async def _may_send(self, connection: Connection, claim: Claim, place: Place) -> bool:
+        """Whether our claim stands, enough of its lease is left for the flight, and the upstream
+        is not one that gets a single call just now.
+        """
         try:
             claimed_at = await self._claims.claimed_at(connection, claim.handle)
         except StorageUnavailable:
-            return False
+            return place.withhold()
         if claimed_at is None:
-            return False
+            return place.withhold()
         left = claimed_at + self._timeouts.lease - self._clock()
-        return left >= self._timeouts.flight
+        if left < self._timeouts.flight:
+            return place.withhold()
+        return place.may_send()
+
+    async def _withheld(
+        self, upstream: Upstream, connection: Connection, claim: Claim, failure: Unavailable
+    ) -> None:
+        """We did not send the token: that says nothing of the upstream, and costs no pause."""
+        _log.warning("refresh_failed", **_facts(failure, upstream))
+        await self._durably(lambda: self._claims.release_claim(connection, claim.handle))
 
     async def _refused(
         self, upstream: Upstream, connection: Connection, claim: Claim, failure: Unavailable

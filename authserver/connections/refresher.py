@@ -21,7 +21,7 @@ from authserver.connections.registration_binding import RegistrationBinding
 from authserver.connections.timeouts import RefreshTimeouts
 from authserver.oauth.errors import InvalidGrant, TemporarilyUnavailable
 from authserver.rate_limit import RateLimit
-from authserver.storage.claim_rows import ClaimRows
+from authserver.storage.claim_rows import MAX_REFUSALS, REFUSED_SECONDS, ClaimRows
 from authserver.storage.contract import StorageUnavailable
 from authserver.storage.records import Connection, ConnectionKey
 from authserver.upstream.contract import GrantRevoked, Unavailable, UpstreamFailure
@@ -34,9 +34,6 @@ _log = Log("refresher")
 _YOUNG_SECONDS: Final = 10
 # A report of rejection may cause one refresh, and one question to the upstream, in this time.
 _REJECTION_SECONDS: Final = 60
-# So many definite refusals over so long a time, and the user is asked to sign in.
-_MAX_REFUSALS: Final = 3
-_REFUSED_SECONDS: Final = 300
 # A fate may stay unknown for so long while other refreshes succeed, and so long in any case.
 _UNKNOWN_SECONDS: Final = 600
 _MAX_UNKNOWN_SECONDS: Final = 24 * 3600
@@ -192,8 +189,8 @@ class TokenRefresher:
         now = self._clock()
         if (
             connection.refused_since is not None
-            and connection.refusals >= _MAX_REFUSALS
-            and now - connection.refused_since >= _REFUSED_SECONDS
+            and connection.refusals >= MAX_REFUSALS
+            and now - connection.refused_since >= REFUSED_SECONDS
         ):
             return True
         since = uncertain_since(connection, now, self._timeouts.lease)

@@ -7,6 +7,9 @@ An upstream in trouble gets one probe at a time, after pauses that grow. It is i
 call to it takes long, after some failures in a row, and for as long as it said itself with
 Retry-After (RFC 9110 section 10.2.3). Tokens of unknown fate go first, so that no other is put at
 risk.
+
+The rule is looked at twice: for a place, and right before the token is sent. In between a claim is
+written, and the upstream may have ceased to work.
 """
 
 import asyncio
@@ -40,16 +43,37 @@ class _State:
 
 
 class Place:
-    """A place among the calls to an upstream, until it is given back or its block ends."""
+    """A place among the calls to an upstream, until it is given back or its block ends.
 
-    def __init__(self, state: _State, monotonic: Callable[[], float]) -> None:
-        self._state, self._monotonic = state, monotonic
+    `sent`: its token is on the way. `withheld`: its token was not sent, by our own decision.
+    """
+
+    def __init__(
+        self, state: _State, monotonic: Callable[[], float], free: Callable[["Place"], bool]
+    ) -> None:
+        self._state, self._monotonic, self._free = state, monotonic, free
         self.called_at: float | None = None
+        self.sent = self.withheld = False
         state.places.append(self)
 
     def call(self) -> None:
         """The call begins: from here on it may turn out slow."""
         self.called_at = self._monotonic()
+
+    def may_send(self) -> bool:
+        """Whether the token may be sent now; then it counts as sent.
+
+        Not beside another that was sent, if the upstream has ceased to work since the place was
+        taken.
+        """
+        self.sent = self._free(self)
+        self.withheld = not self.sent
+        return self.sent
+
+    def withhold(self) -> bool:
+        """Do not send the token; the upstream had no part in that."""
+        self.withheld = True
+        return False
 
     def give_back(self) -> None:
         if self in self._state.places:
@@ -98,9 +122,14 @@ class UpstreamHealth:
         """
         state = self._states.setdefault(name, _State())
         await self._outcome_of_others(state)
-        if not self._free(state, fate_unknown):
+        if not self._free(state, fate_unknown, beside_others=bool(state.places)):
             raise Unavailable("upstream_backing_off")
-        return Place(state, self._monotonic)
+
+        def still_free(place: Place) -> bool:
+            sent = any(other.sent for other in state.places if other is not place)
+            return self._free(state, fate_unknown, beside_others=sent)
+
+        return Place(state, self._monotonic, still_free)
 
     async def _outcome_of_others(self, state: _State) -> None:
         """Wait until no call is on the way to an upstream that may not work, or a call is slow."""
@@ -109,15 +138,15 @@ class UpstreamHealth:
                 while state.places and not state.works and not self._troubled(state):
                     await state.changed.wait()
 
-    def _free(self, state: _State, fate_unknown: bool) -> bool:
+    def _free(self, state: _State, fate_unknown: bool, *, beside_others: bool) -> bool:
         if not self._troubled(state):
-            return state.works or not state.places
+            return state.works or not beside_others
         now = self._clock()
         head_start = state.fates_unknown and not fate_unknown
         until = state.probe_at + (_HEAD_START_SECONDS if head_start else 0.0)
         # A pause that ends later than any lasts was begun before the clock was set back.
         paused = now < until <= now + _MAX_RETRY_AFTER_SECONDS + _HEAD_START_SECONDS
-        return not state.places and not paused
+        return not beside_others and not paused
 
     def answered(self, name: str, *, success: bool) -> None:
         """It gave a definite answer: another call may go at once.

@@ -10,12 +10,18 @@ been taken without an answer that we know.
 """
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from authserver.storage import revocations
 from authserver.storage.connection_rows import AT_KEY, SealedConnections, at
 from authserver.storage.contract import Database
 from authserver.storage.keyring import Keyring, key_id_of
 from authserver.storage.records import ClientRegistration, Connection, UpstreamTokens
+
+# So many definite refusals are the end, and the last of them comes so long after the first:
+# several of one moment may be one fault of the upstream.
+MAX_REFUSALS: Final = 3
+REFUSED_SECONDS: Final = 300
 
 
 @dataclass(frozen=True)
@@ -115,14 +121,19 @@ class ClaimRows:
         """Give the claim back: the upstream certainly did not take the refresh token under it.
 
         Under an earlier one it may have been: that stays as unknown as it was. `refused_at`: the
-        upstream turned this very token down.
+        upstream turned this very token down. The refusal that completes MAX_REFUSALS is counted
+        only REFUSED_SECONDS after the first.
         """
         await self._database.write(
             "UPDATE connections SET refresh_claim = NULL, first_claimed_at = CASE"
             " WHEN first_claimed_at = refresh_claimed_at THEN NULL ELSE first_claimed_at END,"
-            " refresh_claimed_at = NULL, refusals = refusals + ?,"
+            " refresh_claimed_at = NULL, refusals = refusals"
+            " + CASE WHEN refusals < ? OR ? - refused_since >= ? THEN ? ELSE 0 END,"
             " refused_since = COALESCE(refused_since, ?)"
             f" WHERE {AT_KEY} AND generation = ? AND refresh_claim = ?",
+            MAX_REFUSALS - 1,
+            refused_at or 0,
+            REFUSED_SECONDS,
             0 if refused_at is None else 1,
             refused_at,
             *at(connection.key),

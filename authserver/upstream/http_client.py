@@ -98,7 +98,7 @@ class UpstreamHttp:
             raise Unavailable("not_reached") from None
         except (aiohttp.ClientError, TimeoutError, OSError):
             if body is not None and body.withheld:
-                raise Unavailable("claim_ran_out") from None
+                raise Unavailable("refresh_withheld") from None
             if body is not None and not body.sent:
                 raise Unavailable("not_reached") from None
             raise OutcomeUnknown("no_answer") from None

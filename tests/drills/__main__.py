@@ -74,8 +74,11 @@ Seed {options.seed}, {seconds:.0f} s.
 {rows}
 
 "Calls" are refreshes that reached the provider during the outage. "At once" is the largest number
-that one replica had under way, and "in trouble" the same from the twelfth second on. "Beside a slow
-one" counts the calls of a replica whose earlier call had been under way for more than four seconds.
+that one process had under way, and "in trouble" the same once the process knows: from its start on if it
+was started during the outage, else from four seconds after its first failed call on. "Beside a slow one"
+counts the calls of a process whose earlier call had been under way for more than four seconds. A call is
+under way until it is answered, or until its caller closes the connection or is killed. The machine was
+late by up to {drill.lateness.worst:.1f} s; twice what it was late in the last 15 s is added to each limit.
 
 ## Sign-ins lost, by cause
 {_table(causes)}
@@ -89,11 +92,12 @@ Violations: {len(violations)}.
 
 
 def _row(provider: Provider) -> str:
-    seen, answers = provider.trouble.seen, provider.answers
+    trouble, answers = provider.trouble, provider.answers
+    seen = trouble.under_way
     after = provider.recovered_after
     lost = sum(provider.losses.values())
     return (
-        f"| {provider.trouble.mode} | {seen.calls} | {seen.acted} | {lost} of"
+        f"| {trouble.mode} | {trouble.calls} | {trouble.acted} | {lost} of"
         f" {len(provider.users)} | {seen.most_at_once} | {seen.most_in_trouble} | {seen.beside_a_slow_one} |"
         f" {answers['200']} | {answers['503']} | {answers['no connection']} |"
         f" {'never' if after is None else f'{after:.0f} s'} |"

@@ -19,7 +19,9 @@ import aiohttp
 from chassis import clock
 from demo.upstream import FakeUpstream
 from demo.upstream.protocol import InvalidToken
-from tests.drills.troubles import MODES, Seen, Trouble
+from tests.drills.lateness import Lateness
+from tests.drills.troubles import MODES, Trouble
+from tests.drills.under_way import Process, UnderWay
 from tests.support.postgresql import PostgresqlServer
 from tests.support.replica_processes import NAMESPACE, ReplicaProcesses, SignedIn
 
@@ -30,8 +32,10 @@ _MAX_RECOVERY_SECONDS: Final = 180.0
 _KILLS_AT: Final = (0.15, 0.45, 0.75, 1.0)  # parts of the outage
 _BETWEEN_ASKS: Final = 1.5
 _SERVES_SECONDS: Final = 3.0  # a token that has so much left is still valid when the answer comes
-# What a process that was killed had asked for just before is lost with it.
+# What a process had asked for just before it was killed is lost with it.
 _LOST_WITH_PROCESS: Final = 5.0
+# On a machine that stands still for so long, callers give up on answers that are on their way.
+_STANDS_STILL_SECONDS: Final = 3.0
 
 
 @dataclass
@@ -68,7 +72,8 @@ class OutageDrill:
         self._folder, self._count, self._seconds = folder, users, seconds
         self._dice = random.Random(seed)
         self._over, self._ended_at = asyncio.Event(), 0.0
-        self._kills: list[tuple[int, float]] = []
+        self._kills: dict[Process, float] = {}
+        self.lateness = Lateness()
         self.providers: list[Provider] = []
 
     @property
@@ -80,6 +85,7 @@ class OutageDrill:
             self._replicas = ReplicaProcesses(self._folder, postgresql)
             async with AsyncExitStack() as stack:
                 await self._set_up(stack)
+                watching = asyncio.create_task(self.lateness.watch())
                 asking = [
                     asyncio.create_task(self._ask(provider, number))
                     for provider in self.providers
@@ -91,6 +97,7 @@ class OutageDrill:
                 finally:
                     self._over.set()
                     await asyncio.gather(*asking)
+                    watching.cancel()
 
     async def _set_up(self, stack: AsyncExitStack) -> None:
         for mode in MODES:
@@ -100,7 +107,7 @@ class OutageDrill:
             )  # fmt: skip
             await stack.enter_async_context(upstream.serve())
             dice = random.Random(self._dice.random())
-            trouble = Trouble(upstream, mode, self._replicas.children, dice)
+            trouble = Trouble(upstream, mode, self._replicas.children, dice, self.lateness)
             upstream.interference = trouble
             number = len(self.providers)
             self.providers.append(Provider(upstream, trouble, f"server-{number}"))
@@ -138,7 +145,7 @@ class OutageDrill:
     async def _outage(self, asking: list[asyncio.Task[None]]) -> None:
         await asyncio.sleep(_BEFORE_SECONDS)
         for provider in self.providers:
-            provider.trouble.on, provider.trouble.began_at = True, time.monotonic()
+            provider.trouble.begin()
         begun = time.monotonic()
         for number, part in enumerate(_KILLS_AT):
             await asyncio.sleep(begun + part * self._seconds - time.monotonic())
@@ -155,8 +162,9 @@ class OutageDrill:
 
     async def _kill(self, replica: int) -> None:
         child = self._replicas.children[replica]
+        process = replica, child.pid
         await child.end()
-        self._kills.append((replica, time.monotonic()))
+        self._kills[process] = time.monotonic()
         await child.start()
 
     async def _recovery(self) -> None:
@@ -176,8 +184,7 @@ class OutageDrill:
                 for user in provider.users
                 if not user.served_after and not user.lost
             ]
-
-            provider.violations += _crowding(provider.trouble.seen)
+            provider.violations += _crowding(provider.trouble.under_way)
 
     # The users.
 
@@ -231,14 +238,17 @@ class OutageDrill:
             return "no cause"
         if acted.answer_lost:
             return "the upstream acted and its answer was lost"
-        if any(abs(moment - acted.at) < _LOST_WITH_PROCESS for _, moment in self._kills):
+        killed = self._kills.get(acted.process)
+        if killed is not None and killed - acted.at < _LOST_WITH_PROCESS + 2 * acted.late:
             return "the upstream acted and the process was killed"
         if acted.caller_gone:
             return "the upstream acted when its caller had given up"
+        if acted.late > _STANDS_STILL_SECONDS:
+            return "the upstream acted while the machine stood still for seconds"
         return "no cause"
 
 
-def _crowding(seen: Seen) -> list[str]:
+def _crowding(seen: UnderWay) -> list[str]:
     found = []
     if seen.beside_a_slow_one:
         found.append(f"{seen.beside_a_slow_one} calls beside a slow one")

@@ -34,6 +34,8 @@ from tests.support.postgresql import PostgresqlServer
 from tests.support.storage_fixtures import Store
 
 NAMESPACE: Final = "mcp-servers"
+# In each refresh, so that an upstream can tell by which replica it is asked.
+REPLICA_PARAMETER: Final = "replica"
 _DAY: Final = 86400
 _JWT_SECONDS: Final = 3600
 
@@ -111,7 +113,13 @@ class ReplicaProcesses:
             members["listeners"][listener]["port"] = ports[number]
         usual = members["upstreams"][0]
         members["upstreams"] = [
-            usual | {"name": name, "issuer": issuer} for name, issuer in upstreams.items()
+            usual
+            | {
+                "name": name,
+                "issuer": issuer,
+                "refreshParameters": {REPLICA_PARAMETER: str(number)},
+            }
+            for name, issuer in upstreams.items()
         ]
         if resources is not None:
             members["resources"] = list(resources)

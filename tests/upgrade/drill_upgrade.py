@@ -1,6 +1,6 @@
 """The first build runs, users sign in, it is killed, and this build starts on its files.
 
-Not part of `make test`: it needs the whole history. `make upgrade-drill` runs it.
+Not part of `make test`: it needs the whole history. `make drills` runs it.
 """
 
 from pathlib import Path

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from authserver.connections.freshness import renewal_window
 from authserver.connections.timeouts import RefreshTimeouts
@@ -15,7 +16,9 @@ from authserver.oauth.errors import InvalidGrant
 from authserver.storage.contract import StorageUnavailable
 from authserver.storage.records import Connection, ConnectionKey, UpstreamTokens
 from chassis.spiffe_id import Workload
+from tests.fakes.clock import ManualClock
 from tests.fakes.upstream import Held, hanging_up, saying
+from tests.support.callers import waits
 from tests.support.deployment import TASKS
 from tests.support.refreshes import (
     EXPIRED,
@@ -194,6 +197,26 @@ async def test_refusals_in_other_words_ask_the_user_after_minutes(tmp_path: Path
         assert await rigged.token() == "access-6"
 
 
+async def test_refusals_of_one_moment_leave_an_unknown_fate_its_ten_minutes(
+    tmp_path: Path,
+) -> None:
+    """They may be one fault of the upstream; what came after them is unknown."""
+    async with rig(tmp_path) as rigged:
+        rigged.world.clock.advance(EXPIRED)
+        for answer in (*[saying(400, {"error": "token_is_stale"})] * 3, hanging_up):
+            rigged.upstream.then(answer)
+            assert verdict(await rigged.exchange()) == UNAVAILABLE
+            await settled(rigged)
+            rigged.world.clock.advance(20)
+        assert len(rigged.upstream.presented) == 4
+        rigged.world.clock.advance(400)
+        rigged.upstream.then(hanging_up)
+        assert verdict(await rigged.exchange()) == UNAVAILABLE
+        await settled(rigged)
+        rigged.world.clock.advance(60)
+        assert await rigged.token() == "access-7"
+
+
 async def test_an_upstream_that_asks_for_a_pause_gets_it(tmp_path: Path) -> None:
     async with rig(tmp_path) as rigged:
         rigged.world.clock.advance(EXPIRED)
@@ -267,6 +290,89 @@ async def test_a_fresh_process_sends_one_call_and_the_others_wait_for_its_outcom
         assert (await first).status == (200 if works else 503)
         assert (await second).status == (200 if works else 503)
         assert len(rigged.upstream.presented) == (2 if works else 1)
+
+
+@pytest.mark.parametrize("ceases", ["slow", "pausing"])
+async def test_a_token_is_not_sent_if_its_upstream_ceased_to_work_while_its_claim_was_written(
+    tmp_path: Path, ceases: str
+) -> None:
+    """It is not at risk then: it goes as soon as the upstream works."""
+    async with rig(tmp_path) as rigged:
+        tasks = (await rigged.world.signed_in(resource=TASKS)).access_token
+        health = rigged.world.server._refresher._claimed_refresh.health
+        health._monotonic = seconds = ManualClock(0.0)
+        rigged.world.clock.advance(EXPIRED)
+        assert (await rigged.exchange()).status == 200  # it works
+        rigged.world.clock.advance(EXPIRED)
+        held = Held(None if ceases == "slow" else saying(429, {}, **{"Retry-After": "60"}))
+        rigged.upstream.then(held)
+        first = asyncio.create_task(rigged.exchange())
+        await rigged.upstream.until_presented(2)
+        looks = Stopped(rigged.world.server._claims.claimed_at)
+        rigged.world.server._claims.claimed_at = looks  # type: ignore[method-assign, assignment]
+        second = asyncio.create_task(rigged.world.exchange(TASKS_SERVER, tasks))
+        await looks.asked.wait()
+        if ceases == "slow":
+            seconds.advance(2.1)
+        else:
+            held.let_go()
+            assert verdict(await first) == UNAVAILABLE
+        looks.let_go.set()
+        assert verdict(await second) == UNAVAILABLE
+        assert len(rigged.upstream.presented) == 2
+        held.let_go()
+        await first
+        rigged.world.clock.advance(61 if ceases == "pausing" else 0)
+        assert (await rigged.world.exchange(TASKS_SERVER, tasks)).status == 200
+
+
+class Stopped:
+    """A verb of storage that waits until it is let go."""
+
+    def __init__(self, verb: Callable[..., Awaitable[Any]]) -> None:
+        self._verb = verb
+        self.asked, self.let_go = asyncio.Event(), asyncio.Event()
+
+    async def __call__(self, *arguments: object) -> Any:
+        self.asked.set()
+        await self.let_go.wait()
+        return await self._verb(*arguments)
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"timeouts": RefreshTimeouts(flight=0.1), "answer_within": 3600.0},
+        {"answer_within": 0.1},
+    ],
+    ids=["flight", "answer"],
+)
+async def test_a_call_that_is_broken_off_is_over_before_the_next_one_goes(
+    tmp_path: Path, limits: Any
+) -> None:
+    async with rig(tmp_path, **limits) as rigged:
+        rigged.world.clock.advance(EXPIRED)
+        unanswered = Unanswered()
+        for number in range(1, 4):
+            rigged.upstream.then(unanswered)
+            assert verdict(await rigged.exchange()) == UNAVAILABLE
+            assert len(rigged.upstream.presented) == number
+            rigged.world.clock.advance(60)
+        assert unanswered.waiting == [1, 1, 1]
+
+
+class Unanswered:
+    """No answer to any call, and how many callers were waiting as each call came."""
+
+    def __init__(self) -> None:
+        self._calls: list[web.Request] = []
+        self.waiting: list[int] = []
+
+    async def __call__(self, request: web.Request, _: dict[str, Any]) -> web.StreamResponse:
+        self._calls.append(request)
+        self.waiting.append(sum(map(waits, self._calls)))
+        await asyncio.Event().wait()
+        raise AssertionError
 
 
 def when_asked_for_a_place(rigged: Rig) -> asyncio.Event:

@@ -169,6 +169,29 @@ async def test_where_no_fate_is_unknown_nobody_has_a_head_start() -> None:
     await rig.call()
 
 
+async def test_a_place_taken_while_it_worked_does_not_send_beside_another_once_it_fails() -> None:
+    rig = Rig()
+    await rig.working()
+    first, second, third = [await rig.call() for _ in range(3)]
+    assert first.may_send()
+    rig.fail(third)
+    assert not second.may_send()
+    assert second.withheld
+    second.give_back()
+    rig.succeed(first)
+    again = await rig.call()
+    assert again.may_send()
+    assert not again.withheld
+
+
+async def test_of_places_taken_while_it_worked_one_is_sent_once_it_fails() -> None:
+    rig = Rig()
+    await rig.working()
+    places = [await rig.call() for _ in range(5)]
+    rig.fail(places.pop())
+    assert [place.may_send() for place in places] == [True, False, False, False]
+
+
 STEPS: dict[str, Callable[[Rig, list[Place]], Awaitable[None]]] = {}
 
 

@@ -87,6 +87,16 @@ async def test_refusals_are_counted_until_the_next_generation(store: Store) -> N
     assert (stored.refusals, stored.refused_since) == (0, None)
 
 
+async def test_refusals_of_one_moment_do_not_complete_the_count(store: Store) -> None:
+    found = await store.connected()
+    for moment, counted in ((0, 1), (1, 2), (2, 2), (299, 2), (300, 3), (301, 4)):
+        assert await store.claims.claim(found, f"c{moment}", NOW + moment)
+        await store.claims.release_claim(found, f"c{moment}", refused_at=NOW + moment)
+        latest = await store.connections.get(found.key)
+        assert latest is not None
+        assert (latest.refusals, latest.refused_since) == (counted, NOW)
+
+
 async def test_what_was_rejected_is_rejected_for_its_generation_alone(store: Store) -> None:
     found = await store.connected()
     assert await store.claims.claim(found, "c", NOW)

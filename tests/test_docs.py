@@ -11,6 +11,7 @@ import pytest
 from pydantic import BaseModel
 
 import authserver.config.settings
+import controller.settings
 import webhook.settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -61,7 +62,11 @@ def test_the_readmes_table_names_every_package() -> None:
 
 @pytest.mark.parametrize(
     ("process", "settings"),
-    [("Authserver", authserver.config.settings.Settings), ("Webhook", webhook.settings.Settings)],
+    [
+        ("Authserver", authserver.config.settings.Settings),
+        ("Webhook", webhook.settings.Settings),
+        ("Controller", controller.settings.Settings),
+    ],
 )
 def test_the_reference_lists_every_member_of_a_configuration(
     process: str, settings: type[BaseModel]

@@ -9,6 +9,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 import authserver.metrics
+import controller.metrics
 import sidecar.metrics
 import webhook.listener
 from authserver.audit import Action
@@ -16,7 +17,7 @@ from authserver.internal.denial_reasons import DenialReason
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "docs/reference"
-PROCESSES = ("authserver", "sidecar", "webhook")
+PROCESSES = ("authserver", "sidecar", "webhook", "controller")
 _METHODS = {"debug", "info", "warning", "error", "failure", "write_or_raise", "say"}
 _REFUSALS = {"InvalidGrant", "TemporarilyUnavailable", "GrantRevoked", "BadToken", "_mark_dead"}
 
@@ -95,7 +96,11 @@ def test_reasons_that_come_from_deeper_down_are_listed_too(
 
 def registry(process: str) -> CollectorRegistry:
     found = CollectorRegistry()
-    modules = {"authserver": authserver.metrics, "sidecar": sidecar.metrics}
+    modules = {
+        "authserver": authserver.metrics,
+        "sidecar": sidecar.metrics,
+        "controller": controller.metrics,
+    }
     metrics = getattr(modules.get(process, webhook.listener), "Metrics")  # noqa: B009 - by name
     metrics(found)
     return found

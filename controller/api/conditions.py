@@ -55,8 +55,6 @@ class Reason(StrEnum):
     # Ready
     READY = "Ready"
     KEY_READABLE_IN_NAMESPACE = "KeyReadableInNamespace"
-    NOT_READY = "NotReady"
-    PAUSED = "Paused"
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("authserver", "webhook", "sidecar", "chassis")
+PACKAGES = ("authserver", "webhook", "sidecar", "controller", "chassis")
 _ROW = re.compile(r"^\| `(\w+)` \| .+ \| (all|`[\w/]+`) \|$", re.MULTILINE)
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z0-9]+")
 

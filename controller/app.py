@@ -70,8 +70,8 @@ async def check_schemas(cluster: Cluster) -> None:
     """Raises OldSchema: an old schema would drop new members without a word."""
     for plural in (kinds.MCP_AUTH_SERVER.plural, kinds.MCP_SERVER_AUTH.plural):
         name = f"{plural}.tokenward.dev"
-        found = await cluster.get(kinds.CRD, Key("", name))
-        version = annotations(found).get(SCHEMA_ANNOTATION, "") if found is not None else ""
+        stored = await cluster.get(kinds.CRD, Key("", name))
+        version = annotations(stored).get(SCHEMA_ANNOTATION, "") if stored is not None else ""
         if not version.isdecimal() or int(version) < SCHEMA:
             raise OldSchema(
                 f"CustomResourceDefinition {name} is missing or older; apply manifests/crds"
@@ -369,13 +369,13 @@ class Controller:
             self._enqueue(Work(AUTH_SERVER, auth_server))
 
     def _on_own_object(self, key: Key, before: Object | None, now: Object | None) -> None:
-        found = now or before or {}
-        if found.get("kind") == "ConfigMap":
+        stored = now or before or {}
+        if stored.get("kind") == "ConfigMap":
             self._index.put_shard(key.name, now)
         for auth_server in self._index.auth_servers:
             if auth_server.namespace == self._settings.namespace:
                 self._enqueue_auth_server(auth_server)
-                if found.get("kind") == "Secret" and key.name.endswith("-authority"):
+                if stored.get("kind") == "Secret" and key.name.endswith("-authority"):
                     self._enqueue_servers(o.key for o in self._index.servers_of(auth_server))
 
     def _on_webhook_configuration(
@@ -397,14 +397,14 @@ def _same_wish(before: Object | None, now: Object | None) -> bool:
     )
 
 
-def _slim_namespace(found: dict[str, Any]) -> Object:
-    meta = meta_of(found)
+def _slim_namespace(stored: dict[str, Any]) -> Object:
+    meta = meta_of(stored)
     kept = {name: meta.get(name) for name in ("name", "uid", "resourceVersion", "labels")}
     return {"kind": "Namespace", "metadata": kept}
 
 
-def _slim_own_pod(found: dict[str, Any]) -> Object:
-    return without_managed_fields(found)
+def _slim_own_pod(stored: dict[str, Any]) -> Object:
+    return without_managed_fields(stored)
 
 
 class _Both(Mapping[Key, Object]):
@@ -414,10 +414,10 @@ class _Both(Mapping[Key, Object]):
         self._own, self._injected = own, injected
 
     def __getitem__(self, key: Key) -> Object:
-        found = self._own.get(key) or self._injected.get(key)
-        if found is None:
+        stored = self._own.get(key) or self._injected.get(key)
+        if stored is None:
             raise KeyError(key)
-        return found
+        return stored
 
     def __iter__(self) -> Iterator[Key]:
         yield from self._own

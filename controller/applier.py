@@ -79,8 +79,8 @@ class Applier:
         """
         kind, key = kind_of(wanted), key_of(wanted)
         digest = _digest(wanted)
-        found = observed if observed is not None else self._observe(kind, key)
-        if found is not None and self._is_so(found, wanted, digest):
+        current = observed if observed is not None else self._observe(kind, key)
+        if current is not None and self._is_so(current, wanted, digest):
             return False
         meta = metadata(wanted)
         marks = {**(meta.get("annotations") or {}), APPLIED: digest}
@@ -90,37 +90,37 @@ class Applier:
         return True
 
     async def write_status(
-        self, kind: Kind, found: Object, status: Mapping[str, Any], leave: str = ""
+        self, kind: Kind, current: Object, status: Mapping[str, Any], leave: str = ""
     ) -> bool:
         """Write the status where it differs; whether there was a write.
 
         The member `leave` is somebody else's: another reconciliation writes it.
         """
-        before = {k: v for k, v in (found.get("status") or {}).items() if k != leave}
+        before = {k: v for k, v in (current.get("status") or {}).items() if k != leave}
         if before == status:
             return False
         gone = {name: None for name in before if name not in status}
         change = {"status": {**status, **gone}}
         self._check()
-        await self._writes.patch(kind, key_of(found), change, "status")
+        await self._writes.patch(kind, key_of(current), change, "status")
         return True
 
-    async def record(self, found: Object, event: Event) -> None:
+    async def record(self, current: Object, event: Event) -> None:
         """An event on the object; the same one is written once an hour at most."""
         now = self._clock()
-        about = f"{uid(found)} {event.reason} {event.message} {now:%Y%m%d%H}"
+        about = f"{uid(current)} {event.reason} {event.message} {now:%Y%m%d%H}"
         digest = hashlib.sha256(about.encode()).hexdigest()[:16]
-        name, namespace = key_of(found).name, key_of(found).namespace
+        name, namespace = key_of(current).name, key_of(current).namespace
         made = {
             "apiVersion": EVENT.api_version,
             "kind": EVENT.kind,
             "metadata": {"name": f"{name[:200]}.{digest}", "namespace": namespace},
             "involvedObject": {
-                "apiVersion": found.get("apiVersion"),
-                "kind": found.get("kind"),
+                "apiVersion": current.get("apiVersion"),
+                "kind": current.get("kind"),
                 "name": name,
                 "namespace": namespace,
-                "uid": uid(found),
+                "uid": uid(current),
             },
             "type": event.type,
             "reason": event.reason,
@@ -139,47 +139,47 @@ class Applier:
             if not (error.conflict or error.forbidden or error.not_found):
                 raise
 
-    def _is_so(self, found: Object, wanted: Object, digest: str) -> bool:
+    def _is_so(self, current: Object, wanted: Object, digest: str) -> bool:
         """Whether the object has every field of ours, and no field that was ours before."""
-        if annotations(found).get(APPLIED) != digest:
+        if annotations(current).get(APPLIED) != digest:
             return False
-        if includes(found, wanted):
+        if includes(current, wanted):
             return True
         # The API server may write a value another way than we do. Its answer to this very
         # request is what it makes of it.
         key = (kind_of(wanted).kind, key_of(wanted))
-        return self._answers.get(key) == (digest, str(metadata(found).get("resourceVersion")))
+        return self._answers.get(key) == (digest, str(metadata(current).get("resourceVersion")))
 
 
-def includes(found: Any, wanted: Any) -> bool:
+def includes(current: Any, wanted: Any) -> bool:
     """Whether `found` has everything of `wanted`; what it has beyond is others' or a default."""
     if isinstance(wanted, Mapping):
-        return isinstance(found, Mapping) and all(
-            _has_owners(found.get(name), value)
+        return isinstance(current, Mapping) and all(
+            _has_owners(current.get(name), value)
             if name == "ownerReferences"
-            else name in found
-            and (found[name] == value if name in _WHOLE else includes(found[name], value))
+            else name in current
+            and (current[name] == value if name in _WHOLE else includes(current[name], value))
             for name, value in wanted.items()
         )
     if isinstance(wanted, list | tuple):
-        if isinstance(found, list) and wanted and _is_named(wanted) and _is_named(found):
+        if isinstance(current, list) and wanted and _is_named(wanted) and _is_named(current):
             # Elements with other names belong to others, as server-side apply sees it.
-            by_name = {one["name"]: one for one in found}
+            by_name = {one["name"]: one for one in current}
             return all(includes(by_name.get(one["name"]), one) for one in wanted)
         return (
-            isinstance(found, list)
-            and len(found) == len(wanted)
-            and all(includes(one, other) for one, other in zip(found, wanted, strict=True))
+            isinstance(current, list)
+            and len(current) == len(wanted)
+            and all(includes(one, other) for one, other in zip(current, wanted, strict=True))
         )
-    return bool(found == wanted)
+    return bool(current == wanted)
 
 
 def _is_named(value: Any) -> bool:
     return all(isinstance(one, Mapping) and "name" in one for one in value)
 
 
-def _has_owners(found: Any, wanted: Any) -> bool:
-    return all(any(includes(one, owner) for one in found or ()) for owner in wanted)
+def _has_owners(current: Any, wanted: Any) -> bool:
+    return all(any(includes(one, owner) for one in current or ()) for owner in wanted)
 
 
 def _digest(wanted: Object) -> str:
@@ -188,7 +188,7 @@ def _digest(wanted: Object) -> str:
     return hashlib.sha256(json.dumps(counted, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _kind(found: Object) -> Kind:
+def _kind(current: Object) -> Kind:
     """Objects of lists carry no apiVersion."""
     versions = {"ConfigMap": "v1", "Job": "batch/v1"}
-    return kind_of({"apiVersion": versions.get(str(found["kind"])), **found})
+    return kind_of({"apiVersion": versions.get(str(current["kind"])), **current})

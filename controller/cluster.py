@@ -96,14 +96,14 @@ class Cluster:
         self, kind: Kind, namespace: str = "", **selectors: str
     ) -> tuple[list[dict[str, Any]], str]:
         """All objects and the resource version of the list; selectors as in the API."""
-        found: list[dict[str, Any]] = []
+        answer: list[dict[str, Any]] = []
         query = {"limit": str(_PAGE), **selectors}
         while True:
             page = await self._json("GET", kind.path(namespace), query=query)
-            found += page.get("items") or []
+            answer += page.get("items") or []
             meta = page.get("metadata") or {}
             if not meta.get("continue"):
-                return found, str(meta.get("resourceVersion", ""))
+                return answer, str(meta.get("resourceVersion", ""))
             query["continue"] = meta["continue"]
 
     async def watch(
@@ -176,12 +176,12 @@ class Cluster:
     async def serves(self, kind: Kind) -> bool:
         """Whether the API server knows the kind."""
         try:
-            found = await self._json("GET", kind.prefix)
+            answer = await self._json("GET", kind.prefix)
         except ApiError as error:
             if error.not_found:
                 return False
             raise
-        return any(one.get("name") == kind.plural for one in found.get("resources") or ())
+        return any(one.get("name") == kind.plural for one in answer.get("resources") or ())
 
     async def _json(
         self,
@@ -196,12 +196,12 @@ class Cluster:
         response = await self._send(method, where, query, body, content_type, limit)
         try:
             await _raise_for(response)
-            found: dict[str, Any] = json.loads(await response.read())
+            answer: dict[str, Any] = json.loads(await response.read())
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as broken:
             raise ApiError(0, "Broken", type(broken).__name__) from None
         finally:
             response.release()
-        return found
+        return answer
 
     async def _send(
         self,

@@ -37,9 +37,9 @@ def load() -> tuple[Any, Any]:
 def _fill(client: ModuleType) -> None:
     """The names that the library's own modules take from its client package."""
     for module in ("exceptions", "configuration", "rest", "api_client"):
-        found = importlib.import_module(f"{_CLIENT}.{module}")
-        public = {k: v for k, v in vars(found).items() if not k.startswith("_")}
-        client.__dict__.update({module: found, **public})
+        loaded = importlib.import_module(f"{_CLIENT}.{module}")
+        public = {k: v for k, v in vars(loaded).items() if not k.startswith("_")}
+        client.__dict__.update({module: loaded, **public})
 
 
 def _package(name: str, folder: Path) -> ModuleType:

@@ -60,7 +60,7 @@ def ops_port(pod: Object) -> int:
 
 def _read(body: bytes) -> Mapping[str, str] | None:
     try:
-        found = json.loads(body)["files"]
-        return {str(name): str(digest) for name, digest in found.items()}
+        files = json.loads(body)["files"]
+        return {str(name): str(digest) for name, digest in files.items()}
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None

@@ -58,35 +58,35 @@ class PodCertificateReconciler:
         """The answer; None where what is missing may still come. Raises Denied."""
         world = self._world
         settings = world.settings.webhook
-        found = (
+        auth_server = (
             world.index.counts(Key(world.namespace, settings.auth_server))
             if settings is not None
             else None
         )
-        if settings is None or found is None:
+        if settings is None or auth_server is None:
             raise Denied("NoAuthServer", "this controller signs for no MCPAuthServer")
         policy = world.stores[ADMISSION_POLICY].get(Key("", settings.guard_policy))
         images = guard.allowed_images(policy, settings.image, now)
         workload = signer.workload_of(
-            request, pod, trust_domain=found.trust_domain, images=images.keys()
+            request, pod, trust_domain=auth_server.trust_domain, images=images.keys()
         )
         server = Key(workload.namespace, workload.name)
         accepted = server in world.index.servers and world.index.servers[server].live
         if accepted:
             accepted = world.index.verdict(server, now).holds
-            accepted &= world.index.servers[server].auth_server == found.key
-        authority = authority_of(world, found, "workloads")
+            accepted &= world.index.servers[server].auth_server == auth_server.key
+        authority = authority_of(world, auth_server, "workloads")
         if not accepted or authority is None:
             if signer.is_old(request, now):
-                text = f"MCPServerAuth {server} is not Accepted by {found.name}"
+                text = f"MCPServerAuth {server} is not Accepted by {auth_server.name}"
                 raise Denied("NotAccepted", text)
             return None
         return signer.sign(
             request,
             workload,
-            trust_domain=found.trust_domain,
+            trust_domain=auth_server.trust_domain,
             authority=authority.current,
-            lifetime=found.workload_certificates.duration,
+            lifetime=auth_server.workload_certificates.duration,
             now=now,
         )
 

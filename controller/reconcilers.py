@@ -101,12 +101,12 @@ class AuthServerReconciler:
 def _foreign_status(server: AuthServer, world: World) -> dict[str, Any]:
     text = f"only MCPAuthServers in namespace {world.namespace} count"
     accepted = Condition("Accepted", "False", Reason.NOT_PERMITTED, text)
-    found = [conditions.summary([accepted]), accepted]
+    counted = [conditions.summary([accepted]), accepted]
     before = server.status.get("conditions")
     return {
         "observedGeneration": server.generation,
         "phase": "Failed",
-        "conditions": conditions.render(found, before, server.generation, world.clock()),
+        "conditions": conditions.render(counted, before, server.generation, world.clock()),
     }
 
 
@@ -202,8 +202,11 @@ def _all_show(answers: list[Mapping[str, str]] | None, pods: int, built: resourc
 
 
 def _is_programmed(server: ServerAuth) -> bool:
-    found = conditions.find(server.status, "Programmed") or {}
-    return found.get("status") == "True" and found.get("observedGeneration") == server.generation
+    programmed = conditions.find(server.status, "Programmed") or {}
+    return (
+        programmed.get("status") == "True"
+        and programmed.get("observedGeneration") == server.generation
+    )
 
 
 def _mark(pod: Object) -> str | None:
@@ -278,24 +281,24 @@ class ServerReconciler:
     async def _observed(self, server: ServerAuth, now: datetime) -> server_auth.Observed:
         world = self._world
         verdict = world.index.verdict(server.key, now)
-        found = world.index.counts(server.auth_server)
-        authority = authority_of(world, found, "workloads") if found is not None else None
+        counted = world.index.counts(server.auth_server)
+        authority = authority_of(world, counted, "workloads") if counted is not None else None
         observed = server_auth.Observed(
-            found,
+            counted,
             verdict,
             self._programmed(server),
             authority,
             injected_pods=len(world.pods_of.get(server.key, ())),
         )
-        if found is None or not verdict.holds:
+        if counted is None or not verdict.holds:
             return observed
-        source = found.workload_certificates.source
+        source = counted.workload_certificates.source
         if source == "PodCertificate":
             return observed
         looked = self._looked.get(server.key)
         if (
             looked is not None
-            and looked.circumstances == _circumstances(server, found, authority)
+            and looked.circumstances == _circumstances(server, counted, authority)
             and now < min(looked.until, looked.known.again_at)
         ):
             return replace(observed, credential=looked.known)
@@ -312,8 +315,8 @@ class ServerReconciler:
         """Whether every pod has the entry of this very object in force."""
         world, shard = self._world, resource_map.shard_of(server.key)
         built = world.maps.get(server.auth_server)
-        found = world.index.counts(server.auth_server)
-        if built is None or found is None:
+        counted = world.index.counts(server.auth_server)
+        if built is None or counted is None:
             return False
         if server.key in built.left_out:
             return None
@@ -322,7 +325,7 @@ class ServerReconciler:
         return (
             bool(answers)
             and all(one.get(name) == digest for one in answers or ())
-            and resource_map.holds(built, server, found)
+            and resource_map.holds(built, server, counted)
         )
 
     def _remember(
@@ -367,7 +370,7 @@ def _present(credential: object) -> Object | None:
 
 
 def _circumstances(
-    server: ServerAuth, found: AuthServer, authority: AuthorityState | None
+    server: ServerAuth, counted: AuthServer, authority: AuthorityState | None
 ) -> tuple[object, ...]:
     serial = authority.current.certificate.serial_number if authority is not None else None
-    return (server.uid, found.trust_domain, found.workload_certificates, serial)
+    return (server.uid, counted.trust_domain, counted.workload_certificates, serial)

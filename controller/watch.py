@@ -52,19 +52,19 @@ class Store(Mapping[Key, Object]):
     def __len__(self) -> int:
         return len(self._objects)
 
-    def put(self, key: Key, found: Object | None) -> Object | None:
+    def put(self, key: Key, obj: Object | None) -> Object | None:
         """Keep the object, or forget it; what was there before."""
-        if found is None:
+        if obj is None:
             return self._objects.pop(key, None)
         before = self._objects.get(key)
-        self._objects[key] = found
+        self._objects[key] = obj
         return before
 
 
-def without_managed_fields(found: dict[str, Any]) -> Object:
+def without_managed_fields(obj: dict[str, Any]) -> Object:
     """They are half of a small object, and nobody here reads them."""
-    found.get("metadata", {}).pop("managedFields", None)
-    return found
+    obj.get("metadata", {}).pop("managedFields", None)
+    return obj
 
 
 class Informer:
@@ -113,9 +113,9 @@ class Informer:
             await self._pause(_BACKOFF.seconds(max(failures, 1), self._random))
 
     async def _relist(self) -> str:
-        found, version = await self._source.list(self._kind, self._namespace, **self._selectors)
+        obj, version = await self._source.list(self._kind, self._namespace, **self._selectors)
         present = set()
-        for one in found:
+        for one in obj:
             present.add(key := key_of(one))
             self._changed(key, one)
         for key in [key for key in self.store if key not in present]:
@@ -126,15 +126,15 @@ class Informer:
     async def _follow(self, version: str) -> None:
         """Watch, and watch again from where the last stream ended; raises ApiError."""
         while True:
-            async for event, found in self._source.watch(
+            async for event, obj in self._source.watch(
                 self._kind, version, self._namespace, **self._selectors
             ):
-                version = str(found.get("metadata", {}).get("resourceVersion", version))
+                version = str(obj.get("metadata", {}).get("resourceVersion", version))
                 if event != "BOOKMARK":
-                    self._changed(key_of(found), None if event == "DELETED" else found)
+                    self._changed(key_of(obj), None if event == "DELETED" else obj)
 
-    def _changed(self, key: Key, found: dict[str, Any] | None) -> None:
-        now = self._transform({**self._type, **found}) if found is not None else None
+    def _changed(self, key: Key, obj: dict[str, Any] | None) -> None:
+        now = self._transform({**self._type, **obj}) if obj is not None else None
         before = self.store.put(key, now)
         if before is None and now is None:
             return
@@ -143,5 +143,5 @@ class Informer:
         self._on_change(key, before, now)
 
 
-def _version(found: Object) -> object:
-    return found.get("metadata", {}).get("resourceVersion")
+def _version(obj: Object) -> object:
+    return obj.get("metadata", {}).get("resourceVersion")

@@ -75,21 +75,21 @@ class World:
 
     def own(self, kind: Kind) -> dict[str, Object]:
         """The objects of a kind in our namespace, by name."""
-        found = self.stores[kind]
-        return {key.name: one for key, one in found.items() if key.namespace == self.namespace}
+        stored = self.stores[kind]
+        return {key.name: one for key, one in stored.items() if key.namespace == self.namespace}
 
     def authority(self, secret: str, *, foreign: bool) -> AuthorityState | None:
         """The authority in a Secret of ours, None where there is none that works."""
         key = Key(self.namespace, secret)
-        found = self.stores[SECRET].get(key)
-        if found is None:
+        stored = self.stores[SECRET].get(key)
+        if stored is None:
             return None
-        version = metadata(found).get("resourceVersion")
+        version = metadata(stored).get("resourceVersion")
         known = self._authorities.get(key)
         if known is not None and known[0] == version:
             return known[1]
         try:
-            state = rotation.read_foreign(found) if foreign else rotation.read(found)
+            state = rotation.read_foreign(stored) if foreign else rotation.read(stored)
         except InvalidAuthority:
             state = None
         self._authorities[key] = (version, state)

@@ -82,6 +82,6 @@ KINDS: Final = {
 }  # fmt: skip
 
 
-def kind_of(found: Object) -> Kind:
+def kind_of(obj: Object) -> Kind:
     """The kind of a whole object. Raises KeyError for one that is none of ours."""
-    return KINDS[str(found["apiVersion"]), str(found["kind"])]
+    return KINDS[str(obj["apiVersion"]), str(obj["kind"])]

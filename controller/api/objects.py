@@ -20,38 +20,38 @@ class Key(NamedTuple):
         return f"{self.namespace}/{self.name}"
 
 
-def metadata(found: Object) -> Mapping[str, Any]:
-    value = found.get("metadata")
+def metadata(obj: Object) -> Mapping[str, Any]:
+    value = obj.get("metadata")
     return value if isinstance(value, Mapping) else {}
 
 
-def key_of(found: Object) -> Key:
-    return Key(str(metadata(found).get("namespace", "")), str(metadata(found).get("name", "")))
+def key_of(obj: Object) -> Key:
+    return Key(str(metadata(obj).get("namespace", "")), str(metadata(obj).get("name", "")))
 
 
-def uid(found: Object) -> str:
-    return str(metadata(found).get("uid", ""))
+def uid(obj: Object) -> str:
+    return str(metadata(obj).get("uid", ""))
 
 
-def annotations(found: Object) -> Mapping[str, str]:
-    return metadata(found).get("annotations") or {}
+def annotations(obj: Object) -> Mapping[str, str]:
+    return metadata(obj).get("annotations") or {}
 
 
-def labels(found: Object) -> Mapping[str, str]:
-    return metadata(found).get("labels") or {}
+def labels(obj: Object) -> Mapping[str, str]:
+    return metadata(obj).get("labels") or {}
 
 
-def generation(found: Object) -> int:
-    return int(metadata(found).get("generation", 0))
+def generation(obj: Object) -> int:
+    return int(metadata(obj).get("generation", 0))
 
 
-def is_being_deleted(found: Object) -> bool:
-    return bool(metadata(found).get("deletionTimestamp"))
+def is_being_deleted(obj: Object) -> bool:
+    return bool(metadata(obj).get("deletionTimestamp"))
 
 
-def created(found: Object) -> datetime:
+def created(obj: Object) -> datetime:
     """When the API server made the object; the beginning of time where it does not say."""
-    return parse_time(metadata(found).get("creationTimestamp")) or datetime.fromtimestamp(0, UTC)
+    return parse_time(metadata(obj).get("creationTimestamp")) or datetime.fromtimestamp(0, UTC)
 
 
 def parse_time(text: object) -> datetime | None:
@@ -75,9 +75,9 @@ def format_micro_time(time: datetime) -> str:
     return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def path(found: Object, *names: str) -> Any:
+def path(obj: Object, *names: str) -> Any:
     """The member at this path, or None where a part of the path is missing."""
-    value: Any = found
+    value: Any = obj
     for name in names:
         if not isinstance(value, Mapping):
             return None

@@ -231,8 +231,8 @@ class AuthServer:
 
     @property
     def postgresql(self) -> Mapping[str, Any] | None:
-        found = path(self.spec, "storage", "postgresql")
-        return found if isinstance(found, Mapping) else None
+        section = path(self.spec, "storage", "postgresql")
+        return section if isinstance(section, Mapping) else None
 
     @property
     def sqlite(self) -> Mapping[str, Any]:
@@ -240,13 +240,13 @@ class AuthServer:
 
     @property
     def workload_certificates(self) -> CertificateSettings:
-        found = _mapping(path(self.spec, "certificates", "workloads"))
-        return CertificateSettings.of(found, timedelta(hours=24))
+        section = _mapping(path(self.spec, "certificates", "workloads"))
+        return CertificateSettings.of(section, timedelta(hours=24))
 
     @property
     def server_certificates(self) -> CertificateSettings:
-        found = _mapping(path(self.spec, "certificates", "server"))
-        return CertificateSettings.of(found, timedelta(hours=2160))
+        section = _mapping(path(self.spec, "certificates", "server"))
+        return CertificateSettings.of(section, timedelta(hours=2160))
 
     def authority(self, which: str) -> Mapping[str, Any]:
         """The settings of the authority `workloads` or `servers`."""

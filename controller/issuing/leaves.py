@@ -61,10 +61,10 @@ class Credential:
 def read(data: Mapping[str, bytes]) -> Credential | None:
     """The credential in a Secret; None where certificate or key is missing or they do not fit."""
     chain, key = data.get("tls.crt", b""), data.get("tls.key", b"")
-    found = authority.certificates(chain)
-    if not found or not authority.key_fits(found[0], key):
+    parsed = authority.certificates(chain)
+    if not parsed or not authority.key_fits(parsed[0], key):
         return None
-    return Credential(chain, key, found[0])
+    return Credential(chain, key, parsed[0])
 
 
 def is_good(

@@ -99,16 +99,16 @@ def _check_pod(request: Object, pod: Object | None) -> None:
 
 
 def _sidecar(pod: Object, images: Collection[str]) -> Mapping[str, Any]:
-    found = [
+    sidecars = [
         one for one in dicts(path(pod, "spec", "initContainers")) if one.get("name") == SIDECAR
     ]
-    if len(found) != 1 or found[0].get("restartPolicy") != "Always":
+    if len(sidecars) != 1 or sidecars[0].get("restartPolicy") != "Always":
         raise Denied("NoSidecar", "the pod has no injected sidecar; is it annotated?")
-    if found[0].get("image") not in images:
+    if sidecars[0].get("image") not in images:
         raise Denied("AnotherSidecar", "the sidecar's image is not one that is allowed now")
-    if found[0].get("command") != ["python", "-m", "sidecar"] or found[0].get("args"):
+    if sidecars[0].get("command") != ["python", "-m", "sidecar"] or sidecars[0].get("args"):
         raise Denied("AnotherSidecar", "what the sidecar runs was changed")
-    return found[0]
+    return sidecars[0]
 
 
 def _check_volumes(pod: Object) -> None:
@@ -188,10 +188,10 @@ def _public_key(request: Object) -> ec.EllipticCurvePublicKey:
     spec = request.get("spec") or {}
     try:
         if spec.get("stubPKCS10Request"):
-            asked = x509.load_der_x509_csr(b64decode(spec["stubPKCS10Request"], validate=True))
-            if not asked.is_signature_valid:
+            csr = x509.load_der_x509_csr(b64decode(spec["stubPKCS10Request"], validate=True))
+            if not csr.is_signature_valid:
                 raise InvalidSignature
-            key = asked.public_key()
+            key = csr.public_key()
         else:  # kubelets before 1.36
             key = load_der_public_key(  # type: ignore[assignment]
                 b64decode(spec["pkixPublicKey"], validate=True)

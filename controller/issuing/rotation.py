@@ -146,20 +146,20 @@ def data_of(state: AuthorityState) -> dict[str, bytes]:
 
 
 def annotations_of(state: AuthorityState) -> dict[str, str]:
-    found = {ANNOUNCED_AT: state.announced_at, RETIRED_AT: state.retired_at}
-    return {name: format_time(time) for name, time in found.items() if time is not None}
+    result = {ANNOUNCED_AT: state.announced_at, RETIRED_AT: state.retired_at}
+    return {name: format_time(time) for name, time in result.items() if time is not None}
 
 
 def decoded(secret: Object) -> dict[str, bytes]:
     """The members of a Secret; one that is not base64 is left out."""
     data = secret.get("data")
-    found = {}
+    result = {}
     for name, text in data.items() if isinstance(data, Mapping) else ():
         try:
-            found[str(name)] = b64decode(str(text), validate=True)
+            result[str(name)] = b64decode(str(text), validate=True)
         except ValueError:
             continue
-    return found
+    return result
 
 
 def encoded(data: Mapping[str, bytes]) -> dict[str, str]:
@@ -169,5 +169,5 @@ def encoded(data: Mapping[str, bytes]) -> dict[str, str]:
 
 def _certificates_only(pem: bytes) -> bytes:
     """Certificates and nothing else of a PEM text: bundles are public."""
-    found: list[x509.Certificate] = authority.certificates(pem)
-    return b"".join(one.public_bytes(Encoding.PEM) for one in found)
+    result: list[x509.Certificate] = authority.certificates(pem)
+    return b"".join(one.public_bytes(Encoding.PEM) for one in result)

@@ -82,10 +82,10 @@ def problem_of(
             "own namespace do",
         )
     try:
-        found = target(server.resource)
+        resource = target(server.resource)
     except InvalidResource as invalid:
         return _refused(Reason.INVALID_RESOURCE, f"spec.resource {invalid}")
-    if found.origin in _origins(auth_server):
+    if resource.origin in _origins(auth_server):
         return _refused(
             Reason.INVALID_RESOURCE,
             "spec.resource has an origin of the issuer, the internal listener or an upstream",

@@ -94,13 +94,13 @@ class _Reconciliation:
         if key_plan.usable and certified.holds:
             self._apply.extend(self._kept_up(objects, valid))
         available = self._available()
-        found = [key_plan.condition, certified, valid, stored, available]
+        results = [key_plan.condition, certified, valid, stored, available]
         return Plan(
             tuple(self._create),
             tuple(self._update),
             tuple(self._apply),
             tuple(self._stale_candidates(content if key_plan.usable else None)),
-            self._status(found, key_plan),
+            self._status(results, key_plan),
             tuple(self._events),
             min(self._due, default=None),
             self._expiry,
@@ -224,9 +224,9 @@ class _Reconciliation:
             if labels(pod).get("batch.kubernetes.io/job-name") != job:
                 continue
             for one in dicts(path(pod, "status", "containerStatuses")):
-                said = path(one, "state", "terminated", "message")
-                if isinstance(said, str) and said.strip():
-                    return said.strip()[:_MAX_FAULTS]
+                message = path(one, "state", "terminated", "message")
+                if isinstance(message, str) and message.strip():
+                    return message.strip()[:_MAX_FAULTS]
         return f"the check failed without a word; see the pods of Job {job}"
 
     def _missing_references(self) -> Iterator[str]:
@@ -271,28 +271,28 @@ class _Reconciliation:
         if content is None:
             return
         name = candidate_name(self._auth_server.name, authserver_file.text(content))
-        for kind, found in (
+        for kind, objects_by_name in (
             ("ConfigMap", self._observed.config_maps),
             ("Job", self._observed.jobs),
         ):
-            for one in found.values():
+            for one in objects_by_name.values():
                 if is_candidate(one, self._auth_server.name) and one["metadata"]["name"] != name:
                     yield {"kind": kind, **one}
 
-    def _status(self, found: list[Condition], key_plan: KeyPlan) -> dict[str, Any]:
-        ready = conditions.summary(found)
+    def _status(self, results: list[Condition], key_plan: KeyPlan) -> dict[str, Any]:
+        ready = conditions.summary(results)
         before = self._auth_server.status
         issuer = self._auth_server.issuer
         status: dict[str, Any] = {
             "observedGeneration": self._auth_server.generation,
-            "phase": _phase(ready, found),
+            "phase": _phase(ready, results),
             "issuer": issuer,
             "jwksUri": f"{issuer}/.well-known/jwks.json",
             "internalUrl": f"https://{internal_host(self._auth_server)}:8443",
             "servers": self._surroundings.accepted,
             "readyReplicas": self._ready_replicas(),
             "conditions": conditions.render(
-                [ready, *found], before.get("conditions"), self._auth_server.generation, self._now
+                [ready, *results], before.get("conditions"), self._auth_server.generation, self._now
             ),
         }
         if self._expiry is not None:
@@ -303,8 +303,8 @@ class _Reconciliation:
 
     def _ready_replicas(self) -> int:
         deployment = self._observed.deployment
-        found = path(deployment, "status", "readyReplicas") if deployment is not None else 0
-        return found if isinstance(found, int) else 0
+        ready = path(deployment, "status", "readyReplicas") if deployment is not None else 0
+        return ready if isinstance(ready, int) else 0
 
 
 def own_pods(auth_server: AuthServer, pods: Iterable[Object]) -> tuple[Object, ...]:
@@ -312,19 +312,22 @@ def own_pods(auth_server: AuthServer, pods: Iterable[Object]) -> tuple[Object, .
     return tuple(one for one in pods if labels(one).get(INSTANCE_LABEL) == auth_server.name)
 
 
-def _missing(kind: str, found: Mapping[str, Object], reference: object) -> Iterator[str]:
+def _missing(kind: str, objects: Mapping[str, Object], reference: object) -> Iterator[str]:
     if not isinstance(reference, Mapping):
         return
     name, key = str(reference.get("name")), str(reference.get("key"))
-    if name not in found:
+    if name not in objects:
         yield f"{kind} {name}"
-    elif key not in {**(found[name].get("data") or {}), **(found[name].get("binaryData") or {})}:
+    elif key not in {
+        **(objects[name].get("data") or {}),
+        **(objects[name].get("binaryData") or {}),
+    }:
         yield f"member {key} in {kind} {name}"
 
 
 def _is(job: Object, kind: str) -> bool:
-    found = dicts(path(job, "status", "conditions"))
-    return any(one.get("type") == kind and one.get("status") == "True" for one in found)
+    job_conditions = dicts(path(job, "status", "conditions"))
+    return any(one.get("type") == kind and one.get("status") == "True" for one in job_conditions)
 
 
 def _invalid(reason: Reason, message: str) -> Condition:
@@ -341,10 +344,10 @@ def _certificates_not_ready(reason: Reason, message: str) -> Condition:
     return Condition("CertificatesReady", "False", reason, message)
 
 
-def _phase(ready: Condition, found: list[Condition]) -> str:
+def _phase(ready: Condition, results: list[Condition]) -> str:
     if ready.holds:
         return "Ready"
-    by_type = {one.type: one for one in found}
+    by_type = {one.type: one for one in results}
     if any(by_type[one].status == "False" for one in ("ConfigurationValid", "KeysReady")):
         return "Degraded" if by_type["Available"].holds else "Failed"
     return "Degraded" if by_type["Available"].holds else "Progressing"

@@ -423,9 +423,9 @@ def candidate_name(auth_server: str, text: str) -> str:
     return f"{auth_server}-check-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
 
 
-def is_candidate(found: Object, auth_server: str) -> bool:
+def is_candidate(obj: Object, auth_server: str) -> bool:
     """Whether the object is a ConfigMap or Job that `candidate` made."""
-    meta = found.get("metadata", {})
+    meta = obj.get("metadata", {})
     ours = meta.get("labels", {}).get(MANAGED_BY_LABEL) == MANAGER
     return ours and str(meta.get("name", "")).startswith(f"{auth_server}-check-")
 

@@ -166,5 +166,5 @@ def plan_leaf(
 
 def is_ours(secret: Object) -> bool:
     """Whether a Secret was made by this controller; another's is never overwritten."""
-    found = secret.get("metadata", {}).get("labels") or {}
-    return bool(found.get(MANAGED_BY_LABEL) == MANAGER)
+    secret_labels = secret.get("metadata", {}).get("labels") or {}
+    return bool(secret_labels.get(MANAGED_BY_LABEL) == MANAGER)

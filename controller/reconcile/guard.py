@@ -27,20 +27,20 @@ def allowed_images(
     What was configured before is in the policy's annotation; the first look at another image
     begins its last day.
     """
-    found: dict[str, datetime | None] = {}
+    images: dict[str, datetime | None] = {}
     for former, until in _recorded(policy).items():
         end = until or now + FORMER_IMAGE
         if former != image and now < end:
-            found[former] = end
+            images[former] = end
     if image:
-        found[image] = None
-    return found
+        images[image] = None
+    return images
 
 
 def _recorded(policy: Object | None) -> Mapping[str, datetime | None]:
     try:
-        found = json.loads(annotations(policy or {}).get(IMAGES, "{}"))
-        return {str(image): parse_time(until) for image, until in found.items()}
+        images = json.loads(annotations(policy or {}).get(IMAGES, "{}"))
+        return {str(image): parse_time(until) for image, until in images.items()}
     except (ValueError, AttributeError):
         return {}
 

@@ -113,18 +113,18 @@ def _render(lines: list[str]) -> str:
 def entries(config_map: Object) -> list[Mapping[str, Any]]:
     """The entries of a shard's ConfigMap as it is in the cluster; empty where it is unreadable."""
     data = config_map.get("data")
-    found: list[Mapping[str, Any]] = []
+    result: list[Mapping[str, Any]] = []
     for text in data.values() if isinstance(data, Mapping) else ():
         try:
-            found += dicts(path(json.loads(text), "resources"))
+            result += dicts(path(json.loads(text), "resources"))
         except (ValueError, RecursionError):
             continue  # edited by hand; it is put back, and what it reserved is in the status
-    return found
+    return result
 
 
 def owners(config_maps: Iterable[Object]) -> dict[str, Mapping[str, Any]]:
     """The owner of each resource in the map as it is in the cluster, by the collision key."""
-    found: dict[str, Mapping[str, Any]] = {}
+    result: dict[str, Mapping[str, Any]] = {}
     for one in config_maps:
         for each in entries(one):
             workload = each.get("workload")
@@ -133,8 +133,8 @@ def owners(config_maps: Iterable[Object]) -> dict[str, Mapping[str, Any]]:
             except InvalidResource:
                 continue
             if isinstance(workload, Mapping):
-                found[resource] = workload
-    return found
+                result[resource] = workload
+    return result
 
 
 Claims = Mapping[Key, str]
@@ -198,10 +198,10 @@ def _is_live(workload: Mapping[str, Any], claims: Claims) -> bool:
 
 
 def _released(auth_server: AuthServer) -> frozenset[str]:
-    found = set()
+    result = set()
     for text in auth_server.released:
         try:
-            found.add(collision_key(text))
+            result.add(collision_key(text))
         except InvalidResource:
             continue
-    return frozenset(found)
+    return frozenset(result)

@@ -75,10 +75,10 @@ def plan(server: ServerAuth, observed: Observed, now: datetime, makers: Makers) 
     """What to do about one server, and its status afterwards."""
     credential = _credential(server, observed, now, makers)
     programmed = _programmed(server, observed)
-    found = [observed.accepted, programmed, credential.condition]
+    results = [observed.accepted, programmed, credential.condition]
     attach_only = server.release == ("Attach",) and credential.in_secret
     ready = conditions.summary(
-        found, Reason.KEY_READABLE_IN_NAMESPACE if attach_only else Reason.READY
+        results, Reason.KEY_READABLE_IN_NAMESPACE if attach_only else Reason.READY
     )
     if ready.reason is Reason.KEY_READABLE_IN_NAMESPACE:
         text = (
@@ -86,8 +86,8 @@ def plan(server: ServerAuth, observed: Observed, now: datetime, makers: Makers) 
             "keeps the key out of it"
         )
         ready = replace(ready, message=text)
-    status = _status(server, observed, [ready, *found], credential, now)
-    events = [*credential.events, *_transitions(server, [ready, *found])]
+    status = _status(server, observed, [ready, *results], credential, now)
+    events = [*credential.events, *_transitions(server, [ready, *results])]
     return Plan(
         apply=credential.apply,
         status=status,
@@ -197,8 +197,8 @@ def _by_cert_manager(
     if ready.get("status") == "True":
         condition = Condition("CertificateReady", "True", Reason.ISSUED, "")
     else:
-        said = str(ready.get("message") or "it has said nothing yet")
-        condition = _unready(Reason.WAITING_FOR_ISSUER, f"cert-manager: {said}")
+        message = str(ready.get("message") or "it has said nothing yet")
+        condition = _unready(Reason.WAITING_FOR_ISSUER, f"cert-manager: {message}")
     return _Credential(condition, in_secret=True, apply=(made,), ends=ends)
 
 
@@ -226,16 +226,16 @@ def _unready(reason: Reason, message: str) -> Condition:
 def _status(
     server: ServerAuth,
     observed: Observed,
-    found: list[Condition],
+    results: list[Condition],
     credential: _Credential,
     now: datetime,
 ) -> dict[str, Any]:
     status: dict[str, Any] = {
         "observedGeneration": server.generation,
-        "phase": _phase(found, observed),
+        "phase": _phase(results, observed),
         "injectedPods": observed.injected_pods,
         "conditions": conditions.render(
-            found, server.status.get("conditions"), server.generation, now
+            results, server.status.get("conditions"), server.generation, now
         ),
     }
     if observed.auth_server is not None:
@@ -249,8 +249,8 @@ def _status(
     return status
 
 
-def _phase(found: list[Condition], observed: Observed) -> str:
-    if found[0].holds:
+def _phase(results: list[Condition], observed: Observed) -> str:
+    if results[0].holds:
         return "Ready"
     if observed.accepted.status == "False":
         waits = observed.accepted.reason is Reason.NO_SUCH_AUTH_SERVER
@@ -258,11 +258,11 @@ def _phase(found: list[Condition], observed: Observed) -> str:
     return "Progressing"
 
 
-def _transitions(server: ServerAuth, found: list[Condition]) -> list[Event]:
+def _transitions(server: ServerAuth, results: list[Condition]) -> list[Event]:
     """An event for each condition whose status or reason is not the one that was stored."""
     before = {str(one.get("type")): one for one in dicts(server.status.get("conditions"))}
     events = []
-    for one in found:
+    for one in results:
         former = before.get(one.type, {})
         if (former.get("status"), former.get("reason")) == (one.status, one.reason.value):
             continue

@@ -78,21 +78,21 @@ def matches(pattern: str, resource: str, workload: Workload) -> bool:
     if "{" in filled or "}" in filled:
         return False
     try:
-        wanted, found = target(filled), target(resource)
+        wanted, claimed = target(filled), target(resource)
     except InvalidResource:
         return False
     return (
-        wanted.port == found.port
-        and _host_matches(wanted.host, found.host)
-        and _path_matches(wanted.path, found.path)
+        wanted.port == claimed.port
+        and _host_matches(wanted.host, claimed.host)
+        and _path_matches(wanted.path, claimed.path)
     )
 
 
 def _host_matches(pattern: str, host: str) -> bool:
-    wanted, found = pattern.split("."), host.split(".")
-    return len(wanted) == len(found) and all(
+    wanted, claimed = pattern.split("."), host.split(".")
+    return len(wanted) == len(claimed) and all(
         one == "*" or (one == other and "*" not in one)
-        for one, other in zip(wanted, found, strict=True)
+        for one, other in zip(wanted, claimed, strict=True)
     )
 
 

@@ -65,7 +65,7 @@ def site(schemas: Cluster, cluster: Cluster, tmp_path: Path) -> Iterator[Site]:
 def _changed(made: Object, path: str, value: Any) -> Object:
     result = copy.deepcopy(made)
     *parents, last = path.split(".")
-    where = result
+    where: Any = result
     for name in parents:
         where = where[int(name)] if name.isdecimal() else where[name]
     where[last] = value

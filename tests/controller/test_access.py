@@ -123,10 +123,10 @@ async def used() -> set[Right]:
         await site.quiet()
         site.run_cluster = run_cluster  # type: ignore[method-assign]
         # A signing key is old and gets a successor.
-        name = Key(SYSTEM, "main-signing")
+        keys = Key(SYSTEM, "main-signing")
         data = rotation.encoded({"signing-20200101000000.pem": authority.key_pem(new_key())})
-        site.api.put({**site.api.found(SECRET, name), "data": data})
-        await site.until(lambda: len(site.api.found(SECRET, name)["data"]) == 2)
+        site.api.put({**site.api.found(SECRET, keys), "data": data})
+        await site.until(lambda: len(site.api.found(SECRET, keys)["data"]) == 2)
         await site.quiet()
     assert (MCP_SERVER_AUTH, NOTES) in site.api.objects
     assert (MCP_AUTH_SERVER, MAIN) in site.api.objects

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from controller.api.objects import Object, path
+from controller.api.v1alpha1 import AuthServer
 from controller.reconcile import auth_server as reconcile
 from controller.reconcile.auth_server import Observed, Surroundings
 from controller.reconcile.plan import Plan
@@ -26,7 +27,7 @@ class Site:
         self.observed = Observed({"github-app": GITHUB})
 
     def plan(self, now: datetime = NOW) -> Plan:
-        server = reconcile.AuthServer.of(self.raw)
+        server = AuthServer.of(self.raw)
         return reconcile.plan(server, self.observed, AROUND, now, MAKERS)
 
     def step(self, now: datetime = NOW) -> Plan:

@@ -95,7 +95,8 @@ def test_signing_keys_turn_over_without_a_token_that_nobody_can_verify() -> None
     encryption = secret("main-encryption", k1=KEY)
     first = planned({"main-encryption": encryption}).create[-1]
     held: dict[str, Any] = {"main-encryption": encryption, "main-signing": dict(first)}
-    now, signers = NOW, []
+    now = NOW
+    signers: list[str] = []
     published: dict[str, datetime] = {}
     signed_last: dict[str, datetime] = {}
     while now < NOW + timedelta(hours=2160 * 3):

@@ -12,7 +12,7 @@ import webhook.settings
 from authserver import listener_tls
 from authserver.config.loader import load
 from authserver.config.resource_files import ResourceFiles
-from controller.issuing import rotation
+from controller.issuing import authority, rotation
 from controller.issuing.authority import new_key
 from controller.reconcile import resource_map
 from controller.reconcile import webhook as reconcile_webhook
@@ -77,7 +77,7 @@ def test_rotated_signing_keys_are_a_configuration_that_is_accepted(tmp_path: Pat
         "signing-20261127000000.pem",
         "signing-20261128110000.pem",
     ]
-    data = {name: rotation.authority.key_pem(new_key()) for name in names}
+    data = {name: authority.key_pem(new_key()) for name in names}
     secrets["main-signing"] = {**secrets["main-signing"], "data": rotation.encoded(data)}
     site.observed = replace(site.observed, secrets=secrets)
     site.step()
@@ -113,7 +113,7 @@ def test_the_authserver_puts_the_shards_into_force(tmp_path: Path) -> None:
 def test_the_webhook_accepts_what_is_rendered_for_it(tmp_path: Path, source: str) -> None:
     main = auth_server(certificates={"workloads": {"source": source}})
     turn = rotation.Rotation(
-        rotation.authority.servers("tokenward-system", "cluster.local"),
+        authority.servers("tokenward-system", "cluster.local"),
         main.server_certificates.duration * 4,
         main.server_certificates.duration,
     )

@@ -232,7 +232,7 @@ def _merged(before: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, A
         former = made.get(name)
         if name not in _ATOMIC and isinstance(value, Mapping) and isinstance(former, Mapping):
             made[name] = _merged(former, value)
-        elif _is_named(value) and _is_named(former):
+        elif isinstance(former, list) and _is_named(value) and _is_named(former):
             by_name = {one["name"]: one for one in former}
             made[name] = [_merged(by_name.get(one["name"], {}), one) for one in value]
         else:

@@ -27,11 +27,13 @@ from controller.reconcile.plan import (
 KIND: Final = "MCPServerAuth"
 
 # Every new object passes through these; an event of each would only be noise.
-_WAITING: Final = (
-    Reason.NOT_ACCEPTED,
-    Reason.WAITING_FOR_AUTH_SERVER,
-    Reason.AUTHORITY_NOT_READY,
-    Reason.WAITING_FOR_ISSUER,
+_WAITING: Final = frozenset(
+    {
+        Reason.NOT_ACCEPTED.value,
+        Reason.WAITING_FOR_AUTH_SERVER.value,
+        Reason.AUTHORITY_NOT_READY.value,
+        Reason.WAITING_FOR_ISSUER.value,
+    }
 )
 
 
@@ -266,7 +268,8 @@ def _transitions(server: ServerAuth, results: list[Condition]) -> list[Event]:
         former = before.get(one.type, {})
         if (former.get("status"), former.get("reason")) == (one.status, one.reason.value):
             continue
-        if one.reason in _WAITING or (one.type == "Ready" and not one.holds):
+        waits = {one.reason.value, former.get("reason")} & _WAITING
+        if waits or (one.type == "Ready" and one.reason is not Reason.KEY_READABLE_IN_NAMESPACE):
             continue
         warns = not one.holds or one.reason is Reason.KEY_READABLE_IN_NAMESPACE
         if warns or former:

@@ -6,14 +6,16 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.cluster import Cluster, Object, Refused, eventually, narrowed
-from tests.manifests.rendering import RENDERED, render
+from tests.cluster.controller import apply_crds
+from tests.manifests.rendering import CONTROLLED, RENDERED, render
 
 # Their definitions are not ours to install.
 _CUSTOM = ("cert-manager.io/", "policy.cert-manager.io/", "monitoring.coreos.com/")
 
 
-@pytest.mark.parametrize("name", RENDERED)
+@pytest.mark.parametrize("name", (*RENDERED, *CONTROLLED))
 def test_every_object_is_accepted(cluster: Cluster, tmp_path: Path, name: str) -> None:
+    apply_crds(cluster)
     served = set(cluster.run("api-versions").split())
     refused = []
     for one in render(name, tmp_path):

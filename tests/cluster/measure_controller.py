@@ -5,11 +5,13 @@ is started. Beside it, a bare loop makes the same writes with the same client an
 """
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from pathlib import Path
 from time import monotonic
 
@@ -24,7 +26,7 @@ _ROOT = Path(__file__).parents[2]
 _WORKERS = 8
 
 
-async def _all(work: list[Callable[[], Awaitable[object]]], at_once: int = _WORKERS) -> None:
+async def _all(work: Iterable[Callable[[], Awaitable[object]]], at_once: int = _WORKERS) -> None:
     limit = asyncio.Semaphore(at_once)
 
     async def one(make: Callable[[], Awaitable[object]]) -> None:
@@ -43,12 +45,10 @@ async def _prepare(cluster: Cluster, system: str, tenant: str, count: int) -> No
     made = auth_server([tenant])
     made["metadata"]["namespace"] = system
     await cluster.create(made)
-    work = []
-    for number in range(count):
-        one = server_auth(f"s{number}", system)
+    made_of = [server_auth(f"s{number}", system) for number in range(count)]
+    for one in made_of:
         one["metadata"]["namespace"] = tenant
-        work.append(lambda one=one: cluster.create(one))  # type: ignore[misc]
-    await _all(work)
+    await _all([partial(cluster.create, one) for one in made_of])
 
 
 async def _issued(cluster: Cluster, tenant: str) -> int:
@@ -80,7 +80,7 @@ async def _bare_loop(cluster: Cluster, tenant: str, count: int) -> float:
         await cluster.create({**event, **about, "metadata": {**meta, "name": f"{name}.copy"}})
 
     begun = monotonic()
-    await _all([lambda name=f"s{n}": one(name) for n in range(count)])  # type: ignore[misc]
+    await _all([partial(one, f"s{n}") for n in range(count)])
     return monotonic() - begun
 
 

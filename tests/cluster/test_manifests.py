@@ -13,7 +13,7 @@ from tests.manifests.rendering import CONTROLLED, RENDERED, render
 _CUSTOM = ("cert-manager.io/", "policy.cert-manager.io/", "monitoring.coreos.com/")
 
 
-@pytest.mark.parametrize("name", (*RENDERED, *CONTROLLED))
+@pytest.mark.parametrize("name", [*RENDERED, *CONTROLLED])
 def test_every_object_is_accepted(cluster: Cluster, tmp_path: Path, name: str) -> None:
     apply_crds(cluster)
     served = set(cluster.run("api-versions").split())

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.cluster.cluster import Cluster, Object, Refused, eventually, narrowed, pointed_at
+from tests.cluster.controller import Site, access, apply_crds
 from tests.cluster.pods import named
 from tests.cluster.servers import address_towards_the_api_server, webhook_on_this_host
 from tests.manifests.rendering import render
@@ -126,3 +127,42 @@ def _wait_for_updates(cluster: Cluster) -> None:
 def guarded(cluster: Cluster, guard: Callable[[], None]) -> Cluster:
     guard()
     return cluster
+
+
+@pytest.fixture(scope="module")
+def schemas() -> Cluster:
+    """Where objects are tried and none is made."""
+    made = Cluster("default")
+    apply_crds(made)
+    return made
+
+
+@pytest.fixture
+def site(schemas: Cluster, cluster: Cluster, tmp_path: Path) -> Iterator[Site]:
+    """Two namespaces, the controller's access, and an upstream's secret."""
+    system = Cluster(f"{cluster.namespace}-system", cluster.suffix)
+    space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": system.namespace}}
+    system.apply_everywhere(space)
+    made = Site(system, cluster, tmp_path)
+    cluster_wide = []
+    try:
+        for one in access(system.namespace, cluster.suffix):
+            where = one["metadata"].get("namespace", cluster.namespace)
+            system.run("apply", "-n", where, "-f", "-", given=one)
+            if one["kind"].startswith("Cluster"):
+                cluster_wide.append((one["kind"], one["metadata"]["name"]))
+        secret = {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": "github-app"},
+            "stringData": {"secret": "s3cret"},
+        }
+        system.inside("apply", "-f", "-", given=secret)
+        yield made
+    finally:
+        for process in made.authservers:
+            process.terminate()
+            process.wait()
+        for kind, name in cluster_wide:
+            system.run("delete", kind, name)
+        system.run("delete", "namespace", system.namespace, "--wait=false")

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Thread
+from time import monotonic, sleep
 from typing import Any
 
 import yaml
@@ -18,6 +20,8 @@ from tests.support.pod_volumes import localised, mount
 
 SIDECAR = f"registry.example.com/tokenward/sidecar@sha256:{'0' * 64}"
 ADDRESS = "127.77.0.1"  # of the authserver's pod
+# A killed leader's Lease lasts ten seconds more.
+_SECONDS_TO_LEAD = 60
 _ROOT = Path(__file__).parents[2]
 
 
@@ -212,8 +216,13 @@ def kubeconfig_of(system: Cluster, folder: Path) -> Path:
 
 
 @contextlib.contextmanager
-def controller(kubeconfig: Path, system: Cluster, folder: Path) -> Iterator[Path]:
-    """`python -m controller` until the end of the block; its log."""
+def controller(
+    kubeconfig: Path, system: Cluster, folder: Path, kill_after: float | None = None
+) -> Iterator[Path]:
+    """`python -m controller` until the end of the block; its log.
+
+    With `kill_after` it is killed that many seconds after it leads, or at the end of the block.
+    """
     config, log = folder / "controller.yaml", folder / "controller.log"
     settings = {
         "namespace": system.namespace,
@@ -228,11 +237,30 @@ def controller(kubeconfig: Path, system: Cluster, folder: Path) -> Iterator[Path
             [sys.executable, "-m", "controller", "--config", str(config)],
             cwd=_ROOT, env=environment, stderr=stderr,
         )  # fmt: skip
+        killer = _killer(process, log, kill_after) if kill_after is not None else None
         try:
             yield log
         finally:
+            if killer is not None:
+                killer.join()
             process.terminate()
             process.wait()
+
+
+def _killer(process: subprocess.Popen[bytes], log: Path, after: float) -> Thread:
+    """Kills the process that many seconds after it has become the leader."""
+    before = log.read_text().count('"leading"')
+
+    def kill() -> None:
+        end = monotonic() + _SECONDS_TO_LEAD
+        while log.read_text().count('"leading"') == before and monotonic() < end:
+            sleep(0.1)
+        sleep(after)
+        process.kill()
+
+    thread = Thread(target=kill, daemon=True)
+    thread.start()
+    return thread
 
 
 def refused(cluster: Cluster, made: Object) -> str:

@@ -2,7 +2,6 @@
 
 import copy
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,6 @@ import pytest
 from tests.cluster.cluster import Cluster, Object, eventually
 from tests.cluster.controller import (
     Site,
-    access,
-    apply_crds,
     auth_server,
     controller,
     kubeconfig_of,
@@ -21,45 +18,6 @@ from tests.cluster.controller import (
 )
 
 _LABELS = {"namespaces": {"matchLabels": {"a": "b"}, "matchNames": ["a"]}}
-
-
-@pytest.fixture(scope="module")
-def schemas() -> Cluster:
-    """Where objects are tried and none is made."""
-    made = Cluster("default")
-    apply_crds(made)
-    return made
-
-
-@pytest.fixture
-def site(schemas: Cluster, cluster: Cluster, tmp_path: Path) -> Iterator[Site]:
-    """Two namespaces, the controller's access, and an upstream's secret."""
-    system = Cluster(f"{cluster.namespace}-system", cluster.suffix)
-    space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": system.namespace}}
-    system.apply_everywhere(space)
-    made = Site(system, cluster, tmp_path)
-    cluster_wide = []
-    try:
-        for one in access(system.namespace, cluster.suffix):
-            where = one["metadata"].get("namespace", cluster.namespace)
-            system.run("apply", "-n", where, "-f", "-", given=one)
-            if one["kind"].startswith("Cluster"):
-                cluster_wide.append((one["kind"], one["metadata"]["name"]))
-        secret = {
-            "apiVersion": "v1",
-            "kind": "Secret",
-            "metadata": {"name": "github-app"},
-            "stringData": {"secret": "s3cret"},
-        }
-        system.inside("apply", "-f", "-", given=secret)
-        yield made
-    finally:
-        for process in made.authservers:
-            process.terminate()
-            process.wait()
-        for kind, name in cluster_wide:
-            system.run("delete", kind, name)
-        system.run("delete", "namespace", system.namespace, "--wait=false")
 
 
 def _changed(made: Object, path: str, value: Any) -> Object:

@@ -25,6 +25,7 @@ from demo.layout import Layout, plan
 from demo.material import write_material
 from demo.narration import Narrator
 from demo.processes import Processes, ProcessFailed, cancel_on_signals
+from demo.unmodified import UnmodifiedServer
 from demo.upstream import USERS
 from demo.web_client import serve_page
 
@@ -45,12 +46,15 @@ def main() -> None:
 async def _run(*, serve: bool) -> int:
     begun, findings, interrupted = time.monotonic(), Findings(), cancel_on_signals()
     with tempfile.TemporaryDirectory(prefix="tokenward-demo-") as folder:
-        layout, processes = plan(Path(folder)), Processes(Path(folder))
+        layout = plan(Path(folder), behind_gateways=("plain",))
+        processes = Processes(Path(folder))
         with suppress(asyncio.CancelledError):
             async with processes:
                 try:
                     await _set_up(layout, processes)
-                    await (_serve(layout, processes) if serve else _walk(layout, findings))
+                    await (
+                        _serve(layout, processes) if serve else _walk(layout, processes, findings)
+                    )
                 except Exception as error:  # noqa: BLE001 - the edge: whatever it was is told plainly
                     findings.broken.extend(_plain(error))
         findings.broken[:0] = processes.problems
@@ -73,9 +77,11 @@ async def _set_up(layout: Layout, processes: Processes) -> None:
     print(f"     {len(processes.pids)} processes are ready after {time.monotonic() - begun:.1f} s")
 
 
-async def _walk(layout: Layout, findings: Findings) -> None:
+async def _walk(layout: Layout, processes: Processes, findings: Findings) -> None:
     async with aiohttp.ClientSession() as http:
-        await Journey(layout, Gauges(layout, http), Narrator(layout), findings).walk()
+        gauges, narrator = Gauges(layout, http), Narrator(layout)
+        await Journey(layout, gauges, narrator, findings).walk()
+        await UnmodifiedServer(layout, gauges, processes, narrator, findings).walk()
 
 
 async def _serve(layout: Layout, processes: Processes) -> None:

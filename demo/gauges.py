@@ -53,6 +53,13 @@ class Gauges:
             counts: dict[str, dict[str, int]] = await answer.json()
             return counts[user]
 
+    async def access_tokens(self, user: str) -> list[str]:
+        """Every access token that the upstream gave for `user`."""
+        url = f"{self.layout.upstream}/control/access-tokens"
+        async with self.http.get(url, params={"user": user}) as answer:
+            tokens: list[str] = await answer.json()
+            return tokens
+
     async def _samples(self, ops: str) -> list[Sample]:
         async with self.http.get(f"{ops}/metrics") as answer:
             families = text_string_to_metric_families(await answer.text())

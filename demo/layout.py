@@ -32,6 +32,8 @@ class Server:
     sidecar_port: int
     ops_port: int
     credential: Path
+    # Where a server listens that knows nothing of OAuth: the gateway is at `mcp_port` then.
+    app_port: int | None = None
 
     @property
     def name(self) -> str:
@@ -50,6 +52,11 @@ class Server:
         return _url(self.mcp_port, "/.well-known/oauth-protected-resource/mcp")
 
     @property
+    def probe(self) -> str:
+        """What answers 200 once the server does."""
+        return self.resource_metadata if self.app_port is None else _url(self.mcp_port, "/healthz")
+
+    @property
     def sidecar(self) -> str:
         return _url(self.sidecar_port)
 
@@ -62,6 +69,7 @@ class Server:
 class Layout:
     folder: Path
     upstream_port: int
+    api_port: int
     public_port: int
     internal_port: int
     ops_port: int
@@ -71,6 +79,19 @@ class Layout:
     @property
     def upstream(self) -> str:
         return _url(self.upstream_port)
+
+    @property
+    def api(self) -> str:
+        """The upstream's API over TLS, as Attach calls it."""
+        return f"https://localhost:{self.api_port}"
+
+    @property
+    def api_credential(self) -> Path:
+        return self.folder / "upstream-api"
+
+    @property
+    def api_ca(self) -> Path:
+        return self.folder / "upstream-ca.pem"
 
     @property
     def issuer(self) -> str:
@@ -121,12 +142,17 @@ class Layout:
         return self.folder / "tokenward.db"
 
 
-def plan(folder: Path, names: tuple[str, ...] = ("notes", "other")) -> Layout:
+def plan(
+    folder: Path,
+    names: tuple[str, ...] = ("notes", "other"),
+    behind_gateways: tuple[str, ...] = (),
+) -> Layout:
     """A layout in `folder` on ports that are free now."""
     ports = _free_ports()
     return Layout(
         folder=folder,
         upstream_port=next(ports),
+        api_port=next(ports),
         public_port=next(ports),
         internal_port=next(ports),
         ops_port=next(ports),
@@ -138,8 +164,9 @@ def plan(folder: Path, names: tuple[str, ...] = ("notes", "other")) -> Layout:
                 sidecar_port=next(ports),
                 ops_port=next(ports),
                 credential=folder / f"sidecar-{name}",
+                app_port=next(ports) if name in behind_gateways else None,
             )
-            for name in names
+            for name in (*names, *behind_gateways)
         ),
     )
 

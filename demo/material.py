@@ -5,12 +5,16 @@ Every file is for this user alone; nothing of it is an argument or a variable of
 
 import base64
 import secrets
+from typing import Final
 
 import yaml
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from demo.layout import CLIENT_ID, HOST, NAMESPACE, SCOPE, TRUST_DOMAIN, UPSTREAM, Layout
 from demo.pki import CertificateAuthority, private_key_pem, write_credential, write_private
+
+# What Attach may call of the upstream.
+_API: Final = {"name": "accounts", "methods": ["GET"], "pathPrefixes": ["/api"], "default": True}
 
 
 def write_material(layout: Layout) -> None:
@@ -31,6 +35,9 @@ def _write_certificates(layout: Layout) -> None:
     write_private(layout.server_ca, servers.certificate_pem)
     write_private(layout.workload_ca, workloads.certificate_pem)
     write_credential(layout.server_credential, servers.issue_server(ips=(HOST,)))
+    upstream = CertificateAuthority.create("Tokenward demo: upstream")
+    write_private(layout.api_ca, upstream.certificate_pem)
+    write_credential(layout.api_credential, upstream.issue_server())
     for server in layout.servers:
         write_credential(server.credential, workloads.issue_svid(server.spiffe_id))
 
@@ -62,6 +69,8 @@ def _configuration(layout: Layout) -> dict[str, object]:
                 "clientId": CLIENT_ID,
                 "clientSecretFile": str(layout.client_secret),
                 "scopes": ["openid", "profile", "email"],
+                "caFile": str(layout.api_ca),
+                "apis": [_API | {"baseUrl": layout.api}],
             }
         ],
         "resources": [
@@ -70,6 +79,7 @@ def _configuration(layout: Layout) -> dict[str, object]:
                 "workload": {"namespace": NAMESPACE, "name": server.name},
                 "upstreams": [UPSTREAM],
                 "scopes": [SCOPE],
+                "release": ["HandOut", "Attach"] if server.app_port is None else ["Attach"],
             }
             for server in layout.servers
         ],

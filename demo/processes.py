@@ -84,6 +84,10 @@ class Processes:
     def pids(self) -> list[int]:
         return [child.process.pid for child in self._children]
 
+    def pid_of(self, name: str) -> int:
+        """The process id of the child that was started as `name`."""
+        return next(child.process.pid for child in self._children if child.name == name)
+
     async def start(
         self, name: str, module: str, *arguments: str, environment: Mapping[str, str] | None = None
     ) -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Final
 
-from demo.layout import CLIENT_ID, SCOPE, UPSTREAM_TOKEN_SECONDS, Layout, Server
+from demo.layout import CLIENT_ID, HOST, SCOPE, UPSTREAM, UPSTREAM_TOKEN_SECONDS, Layout, Server
 from demo.processes import Processes
 
 # An MCP server's author would install it.
@@ -26,7 +26,7 @@ async def start_beside_upstream(layout: Layout, processes: Processes) -> None:
     probes = {"authserver": f"{layout.ops}/readyz"}
     for server in layout.servers:
         probes[f"sidecar-{server.name}"] = f"{server.ops}/readyz"
-        probes[f"mcp-{server.name}"] = server.resource_metadata
+        probes[f"mcp-{server.name}"] = server.probe
     for name, url in probes.items():
         await processes.ready(name, url)
 
@@ -43,6 +43,8 @@ async def start_upstream(
         f"--client-secret-file={layout.client_secret}",
         f"--redirect-uri={layout.callback}",
         f"--access-token-lifetime={token_seconds}",
+        f"--api-port={layout.api_port}",
+        f"--api-credential={layout.api_credential}",
     )
 
 
@@ -53,7 +55,7 @@ async def start_sidecar(layout: Layout, server: Server, processes: Processes) ->
 
 def sidecar_environment(layout: Layout, server: Server) -> dict[str, str]:
     """What the webhook would write into the pod of `server`; here everything stays on loopback."""
-    return {
+    variables = {
         "TOKENWARD_AUTHSERVER_URL": layout.internal,
         "TOKENWARD_AUTHSERVER_CA_FILE": str(layout.server_ca),
         "TOKENWARD_CREDENTIAL_DIR": str(server.credential),
@@ -65,9 +67,25 @@ def sidecar_environment(layout: Layout, server: Server) -> dict[str, str]:
         "TOKENWARD_OPS_HOST": "127.0.0.1",
         "TOKENWARD_OPS_PORT": str(server.ops_port),
     }
+    if server.app_port is not None:
+        variables |= {
+            "TOKENWARD_GATEWAY": f"{server.mcp_port}:{server.app_port}",
+            "TOKENWARD_GATEWAY_HOST": HOST,
+            "TOKENWARD_GATEWAY_OPEN_PATHS": "/healthz",
+        }
+    return variables
 
 
 async def _start_mcp_server(layout: Layout, server: Server, processes: Processes) -> None:
+    if server.app_port is not None:
+        await processes.start(
+            f"mcp-{server.name}",
+            "demo.plain_server",
+            f"--name={server.name}",
+            f"--port={server.app_port}",
+            environment={"API_URL": f"{server.sidecar}/upstream/{UPSTREAM}"},
+        )
+        return
     await processes.start(
         f"mcp-{server.name}",
         "demo.mcp_server",

@@ -2,8 +2,11 @@
 
 import asyncio
 import signal
+import ssl
 import sys
 from argparse import ArgumentParser, Namespace
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from demo.pki import write_private
@@ -28,11 +31,23 @@ async def _run(options: Namespace) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with upstream.serve(port=options.port):
+    async with upstream.serve(port=options.port), _api(upstream, options):
         print(f"fake upstream at {upstream.issuer}", flush=True)
         if options.port_file is not None:
             write_private(options.port_file, upstream.issuer.rpartition(":")[2].encode())
         await stop.wait()
+
+
+@asynccontextmanager
+async def _api(upstream: FakeUpstream, options: Namespace) -> AsyncIterator[None]:
+    """The same over TLS, where a certificate is given: real APIs have no other listener."""
+    if options.api_credential is None:
+        yield
+        return
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(options.api_credential / "tls.crt", options.api_credential / "tls.key")
+    async with upstream.serve_api(port=options.api_port, tls=tls):
+        yield
 
 
 def _options() -> Namespace:
@@ -43,6 +58,8 @@ def _options() -> Namespace:
     parser.add_argument("--client-secret-file", type=Path, required=True)
     parser.add_argument("--redirect-uri", required=True)
     parser.add_argument("--access-token-lifetime", type=int, default=3600, metavar="SECONDS")
+    parser.add_argument("--api-port", type=int, default=0, help="of the API over TLS")
+    parser.add_argument("--api-credential", type=Path, help="folder of its tls.crt and tls.key")
     return parser.parse_args()
 
 

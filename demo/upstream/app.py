@@ -1,6 +1,7 @@
 """The fake upstream over HTTP, on 127.0.0.1 only: OpenID provider, API, and a look inside."""
 
 import socket
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict
@@ -69,6 +70,17 @@ class FakeUpstream:
         finally:
             await runner.cleanup()
 
+    @asynccontextmanager
+    async def serve_api(self, *, port: int, tls: ssl.SSLContext) -> AsyncIterator[None]:
+        """Answer over TLS as well until the block ends. Raises OSError if the port is taken."""
+        runner = web.AppRunner(self._application(), access_log=None, shutdown_timeout=2.0)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, HOST, port, ssl_context=tls).start()
+            yield
+        finally:
+            await runner.cleanup()
+
     def _application(self) -> web.Application:
         application = web.Application(middlewares=[_render_refusals])
         application.add_routes(
@@ -82,6 +94,7 @@ class FakeUpstream:
                 web.get("/userinfo", self._userinfo),
                 web.get("/api/user", self._api_user),
                 web.get("/control/stats", self._stats),
+                web.get("/control/access-tokens", self._access_tokens),
             ]
         )
         return application
@@ -200,6 +213,11 @@ class FakeUpstream:
     async def _stats(self, _: web.Request) -> web.Response:
         counts = {login: asdict(counted) for login, counted in self.grants.counts.items()}
         return web.json_response(counts, headers=_NO_STORE)
+
+    async def _access_tokens(self, request: web.Request) -> web.Response:
+        """Every access token that a user was given, for searches that must not find it."""
+        login = request.query.get("user", "")
+        return web.json_response(self.grants.access_tokens_of(login), headers=_NO_STORE)
 
 
 @web.middleware

@@ -192,6 +192,12 @@ class Grants:
             token: grant for token, grant in self._refresh_tokens.items() if grant not in ended
         }
 
+    def access_tokens_of(self, login: str) -> list[str]:
+        """The access tokens that a user was given, expired or not."""
+        return [
+            text for text, given in self._access_tokens.items() if given.grant.user.login == login
+        ]
+
     def bearer(self, access_token: str) -> Grant:
         """The grant behind a token that is ours and still valid; raises InvalidToken."""
         found = self._access_tokens.get(access_token)

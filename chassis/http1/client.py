@@ -105,9 +105,12 @@ class Client:
         The caller must read the response to its end or close it. Cancelled, it costs the
         connection.
         """
-        await self._await_slot()
+        if self._free.locked():
+            await self._await_slot()
+        else:
+            await self._free.acquire()
         fresh = not self._idle
-        connection = await self._take()
+        connection = self._idle.pop() if self._idle else await self._take()
         try:
             return await connection.call(head, body, head_seconds)
         except Disconnected:
@@ -138,11 +141,8 @@ class Client:
             connection.abort()
 
     async def _await_slot(self) -> None:
-        if not self._free.locked():
-            await self._free.acquire()
-            return
         try:
-            async with asyncio.timeout(self._connect_seconds):
+            async with asyncio.timeout(self._connect_seconds if self._free.locked() else None):
                 await self._free.acquire()
         except TimeoutError as error:
             raise Unreachable from error

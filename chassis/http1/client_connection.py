@@ -79,6 +79,10 @@ class StreamedResponse:
         except BodyBrokenOff:
             raise self.error or BadResponse() from None
 
+    def arrived(self) -> bytes:
+        """The rest of a body that is `whole`."""
+        return self._incoming.arrived()
+
     async def read(self, most: int, seconds: float | None = None) -> bytes:
         """The rest of the body. Raises NoResponse, also where it is longer than `most`."""
         pieces, size = [], 0

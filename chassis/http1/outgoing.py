@@ -31,10 +31,10 @@ class RequestHead:
         line = f"{method} {target} HTTP/1.1\r\nHost: {authority}\r\n"
         self.rendered = line.encode() + render_fields(fields)
 
-    def with_fields(self, *fields: tuple[str, str]) -> "RequestHead":
-        """The same request with these fields behind the others. Raises ValueError."""
+    def with_lines(self, lines: bytes) -> "RequestHead":
+        """The same request with these fields behind the others; they are rendered already."""
         more = object.__new__(RequestHead)
-        more.method, more.rendered = self.method, self.rendered + render_fields(fields)
+        more.method, more.rendered = self.method, self.rendered + lines
         return more
 
 

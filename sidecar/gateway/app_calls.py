@@ -71,7 +71,7 @@ class AppCalls:
 
     async def open(self, head: RequestHead) -> StreamedResponse | ApiError:
         """A request without a token."""
-        return await self._request(head.with_fields(*_names()), None, OPEN_PATH_SECONDS)
+        return await self._request(head.with_lines(_names()), None, OPEN_PATH_SECONDS)
 
     async def call(
         self, request: Request, accepted: Accepted, prepared: PreparedHead
@@ -122,7 +122,7 @@ class AppCalls:
             fields = [*accepted.call.fields, *self._own_fields(accepted)]
             prepared.head = self._router.request_head(request.head, fields)
             prepared.token = accepted.token
-        head = prepared.head.with_fields(*_names())
+        head = prepared.head.with_lines(_names())
         return await self._request(head, body, float(self._settings.stream_max))
 
     def _own_fields(self, accepted: Accepted) -> Fields:
@@ -147,6 +147,7 @@ class AppCalls:
             return errors.APP_BAD_RESPONSE
 
 
-def _names() -> Fields:
-    """The fields that name this task's request to the app."""
-    return list(outgoing_headers().items())
+def _names() -> bytes:
+    """The fields that name this task's request to the app. Their values were matched whole."""
+    lines = [f"{name}: {value}\r\n" for name, value in outgoing_headers().items()]
+    return "".join(lines).encode("ascii")

@@ -1,7 +1,7 @@
 """The gateway's handler: judge the head, have the JWT accepted, forward, and relay the response."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -15,10 +15,9 @@ from chassis.http1.request import Head, Request
 from chassis.http1.response import Response, ResponseHead, StreamResponse
 from chassis.logs import request_scope
 from chassis.request_ids import (
-    HEADER,
-    TRACEPARENT,
     caller_request_id,
     keep_traceparent,
+    naming_fields,
     new_request_id,
 )
 from sidecar.errors import INVALID_TOKEN, TEMPORARILY_UNAVAILABLE, ApiError
@@ -44,11 +43,16 @@ Outcome = AnyResponse | ApiError
 
 
 class _Judged(NamedTuple):
-    """What a connection's last head came to. A program that asks again sends the same one."""
+    """What a connection's last head came to. A program that asks again sends the same one.
+
+    `named` are the fields by which the client names its requests, `request_id` what they say.
+    """
 
     head: Head
     route: Route
     prepared: PreparedHead
+    named: Mapping[str, str]
+    request_id: str
 
     def __repr__(self) -> str:
         return "<_Judged>"
@@ -88,9 +92,10 @@ class Gateway:
     def answer(self, request: Request) -> AnyResponse | Awaitable[AnyResponse]:
         """The handler of every request at the gateway's listener."""
         started = self._collaborators.now()
-        route = self._route(request)
+        judged = self._judge(request)
+        route = judged.route
         if isinstance(route, Call | OpenCall):
-            return self._pass_on(request, route, started)
+            return self._pass_on(request, judged, route, started)
         if isinstance(route, ApiError):
             return self._answers.refuse(request.headers, route, started)
         return self._answers.answer(request.headers, route, started)
@@ -103,30 +108,31 @@ class Gateway:
         """Forget what is past its time."""
         self._calls.renewals.sweep()
 
-    def _route(self, request: Request) -> Route:
+    def _judge(self, request: Request) -> _Judged:
         judged = request.connection.peer
         if isinstance(judged, _Judged) and judged.head is request.head:
-            return judged.route
+            return judged
+        named = naming_fields(request.headers)
         route = self._router.route(request.head)
-        request.connection.peer = _Judged(request.head, route, PreparedHead())
-        return route
+        judged = _Judged(request.head, route, PreparedHead(), named, caller_request_id(named))
+        request.connection.peer = judged
+        return judged
 
     async def _pass_on(
-        self, request: Request, route: Call | OpenCall, started: float
+        self, request: Request, judged: _Judged, route: Call | OpenCall, started: float
     ) -> AnyResponse:
         # One id names the request here, at the app, in an answer, and in the authserver's log.
-        named = {name: request.headers.get(name.lower()) or "" for name in (HEADER, TRACEPARENT)}
-        request_id = caller_request_id(named) or new_request_id()
-        keep_traceparent(named)
+        request_id = judged.request_id or new_request_id()
         with request_scope(request_id):
-            outcome = await self._outcome(request, route)
+            keep_traceparent(judged.named)
+            outcome = await self._outcome(request, judged, route)
             if isinstance(outcome, ApiError):
                 return self._answers.refuse(request.headers, outcome, started, request_id)
             self._answers.count("ok", started)
             return outcome
 
-    async def _outcome(self, request: Request, route: Call | OpenCall) -> Outcome:
-        if await self._app_port_is_open(request):
+    async def _outcome(self, request: Request, judged: _Judged, route: Call | OpenCall) -> Outcome:
+        if self._collaborators.app_port is not None and await self._app_port_is_open(request):
             return errors.APP_PORT_OPEN
         if isinstance(route, OpenCall):
             return await self._open(request, route)
@@ -136,12 +142,11 @@ class Gateway:
         stream = self._collaborators.streams.open(accepted.identity, route.unverified_jwt)
         if isinstance(stream, ApiError):
             return stream
-        return await self._within(stream, request, accepted)
+        return await self._within(stream, request, accepted, judged.prepared)
 
     async def _app_port_is_open(self, request: Request) -> bool:
         check = self._collaborators.app_port
-        if check is None:
-            return False
+        assert check is not None
         reached = request.connection.sockname
         if isinstance(reached, tuple):
             check.reached_at(str(reached[0]))
@@ -168,14 +173,16 @@ class Gateway:
             return errors.UNKNOWN_SESSION
         return accepted
 
-    async def _within(self, stream: Stream, request: Request, accepted: Accepted) -> Outcome:
+    async def _within(
+        self, stream: Stream, request: Request, accepted: Accepted, prepared: PreparedHead
+    ) -> Outcome:
         """Forward, until the response is on its way or the stream has to end."""
         task = asyncio.current_task()
         assert task is not None
         stream.wake = task.cancel
         outcome: Outcome | None = None
         try:
-            outcome = await self._forward(stream, request, accepted)
+            outcome = await self._forward(stream, request, accepted, prepared)
             return outcome
         except asyncio.CancelledError:
             if not stream.reason:
@@ -188,9 +195,9 @@ class Gateway:
             if not isinstance(outcome, StreamResponse):
                 self._collaborators.streams.close(stream)
 
-    async def _forward(self, stream: Stream, request: Request, accepted: Accepted) -> Outcome:
-        judged = request.connection.peer
-        prepared = judged.prepared if isinstance(judged, _Judged) else PreparedHead()
+    async def _forward(
+        self, stream: Stream, request: Request, accepted: Accepted, prepared: PreparedHead
+    ) -> Outcome:
         response = await self._calls.call(request, accepted, prepared)
         if isinstance(response, ApiError):
             return response
@@ -233,7 +240,8 @@ class Gateway:
         head = self._response_head(request, response)
         if bind is None and request.method != "HEAD" and is_short(response):
             try:
-                return Response(head, await response.read(SHORT))
+                whole = response.whole
+                return Response(head, response.arrived() if whole else await response.read(SHORT))
             except NoResponse:
                 return errors.APP_BAD_RESPONSE.with_reason("app_response_broken_off")
         done = self._open_call_is_over

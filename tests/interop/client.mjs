@@ -1,7 +1,7 @@
 // One MCP client of the official TypeScript SDK, version 1 or 2, on the same lines as client.py.
 import { createInterface } from "node:readline";
 
-const [, , kind, url] = process.argv;
+const [, , kind, url, tool = "whoami", parameters = "{}"] = process.argv;
 const REDIRECT_URI = "http://127.0.0.1:33419/callback";
 
 const sdk =
@@ -54,7 +54,7 @@ async function once() {
     await fresh.connect(transport);
     client = fresh;
   }
-  return client.callTool({ name: "whoami", arguments: {} });
+  return client.callTool({ name: tool, arguments: JSON.parse(parameters) });
 }
 
 async function call() {
@@ -72,8 +72,9 @@ async function call() {
 for (let line = await heard(); line !== undefined; line = await heard()) {
   try {
     const result = await call();
-    if (result.isError) say("ERROR", JSON.stringify(result.content.map((c) => c.text).join(" ")));
-    else say("RESULT", JSON.stringify(result.structuredContent));
+    const text = result.content.map((c) => c.text).join(" ");
+    if (result.isError) say("ERROR", JSON.stringify(text));
+    else say("RESULT", JSON.stringify(result.structuredContent ?? text));
   } catch (error) {
     client = undefined;
     say("ERROR", JSON.stringify(`${error.name}: ${error.message}`));

@@ -17,6 +17,10 @@ from urllib.parse import parse_qsl, urlsplit
 
 REDIRECT_URI = "http://127.0.0.1:33419/callback"
 
+# Which tool to call, and with what; the servers of these tests have whoami.
+TOOL = sys.argv[3] if len(sys.argv) > 3 else "whoami"
+ARGUMENTS = json.loads(sys.argv[4]) if len(sys.argv) > 4 else {}
+
 
 class Memory:
     """Where an official SDK keeps tokens and registration."""
@@ -75,7 +79,7 @@ def official_1(url: str):
             await session.initialize()
 
             async def call():
-                result = await session.call_tool("whoami", {})
+                result = await session.call_tool(TOOL, ARGUMENTS)
                 return result.isError, result.structuredContent, result.content
 
             yield call
@@ -110,7 +114,7 @@ def official_2(url: str):
         ):
 
             async def call():
-                result = await client.call_tool("whoami", {})
+                result = await client.call_tool(TOOL, ARGUMENTS)
                 return result.is_error, result.structured_content, result.content
 
             yield call
@@ -131,7 +135,7 @@ def fastmcp(url: str):
         async with Client(url, auth=oauth) as client:
 
             async def call():
-                result = await client.call_tool("whoami", {}, raise_on_error=False)
+                result = await client.call_tool(TOOL, ARGUMENTS, raise_on_error=False)
                 return result.is_error, result.structured_content, result.content
 
             yield call
@@ -146,11 +150,11 @@ async def main(connected) -> None:
             async with connected() as call:
                 while line:
                     is_error, found, content = await call()
+                    text = " ".join(getattr(block, "text", "") for block in content)
                     if is_error:
-                        text = " ".join(getattr(block, "text", "") for block in content)
                         say("ERROR", json.dumps(text))
                     else:
-                        say("RESULT", json.dumps(found))
+                        say("RESULT", json.dumps(text if found is None else found))
                     line = await heard()
         except Exception as error:  # noqa: BLE001 - whatever it is, the test reads it
             say("ERROR", json.dumps(_plain(error)))

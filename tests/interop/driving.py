@@ -42,7 +42,7 @@ class ClientProcess:
     sign_ins: int = 0
 
     async def whoami(self) -> Any:
-        """What the tool answered; raises CallFailed."""
+        """What the tool answered; raises CallFailed. It is whoami unless another was named."""
         self._tell("CALL")
         assert self.process.stdout is not None
         async with asyncio.timeout(_CALL_SECONDS):
@@ -72,9 +72,14 @@ class ClientProcess:
 
 
 @asynccontextmanager
-async def client_process(name: str, url: str, folder: Path) -> AsyncIterator[ClientProcess]:
-    """Start the client for the MCP server at `url`; what it stores, it stores in `folder`."""
-    command = await asyncio.to_thread(_command, name, url)
+async def client_process(
+    name: str, url: str, folder: Path, *tool: str
+) -> AsyncIterator[ClientProcess]:
+    """Start the client for the MCP server at `url`; what it stores, it stores in `folder`.
+
+    `tool`: another tool than whoami, and its arguments in JSON.
+    """
+    command = [*(await asyncio.to_thread(_command, name, url)), *tool]
     with (folder / f"{name}.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
             *command,

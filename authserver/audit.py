@@ -112,12 +112,13 @@ class Audit:
         self._key = key
         # The same session comes back every minute or so, from each of its sidecars.
         self.pseudonym = lru_cache(_MAX_KNOWN)(self._pseudonym)
+        self.handle = lru_cache(_MAX_KNOWN)(self._handle)
 
     def _pseudonym(self, kind: str, identifier: str) -> str:
         """What the trail calls a `user`, `session` or `jti`: 96 bits of HMAC-SHA-256, in hex."""
         return hmac.digest(self._key, f"{kind} {identifier}".encode(), "sha256")[:12].hex()
 
-    def handle(self, kind: str, owner: str, *parts: str) -> str:
+    def _handle(self, kind: str, owner: str, *parts: str) -> str:
         """The handle of a session or connection for one owner; another owner's is another one."""
         text = "\0".join((f"{kind} handle", owner, *parts))
         return hmac.digest(self._key, text.encode(), "sha256")[:18].hex()

@@ -10,6 +10,7 @@ from authserver.storage import revocations
 from authserver.storage.connection_rows import AT_KEY, COLUMNS, VALUES, SealedConnections, at
 from authserver.storage.contract import Database, Row, Transactional
 from authserver.storage.keyring import Keyring, key_id_of
+from authserver.storage.opened_connections import OpenedConnections
 from authserver.storage.records import (
     Connection,
     ConnectionKey,
@@ -41,6 +42,7 @@ class NoSuchSession(Exception):
 class Connections:
     def __init__(self, database: Database, keyring: Keyring) -> None:
         self._database, self._sealed = database, SealedConnections(keyring)
+        self._opened = OpenedConnections(keyring)
 
     async def of_session(
         self, tsid: str, key: ConnectionKey, *, client_id: str, resource: str, now: float
@@ -56,13 +58,16 @@ class Connections:
             _OF_SESSION, upstream, tsid, user_id, client_id, resource, namespace, name, int(now)
         )
         if row is None:
+            self._opened.forget(key)
             raise NoSuchSession
         *values, named, blocked_at = row
         if blocked_at is not None:
+            self._opened.forget(key)
             raise UserBlocked
-        if row["generation"] is None or not (named is None or upstream in named.split()):
+        generation = values[0]
+        if generation is None or not (named is None or upstream in named.split()):
             return None
-        return self._sealed.open_at(key, values)
+        return self._opened.open_at(key, values, now)
 
     async def get(self, key: ConnectionKey) -> Connection | None:
         row = await self._database.fetch_one(
@@ -100,6 +105,8 @@ class Connections:
             )
             ended = [ConnectionKey(user_id, owner, row["upstream"]) for row in rows]
             await revocations.connections_ended(transaction, ended, now)
+        for key in ended:
+            self._opened.forget(key)
         return [
             connection
             for row in rows

@@ -57,10 +57,18 @@ class Keyring:
         self._sealing_id = keys[0][0]
         self._fingerprints = {key_id: _derive(key, b"tokenward key check") for key_id, key in keys}
         self._random = random
+        self._epoch = 0
 
     def replace(self, other: "Keyring") -> None:
         """Hold the keys of `other` from now on."""
+        epoch = self._epoch + 1
         vars(self).update(vars(other))
+        self._epoch = epoch
+
+    @property
+    def epoch(self) -> int:
+        """How often the keys were replaced: what was opened in another epoch may not open now."""
+        return self._epoch
 
     @property
     def sealing_id(self) -> str:

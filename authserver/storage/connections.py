@@ -54,7 +54,7 @@ class Connections:
         for one that does not exist, and UserBlocked.
         """
         user_id, namespace, name, upstream = at(key)
-        row = await self._database.fetch_one(
+        row = await self._database.look_up(
             _OF_SESSION, upstream, tsid, user_id, client_id, resource, namespace, name, int(now)
         )
         if row is None:

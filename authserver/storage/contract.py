@@ -59,6 +59,12 @@ class Database(Protocol):
 
     async def fetch_all(self, sql: str, *arguments: object) -> list[Row]: ...
 
+    async def look_up(self, sql: str, *arguments: object) -> Row | None:
+        """As `fetch_one`, for a query of many callers: those that are ready together may share one
+        statement. `sql` is a SELECT without a LIMIT; no argument is None.
+        """
+        ...
+
     def transaction(self) -> AbstractAsyncContextManager[Transactional]:
         """Run the block as one durable transaction; an exception rolls all of it back."""
         ...

@@ -18,6 +18,7 @@ import asyncpg
 
 from authserver.storage.contract import Password, Row, StorageOpenError, StorageUnavailable
 from authserver.storage.engines.migrate import expect_ours, migrate
+from authserver.storage.engines.postgresql_lookups import Lookups
 from authserver.storage.engines.url import PostgresqlLocation
 
 _MAX_CONNECTIONS: Final = 10
@@ -94,6 +95,7 @@ class PostgresqlDatabase:
 
     def __init__(self, pool: Any, connect_arguments: Mapping[str, Any]) -> None:
         self._pool, self._connect_arguments = pool, connect_arguments
+        self._lookups = Lookups(self.fetch_all)
 
     async def fetch_one(self, sql: str, *arguments: object) -> Row | None:
         async with self._connection() as connection:
@@ -102,6 +104,9 @@ class PostgresqlDatabase:
     async def fetch_all(self, sql: str, *arguments: object) -> list[Row]:
         async with self._connection() as connection:
             return await _Statements(connection).fetch_all(sql, *arguments)
+
+    async def look_up(self, sql: str, *arguments: object) -> Row | None:
+        return await self._lookups.find(sql, *arguments)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[_Statements]:

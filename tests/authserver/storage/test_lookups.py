@@ -1,0 +1,143 @@
+"""Look-ups that are ready together: each gets its own row, whoever else asks."""
+
+import asyncio
+from collections.abc import Sequence
+
+import asyncpg
+import pytest
+
+from authserver.storage.contract import Database, Row, StorageUnavailable
+from authserver.storage.engines.postgresql_lookups import AT_A_TIME, Lookups
+from tests.support.storage_fixtures import Store
+
+_QUERY = "SELECT user_id, hint, expires_at FROM numbers WHERE user_id = ? AND expires_at > ?"
+
+
+@pytest.fixture
+async def numbers(database: Database) -> Database:
+    async with database.transaction() as transaction:
+        await transaction.execute(
+            "CREATE TABLE numbers (user_id TEXT PRIMARY KEY, hint TEXT, expires_at BIGINT)"
+        )
+        for number in range(300):
+            await transaction.execute(
+                "INSERT INTO numbers VALUES (?, NULL, ?)", f"u{number}", number
+            )
+    return database
+
+
+async def test_each_caller_gets_its_own_row(numbers: Database) -> None:
+    async def ask(number: int) -> Row | None:
+        return await numbers.look_up(_QUERY, f"u{number}", -1 if number % 3 else 10_000)
+
+    rows = await asyncio.gather(*(ask(number) for number in range(310)))
+    for number, row in enumerate(rows):
+        if number >= 300 or not number % 3:
+            assert row is None
+        else:
+            assert row is not None
+            assert list(row) == [f"u{number}", None, number]
+            assert (row["expires_at"], row[0], row[1:]) == (number, f"u{number}", (None, number))
+
+
+async def test_what_was_written_before_is_found_and_what_ended_is_not(numbers: Database) -> None:
+    assert await numbers.look_up(_QUERY, "new", 0) is None
+    await numbers.write("INSERT INTO numbers VALUES ('new', 'x', 5)")
+    row = await numbers.look_up(_QUERY, "new", 0)
+    assert row is not None
+    await numbers.write("DELETE FROM numbers WHERE user_id = 'new'")
+    assert await numbers.look_up(_QUERY, "new", 0) is None
+
+
+async def test_a_value_that_the_engine_cannot_take_is_the_fault_of_its_caller_alone(
+    database: Database,
+) -> None:
+    """Text of PostgreSQL holds no NUL; a form with one is refused before it gets here."""
+    store = Store(database)
+    session, _ = await store.sign_in()
+    query = "SELECT user_id FROM sessions WHERE tsid = ?"
+    found = await asyncio.gather(
+        database.look_up(query, session.tsid),
+        database.look_up(query, "a\0b"),
+        database.look_up(query, session.tsid),
+        return_exceptions=True,
+    )
+    for row in (found[0], found[2]):
+        assert not isinstance(row, BaseException)
+        assert row is not None
+        assert row[0] == session.user_id
+    assert found[1] is None or isinstance(found[1], StorageUnavailable)
+
+
+class Statements:
+    """A server that answers when told to, with a row for each that is asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[list[str]] = []
+        self.texts: set[str] = set()
+        self.answer = asyncio.Event()
+        self.failure: Exception | None = None
+
+    async def fetch_all(self, sql: str, *columns: Sequence[str]) -> list[Row]:
+        self.asked.append(list(columns[0]))
+        self.texts.add(sql)
+        await self.answer.wait()
+        if self.failure is not None:
+            raise self.failure
+        rows: list[Row] = [(name, at) for at, name in enumerate(columns[0], 1)]  # type: ignore[misc]
+        return rows
+
+
+async def test_all_that_are_ready_take_one_round_trip_of_one_text() -> None:
+    server = Statements()
+    lookups = Lookups(server.fetch_all)
+
+    def ask(*names: str) -> list["asyncio.Task[Row | None]"]:
+        return [asyncio.create_task(lookups.find("SELECT ? AS name", name)) for name in names]
+
+    async def turns() -> None:
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+    tasks = ask("a", "b")
+    await turns()
+    tasks += ask("c")
+    await turns()
+    tasks += ask("d")
+    await turns()
+    tasks += ask("e", "f")
+    await turns()
+    assert AT_A_TIME == 2
+    assert server.asked == [["a", "b"], ["c"]]
+    server.answer.set()
+    found = [row[0] for row in await asyncio.gather(*tasks) if row is not None]
+    assert found == ["a", "b", "c", "d", "e", "f"]
+    assert server.asked[2:] == [["d", "e", "f"]]
+    assert len(server.texts) == 1
+
+
+async def test_one_that_goes_away_leaves_the_others_theirs() -> None:
+    server = Statements()
+    lookups = Lookups(server.fetch_all)
+    gone, stays = (asyncio.create_task(lookups.find("SELECT ?", name)) for name in "ab")
+    await asyncio.sleep(0)
+    gone.cancel()
+    server.answer.set()
+    row = await stays
+    assert row is not None
+    assert row[0] == "b"
+
+
+async def test_a_failure_is_told_to_all_who_asked_and_to_nobody_later() -> None:
+    server = Statements()
+    server.answer.set()
+    server.failure = StorageUnavailable("PostgresConnectionError")
+    server.failure.__cause__ = asyncpg.PostgresConnectionError()
+    lookups = Lookups(server.fetch_all)
+    found = await asyncio.gather(
+        *(lookups.find("SELECT ?", name) for name in "ab"), return_exceptions=True
+    )
+    assert [type(each) for each in found] == [StorageUnavailable] * 2
+    assert len(server.asked) == 1
+    server.failure = None
+    assert await lookups.find("SELECT ?", "c") is not None

@@ -6,6 +6,13 @@ import os
 # while it is imported.
 os.environ.pop("SSLKEYLOGFILE", None)  # noqa: TID251 - see above
 
+from chassis import lean_prometheus
+
+if __name__ == "__main__":
+    # Nor look for plugins: we have none.
+    os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"  # noqa: TID251 - read while it is imported
+    lean_prometheus.load()
+
 import argparse
 import asyncio
 import ssl

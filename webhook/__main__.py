@@ -1,4 +1,13 @@
+# ruff: noqa: TID251 - the environment is set before the first import that reads it
 """Builds the webhook from its settings and runs it; or injects manifests offline."""
+
+import os
+
+from chassis import lean_prometheus
+
+if __name__ == "__main__":
+    os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"  # nor look for any: we have none
+    lean_prometheus.load()
 
 import argparse
 import asyncio
@@ -18,7 +27,6 @@ from chassis.tls import contexts, reload, self_handshake
 from webhook import listener as app
 from webhook import readiness_check
 from webhook.config_watcher import Configuration
-from webhook.inject_command import inject
 from webhook.metrics import Metrics
 from webhook.settings import WebhookListener
 
@@ -28,6 +36,8 @@ _DRAIN_SECONDS = 15.0
 def main(arguments: Sequence[str] | None = None) -> None:
     parsed = _arguments(arguments)
     if parsed.command == "inject":
+        from webhook.inject_command import inject  # what serves reviews reads no manifests
+
         sys.exit(inject(parsed))
     logs.configure("webhook")
     process.main(partial(serve, Path(parsed.config)), loop=uvloop.new_event_loop)

@@ -89,7 +89,12 @@ class UpstreamClient:
         return await self._http.post(url, fields, basic=basic, may_send=may_send)
 
     async def revoke(self, url: str, tokens: UpstreamTokens, *, in_body: bool) -> None:
-        """Revoke the refresh token, which ends the grant; the access token where there is none."""
-        await self.post(
+        """Revoke the refresh token, which ends the grant; the access token where there is none.
+
+        Raises UpstreamFailure where the upstream does not say that it did (RFC 7009 section 2.2).
+        """
+        answer = await self.post(
             url, {"token": tokens.refresh_token or tokens.access_token}, in_body=in_body
         )
+        if not 200 <= answer.status < 300:
+            raise Unavailable("revocation_refused", retry_after=answer.retry_after)

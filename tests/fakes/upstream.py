@@ -30,6 +30,7 @@ class HostileUpstream:
         self.issuer, self.tls_port = "", 0
         self.presented: list[str] = []
         self.revoked: list[str] = []
+        self.revocation_status = 200
         self.forms: list[dict[str, str]] = []
         self.questions, self.refuses_access_tokens = 0, False
         self.discovery_open, self.jwks_open = asyncio.Event(), asyncio.Event()
@@ -135,7 +136,7 @@ class HostileUpstream:
 
     async def _revoke(self, request: web.Request) -> web.Response:
         self.revoked.append(str((await request.post())["token"]))
-        return web.Response()
+        return web.Response(status=self.revocation_status)
 
     def tokens(self, subject: str = "user-1", **claims: Any) -> dict[str, Any]:
         """A fresh set of tokens."""

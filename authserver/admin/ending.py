@@ -1,0 +1,172 @@
+"""Ending sessions, disconnecting upstreams and blocking users, while authservers go on working.
+
+Each item is a short transaction of its own, so that nobody waits behind a mass of them. What is
+ended reaches the sidecars through the revocation feed.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+from authserver.admin.opened import Opened
+from authserver.admin.rows import connection_rows, session_rows
+from authserver.admin.selection import Selection
+from authserver.connections.termination import Fate, Revocations, SessionTermination
+from authserver.live_config import LiveConfig
+from authserver.storage.connections import Connections
+from authserver.storage.contract import Row
+from authserver.storage.operator_events import OperatorEvents
+from authserver.storage.records import ConnectionKey, Session
+from authserver.storage.revocations import sessions_ended
+from authserver.storage.sessions import Sessions
+from authserver.storage.users import set_blocked
+from authserver.upstream.http_client import UpstreamHttp
+from chassis.spiffe_id import Workload
+
+# A sidecar keeps nothing longer, whether or not it hears of the ending.
+MAX_HELD_SECONDS: Final = 60
+_MAX_PENDING: Final = 16
+
+
+@dataclass(frozen=True)
+class Authority:
+    """Who runs a command, and why: for the audit trail."""
+
+    command: str
+    reason: str
+    os_user: str
+    selection: str
+
+
+@dataclass
+class Report:
+    """What was done. `fates` counts connections by what became of their grants upstream."""
+
+    sessions: int = 0
+    connections: int = 0
+    users: int = 0
+    fates: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    servers: set[str] = field(default_factory=set)
+    held_until: int = 0
+
+    @property
+    def revoked(self) -> int:
+        return sum(n for (_, fate, _), n in self.fates.items() if fate == Fate.REVOKED)
+
+    @property
+    def not_revoked(self) -> int:
+        return sum(self.fates.values()) - self.revoked
+
+
+class Ending:
+    """The commands that end something; `opened` is the installation."""
+
+    def __init__(self, opened: Opened, http: UpstreamHttp) -> None:
+        self._opened = opened
+        live = LiveConfig(opened.settings, opened.database, http, opened.clock)
+        self._sessions = Sessions(opened.database)
+        self._connections = Connections(opened.database, live.keyring)
+        self._termination = SessionTermination(
+            self._sessions, self._connections, live.binding, opened.audit, opened.clock
+        )
+        self._pending: Revocations = []
+
+    async def end_sessions(self, selection: Selection, authority: Authority) -> Report:
+        """End every live session of the selection, and purge what nobody else holds."""
+        async with self._reported(authority) as report:
+            async for row in session_rows(self._opened, selection):
+                await self._revoking(await self._termination.end(_session(row), "operator"), report)
+                report.sessions += 1
+                report.servers.add(f"{row['owner_namespace']}/{row['owner_name']}")
+        return report
+
+    async def disconnect(self, selection: Selection, authority: Authority) -> Report:
+        """Delete every connection of the selection and revoke it upstream; sessions stay."""
+        async with self._reported(authority) as report:
+            async for row in connection_rows(self._opened, selection):
+                owner = Workload(row["owner_namespace"], row["owner_name"])
+                key = ConnectionKey(row["user_id"], owner, row["upstream"])
+                await self._revoking(await self._termination.disconnect(key), report)
+                report.servers.add(str(owner))
+        return report
+
+    async def block(self, user_id: str, authority: Authority) -> Report:
+        """Keep a user out. Sidecars drop what they hold; the sessions stay for an unblock."""
+        async with self._reported(authority) as report:
+            now = int(self._opened.clock())
+            async with self._opened.database.transaction() as transaction:
+                report.users = int(await set_blocked(transaction, user_id, now))
+                rows = await transaction.fetch_all(
+                    "SELECT tsid, owner_namespace, owner_name FROM sessions"
+                    " WHERE user_id = ? AND ended_at IS NULL AND expires_at > ?",
+                    user_id,
+                    now,
+                )
+                held = [(row[0], Workload(row[1], row[2])) for row in rows]
+                await sessions_ended(transaction, held, now)
+            report.servers.update(str(owner) for _, owner in held)
+        return report
+
+    async def unblock(self, user_id: str, authority: Authority) -> Report:
+        transaction = self._opened.database.transaction
+        async with self._reported(authority) as report, transaction() as statements:
+            report.users = int(await set_blocked(statements, user_id, None))
+        return report
+
+    @asynccontextmanager
+    async def _reported(self, authority: Authority) -> AsyncIterator[Report]:
+        """The report, and its event for the audit trail: also of what was done before a failure."""
+        report = Report()
+        try:
+            yield report
+            await self._settle(report, 0)
+        finally:
+            now = int(self._opened.clock())
+            report.held_until = now + MAX_HELD_SECONDS
+            await OperatorEvents(self._opened.database).add(_fields(authority, report), now)
+
+    async def _revoking(self, revocations: Revocations, report: Report) -> None:
+        self._pending += revocations
+        if len(self._pending) > _MAX_PENDING:
+            await self._settle(report, _MAX_PENDING)
+
+    async def _settle(self, report: Report, left: int) -> None:
+        """Wait until at most `left` revocations are under way, and count the others."""
+        while len(self._pending) > left:
+            done, _ = await asyncio.wait(self._pending, return_when=asyncio.FIRST_COMPLETED)
+            self._pending = [task for task in self._pending if task not in done]
+            for task in done:
+                one = task.result()
+                report.connections += 1
+                report.fates[one.key.upstream, one.fate.value, one.reason] += 1
+
+
+def _session(row: Row) -> Session:
+    """As much of a session as its ending needs."""
+    return Session(
+        row["tsid"],
+        row["user_id"],
+        row["client_id"],
+        row["resource"],
+        Workload(row["owner_namespace"], row["owner_name"]),
+        row["scope"],
+        row["created_at"],
+        row["expires_at"],
+    )
+
+
+def _fields(authority: Authority, report: Report) -> dict[str, str | int]:
+    return {
+        "command": authority.command,
+        "reason": authority.reason,
+        "os_user": authority.os_user,
+        "selection": authority.selection,
+        "users": report.users,
+        "sessions": report.sessions,
+        "connections": report.connections,
+        "revoked_upstream": report.revoked,
+        "not_revoked_upstream": report.not_revoked,
+    }

@@ -1,0 +1,85 @@
+"""Who can obtain which upstream's tokens through which server: one row for each such right."""
+
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+from authserver.admin.opened import Opened
+from authserver.admin.rows import PAGE, Item, moment
+from authserver.admin.selection import Selection
+from chassis.spiffe_id import Workload
+
+_KEY: Final = "user_id, owner_namespace, owner_name, upstream"
+# A session's list of upstreams has spaces between; one without a list named all.
+_NAMED: Final = (
+    "(s.upstreams IS NULL OR ' ' || s.upstreams || ' ' LIKE '% ' || connections.upstream || ' %')"
+)
+_SQL: Final = (
+    "SELECT k.user_id, k.owner_namespace, k.owner_name, k.upstream, k.dead, k.rejected,"
+    " u.upstream_issuer AS user_issuer, u.subject AS user_subject, u.blocked_at,"
+    " COUNT(*) AS sessions, MAX(s.signed_in_at) AS signed_in, MAX(s.expires_at) AS expires"
+    f" FROM (SELECT * FROM connections WHERE {{condition}} AND ({_KEY}) > (?, ?, ?, ?)"
+    f" AND EXISTS (SELECT 1 FROM sessions s WHERE s.user_id = connections.user_id"
+    " AND s.owner_namespace = connections.owner_namespace"
+    " AND s.owner_name = connections.owner_name AND s.ended_at IS NULL AND s.expires_at > ?"
+    f" AND {_NAMED}) ORDER BY {_KEY} LIMIT {PAGE}) k"
+    " JOIN users u ON u.user_id = k.user_id"
+    " JOIN sessions s ON s.user_id = k.user_id AND s.owner_namespace = k.owner_namespace"
+    " AND s.owner_name = k.owner_name AND s.ended_at IS NULL AND s.expires_at > ?"
+    f" AND {_NAMED.replace('connections.', 'k.')}"
+    " GROUP BY k.user_id, k.owner_namespace, k.owner_name, k.upstream, k.dead, k.rejected,"
+    " u.upstream_issuer, u.subject, u.blocked_at"
+    " ORDER BY k.user_id, k.owner_namespace, k.owner_name, k.upstream"
+)
+
+
+async def who_can(opened: Opened, selection: Selection) -> AsyncIterator[Item]:
+    """Each (user, server, upstream) that a live session names, and what is in its way, if anything.
+
+    `state` is `can`, or why not: the first of the reasons in the order of the checks at a release.
+    """
+    condition, values = selection.of_connections()
+    sql, now = _SQL.format(condition=condition), int(opened.clock())
+    after: tuple[str, ...] = ("", "", "", "")
+    servers = _Servers(opened)
+    while rows := await opened.database.fetch_all(sql, *values, *after, now, now):
+        for row in rows:
+            owner = Workload(row["owner_namespace"], row["owner_name"])
+            yield {
+                "user": opened.audit.pseudonym("user", row["user_id"]),
+                "issuer": row["user_issuer"],
+                "subject": row["user_subject"],
+                "server": str(owner),
+                "upstream": row["upstream"],
+                "sessions": row["sessions"],
+                "signed_in": moment(row["signed_in"]),
+                "until": moment(row["expires"]),
+                "state": servers.state(owner, row["upstream"], row),
+            }
+        after = (rows[-1][0], rows[-1][1], rows[-1][2], rows[-1][3])
+
+
+class _Servers:
+    """What the configuration of now lets a server obtain."""
+
+    def __init__(self, opened: Opened) -> None:
+        self._settings = opened.settings
+        self._upstreams: dict[Workload, set[str]] = {}
+        for resource in opened.settings.resources:
+            entry = resource.entry()
+            self._upstreams.setdefault(entry.owner, set()).update(entry.upstreams)
+
+    def state(self, owner: Workload, upstream: str, row: Any) -> str:
+        denied = self._settings.denied_certificates.spiffe_ids
+        if owner.spiffe_id(self._settings.trust_domain) in denied:
+            return "certificate_denied"
+        if not self._settings.allowed_workloads.admit(owner):
+            return "workload_not_allowed"
+        if owner not in self._upstreams:
+            return "server_not_configured"
+        if row["blocked_at"] is not None:
+            return "user_blocked"
+        if upstream not in self._upstreams[owner]:
+            return "upstream_not_permitted"
+        if row["rejected"]:
+            return "connection_rejected"
+        return "connection_dead" if row["dead"] else "can"

@@ -1,0 +1,46 @@
+"""`python -m tests.tokenward.meanings`: makes `tokenward/explain/meanings.json` of the docs."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from tests.test_reference_pages import PROCESSES, named, rows
+
+FILE = Path(__file__).resolve().parents[2] / "tokenward/explain/meanings.json"
+_LINK = re.compile(r"\[([^\]]+)\]\([^)]*\)")
+
+
+def plain(cell: str) -> str:
+    """A cell as a terminal shows it: without links and back-ticks."""
+    return _LINK.sub(r"\1", cell).replace("`", "").strip()
+
+
+def meanings() -> dict[str, Any]:
+    denials = {named(row[0]): [plain(row[1]), plain(row[3])] for row in rows("denials.md")}
+    events = {}
+    for section in ("All processes", *PROCESSES):
+        process = "*" if section == "All processes" else section
+        for row in rows("log-events.md", section):
+            if len(row) == 5:
+                events[f"{process} {named(row[0])} {named(row[1])}"] = [plain(row[4])]
+    return {"denials": denials, "errors": errors(), "events": events}
+
+
+def errors() -> dict[str, list[str]]:
+    """The errors of the sidecar's answers: no reason of their own, and what to do."""
+    page = (FILE.parents[2] / "docs/reference/sidecar-api.md").read_text("utf-8")
+    found: dict[str, list[str]] = {}
+    for error, words in re.findall(
+        r"^\| \d{3} \| `(\w+)` \| `\w+` \| (.+) \|$", page, re.MULTILINE
+    ):
+        found.setdefault(error, [plain(words).partition(":")[0], plain(words).partition(": ")[2]])
+    return found
+
+
+def render() -> str:
+    return json.dumps(meanings(), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":
+    FILE.write_text(render(), "utf-8")

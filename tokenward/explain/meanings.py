@@ -1,0 +1,53 @@
+"""What lines of our logs mean, and what to do about them."""
+
+import json
+from functools import cache
+from importlib import resources
+from typing import Any, Final, NamedTuple
+
+from tokenward.explain.log_lines import LogLine
+
+_NOTHING: Final = ("", "Nothing.", "None.")
+
+
+class Meaning(NamedTuple):
+    """Texts for a person; empty where there is nothing to say."""
+
+    why: str = ""
+    remedy: str = ""
+
+
+@cache
+def _meanings() -> dict[str, dict[str, list[str]]]:
+    text = (resources.files(__package__) / "meanings.json").read_text("utf-8")
+    found: dict[str, dict[str, list[str]]] = json.loads(text)
+    return found
+
+
+def meaning_of(line: LogLine) -> Meaning:
+    """By the reason of a denial, the error of the sidecar's answer, or the event itself."""
+    reason, error = str(line.get("reason", "")), str(line.get("error", ""))
+    if line["source"] == "audit" and reason in _meanings()["denials"]:
+        return _meaning(_meanings()["denials"][reason])
+    if line["process"] == "sidecar" and line["event"] == "refused":
+        return _meaning(_meanings()["errors"].get(error, ["", ""]))
+    key = f"{line['process']} {line['source']} {line['event']}"
+    general = f"* {line['source']} {line['event']}"
+    events = _meanings()["events"]
+    return _meaning(["", events.get(key, events.get(general, [""]))[0]])
+
+
+def is_decision(line: LogLine) -> bool:
+    """Whether the line says what was decided, in any of the processes."""
+    return line["source"] == "audit" or line["event"] in ("refused", "decided", "exchange_denied")
+
+
+def _meaning(texts: list[str]) -> Meaning:
+    why, remedy = texts
+    return Meaning(why, "" if remedy in _NOTHING else remedy)
+
+
+def said(line: LogLine) -> dict[str, Any]:
+    """What a line says beside time, process and event."""
+    left_out = {"time", "level", "process", "event", "source", "request_id"}
+    return {name: value for name, value in line.items() if name not in left_out}

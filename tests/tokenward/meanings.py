@@ -8,6 +8,7 @@ from typing import Any
 from tests.test_reference_pages import PROCESSES, named, rows
 
 FILE = Path(__file__).resolve().parents[2] / "tokenward/explain/meanings.json"
+_ERROR = re.compile(r"^\| \d{3} \| `(\w+)` \| `\w+` \| (.+) \|$", re.MULTILINE)
 _LINK = re.compile(r"\[([^\]]+)\]\([^)]*\)")
 
 
@@ -31,9 +32,7 @@ def errors() -> dict[str, list[str]]:
     """The errors of the sidecar's answers: no reason of their own, and what to do."""
     page = (FILE.parents[2] / "docs/reference/sidecar-api.md").read_text("utf-8")
     found: dict[str, list[str]] = {}
-    for error, words in re.findall(
-        r"^\| \d{3} \| `(\w+)` \| `\w+` \| (.+) \|$", page, re.MULTILINE
-    ):
+    for error, words in _ERROR.findall(page):
         found.setdefault(error, [plain(words).partition(":")[0], plain(words).partition(": ")[2]])
     return found
 

@@ -2,10 +2,12 @@
 
 import json
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from authserver.internal.denial_reasons import DenialReason
@@ -23,22 +25,15 @@ from tokenward.explain.meanings import meaning_of
 ID = "req-of-a-user-1"
 
 
-@pytest.fixture
-async def log(tmp_path: Path) -> AsyncIterator[Path]:
-    """The file in which this process's log ends up, as `kubectl logs --prefix` shows it."""
-    yield tmp_path / "all.log"
-
-
 def written(capfd: pytest.CaptureFixture[str], log: Path) -> Path:
+    """What this process logged, as `kubectl logs --prefix` shows it."""
     lines = capfd.readouterr().err.splitlines()
     log.write_text("\n".join(f"[pod/x/tokenward] {line}" for line in lines) + "\n")
     return log
 
 
 async def ask(world: Deployment, jwt: str) -> int:
-    """One call of a real sidecar that is beside a real authserver, with the request id of a user."""
-    import aiohttp
-
+    """One call of a real sidecar beside a real authserver, with the request id of a user."""
     credential = world.folder / "sidecar"
     if not credential.exists():
         credential.mkdir()
@@ -66,8 +61,8 @@ async def ask(world: Deployment, jwt: str) -> int:
             return answer.status
 
 
-@pytest.fixture
-def json_logs() -> Any:
+@contextmanager
+def json_logs() -> Iterator[None]:
     """This process logs as a process of ours does."""
     before = logging.root.handlers[:], logging.root.level
     logs.configure("authserver")
@@ -76,7 +71,7 @@ def json_logs() -> Any:
 
 
 async def test_a_refused_user_is_explained_from_what_the_user_sees(
-    tmp_path: Path, json_logs: None, capfd: pytest.CaptureFixture[str], log: Path
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     async with deployed(tmp_path) as world:
         alice = await world.signed_in("alice")
@@ -84,15 +79,14 @@ async def test_a_refused_user_is_explained_from_what_the_user_sees(
             "POST", "/oauth/revoke",
             data={"client_id": alice.client_id, "token": alice.refresh_token},
         )  # fmt: skip
-        assert await ask(world, alice.access_token) == 401
-    file = written(capfd, log)
+        with json_logs():
+            assert await ask(world, alice.access_token) == 401
+    file = written(capfd, tmp_path / "all.log")
     with_noise = file.read_text() + 'no json {"event": \n{"event": "x"}\n\n'
     file.write_text(with_noise)
     ran = await run("explain", ID, file)
     assert ran.code == 0, ran
-    assert (
-        "decided: refused, " in ran.out or "decided: deny, no_such_session_of_this_token" in ran.out
-    )
+    assert "no_such_session_of_this_token" in ran.out
     found = (await run("explain", ID, file, "--output", "json")).json
     sources = [(line["source"], line["event"]) for line in found["lines"]]
     assert ("audit", "audit") in sources
@@ -139,9 +133,8 @@ async def test_the_webhooks_decision_is_found_by_the_uid_of_its_review(tmp_path:
         "decision": "denied", "reason": "host_network", "uid": "0f0f-uid",
     }  # fmt: skip
     (tmp_path / "log").write_text(json.dumps(line))
-    assert (
-        "decided: denied, host_network" in (await run("explain", "0f0f-uid", tmp_path / "log")).out
-    )
+    told = await run("explain", "0f0f-uid", tmp_path / "log")
+    assert "decided: denied, host_network" in told.out
 
 
 async def test_an_id_that_nobody_logged_says_which_logs_are_missing(tmp_path: Path) -> None:

@@ -1,0 +1,13 @@
+"""One problem, where it is, and what to do about it."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Finding:
+    """`check` is a code from a closed list; the other texts are for a person."""
+
+    check: str
+    place: str
+    problem: str
+    remedy: str

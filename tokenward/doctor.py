@@ -1,0 +1,77 @@
+"""`tokenward doctor`: every problem that is found, with its remedy; silent about what is sound."""
+
+import argparse
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import asdict
+from typing import Final
+
+from authserver.admin.doctor.file_checks import file_findings
+from authserver.admin.doctor.finding import Finding
+from authserver.admin.doctor.network_checks import network_findings
+from authserver.admin.doctor.settings_checks import settings_findings
+from authserver.admin.doctor.storage_checks import storage_findings
+from authserver.admin.opened import CommandFailed, opened
+from authserver.config.loader import load
+from authserver.config.settings import Settings
+from authserver.upstream.http_client import UpstreamHttp
+from chassis import clock
+from chassis.process import ConfigurationError
+from tokenward.output import Output
+
+EXIT_FAILED: Final = 1
+
+
+def doctor(parsed: argparse.Namespace) -> int:
+    """0 where nothing is wrong, 1 where something is."""
+    return asyncio.run(_doctor(parsed))
+
+
+async def _doctor(parsed: argparse.Namespace) -> int:
+    findings = [finding async for finding in _findings(parsed)]
+    members = {"problems": [asdict(finding) for finding in findings], "count": len(findings)}
+    lines = [
+        line
+        for finding in findings
+        for line in (f"{finding.place}: {finding.problem}", f"  remedy: {finding.remedy}")
+    ]
+    Output(parsed.output).report(members, lines or ["no problems found"])
+    return EXIT_FAILED if findings else 0
+
+
+async def _findings(parsed: argparse.Namespace) -> AsyncIterator[Finding]:
+    try:
+        settings = load(parsed.config)
+    except ConfigurationError as bad:
+        for fault in bad.faults:
+            remedy = "correct that member; docs/reference/configuration.md describes each"
+            yield Finding("configuration", fault.path, fault.problem, remedy)
+        return
+    for finding in settings_findings(settings, clock.wall()):
+        yield finding
+    for finding in file_findings(settings, clock.wall()):
+        yield finding
+    async for finding in _in_storage(parsed):
+        yield finding
+    if not parsed.offline:
+        async for finding in _on_the_network(settings):
+            yield finding
+
+
+async def _in_storage(parsed: argparse.Namespace) -> AsyncIterator[Finding]:
+    try:
+        async with opened(parsed.config, clock.wall) as installation:
+            async for finding in storage_findings(installation):
+                yield finding
+    except CommandFailed as failed:
+        remedy = (
+            "look whether the database runs and is reached from here, whether an authserver of this"
+            " version has migrated it, and at `storage` and `encryptionKeys`"
+        )
+        yield Finding("storage", "storage", "; ".join(failed.lines), remedy)
+
+
+async def _on_the_network(settings: Settings) -> AsyncIterator[Finding]:
+    async with UpstreamHttp() as http:
+        async for finding in network_findings(settings, http, clock.wall):
+            yield finding

@@ -108,7 +108,7 @@ class Client:
         if self._free.locked():
             await self._await_slot()
         else:
-            await self._free.acquire()
+            await self._free.acquire()  # does not wait
         fresh = not self._idle
         connection = self._idle.pop() if self._idle else await self._take()
         try:
@@ -141,6 +141,7 @@ class Client:
             connection.abort()
 
     async def _await_slot(self) -> None:
+        """A place for one more request, within the time for connecting. Raises Unreachable."""
         try:
             async with asyncio.timeout(self._connect_seconds if self._free.locked() else None):
                 await self._free.acquire()

@@ -65,6 +65,10 @@ class StreamedResponse:
         """Whether all of the body has arrived, read or not."""
         return self._incoming.whole
 
+    def take(self) -> bytes:
+        """What has arrived and was not read; of a whole response, the rest of its body."""
+        return self._incoming.arrived()
+
     async def next(self, seconds: float | None = None) -> bytes:
         """What has arrived, at least one byte; nothing at the end.
 

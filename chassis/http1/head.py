@@ -51,6 +51,7 @@ _NAMES: Final = {
         "Accept", "Accept-Encoding", "Accept-Language", "Authorization", "Connection",
         "Content-Length", "Content-Type", "Expect", "Host", "Keep-Alive", "Mcp-Session-Id",
         "Origin", "Traceparent", "Transfer-Encoding", "User-Agent", "X-Request-Id", "X-Tokenward",
+        "Cache-Control", "Date", "ETag", "Last-Modified", "Link", "Server", "Set-Cookie", "Vary",
     )
     for spelling in (name, name.lower())
 }  # fmt: skip

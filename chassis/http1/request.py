@@ -1,7 +1,7 @@
 """A request as a handler sees it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, KeysView
+from collections.abc import AsyncIterator, Iterable, KeysView
 from typing import TYPE_CHECKING
 
 from chassis.http1.body import IncomingBody
@@ -56,11 +56,11 @@ class Headers:
         """The names of the fields that were sent more than once."""
         return () if self._repeated is None else self._repeated.keys()
 
-    def items(self) -> Iterator[tuple[str, str]]:
+    def items(self) -> Iterable[tuple[str, str]]:
         """Every field as it was sent; fields of one name are together."""
-        for name in self._joined:
-            for value in self.get_all(name):
-                yield name, value
+        if self._repeated is None:
+            return self._joined.items()
+        return [(name, value) for name in self._joined for value in self.get_all(name)]
 
     def __contains__(self, name: object) -> bool:
         return name in self._joined

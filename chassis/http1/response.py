@@ -6,6 +6,7 @@ The server writes `Date`, `Connection` and the framing by itself, and names no s
 import re
 import time
 from collections.abc import AsyncIterator, Iterable
+from functools import lru_cache
 from typing import Final
 
 from chassis.clock import Clock
@@ -34,10 +35,15 @@ def render_fields(headers: Iterable[tuple[str, str]]) -> bytes:
     """Fields as lines. Raises ValueError for those that are malformed or not the caller's."""
     lines = []
     for name, value in headers:
-        if name.lower() in _OURS or not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
+        if not _is_sendable(name) or not _VALUE.fullmatch(value):
             raise ValueError("a header field that cannot be sent")
         lines.append(f"{name}: {value}\r\n")
     return "".join(lines).encode("latin-1")
+
+
+@lru_cache(maxsize=512)
+def _is_sendable(name: str) -> bool:
+    return name.lower() not in _OURS and _NAME.fullmatch(name) is not None
 
 
 class ResponseHead:

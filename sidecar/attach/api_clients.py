@@ -4,6 +4,7 @@ import asyncio
 import ssl
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
@@ -81,6 +82,11 @@ class ApiClients:
 
 
 def _place(api: Api) -> _Place:
-    parts = urlsplit(api.base_url)
+    return _Place(_host(api.base_url), api.ca)
+
+
+@lru_cache(maxsize=MAX_CLIENTS)
+def _host(base_url: str) -> Host:
+    parts = urlsplit(base_url)
     assert parts.hostname is not None  # the reader of the exchange answer saw to it
-    return _Place(Host(parts.hostname, parts.port or 443), api.ca)
+    return Host(parts.hostname, parts.port or 443)

@@ -1,6 +1,6 @@
 """One call of the Attach door, as its head alone has it; nothing of it is believed yet."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
@@ -9,9 +9,10 @@ from chassis.http1.request import Head
 from sidecar.apis import Api
 from sidecar.attach.destination import Destination, find_destination
 from sidecar.attach.fields import forwarded_fields
-from sidecar.attach.links import Links
+from sidecar.attach.links import JsonLinks, Links
 from sidecar.attach.parameters import forwarded_parameters, holds
 from sidecar.attach.path_policy import problem_of
+from sidecar.attach.token_search import TokenSearch
 from sidecar.cached_token import CachedToken
 from sidecar.errors import DESTINATION_NOT_ALLOWED, UNKNOWN_UPSTREAM, ApiError
 from sidecar.token_request import is_upstream_name, read_bearer
@@ -25,6 +26,7 @@ _FORM: Final = "application/x-www-form-urlencoded"
 class AttachCall:
     """`origin` is the address that the caller used, `path` what follows the upstream's name.
 
+    `sends_form`: the body holds parameters, which some servers read before those of the query.
     `prepared` is what the last token in memory made of the call; a program that asks the same
     again sends the same head.
     """
@@ -35,29 +37,25 @@ class AttachCall:
     path: str
     query: str | None
     unverified_jwt: str
-    prepared: "PreparedCall | None" = field(default=None)
+    sends_form: bool
+    prepared: "PreparedCall | None" = None
 
     def __repr__(self) -> str:
         """Without the JWT and the query."""
         return f"<AttachCall of {self.upstream}>"
 
-    @property
-    def sends_form(self) -> bool:
-        """Whether the body holds parameters, which some servers read before those of the query."""
-        content_type = self.head.headers.get("content-type") or ""
-        return content_type.partition(";")[0].strip().lower() == _FORM
-
 
 @dataclass(slots=True, frozen=True, repr=False)
 class PreparedCall:
-    """A permitted call with a token put in."""
+    """A permitted call with a token put in, and what its answers are held to."""
 
     unverified_jwt: str
     token: CachedToken
-    access_token: str
     api: Api
     request: RequestHead
     links: Links
+    json_links: JsonLinks | None
+    search: TokenSearch | None
 
     def __repr__(self) -> str:
         """Without the token."""
@@ -78,8 +76,16 @@ def read_call(head: Head) -> AttachCall | ApiError:
         return DESTINATION_NOT_ALLOWED.with_reason(f"path_{problem}")
     if holds(path, unverified_jwt):
         return DESTINATION_NOT_ALLOWED.with_reason("path_holds_jwt")
-    origin = f"http://{head.headers.get('host')}"
-    return AttachCall(head, origin, upstream, path, query if question else None, unverified_jwt)
+    content_type = head.headers.get("content-type") or ""
+    return AttachCall(
+        head=head,
+        origin=f"http://{head.headers.get('host')}",
+        upstream=upstream,
+        path=path,
+        query=query if question else None,
+        unverified_jwt=unverified_jwt,
+        sends_form=content_type.partition(";")[0].strip().lower() == _FORM,
+    )
 
 
 def prepare(call: AttachCall, token: CachedToken) -> PreparedCall | ApiError:
@@ -105,7 +111,16 @@ def prepare(call: AttachCall, token: CachedToken) -> PreparedCall | ApiError:
     except ValueError:
         return DESTINATION_NOT_ALLOWED.with_reason("cannot_be_sent")
     links = Links(call.origin, call.upstream, token.apis)
-    return PreparedCall(call.unverified_jwt, token, access_token, api, request, links)
+    bases = [each.base_url for each in token.apis]
+    return PreparedCall(
+        unverified_jwt=call.unverified_jwt,
+        token=token,
+        api=api,
+        request=request,
+        links=links,
+        json_links=JsonLinks(links, api.link_members, bases) if api.link_members else None,
+        search=TokenSearch(access_token) if api.search_answers else None,
+    )
 
 
 def _target(call: AttachCall, destination: Destination) -> str | ApiError:

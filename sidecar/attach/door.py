@@ -18,12 +18,13 @@ from chassis.http1.no_response import (
 )
 from chassis.http1.outgoing import OutgoingBody
 from chassis.http1.request import Head, Request
+from chassis.http1.response import Response, StreamResponse
 from chassis.logs import Log, request_scope
 from chassis.request_ids import caller_request_id, keep_traceparent, naming_fields, new_request_id
 from chassis.tls.web_client import NoAuthorities
 from sidecar.attach.api_clients import ApiClients
 from sidecar.attach.call import AttachCall, PreparedCall, prepare, read_call
-from sidecar.attach.outgoing_body import Body, outgoing_body
+from sidecar.attach.outgoing_body import Body, body_at_once, outgoing_body
 from sidecar.attach.relay import Relay
 from sidecar.attach.token_search import TokenFound
 from sidecar.cached_token import CachedToken
@@ -86,17 +87,44 @@ class AttachDoor:
 
     async def answer(self, call: AttachCall, request: Request, started: float) -> AnyResponse:
         """The API's answer, or ours where there is none to pass on."""
-        named = naming_fields(request.headers)
-        request_id = caller_request_id(named) or new_request_id()
-        keep_traceparent(named)
-        with request_scope(request_id):
-            outcome = await self._outcome(call, request)
-            result = outcome.error if isinstance(outcome, ApiError) else "ok"
-            self._metrics.answered(result, self._now() - started, DOOR)
+        token = self._tokens.cached(call.unverified_jwt, TokenRequest(call.upstream))
+        if token is not None:
+            outcome = await self._outcome(call, request, token)
             if not isinstance(outcome, ApiError):
+                self._metrics.answered("ok", self._now() - started, DOOR)
                 return outcome
-            _log.info("refused", error=outcome.error, reason=outcome.reason, upstream=call.upstream)
-            return refusal_response(outcome, request_id, self._resource)
+            return self._refuse(call, request_id_of(request), outcome, started)
+        return await self._answer_slowly(call, request, started)
+
+    async def _answer_slowly(
+        self, call: AttachCall, request: Request, started: float
+    ) -> AnyResponse:
+        """Ask the authserver first: memory has no token for this call."""
+        request_id = request_id_of(request)
+        keep_traceparent(naming_fields(request.headers))
+        with request_scope(request_id):
+            wanted = TokenRequest(call.upstream)
+            token = await self._tokens.obtain(call.unverified_jwt, wanted)
+            outcome: AnyResponse | ApiError = (
+                token if isinstance(token, ApiError) else await self._outcome(call, request, token)
+            )
+        if isinstance(outcome, ApiError):
+            return self._refuse(call, request_id, outcome, started)
+        self._metrics.answered("ok", self._now() - started, DOOR)
+        return outcome
+
+    def _refuse(
+        self, call: AttachCall, request_id: str, refusal: ApiError, started: float
+    ) -> Response:
+        self._metrics.answered(refusal.error, self._now() - started, DOOR)
+        _log.info(
+            "refused",
+            error=refusal.error,
+            reason=refusal.reason,
+            upstream=call.upstream,
+            request_id=request_id,
+        )
+        return refusal_response(refusal, request_id, self._resource)
 
     def sweep(self) -> None:
         """Forget what is past its time."""
@@ -105,14 +133,15 @@ class AttachDoor:
     def close(self) -> None:
         self._clients.close()
 
-    async def _outcome(self, call: AttachCall, request: Request) -> AnyResponse | ApiError:
-        token = await self._token(call)
-        if isinstance(token, ApiError):
-            return token
+    async def _outcome(
+        self, call: AttachCall, request: Request, token: CachedToken
+    ) -> AnyResponse | ApiError:
         prepared = self._prepared(call, token)
         if isinstance(prepared, ApiError):
             return prepared
-        body = await outgoing_body(request, call, prepared.api)
+        body: Body | ApiError = body_at_once(request, call)
+        if body is None:
+            body = await outgoing_body(request, call, prepared.api)
         if isinstance(body, ApiError):
             return body
         try:
@@ -127,11 +156,6 @@ class AttachDoor:
         except NoAuthorities:
             return BAD_GATEWAY.with_reason("no_authorities")
 
-    async def _token(self, call: AttachCall) -> CachedToken | ApiError:
-        wanted = TokenRequest(call.upstream)
-        cached = self._tokens.cached(call.unverified_jwt, wanted)
-        return cached or await self._tokens.obtain(call.unverified_jwt, wanted)
-
     @staticmethod
     def _prepared(call: AttachCall, token: CachedToken) -> PreparedCall | ApiError:
         if call.prepared is not None and call.prepared.token is token:
@@ -145,17 +169,19 @@ class AttachDoor:
     ) -> AnyResponse | ApiError:
         """Send the call, and once more with another token where the first was refused."""
         answer = await self._call_api(prepared, body)
-        if answer.status == 401:
-            renewed = await self._renewed(call, prepared, answer, repeats=_may_repeat(body))
-            if isinstance(renewed, ApiError):
-                return renewed
-            if renewed is not None:
-                prepared, answer = renewed, await self._call_api(renewed, body)
+        response: AnyResponse | ApiError | None = None
         try:
+            if answer.status == 401:
+                renewed = await self._renewed(call, prepared, repeats=_may_repeat(body))
+                if isinstance(renewed, ApiError):
+                    return renewed
+                if renewed is not None:
+                    answer.close()
+                    prepared, answer = renewed, await self._call_api(renewed, body)
             response = await self._relay.response(prepared, answer, call.head.method)
-        except BaseException:
-            answer.close()
-            raise
+        finally:
+            if not isinstance(response, StreamResponse):
+                answer.close()
         _log.debug("attached", upstream=call.upstream, api=prepared.api.name, status=answer.status)
         return response
 
@@ -172,7 +198,7 @@ class AttachDoor:
         )
 
     async def _renewed(
-        self, call: AttachCall, refused: PreparedCall, answer: StreamedResponse, *, repeats: bool
+        self, call: AttachCall, refused: PreparedCall, *, repeats: bool
     ) -> PreparedCall | ApiError | None:
         """The call with another token; None where the API's answer is to be passed on."""
         _log.info("api_refused_token", upstream=call.upstream, api=refused.api.name)
@@ -180,15 +206,10 @@ class AttachDoor:
             self._renewals.begin(call.unverified_jwt, refused.token)
             return None
         outcome = await self._renewals.renewed(call.unverified_jwt, refused.token)
-        if not isinstance(outcome, CachedToken):
-            # That the connection is dead is for the user; that we could not ask is not.
-            verdict = outcome is not None and outcome.status == 401
-            if verdict:
-                answer.close()
-            return outcome if verdict else None
-        again = self._prepared(call, outcome)
-        answer.close()
-        return again
+        if isinstance(outcome, CachedToken):
+            return self._prepared(call, outcome)
+        # That the connection is dead is for the user; that we could not ask is not.
+        return outcome if outcome is not None and outcome.status == 401 else None
 
     def _cut_off(self, prepared: PreparedCall) -> None:
         """An answer under way held the token."""
@@ -204,6 +225,11 @@ class AttachDoor:
         )
         self._metrics.token_in_response(answer)
         self._renewals.begin(prepared.unverified_jwt, prepared.token)
+
+
+def request_id_of(request: Request) -> str:
+    """The name that the caller gave its request, or a new one."""
+    return caller_request_id(naming_fields(request.headers)) or new_request_id()
 
 
 def _may_repeat(body: Body) -> bool:

@@ -1,6 +1,7 @@
 """Header fields that go on to an API, and those of its answer that come back."""
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 
 from chassis.http1.request import Headers
@@ -76,12 +77,19 @@ def forwarded_fields(
 
 def relayed_fields(headers: Headers, dropped: Iterable[str] = ()) -> Fields:
     """What comes back of an answer's fields, without those in `dropped`; framing is ours."""
-    left_out = _NEVER_RELAYED | _named_by_connection(headers) | frozenset(dropped)
+    left_out = _named_by_connection(headers).union(dropped)
     return [
         (name, value)
         for name, value in headers.items()
-        if name not in left_out and not name.replace("_", "-").startswith(_NEVER_SENT_PREFIXES)
+        if _is_relayed(name) and name not in left_out
     ]
+
+
+@lru_cache(maxsize=512)
+def _is_relayed(name: str) -> bool:
+    return name not in _NEVER_RELAYED and not name.replace("_", "-").startswith(
+        _NEVER_SENT_PREFIXES
+    )
 
 
 def _named_by_connection(headers: Headers) -> frozenset[str]:

@@ -71,32 +71,19 @@ class Links:
 
 
 class JsonLinks:
-    """Rewrites the links of named members in a JSON text that arrives in pieces.
-
-    Only those bytes change. Held back is the end of a piece where such a member may begin.
-    """
+    """Rewrites the links of named members in a JSON text; only those bytes change."""
 
     def __init__(self, links: Links, members: Sequence[str], bases: Sequence[str]) -> None:
         self._local: Callable[[str], str | None] = links.local
         self._members = frozenset(name.encode() for name in members)
         self._begins = _beginnings(tuple(bases))
-        self._held = b""
 
-    def feed(self, piece: bytes) -> bytes:
-        data = self._held + piece if self._held else piece
-        cut = self._begun(data)
-        self._held = data[cut:]
-        return self._rewritten(data[:cut] if self._held else data)
+    def stream(self) -> "JsonLinkFilter":
+        """A filter for a text that arrives in pieces."""
+        return JsonLinkFilter(self)
 
-    def end(self) -> bytes:
-        held, self._held = self._held, b""
-        return self._rewritten(held)
-
-    def whole(self, text: bytes) -> bytes:
-        """A text that is there in one piece."""
-        return self._rewritten(text)
-
-    def _rewritten(self, data: bytes) -> bytes:
+    def rewritten(self, data: bytes) -> bytes:
+        """The text in local form. It may begin and end between any two members."""
         pieces, done = [], 0
         for match in self._begins.finditer(data):
             key = _KEY.search(data[max(0, match.start() - _LONGEST_NAME - 80) : match.start()])
@@ -108,6 +95,25 @@ class JsonLinks:
                 pieces += [data[done : match.start(1)], _escaped(local, match[1])]
                 done = match.end(1)
         return b"".join((*pieces, data[done:])) if pieces else data
+
+
+class JsonLinkFilter:
+    """Rewrites a text as it arrives; held back is the end where a member with a link may begin."""
+
+    def __init__(self, links: JsonLinks) -> None:
+        self._links, self._held = links, b""
+
+    def feed(self, piece: bytes) -> bytes:
+        """What may go on of everything so far."""
+        data = self._held + piece if self._held else piece
+        cut = self._begun(data)
+        self._held = data[cut:]
+        return self._links.rewritten(data[:cut] if self._held else data)
+
+    def end(self) -> bytes:
+        """What was held back; the text is whole."""
+        held, self._held = self._held, b""
+        return self._links.rewritten(held)
 
     @staticmethod
     def _begun(data: bytes) -> int:

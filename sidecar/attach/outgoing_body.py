@@ -19,6 +19,12 @@ _BODY_SECONDS: Final = 60.0
 Body = bytes | OutgoingBody | None
 
 
+def body_at_once(request: Request, call: AttachCall) -> bytes | None:
+    """The body where it is there and goes on as it is; None where there is more to do."""
+    body = request.body
+    return body if body and len(body) <= MOST_REPEATED and not call.sends_form else None
+
+
 async def outgoing_body(request: Request, call: AttachCall, api: Api) -> Body | ApiError:
     """The body to send: bytes may be sent again, an `OutgoingBody` may not; None: there is none.
 

@@ -1,27 +1,27 @@
 """An API's answer on its way back: searched for the token, its links in local form, framed anew."""
 
 from collections.abc import AsyncIterator, Callable
+from functools import lru_cache
 from typing import Final
 
 from chassis.http1.client_connection import StreamedResponse
 from chassis.http1.connection import AnyResponse
 from chassis.http1.errors import Unfinished
 from chassis.http1.no_response import NoResponse
+from chassis.http1.request import Headers
 from chassis.http1.response import Response, ResponseHead, StreamResponse
 from chassis.logs import Log
 from sidecar.attach.call import PreparedCall
 from sidecar.attach.fields import Fields, relayed_fields
 from sidecar.attach.links import JsonLinks
-from sidecar.attach.token_search import TokenFound, TokenSearch
+from sidecar.attach.token_search import TokenFound
 from sidecar.errors import BAD_GATEWAY, ApiError
 
 _log = Log("attach")
 
 MOST_GATHERED: Final = 64 * 1024  # a body of a known length up to here is judged whole
-_MOST_READ: Final = 4 * 1024 * 1024  # more than what has arrived at once
-
 _DIGESTS: Final = ("content-digest", "content-md5", "digest", "repr-digest")
-_LOCATIONS: Final = ("location", "content-location")
+_LINKING: Final = frozenset({"location", "content-location", "link"})
 ACTION_HEADER: Final = "X-Tokenward-Action"
 
 
@@ -41,88 +41,116 @@ class Relay:
 
         A refused 401 is marked: its caller may try again, and our challenge is not the API's.
         """
-        search = TokenSearch(call.access_token) if call.api.search_answers else None
+        search = call.search
         if search is not None:
             search.check_fields(answer.headers)
         bodiless = method == "HEAD" or answer.status in (204, 304)
         encoded = (answer.headers.get("content-encoding") or "identity").lower() != "identity"
         if search is not None and encoded and not bodiless:
-            answer.close()
             return BAD_GATEWAY.with_reason("encoded_answer")
-        rewriter = None if bodiless or encoded else _json_links(call, answer)
+        links = None if bodiless or encoded else _json_links(call, answer.headers)
         try:
-            head = ResponseHead(answer.status, _fields(call, answer, rewriter is not None))
+            head = ResponseHead(answer.status, _fields(call, answer, rewritten=links is not None))
         except ValueError:
-            answer.close()
             return BAD_GATEWAY.with_reason("answer_fields")
         if bodiless:
             return StreamResponse(head, _nothing(), length=answer.length)
-        if answer.whole or (answer.length is not None and answer.length <= MOST_GATHERED):
-            body = await answer.read(_MOST_READ, self._piece_seconds)
-            return Response(head, _judged(body, search, rewriter))
-        length = answer.length if rewriter is None else None
-        return StreamResponse(head, self._pieces(call, answer, search, rewriter), length=length)
+        if answer.whole:
+            return _whole(call, head, answer.take(), links)
+        if answer.length is not None and answer.length <= MOST_GATHERED:
+            body = await answer.read(MOST_GATHERED, self._piece_seconds)
+            return _whole(call, head, body, links)
+        relayed = _RelayedBody(call, answer, links, self._piece_seconds, self._on_token)
+        return StreamResponse(head, relayed, length=answer.length if links is None else None)
 
-    async def _pieces(
+
+class _RelayedBody:
+    """The body of an answer under way; closed, it gives up the answer, read or not."""
+
+    def __init__(
         self,
         call: PreparedCall,
         answer: StreamedResponse,
-        search: TokenSearch | None,
-        rewriter: JsonLinks | None,
-    ) -> AsyncIterator[bytes]:
-        steps = [step for step in (search, rewriter) if step is not None]
+        links: JsonLinks | None,
+        piece_seconds: float,
+        on_token: Callable[[PreparedCall], None],
+    ) -> None:
+        self._call, self._answer = call, answer
+        self._piece_seconds, self._on_token = piece_seconds, on_token
+        self._filters = [maker.stream() for maker in (call.search, links) if maker is not None]
+        self._ended = False
+
+    def __aiter__(self) -> "_RelayedBody":
+        return self
+
+    async def __anext__(self) -> bytes:
+        """Some bytes, or none where all are held back. Raises Unfinished."""
+        if self._ended:
+            raise StopAsyncIteration
         try:
-            while piece := await answer.next(self._piece_seconds):
-                for step in steps:
-                    piece = step.feed(piece)
-                if piece:
-                    yield piece
-            rest = b""
-            for step in steps:
-                rest = step.feed(rest) + step.end()
-            if rest:
-                yield rest
+            piece = await self._answer.next(self._piece_seconds)
+            return self._filtered(piece) if piece else self._rest()
         except TokenFound:
-            self._on_token(call)
+            self._on_token(self._call)
             raise Unfinished from None
         except NoResponse as broken:
-            _log.info("answer_broken_off", api=call.api.name, reason=type(broken).__name__)
+            _log.info("answer_broken_off", api=self._call.api.name, reason=type(broken).__name__)
             raise Unfinished from None
-        finally:
-            answer.close()
+
+    async def aclose(self) -> None:
+        self._answer.close()
+
+    def _filtered(self, piece: bytes) -> bytes:
+        for each in self._filters:
+            piece = each.feed(piece)
+        return piece
+
+    def _rest(self) -> bytes:
+        """What the filters held back: the answer is whole."""
+        self._ended = True
+        rest = b""
+        for each in self._filters:
+            rest = each.feed(rest) + each.end()
+        return rest
 
 
-def _judged(body: bytes, search: TokenSearch | None, rewriter: JsonLinks | None) -> bytes:
-    """A whole body. Raises TokenFound."""
-    if search is not None:
-        search.feed(body)
-    return body if rewriter is None else rewriter.whole(body)
+def _whole(
+    call: PreparedCall, head: ResponseHead, body: bytes, links: JsonLinks | None
+) -> Response:
+    """Raises TokenFound."""
+    if call.search is not None:
+        call.search.check(body)
+    return Response(head, body if links is None else links.rewritten(body))
 
 
-def _json_links(call: PreparedCall, answer: StreamedResponse) -> JsonLinks | None:
+def _json_links(call: PreparedCall, headers: Headers) -> JsonLinks | None:
     """What rewrites the body, where it is JSON of an API whose preset names members."""
-    if not call.api.link_members or "content-range" in answer.headers:
+    if call.json_links is None or "content-range" in headers:
         return None
-    media_type = (answer.headers.get("content-type") or "").partition(";")[0].strip().lower()
-    if media_type != "application/json" and not media_type.endswith("+json"):
-        return None
-    bases = [api.base_url for api in call.token.apis]
-    return JsonLinks(call.links, call.api.link_members, bases)
+    return call.json_links if _is_json(headers.get("content-type") or "") else None
 
 
-def _fields(call: PreparedCall, answer: StreamedResponse, rewritten: bool) -> Fields:
+@lru_cache(maxsize=64)
+def _is_json(content_type: str) -> bool:
+    media_type = content_type.partition(";")[0].strip().lower()
+    return media_type == "application/json" or media_type.endswith("+json")
+
+
+def _fields(call: PreparedCall, answer: StreamedResponse, *, rewritten: bool) -> Fields:
     refused = answer.status == 401
     dropped = (*(_DIGESTS if rewritten else ()), *(("www-authenticate",) if refused else ()))
-    fields = []
-    for name, value in relayed_fields(answer.headers, dropped):
-        if name in _LOCATIONS:
-            value = call.links.location(value, call.api)
-        elif name == "link":
-            value = call.links.link_field(value, call.api)
-        fields.append((name, value))
+    fields = relayed_fields(answer.headers, dropped)
+    if not _LINKING.isdisjoint(answer.headers.names):
+        fields = [(name, _in_local_form(call, name, value)) for name, value in fields]
     if refused:
         fields.append((ACTION_HEADER, "retry"))
     return fields
+
+
+def _in_local_form(call: PreparedCall, name: str, value: str) -> str:
+    if name == "link":
+        return call.links.link_field(value, call.api)
+    return call.links.location(value, call.api) if name in _LINKING else value
 
 
 async def _nothing() -> AsyncIterator[bytes]:

@@ -1,4 +1,4 @@
-"""Finds the attached token in an answer while it streams, also across the borders of its pieces.
+"""Finds the attached token in an answer, while it streams also across the borders of its pieces.
 
 A compressed or otherwise encoded answer cannot be searched; the caller refuses those.
 """
@@ -13,18 +13,15 @@ class TokenFound(Exception):
 
 
 class TokenSearch:
-    """Lets bytes through that cannot be part of the token, in any of its usual spellings.
+    """Looks for one token, in any of its usual spellings."""
 
-    Held back is only the end of a piece that a spelling begins with.
-    """
-
-    __slots__ = ("_held", "_spellings")
+    __slots__ = ("_bytes", "_texts")
 
     def __init__(self, access_token: str) -> None:
         # As it is, in JSON with escaped slashes, and in a URL.
         spellings = {access_token, access_token.replace("/", "\\/"), quote(access_token, safe="")}
-        self._spellings = tuple(spelling.encode() for spelling in spellings)
-        self._held = b""
+        self._texts = tuple(spellings)
+        self._bytes = tuple(spelling.encode() for spelling in spellings)
 
     def __repr__(self) -> str:
         """Without the token."""
@@ -32,17 +29,41 @@ class TokenSearch:
 
     def check_fields(self, headers: Headers) -> None:
         """Raises TokenFound where a header field holds the token."""
-        for _, value in headers.items():
-            raw = value.encode("latin-1", "replace")
-            if any(spelling in raw for spelling in self._spellings):
+        values = "\n".join(value for _, value in headers.items())
+        for text in self._texts:
+            if text in values:
                 raise TokenFound
+
+    def check(self, body: bytes) -> None:
+        """A whole body. Raises TokenFound where it holds the token."""
+        for spelling in self._bytes:
+            if spelling in body:
+                raise TokenFound
+
+    def stream(self) -> "TokenFilter":
+        """A filter for a body that arrives in pieces."""
+        return TokenFilter(self, self._bytes)
+
+
+class TokenFilter:
+    """Lets bytes through that cannot be part of the token.
+
+    Held back is only the end of a piece that a spelling begins with.
+    """
+
+    __slots__ = ("_held", "_search", "_spellings")
+
+    def __init__(self, search: TokenSearch, spellings: tuple[bytes, ...]) -> None:
+        self._search, self._spellings, self._held = search, spellings, b""
+
+    def __repr__(self) -> str:
+        """Without the token."""
+        return "<TokenFilter>"
 
     def feed(self, piece: bytes) -> bytes:
         """What may go on of everything so far. Raises TokenFound."""
         data = self._held + piece if self._held else piece
-        for spelling in self._spellings:
-            if spelling in data:
-                raise TokenFound
+        self._search.check(data)
         cut = self._begun(data)
         self._held = data[cut:]
         return data[:cut] if self._held else data

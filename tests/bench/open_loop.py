@@ -149,10 +149,17 @@ class Steady:
 
 
 async def steady(
-    host: str, port: int, requests: Iterator[bytes], *, rate: float, seconds: float, lines: int
+    host: str,
+    port: int,
+    requests: Iterator[bytes],
+    *,
+    rate: float,
+    seconds: float,
+    lines: int,
+    tls: ssl.SSLContext | None = None,
 ) -> Load:
-    """One round over connections of its own, without TLS. Raises ValueError where one failed."""
-    opened_lines = await opened(host, port, [None], lines)
+    """One round over connections of its own. Raises ValueError where one failed."""
+    opened_lines = await opened(host, port, [tls], lines)
     load = Steady(opened_lines, lambda _: next(requests), rate=rate)
     measured = await load.run(lambda passed: passed >= seconds)
     for line in opened_lines:

@@ -27,7 +27,8 @@ def upload(resumable: bool) -> str:
     media = MediaIoBaseUpload(
         io.BytesIO(b"x" * 300_000), "text/plain", chunksize=256 * 1024, resumable=resumable
     )
-    return drive.files().create(body={"name": "notes"}, media_body=media).execute()["id"]
+    created = drive.files().create(body={"name": "notes"}, media_body=media).execute()
+    return str(created["id"])
 
 
 json.dump({"names": names, "whole": upload(False), "in pieces": upload(True)}, sys.stdout)

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from demo.pki import CertificateAuthority
 from sidecar.timeouts import DEFAULT
+from tests.chassis.http1.harness import vanish
 from tests.fakes.authserver import refuse
 from tests.sidecar.attach.harness import PAGE, TOKEN, Attached, Called, attached
 from tests.sidecar.attach.paths import SHAPES, Shape
@@ -360,6 +361,33 @@ async def test_a_caller_that_goes_away_leaves_no_shorter_request(a: Attached) ->
     writer.transport.abort()
     await ended.wait()
     assert await reader.read() == b""
+
+
+async def test_an_answer_that_nobody_waits_for_frees_its_place(a: Attached) -> None:
+    """The caller goes away before the head of a long answer is there."""
+    go_on = asyncio.Event()
+
+    async def late(request: web.BaseRequest, _: Called) -> web.StreamResponse:
+        await go_on.wait()
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b"x" * 100)
+        await asyncio.Event().wait()
+        return response
+
+    a.api.handle = late
+    head = f"GET /upstream/github/repos HTTP/1.1\r\nHost: 127.0.0.1:{a.r.port}\r\n"
+    _, writer = await asyncio.open_connection("127.0.0.1", a.r.port)
+    writer.write(f"{head}Authorization: Bearer {JWT}\r\n\r\n".encode())
+    await a.r.until(lambda: bool(a.api.called))
+    vanish(writer)
+    await a.r.until(lambda: len(a.r.sidecar.local.connections) == 0)
+    door = a.r.sidecar.api.attach
+    assert door is not None
+    (client,) = door._clients._clients.values()
+    assert client._free._value == client.limits.connections - 1
+    go_on.set()
+    await a.r.until(lambda: client._free._value == client.limits.connections)
 
 
 async def test_events_arrive_one_by_one(a: Attached) -> None:

@@ -87,7 +87,7 @@ def cut(text: bytes, places: list[int]) -> list[bytes]:
 
 
 def fed(pieces: list[bytes]) -> bytes:
-    rewriting = rewriter()
+    rewriting = rewriter().stream()
     return b"".join([*(rewriting.feed(piece) for piece in pieces), rewriting.end()])
 
 
@@ -109,7 +109,7 @@ REWRITTEN = (
 
 
 def test_only_named_members_of_a_json_text_change() -> None:
-    assert rewriter().whole(TEXT) == REWRITTEN
+    assert rewriter().rewritten(TEXT) == REWRITTEN
     assert json.loads(REWRITTEN)["b"] == 12345678901234567890
 
 
@@ -160,7 +160,7 @@ def test_bytes_without_links_pass_unchanged(pieces: list[bytes]) -> None:
 
 def test_little_is_held_back() -> None:
     """A stream of objects must not wait for the next one."""
-    rewriting = rewriter()
+    rewriting = rewriter().stream()
     for line in (b'{"a":"b"}\n', b'{"url":"https://api.test/repos"}\n', b'[1, "x", {}]\n'):
         assert len(rewriting.feed(line)) >= len(line)
 

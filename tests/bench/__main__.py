@@ -11,6 +11,7 @@ import uvloop
 from demo.processes import cancel_on_signals
 from tests.bench import (
     against,
+    attach,
     denials,
     footprint,
     many_sidecars,
@@ -34,6 +35,7 @@ MEASUREMENTS: dict[str, Callable[[], Coroutine[None, None, list[Figure]]]] = {
     "tokens": tokens.measure,
     "crowd": many_sidecars.measure,
     "denials": denials.measure,
+    "attach": attach.measure,
     "memory": memory.measure,
     "strangers": strangers.measure,
 }

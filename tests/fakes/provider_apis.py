@@ -43,7 +43,7 @@ class GitHubApi:
         return web.json_response({"message": "Not Found"}, status=404)
 
     def _page(self, page: int) -> web.Response:
-        where = f"{self._base_url()}/user/repos?per_page=1&page="
+        where = f"{self._base_url()}/user/repos?page="
         links = [f'<{where}{page + 1}>; rel="next"'] if page < PAGES else []
         links.append(f'<{where}{PAGES}>; rel="last"')
         repositories = [self._repository(f"repository-{page}")]

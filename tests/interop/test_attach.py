@@ -5,14 +5,16 @@ The APIs accept their own tokens only, over TLS; the policy is the one of our pr
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from aiohttp import web
 
-from authserver.config.preset_apis import PRESET_APIS
+from authserver.config.preset_apis import PRESET_APIS, expanded_apis
 from authserver.config.upstream_apis import ApiSettings
 from demo.pki import CertificateAuthority
 from tests.fakes.provider_apis import DriveApi, GitHubApi
@@ -142,3 +144,30 @@ async def test_googles_node_client_pages_and_uploads(a: Attached) -> None:
     assert b"x" * 300_000 in drive.uploaded["at-once"]
     assert len(a.api.called) == 4
     assert not [called for called in a.api.called if JWT in str(called)]
+
+
+PAGE = HERE.parents[1] / "docs/how-to/call-an-api.md"
+SHOWN = {
+    "python pygithub": "pygithub_program.py",
+    "js octokit": "octokit_program.mjs",
+    "python drive": "drive_program.py",
+    "js drive": "drive_program.mjs",
+}
+
+
+@pytest.mark.parametrize("block", SHOWN)
+def test_the_how_to_shows_lines_of_the_programs_that_run_here(block: str) -> None:
+    shown = re.findall(rf"```{block}\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+    assert shown
+    program = (PROGRAMS / SHOWN[block]).read_text("utf-8").splitlines()
+    assert [line for text in shown for line in text.splitlines() if line not in program] == []
+
+
+def test_the_how_tos_configuration_narrows_the_preset() -> None:
+    (text,) = re.findall(r"```yaml\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+    upstream = yaml.safe_load(text)["upstreams"][0]
+    apis = expanded_apis(upstream["preset"], upstream["apis"])
+    assert isinstance(apis, list)
+    (api,) = [ApiSettings.model_validate(one) for one in apis]
+    assert (api.methods, api.path_prefixes) == (("GET", "HEAD"), ("/repos", "/user"))
+    assert api.base_url == "https://api.github.com"

@@ -8,13 +8,14 @@ const client = new auth.OAuth2();
 client.setCredentials({ access_token: token });
 const service = drive({ version: "v3", auth: client });
 
-const names = [];
-let pageToken;
-do {
+const first = await service.files.list({ pageSize: 1 }, { rootUrl });
+const names = first.data.files.map((file) => file.name);
+let pageToken = first.data.nextPageToken;
+while (pageToken) {
   const { data } = await service.files.list({ pageSize: 1, pageToken }, { rootUrl });
   names.push(...data.files.map((file) => file.name));
   pageToken = data.nextPageToken;
-} while (pageToken);
+}
 
 const { data } = await service.files.create(
   {

@@ -3,9 +3,7 @@ import { Octokit } from "@octokit/rest";
 
 const [baseUrl, auth] = process.argv.slice(2);
 const octokit = new Octokit({ baseUrl, auth });
-const repositories = await octokit.paginate(octokit.rest.repos.listForAuthenticatedUser, {
-  per_page: 1,
-});
+const repositories = await octokit.paginate(octokit.rest.repos.listForAuthenticatedUser);
 const renamed = await octokit.rest.repos.get({ owner: "octo", repo: "old-name" });
 const written = await octokit.rest.repos.createOrUpdateFileContents({
   owner: "octo",

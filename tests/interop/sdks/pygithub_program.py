@@ -6,7 +6,7 @@ import sys
 from github import Auth, Github
 
 base_url, token = sys.argv[1:]
-github = Github(base_url=base_url, auth=Auth.Token(token), per_page=1)
+github = Github(base_url=base_url, auth=Auth.Token(token))
 names = [repository.name for repository in github.get_user().get_repos()]
 renamed = github.get_repo("octo/old-name")
 written = renamed.create_file("docs/notes.txt", "add notes", "what the program wrote")

@@ -2,10 +2,11 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from chassis.http1.outgoing import RequestHead
-from chassis.http1.request import Head
+from chassis.http1.request import Head, Headers
+from chassis.http1.response import ResponseHead
 from sidecar.apis import Api
 from sidecar.attach.destination import Destination, find_destination
 from sidecar.attach.fields import forwarded_fields
@@ -45,9 +46,26 @@ class AttachCall:
         return f"<AttachCall of {self.upstream}>"
 
 
-@dataclass(slots=True, frozen=True, repr=False)
+class RelayedHead(NamedTuple):
+    """The head of an answer, written anew; `headers` are those that the API sent.
+
+    `links` rewrites the body; None where it stays as it is.
+    """
+
+    status: int
+    headers: Headers
+    head: ResponseHead
+    bodiless: bool
+    links: JsonLinks | None
+
+
+@dataclass(slots=True, repr=False)
 class PreparedCall:
-    """A permitted call with a token put in, and what its answers are held to."""
+    """A permitted call with a token put in, and what its answers are held to.
+
+    `relayed` is the last answer's head. The client gives the same headers again as long as the API
+    repeats a head byte for byte.
+    """
 
     unverified_jwt: str
     token: CachedToken
@@ -56,6 +74,7 @@ class PreparedCall:
     links: Links
     json_links: JsonLinks | None
     search: TokenSearch | None
+    relayed: RelayedHead | None = None
 
     def __repr__(self) -> str:
         """Without the token."""

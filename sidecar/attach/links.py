@@ -171,7 +171,9 @@ def _beginnings(bases: tuple[str, ...]) -> re.Pattern[bytes]:
     """A string that begins with a base URL, up to its end; `/` may be escaped in JSON."""
     hosts = (base.removeprefix("https:") for base in bases)
     spelt = "|".join(re.escape(host).replace("/", r"\\?/") for host in hosts) or "(?!)"
-    return re.compile(rf'"(https?:(?:{spelt})(?:[^"\\]|\\/){{0,{_LONGEST_LINK}}})'.encode())
+    end_of_base = r'(?=[/?#{"]|\\/)'
+    link = rf'"(https?:(?:{spelt}){end_of_base}(?:[^"\\]|\\/){{0,{_LONGEST_LINK}}})'
+    return re.compile(link.encode())
 
 
 def _escaped(local: str, original: bytes) -> bytes:

@@ -11,7 +11,7 @@ from chassis.http1.no_response import NoResponse
 from chassis.http1.request import Headers
 from chassis.http1.response import Response, ResponseHead, StreamResponse
 from chassis.logs import Log
-from sidecar.attach.call import PreparedCall
+from sidecar.attach.call import PreparedCall, RelayedHead
 from sidecar.attach.fields import Fields, relayed_fields
 from sidecar.attach.links import JsonLinks
 from sidecar.attach.token_search import TokenFound
@@ -41,27 +41,41 @@ class Relay:
 
         A refused 401 is marked: its caller may try again, and our challenge is not the API's.
         """
-        search = call.search
-        if search is not None:
-            search.check_fields(answer.headers)
-        bodiless = method == "HEAD" or answer.status in (204, 304)
-        encoded = (answer.headers.get("content-encoding") or "identity").lower() != "identity"
-        if search is not None and encoded and not bodiless:
-            return BAD_GATEWAY.with_reason("encoded_answer")
-        links = None if bodiless or encoded else _json_links(call, answer.headers)
-        try:
-            head = ResponseHead(answer.status, _fields(call, answer, rewritten=links is not None))
-        except ValueError:
-            return BAD_GATEWAY.with_reason("answer_fields")
-        if bodiless:
-            return StreamResponse(head, _nothing(), length=answer.length)
+        relayed = call.relayed
+        if (
+            relayed is None
+            or relayed.headers is not answer.headers
+            or relayed.status != answer.status
+        ):
+            written = _head(call, answer, method)
+            if isinstance(written, ApiError):
+                return written
+            relayed = call.relayed = written
+        if relayed.bodiless:
+            return StreamResponse(relayed.head, _nothing(), length=answer.length)
         if answer.whole:
-            return _whole(call, head, answer.take(), links)
+            return _whole(call, relayed, answer.take())
         if answer.length is not None and answer.length <= MOST_GATHERED:
-            body = await answer.read(MOST_GATHERED, self._piece_seconds)
-            return _whole(call, head, body, links)
-        relayed = _RelayedBody(call, answer, links, self._piece_seconds, self._on_token)
-        return StreamResponse(head, relayed, length=answer.length if links is None else None)
+            return _whole(call, relayed, await answer.read(MOST_GATHERED, self._piece_seconds))
+        body = _RelayedBody(call, answer, relayed.links, self._piece_seconds, self._on_token)
+        length = answer.length if relayed.links is None else None
+        return StreamResponse(relayed.head, body, length=length)
+
+
+def _head(call: PreparedCall, answer: StreamedResponse, method: str) -> RelayedHead | ApiError:
+    """The head to pass on. Raises TokenFound."""
+    if call.search is not None:
+        call.search.check_fields(answer.headers)
+    bodiless = method == "HEAD" or answer.status in (204, 304)
+    encoded = (answer.headers.get("content-encoding") or "identity").lower() != "identity"
+    if call.search is not None and encoded and not bodiless:
+        return BAD_GATEWAY.with_reason("encoded_answer")
+    links = None if bodiless or encoded else _json_links(call, answer.headers)
+    try:
+        head = ResponseHead(answer.status, _fields(call, answer, rewritten=links is not None))
+    except ValueError:
+        return BAD_GATEWAY.with_reason("answer_fields")
+    return RelayedHead(answer.status, answer.headers, head, bodiless, links)
 
 
 class _RelayedBody:
@@ -114,13 +128,13 @@ class _RelayedBody:
         return rest
 
 
-def _whole(
-    call: PreparedCall, head: ResponseHead, body: bytes, links: JsonLinks | None
-) -> Response:
+def _whole(call: PreparedCall, relayed: RelayedHead, body: bytes) -> Response:
     """Raises TokenFound."""
     if call.search is not None:
         call.search.check(body)
-    return Response(head, body if links is None else links.rewritten(body))
+    if relayed.links is not None:
+        body = relayed.links.rewritten(body)
+    return Response(relayed.head, body)
 
 
 def _json_links(call: PreparedCall, headers: Headers) -> JsonLinks | None:

@@ -15,6 +15,7 @@ from chassis.http1.limits import Limits
 from chassis.http1.no_response import Disconnected, Unreachable, Untrusted
 from chassis.http1.outgoing import OutgoingBody, RequestHead
 from chassis.http1.request import Headers
+from chassis.http1.tls_layer import TlsLayer
 
 
 class ServerResponse(NamedTuple):
@@ -175,11 +176,15 @@ class Client:
             return await open_tunnel(
                 self._proxy, self._host, self._tls, ClientConnection(self, loop)
             )
-        _, connection = await loop.create_connection(
-            lambda: ClientConnection(self, loop),
-            self._host.name,
-            self._host.port,
-            ssl=self._tls,
-            server_hostname=self._host.name if self._tls else None,
-        )
+        connection = ClientConnection(self, loop)
+        if self._tls is None:
+            await loop.create_connection(lambda: connection, self._host.name, self._host.port)
+            return connection
+        layer = TlsLayer(self._tls, self._host.name, connection, loop)
+        raw, _ = await loop.create_connection(lambda: layer, self._host.name, self._host.port)
+        try:
+            await layer.ready
+        except BaseException:
+            raw.abort()
+            raise
         return connection

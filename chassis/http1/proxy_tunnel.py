@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, cast
 from chassis.http1.errors import Malformed
 from chassis.http1.head import END, check_lines
 from chassis.http1.no_response import ProxyRefused
+from chassis.http1.tls_layer import TlsLayer
 
 if TYPE_CHECKING:
     from chassis.http1.client import Host
@@ -32,15 +33,15 @@ async def open_tunnel(
         await asking.opened
         if tls is None:
             transport.set_protocol(connection)
+            connection.connection_made(transport)
         else:
-            secured = await loop.start_tls(transport, connection, tls, server_hostname=host.name)
-            if secured is None:
-                raise ProxyRefused
-            transport = secured
+            layer = TlsLayer(tls, host.name, connection, loop)
+            transport.set_protocol(layer)
+            layer.connection_made(transport)
+            await layer.ready
     except BaseException:
         transport.abort()
         raise
-    connection.connection_made(transport)
     return connection
 
 

@@ -69,7 +69,7 @@ def _run(arguments: list[str]) -> Ran:
 @contextmanager
 def _clock(manual: ManualClock) -> Iterator[None]:
     before = clock.wall
-    clock.wall = manual  # type: ignore[assignment]  # read at each call
+    clock.wall = manual  # read at each call
     try:
         yield
     finally:

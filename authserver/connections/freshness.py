@@ -89,9 +89,9 @@ def healthy(connection: Connection, upstream: Upstream | None, now: float) -> bo
 
 def _asked_for(connection: Connection, upstream: Upstream) -> bool:
     """Whether what was asked for is what is asked for now, or that and what may be asked beyond."""
-    asked = set(connection.asked_scope.split())
+    requested = set(connection.asked_scope.split())
     always = set(upstream.scopes)
-    return always <= asked <= always | set(upstream.step_up_scopes)
+    return always <= requested <= always | set(upstream.step_up_scopes)
 
 
 def lacking_scopes(connection: Connection, scopes: Iterable[str]) -> list[str]:

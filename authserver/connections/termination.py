@@ -30,7 +30,7 @@ class Fate(StrEnum):
     NO_REVOCATION_ENDPOINT = "no_revocation_endpoint"
     REGISTRATION_NOT_CONFIGURED = "registration_not_configured"
     UPSTREAM_FAILED = "upstream_failed"
-    STORAGE_DOWN = "storage_down"
+    STORAGE_UNAVAILABLE = "storage_down"
 
 
 @dataclass(frozen=True)
@@ -114,5 +114,5 @@ class SessionTermination:
             return Revoked(key, Fate.UPSTREAM_FAILED, str(failure))
         except StorageUnavailable:
             _log.warning("upstream_revocation_failed", upstream=key.upstream, reason="storage_down")
-            return Revoked(key, Fate.STORAGE_DOWN)
+            return Revoked(key, Fate.STORAGE_UNAVAILABLE)
         return Revoked(key, Fate.REVOKED if revoked else Fate.NO_REVOCATION_ENDPOINT)

@@ -36,12 +36,12 @@ def requested_upstream_scopes(
     Others are dropped like every unknown scope. None of them is ever granted at our server: they
     go to the upstream, and not into a token of ours.
     """
-    asked = dict.fromkeys((requested or "").split(" "))
+    named = dict.fromkeys((requested or "").split(" "))
     return tuple(
         (upstream, scope)
         for upstream, scopes in permitted.items()
         for scope in dict.fromkeys(scopes)
-        if upstream_scope(upstream, scope) in asked
+        if upstream_scope(upstream, scope) in named
     )
 
 

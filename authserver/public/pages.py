@@ -109,9 +109,9 @@ class Pages:
     def consent(self, question: ConsentPrompt) -> str:
         """The question: which client, which server, which upstream accounts and scopes."""
         resource, more = question.resource, question.upstream_scopes
-        asked = {*resource.at_sign_in, *(name for name, _ in more)}
-        upstreams = [self._upstreams[name] for name in resource.upstreams if name in asked]
-        later = [self._upstreams[name] for name in resource.upstreams if name not in asked]
+        at_once = {*resource.at_sign_in, *(name for name, _ in more)}
+        upstreams = [self._upstreams[name] for name in resource.upstreams if name in at_once]
+        later = [self._upstreams[name] for name in resource.upstreams if name not in at_once]
         return self._environment.get_template("consent.html").render(
             client_name=question.client.name,
             target=redirect_uris.display_target(question.redirect_uri),

@@ -55,11 +55,11 @@ class BrowserLogin:
             or first.upstream_subject != visitor.subject
         ):
             return resource.at_sign_in
-        asked = {upstream for upstream, _ in upstream_scopes}
+        named = {upstream for upstream, _ in upstream_scopes}
         return tuple(
             name
             for name in resource.upstreams
-            if (name in resource.at_sign_in or name in asked)
+            if (name in resource.at_sign_in or name in named)
             and (
                 name not in connections
                 or not self._healthy(connections[name])
@@ -74,7 +74,7 @@ class BrowserLogin:
 
 def asked_at_sign_in(resource: Resource, request: AuthorizationRequest) -> tuple[str, ...]:
     """The upstreams that a request asks a person for of whom nothing is known."""
-    asked = {upstream for upstream, _ in request.upstream_scopes}
+    named = {upstream for upstream, _ in request.upstream_scopes}
     return tuple(
-        name for name in resource.upstreams if name in resource.at_sign_in or name in asked
+        name for name in resource.upstreams if name in resource.at_sign_in or name in named
     )

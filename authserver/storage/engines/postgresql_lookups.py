@@ -19,7 +19,7 @@ MOST: Final = 200  # look-ups in one statement
 
 _TYPES: Final = {str: "text", int: "bigint", bytes: "bytea"}
 
-_Asked = tuple[Sequence[object], "asyncio.Future[Row | None]"]
+_Lookup = tuple[Sequence[object], "asyncio.Future[Row | None]"]
 
 
 class Lookups:
@@ -27,25 +27,25 @@ class Lookups:
 
     def __init__(self, fetch_all: Callable[..., Awaitable[list[Row]]]) -> None:
         self._fetch_all = fetch_all
-        self._waiting: dict[str, list[_Asked]] = {}
+        self._waiting: dict[str, list[_Lookup]] = {}
         self._under_way: dict[str, set[asyncio.Task[None]]] = {}
 
     async def find(self, sql: str, *arguments: object) -> Row | None:
         """The first row that `sql` finds; it is read after this call. Raises StorageUnavailable."""
         loop = asyncio.get_running_loop()
-        found: asyncio.Future[Row | None] = loop.create_future()
+        row: asyncio.Future[Row | None] = loop.create_future()
         waiting = self._waiting.setdefault(sql, [])
         if not waiting:
             loop.call_soon(self._send, sql)
-        waiting.append((arguments, found))
-        return await found
+        waiting.append((arguments, row))
+        return await row
 
     def _send(self, sql: str) -> None:
         """Send what waits, unless enough is under way already: then its end calls this."""
         under_way, waiting = self._under_way.setdefault(sql, set()), self._waiting[sql]
         while waiting and len(under_way) < AT_A_TIME:
-            asked, waiting[:MOST] = waiting[:MOST], []
-            task = asyncio.get_running_loop().create_task(self._answer(sql, asked))
+            lookups, waiting[:MOST] = waiting[:MOST], []
+            task = asyncio.get_running_loop().create_task(self._answer(sql, lookups))
             under_way.add(task)
             task.add_done_callback(lambda done: self._ended(sql, done))
 
@@ -53,37 +53,37 @@ class Lookups:
         self._under_way[sql].discard(task)
         self._send(sql)
 
-    async def _answer(self, sql: str, asked: list[_Asked]) -> None:
+    async def _answer(self, sql: str, lookups: list[_Lookup]) -> None:
         try:
-            rows = await self._find_all(sql, [arguments for arguments, _ in asked])
+            rows = await self._find_all(sql, [arguments for arguments, _ in lookups])
         except StorageUnavailable as unavailable:
-            if len(asked) > 1 and isinstance(unavailable.__cause__, asyncpg.DataError):
+            if len(lookups) > 1 and isinstance(unavailable.__cause__, asyncpg.DataError):
                 # One of them cannot be asked for at all, which must not cost the others theirs.
-                for one in asked:
+                for one in lookups:
                     await self._answer(sql, [one])
                 return
-            self._fail(asked, unavailable)
+            self._fail(lookups, unavailable)
         except BaseException as error:
-            self._fail(asked, StorageUnavailable(type(error).__name__))
+            self._fail(lookups, StorageUnavailable(type(error).__name__))
             raise
         else:
-            for number, (_, found) in enumerate(asked, 1):
-                if not found.done():  # who asked may have gone
-                    found.set_result(rows.get(number))
+            for number, (_, row) in enumerate(lookups, 1):
+                if not row.done():  # who asked may have gone
+                    row.set_result(rows.get(number))
 
-    async def _find_all(self, sql: str, asked: list[Sequence[object]]) -> dict[int, Row]:
+    async def _find_all(self, sql: str, values: list[Sequence[object]]) -> dict[int, Row]:
         """The rows by the place of what was asked for, from 1."""
-        text = together(sql, *(_TYPES[type(argument)] for argument in asked[0]))
-        rows = await self._fetch_all(text, *([*column] for column in zip(*asked, strict=True)))
-        return {row[-1]: _Found(row) for row in rows}
+        text = together(sql, *(_TYPES[type(argument)] for argument in values[0]))
+        rows = await self._fetch_all(text, *([*column] for column in zip(*values, strict=True)))
+        return {row[-1]: _WithoutPlace(row) for row in rows}
 
-    def _fail(self, asked: list[_Asked], why: StorageUnavailable) -> None:
-        for _, found in asked:
-            if not found.done():
-                found.set_exception(StorageUnavailable(*why.args))
+    def _fail(self, lookups: list[_Lookup], why: StorageUnavailable) -> None:
+        for _, row in lookups:
+            if not row.done():
+                row.set_exception(StorageUnavailable(*why.args))
 
 
-class _Found:
+class _WithoutPlace:
     """A row without its last column."""
 
     __slots__ = ("_row",)

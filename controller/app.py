@@ -179,21 +179,21 @@ class Controller:
             async with asyncio.TaskGroup() as workers:
                 for _ in range(self._settings.workers):
                     workers.create_task(self._work())
+        except* LeaderLost:
+            pass  # the first worker that sees it ends them all
         finally:
             self._leading = False
 
     async def _work(self) -> None:
-        while self._election.holds:
+        while True:
+            self._election.check()
             work = self._queue.take(self._monotonic())
             self.metrics.queue_depth.set(len(self._queue))
             self.metrics.queue_age.set(self._queue.age(self._monotonic()))
             if work is None:
                 await self._wait()
                 continue
-            try:
-                await self._reconcile(work)
-            except LeaderLost:
-                return
+            await self._reconcile(work)
 
     async def _reconcile(self, work: Work) -> None:
         started, result = self._monotonic(), "ok"

@@ -60,6 +60,7 @@ class LeaderElection:
         self._on_change = on_change
         self._seen: tuple[str, float] = ("", 0.0)  # a version of the Lease, and since when
         self._renewed_at: float | None = None
+        self._term = 0
 
     @property
     def holds(self) -> bool:
@@ -85,19 +86,18 @@ class LeaderElection:
     async def _lead(self, lead: Callable[[], Coroutine[Any, Any, None]]) -> None:
         _log.info("leading", identity=self._identity)
         self._on_change(True)
-        task = asyncio.create_task(lead())
+        task, term = asyncio.create_task(lead()), self._term
         try:
-            while self.holds and not task.done():
+            while self.holds and self._term == term and not task.done():
                 await self._pause(RETRY_SECONDS)
                 await self._try()
         finally:
             self._on_change(False)
-            lost = not self.holds
+            lost = not self.holds or self._term != term
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError, LeaderLost):
                 await task
             if lost:
-                self._renewed_at = None
                 _log.warning("leader_lost", identity=self._identity)
 
     async def _try(self) -> bool:
@@ -110,6 +110,8 @@ class LeaderElection:
             _log.warning("lease_not_renewed", error=type(error).__name__)
             return False
         if taken:
+            # A term that ended by our own clock is over, although nobody else took the Lease.
+            self._term += int(not self.holds)
             # Counted from before the request, for it may have been a long one.
             self._renewed_at = started
         else:

@@ -4,7 +4,7 @@ Conflicts go by creation time, then by UID. A resource that was given up is held
 so that a squatter does not get it while its owner is deleted and applied again.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
@@ -31,21 +31,19 @@ class Hold:
 
 def decide(
     server: ServerAuth,
-    auth_server: AuthServer | None,
     *,
-    labels: Labels,
+    problem: Callable[[ServerAuth], Condition | None],
     claimants: Iterable[ServerAuth],
     hold: Hold | None = None,
 ) -> Condition:
     """The condition Accepted of one server.
 
-    `auth_server` is the one that it names, None where there is none that counts. `claimants` are
-    all servers of that auth server with this resource in any spelling; `server` may be among them.
+    `problem` is `problem_of` for servers of one auth server. `claimants` are all of these with this
+    resource in any spelling; `server` may be among them.
     """
-    problem = problem_of(server, auth_server, labels)
-    if problem is not None:
-        return problem
-    assert auth_server is not None
+    own_problem = problem(server)
+    if own_problem is not None:
+        return own_problem
     if hold is not None and hold.namespace != server.key.namespace:
         return _refused(
             Reason.CONFLICT,
@@ -57,7 +55,7 @@ def decide(
             for one in {server.uid: server, **{c.uid: c for c in claimants}}.values()
             if one.live
             and (hold is None or hold.namespace == one.key.namespace)
-            and problem_of(one, auth_server, labels) is None
+            and problem(one) is None
         ),
         key=lambda one: (one.created, one.uid),
     )

@@ -33,6 +33,10 @@ class Index:
         self._claim_of: dict[Key, Claim] = {}
         self._by_auth_server: dict[Key, set[Key]] = defaultdict(set)
         self._by_namespace: dict[str, set[Key]] = defaultdict(set)
+        self._problems: dict[
+            Key,
+            tuple[ServerAuth, AuthServer | None, Mapping[str, str] | None, Condition | None],
+        ] = {}
         self._shards: dict[str, dict[str, Mapping[str, Any]]] = {}
 
     def put_auth_server(self, key: Key, raw: Object | None) -> None:
@@ -65,6 +69,7 @@ class Index:
             if not self._claims[before]:
                 del self._claims[before]
         self.servers.pop(key, None)
+        self._problems.pop(key, None)
         if raw is not None:
             server = ServerAuth.of(raw)
             claim = (server.auth_server, acceptance.claim_of(server))
@@ -103,7 +108,10 @@ class Index:
                 claim[1], auth_server, self.owners(auth_server.name), valid, now
             )
         return acceptance.decide(
-            server, auth_server, labels=self.labels, claimants=claimants, hold=held
+            server,
+            problem=lambda one: self._problem(one, auth_server),
+            claimants=claimants,
+            hold=held,
         )
 
     def accepted(self, auth_server: Key, now: datetime) -> list[ServerAuth]:
@@ -133,9 +141,23 @@ class Index:
         return {
             key: self.servers[key].uid
             for key in self._claims.get(claim, ())
-            if self.servers[key].live
-            and acceptance.problem_of(self.servers[key], auth_server, self.labels) is None
+            if self.servers[key].live and self._problem(self.servers[key], auth_server) is None
         }
+
+    def _problem(self, server: ServerAuth, auth_server: AuthServer | None) -> Condition | None:
+        """`acceptance.problem_of`, remembered: each map asks it of every server again."""
+        labels_now = self.labels.get(server.key.namespace)
+        known = self._problems.get(server.key)
+        if (
+            known is not None
+            and known[0] is server
+            and known[1] is auth_server
+            and known[2] is labels_now
+        ):
+            return known[3]
+        problem = acceptance.problem_of(server, auth_server, self.labels)
+        self._problems[server.key] = (server, auth_server, labels_now, problem)
+        return problem
 
 
 class _Joined(Mapping[str, Mapping[str, Any]]):

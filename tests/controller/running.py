@@ -41,7 +41,7 @@ SETTINGS: dict[str, Any] = {
     "authserverImage": "tokenward/authserver:dev",
     "webhook": {"authServer": "main", "configuration": {"image": SIDECAR}},
 }
-_TURNS = 3_000
+_TURNS = 20_000
 
 
 @dataclass

@@ -174,3 +174,19 @@ async def test_a_conflict_on_the_lease_is_no_leadership() -> None:
     assert not replica.leads
     assert not replica.election.holds
     await replica.end()
+
+
+async def test_a_term_that_lapsed_is_over_although_the_lease_is_renewed_later() -> None:
+    """Workers that saw the lapse have ended; the next term begins with everything."""
+    api, time = FakeApi(stamp), Time()
+    replica = Replica("first", api, time)
+    await until(lambda: replica.leads)
+    replica.frozen.clear()  # a machine without time for us
+    await time.advance(8)
+    with pytest.raises(LeaderLost):
+        replica.election.check()
+    replica.frozen.set()
+    await time.advance(3)
+    assert replica.leads
+    assert replica.led == 2
+    await replica.end()

@@ -14,6 +14,7 @@ from tests.bench import (
     attach,
     denials,
     footprint,
+    gateway,
     many_sidecars,
     memory,
     release,
@@ -41,7 +42,7 @@ MEASUREMENTS: dict[str, Callable[[], Coroutine[None, None, list[Figure]]]] = {
 }
 
 _UNPINNED = ("footprint", "replicas", "revocations")
-_NAMES = (*MEASUREMENTS, "storage", "webhook")
+_NAMES = (*MEASUREMENTS, "storage", "webhook", "gateway")
 
 
 async def _measured(name: str) -> list[Figure]:
@@ -73,6 +74,9 @@ def main() -> None:
         storage.main()
     if "webhook" in wanted:
         print("\nwebhook", *webhook.main(), sep="\n")
+    if "gateway" in wanted:
+        print("\ngateway")
+        gateway.main([])
 
 
 if __name__ == "__main__":

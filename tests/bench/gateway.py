@@ -8,11 +8,13 @@ the ratio of rates on one core is the ratio of CPU times. `wrk` is the load gene
 import argparse
 import asyncio
 import contextlib
+import re
 import shutil
 import statistics
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +24,7 @@ from aiohttp import web
 from demo.pki import write_credential
 from tests.bench.http_servers import _NGINX, _found, _free_ports, _latency, _running
 from tests.bench.load import Load, costing
+from tests.sidecar.gateway.harness import by_user, users
 from tests.sidecar.harness import JWT, SPIFFE_ID, Authorities, environment, fake_authserver
 
 _BODY: Final = '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"x":"%s"}}' % ("x" * 950)
@@ -96,6 +99,7 @@ async def _gateway(folder: Path, port: int, app: int) -> AsyncIterator[int]:
     authorities = Authorities.create()
     write_credential(folder / "credential", authorities.workloads.issue_svid(SPIFFE_ID))
     async with fake_authserver(folder, authorities) as authserver:
+        authserver.always(by_user)
         variables = environment(folder, authserver.url) | {
             "TOKENWARD_GATEWAY": f"{port}:{app}",
             "TOKENWARD_GATEWAY_HOST": "127.0.0.1",
@@ -160,6 +164,80 @@ async def measure(rounds: int, seconds: float, connections: int) -> None:
     _print(loads)
 
 
+# Streams.
+
+_STREAMS: Final = 200
+_EVENTS: Final = 400
+
+
+async def _feed(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """An app that sends events with the time in them, or none to an idle stream."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    writer.write(
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
+    with contextlib.suppress(ConnectionError):
+        while b"GET /idle" not in head:
+            event = b"data: %d\n\n" % time.perf_counter_ns()
+            writer.write(b"%x\r\n%b\r\n" % (len(event), event))
+            await writer.drain()
+            await asyncio.sleep(0.005)
+        await reader.read()
+    writer.close()
+
+
+async def _delays(port: int) -> list[float]:
+    """How long each event was on its way, in milliseconds."""
+    headers = {"Authorization": f"Bearer {JWT}"}
+    async with (
+        aiohttp.ClientSession() as http,
+        http.get(f"http://127.0.0.1:{port}/events", headers=headers) as stream,
+    ):
+        delays: list[float] = []
+        while len(delays) < _EVENTS:
+            event = await stream.content.readuntil(b"\n\n")
+            delays.append((time.perf_counter_ns() - int(event[6:])) / 1e6)
+        return delays
+
+
+def _private_kilobytes(pid: int) -> int:
+    found = re.search(r"RssAnon:\s+(\d+)", Path(f"/proc/{pid}/status").read_text("ascii"))
+    assert found is not None
+    return int(found[1])
+
+
+async def _idle(stack: contextlib.AsyncExitStack, port: int) -> None:
+    http = await stack.enter_async_context(
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
+    )
+    jwts = list(users("a", "b", "c", "d").values())
+    for number in range(_STREAMS):
+        headers = {"Authorization": f"Bearer {jwts[number % len(jwts)]}"}
+        request = http.get(f"http://127.0.0.1:{port}/idle", headers=headers)
+        await stack.enter_async_context(request)
+
+
+async def measure_streams() -> None:
+    """What an event and an idle stream cost."""
+    app, port = _free_ports(2)
+    with tempfile.TemporaryDirectory() as name:
+        async with (
+            await asyncio.start_server(_feed, "127.0.0.1", app),
+            _gateway(Path(name), port, app) as pid,
+        ):
+            delays: dict[int, list[float]] = {app: [], port: []}
+            for _ in range(4):
+                for at, told in delays.items():
+                    told += await _delays(at)
+            direct, through = (statistics.median(delays[at]) for at in (app, port))
+            before = _private_kilobytes(pid)
+            async with contextlib.AsyncExitStack() as stack:
+                await _idle(stack, port)
+                each = (_private_kilobytes(pid) - before) / _STREAMS
+    print(f"an event comes {through - direct:.3f} ms later (p50; {direct:.3f} ms without us)")
+    print(f"an idle stream takes {each:.1f} kB of private memory")
+
+
 def _print(loads: dict[str, list[Load]]) -> None:
     cpu = {name: statistics.median(one.cpu for one in of) for name, of in loads.items()}
     for server, rounds_of in loads.items():
@@ -172,17 +250,18 @@ def _print(loads: dict[str, list[Load]]) -> None:
     print(f"and {cpu['aiohttp'] / cpu['gateway']:.1f} times that of a proxy of aiohttp")
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.gateway")
     parser.add_argument("--serve", type=int, nargs=2, metavar=("PORT", "APP"))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2)
     parser.add_argument("--connections", type=int, default=16)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     if options.serve is not None:
         asyncio.run(serve_aiohttp_proxy(*options.serve))
     else:
         asyncio.run(measure(options.rounds, options.seconds, options.connections))
+        asyncio.run(measure_streams())
 
 
 if __name__ == "__main__":

@@ -123,12 +123,12 @@ async def read_body(reader: _Recording, seen: Seen) -> bytes:
     if coding is None:
         return await reader.exactly(int(length or "0"))
     assert coding == "chunked"
-    body = b""
+    pieces = []
     while size := int((await reader.until(b"\r\n")).strip(), 16):
-        body += await reader.exactly(size)
+        pieces.append(await reader.exactly(size))
         assert await reader.exactly(2) == b"\r\n"
     assert await reader.exactly(2) == b"\r\n"
-    return body
+    return b"".join(pieces)
 
 
 @asynccontextmanager

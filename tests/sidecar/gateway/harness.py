@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+from aiohttp import web
 
 from sidecar.gateway.app import GatewayParts
 from sidecar.timeouts import DEFAULT, Timeouts
@@ -84,6 +85,8 @@ def users(*names: str) -> dict[str, str]:
 
 async def by_user(received: Received) -> Any:
     """A release for the user that the JWT's second part names."""
+    if "subject_token" not in received.form:
+        return web.Response(status=404)  # the revocation feed
     name = received.form["subject_token"].split(".")[1]
     return release(
         sub=name, client_id=f"{name}-client", session=f"{name}-session",

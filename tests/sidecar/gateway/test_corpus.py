@@ -21,7 +21,7 @@ from tests.sidecar.harness import JWT, Authorities
 
 
 async def judged(received: Any) -> web.StreamResponse:
-    refused = received.form["subject_token"] == REFUSED_JWT
+    refused = received.form.get("subject_token") == REFUSED_JWT
     return refuse(400, "invalid_request") if refused else release()
 
 

@@ -69,6 +69,7 @@ async def streaming(g: Gated, feed: Feed, jwt: str = JWT) -> AsyncIterator[aioht
 # Bodies.
 
 
+@pytest.mark.timeout(300)
 async def test_fifty_megabytes_go_each_way(g: Gated) -> None:
     async def large(seen: Seen, writer: Writer) -> bool:
         writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")

@@ -24,6 +24,7 @@ FROM build AS authserver-files
 RUN ./install authserver /opt/tokenward
 COPY chassis /opt/tokenward/chassis
 COPY authserver /opt/tokenward/authserver
+COPY tokenward /opt/tokenward/tokenward
 RUN python3 -m compileall -q /opt/tokenward
 
 FROM build AS controller-files
@@ -63,6 +64,8 @@ ENTRYPOINT ["python", "-m", "sidecar"]
 
 FROM runtime AS authserver
 COPY --from=authserver-files /opt/tokenward /opt/tokenward
+# For `kubectl exec deploy/tokenward-authserver -- tokenward ...`.
+COPY --chmod=0755 images/tokenward /usr/local/bin/tokenward
 USER 15410:15410
 EXPOSE 8080 8443 9090
 ENTRYPOINT ["python", "-m", "authserver"]

@@ -105,9 +105,9 @@ class Ending:
                     user_id,
                     now,
                 )
-                sessions = [(row[0], Workload(row[1], row[2])) for row in rows]
-                await sessions_ended(transaction, sessions, now)
-            report.servers.update(str(owner) for _, owner in sessions)
+                live = [(row[0], Workload(row[1], row[2])) for row in rows]
+                await sessions_ended(transaction, live, now)
+            report.servers.update(str(owner) for _, owner in live)
         return report
 
     async def unblock(self, user_id: str, authority: Authority) -> Report:

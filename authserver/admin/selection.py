@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from chassis.spiffe_id import Workload
 
-_OF_UPSTREAM = (
+_HAS_CONNECTION = (
     "EXISTS (SELECT 1 FROM connections c WHERE c.user_id = sessions.user_id"
     " AND c.owner_namespace = sessions.owner_namespace AND c.owner_name = sessions.owner_name"
     " AND c.upstream = ?)"
@@ -37,7 +37,7 @@ class Selection:
         parts: list[Condition] = [("ended_at IS NULL AND expires_at > ?", (now,))]
         parts += self._common()
         if self.upstream is not None:
-            parts.append((_OF_UPSTREAM, (self.upstream,)))
+            parts.append((_HAS_CONNECTION, (self.upstream,)))
         if self.client_id is not None:
             parts.append(("client_id = ?", (self.client_id,)))
         if self.tsid is not None:

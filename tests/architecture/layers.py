@@ -14,7 +14,7 @@ import grimp
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 PICTURE: Final = ROOT / "docs/explanation/layers.svg"
-PACKAGES: Final = ("authserver", "webhook", "sidecar", "chassis", "demo")
+PACKAGES: Final = ("tokenward", "authserver", "webhook", "sidecar", "chassis", "demo")
 
 _BOX_WIDTH, _BOX_HEIGHT, _GAP, _FLOOR_HEIGHT, _MARGIN = 168, 30, 18, 84, 24
 

@@ -54,11 +54,12 @@ def test_the_wheel_holds_every_file_that_its_processes_open(
     python = tmp_path / "venv/bin/python"
     install = [sys.executable, "-m", "pip", "--python", str(python), "install", "--no-deps"]
     subprocess.run([*install, "--quiet", str(packages[0])], check=True)
+    check_command_line_alone(tmp_path / "venv/bin/tokenward")
     [site] = (tmp_path / "venv/lib").glob("python*/site-packages")
     ours = Path(sys.executable).parents[1].glob("lib/python*/site-packages")
     (site / "lent.pth").write_text("".join(f"{path}\n" for path in ours))
     tracked = subprocess.run(
-        ["git", "ls-files", "--", "webhook", "sidecar", "authserver", "chassis"],
+        ["git", "ls-files", "--", "webhook", "sidecar", "authserver", "chassis", "tokenward"],
         cwd=PROJECT, check=True, capture_output=True, text=True,
     ).stdout.split()  # fmt: skip
     missing = [path for path in tracked if not (site / path).exists()]
@@ -69,6 +70,26 @@ def test_the_wheel_holds_every_file_that_its_processes_open(
             cwd=tmp_path, check=True, capture_output=True, text=True,
         )  # fmt: skip
         assert "--config" in shown.stdout
+
+
+def check_command_line_alone(command: Path) -> None:
+    """`pip install tokenward` without extras: the help, and what needs no other package."""
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([command, *arguments], capture_output=True, text=True, check=False)
+
+    shown = run("--help")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert "who-can" in shown.stdout
+    line = {"time": "t", "process": "sidecar", "source": "local_api", "event": "refused"}
+    log = command.parent / "log"
+    log.write_text(json.dumps(line | {"request_id": "req-1", "error": "rate_limited"}))
+    explained = run("explain", "req-1", str(log))
+    assert (explained.returncode, "rate_limited" in explained.stdout) == (0, True)
+    doctor = run("doctor")
+    assert doctor.returncode == 1
+    assert "install tokenward[authserver,webhook]" in doctor.stderr
+    assert len(doctor.stderr.splitlines()) == 1
 
 
 def test_the_sbom_of_an_image_lists_what_its_extra_locks_and_nothing_else(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ _FATES: Final = {
     "registration_not_configured": "not revoked: the tokens were given to a client that is not"
     " configured; end the grant at the provider",
     "upstream_failed": "not revoked: the upstream failed; end the grant at the provider",
-    "storage_down": "not revoked: storage went down; run the command again",
+    "storage_unavailable": "not revoked: storage went down; run the command again",
 }
 
 
@@ -120,7 +120,7 @@ async def _end(parsed: argparse.Namespace, name: str, listing: Listing, verb: st
         act = ending.end_sessions if verb == "end_sessions" else ending.disconnect
         report = await act(selection, authority)
     Output(parsed.output).report(_members(report), _lines(report))
-    failed = {"registration_not_configured", "upstream_failed", "storage_down"}
+    failed = {"registration_not_configured", "upstream_failed", "storage_unavailable"}
     return int(any(fate in failed for _, fate, _ in report.fates))
 
 

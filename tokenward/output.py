@@ -19,9 +19,12 @@ class Output:
 
     async def listing(self, name: str, columns: Sequence[str], items: AsyncIterator[Item]) -> int:
         """Write each item as it comes; how many there were. `name` is the JSON member."""
-        if self._json:
-            return await self._json_listing(name, items)
-        return await self._table(columns, items)
+        try:
+            if self._json:
+                return await self._json_listing(name, items)
+            return await self._table(columns, items)
+        finally:
+            self._stream.flush()
 
     def report(self, members: Item, lines: Iterable[str]) -> None:
         """Write one JSON object, or lines for a person."""
@@ -30,6 +33,7 @@ class Output:
         else:
             for line in lines:
                 self._line(printable(line))
+        self._stream.flush()
 
     async def _json_listing(self, name: str, items: AsyncIterator[Item]) -> int:
         self._stream.write(f"{{{json.dumps(name)}: [")
@@ -37,6 +41,8 @@ class Output:
         async for item in items:
             self._stream.write(f"{',' if count else ''}\n{json.dumps(item, ensure_ascii=True)}")
             count += 1
+            if count == _MEASURED_ROWS:
+                self._stream.flush()
         self._line(f'\n], "count": {count}}}')
         return count
 
@@ -67,6 +73,7 @@ class Output:
         ]
         for row in (titles, *rows):
             self._row(row, widths)
+        self._stream.flush()  # the first rows are seen at once, however many follow
         return widths
 
     def _row(self, cells: Sequence[str], widths: Sequence[int]) -> None:
@@ -75,7 +82,6 @@ class Output:
 
     def _line(self, text: str) -> None:
         self._stream.write(f"{text}\n")
-        self._stream.flush()
 
 
 def printable(text: str) -> str:

@@ -33,8 +33,11 @@ class Selection:
         return self == Selection()
 
     def of_sessions(self, now: int) -> Condition:
-        """Live sessions."""
-        parts: list[Condition] = [("ended_at IS NULL AND expires_at > ?", (now,))]
+        """Live sessions.
+
+        The plus keeps SQLite from the index on `expires_at`: each page would be sorted anew.
+        """
+        parts: list[Condition] = [("ended_at IS NULL AND +expires_at > ?", (now,))]
         parts += self._common()
         if self.upstream is not None:
             parts.append((_HAS_CONNECTION, (self.upstream,)))

@@ -30,7 +30,7 @@ class Fate(StrEnum):
     NO_REVOCATION_ENDPOINT = "no_revocation_endpoint"
     REGISTRATION_NOT_CONFIGURED = "registration_not_configured"
     UPSTREAM_FAILED = "upstream_failed"
-    STORAGE_UNAVAILABLE = "storage_down"
+    STORAGE_UNAVAILABLE = "storage_unavailable"
 
 
 @dataclass(frozen=True)

@@ -13,16 +13,17 @@ import ssl
 import statistics
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from itertools import repeat
 from pathlib import Path
 from typing import Any, Final
 
 from demo.pki import write_credential
+from tests.bench.attach_streams import EventApi, measure_streams
 from tests.bench.figures import Figure
-from tests.bench.load import Load, costing, drive, post
-from tests.bench.open_loop import steady
+from tests.bench.load import Load, LoadFailed, costing, drive, post
+from tests.bench.open_loop import answer, opened
 from tests.bench.wrk import free_ports, run_wrk, until_open
 from tests.fakes.authserver import FakeAuthserver, answering, release
 from tests.sidecar.harness import (
@@ -104,7 +105,8 @@ async def measure() -> list[Figure]:
         async with doors(Path(name)) as them:
             rounds = await _rounds(them)
             added = await _added(them)
-    return [*_compared(rounds, "nginx"), *_compared(rounds, "aiohttp"), *added]
+        streams = await _streams(Path(name))
+    return [*_compared(rounds, "nginx"), *_compared(rounds, "aiohttp"), *added, *streams]
 
 
 @contextlib.asynccontextmanager
@@ -125,12 +127,7 @@ async def doors(folder: Path) -> AsyncIterator[dict[str, Door]]:
         proxy_pid = await _process(stack, proxy, aiohttp_proxy)
         authserver = await stack.enter_async_context(fake_authserver(folder, authorities))
         _release(authserver, api, authorities)
-        write_credential(folder / "credential", authorities.workloads.issue_svid(SPIFFE_ID))
-        variables = environment(
-            folder, authserver.url, PORT=str(sidecar), OPS_PORT=str(ops), LOG_LEVEL="warning"
-        )
-        ours = [sys.executable, "-m", "sidecar"]
-        sidecar_pid = await _process(stack, ours, sidecar, os.environ | variables)
+        sidecar_pid = await _sidecar(stack, folder, authserver.url, sidecar, ops, authorities)
         _pin({api_pid: 1, nginx_pid: 0, proxy_pid: 0, sidecar_pid: 0})
         yield {
             "api": Door(api, api_pid, PATH),
@@ -148,6 +145,36 @@ def _release(authserver: FakeAuthserver, api: int, authorities: Authorities) -> 
         "search_answers": True, "ca": authorities.server.certificate_pem.decode(),
     }  # fmt: skip
     authserver.always(answering(lambda: release(apis=[described])))
+
+
+async def _streams(folder: Path) -> list[Figure]:
+    """A sidecar of its own, before an API of event streams in this process."""
+    authorities, api = Authorities.create(), EventApi()
+    port, sidecar, ops = free_ports(3)
+    write_credential(folder / "events", authorities.server.issue_server())
+    async with contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(api.listening(folder / "events", port))
+        authserver = await stack.enter_async_context(fake_authserver(folder, authorities))
+        _release(authserver, port, authorities)
+        pid = await _sidecar(stack, folder, authserver.url, sidecar, ops, authorities)
+        direct = f"https://localhost:{port}{PATH}"
+        through = f"http://127.0.0.1:{sidecar}/upstream/github{PATH}"
+        return await measure_streams(api, direct, through, {"Authorization": f"Bearer {JWT}"}, pid)
+
+
+async def _sidecar(
+    stack: contextlib.AsyncExitStack,
+    folder: Path,
+    authserver_url: str,
+    port: int,
+    ops: int,
+    authorities: Authorities,
+) -> int:
+    write_credential(folder / "credential", authorities.workloads.issue_svid(SPIFFE_ID))
+    variables = environment(
+        folder, authserver_url, PORT=str(port), OPS_PORT=str(ops), LOG_LEVEL="error"
+    )
+    return await _process(stack, [sys.executable, "-m", "sidecar"], port, os.environ | variables)
 
 
 async def _nginx(stack: contextlib.AsyncExitStack, folder: Path, server: str, port: int) -> int:
@@ -205,33 +232,34 @@ async def _round(door: Door, seconds: float) -> Load:
 
 
 async def _added(them: dict[str, Door]) -> list[Figure]:
-    """What a call waits longer than without us, at a steady rate; nginx's share beside it."""
+    """What a call waits longer than without us, at a steady rate; nginx's share beside it.
+
+    The generator sleeps between two calls: the API has the same core, and would wait for it.
+    """
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
     rounds: dict[str, list[float]] = {"ours": [], "nginx": []}
     for _ in range(ROUNDS):
+        direct = await _paced(them["api"], tls)
         for name, taken in rounds.items():
-            load = await _steady(them[name])
-            taken.append(load.p50)
-        direct = await _steady_direct(them["api"])
-        for taken in rounds.values():
-            taken[-1] -= direct.p50
+            taken.append(await _paced(them[name], None) - direct)
     ours, nginx = (statistics.median(rounds[name]) for name in ("ours", "nginx"))
     return [Figure(f"Attach at {RATE:.0f} requests/s: added (beside nginx)", "p50 ms", ours, nginx)]
 
 
-async def _steady(door: Door) -> Load:
-    sending = repeat(request_bytes(door))
-    return await steady(
-        "127.0.0.1", door.port, sending, rate=RATE, seconds=2 * SECONDS, lines=CONNECTIONS
-    )
-
-
-async def _steady_direct(api: Door) -> Load:
-    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
-    sending = repeat(request_bytes(api))
-    return await steady(
-        "127.0.0.1", api.port, sending, rate=RATE, seconds=2 * SECONDS, lines=CONNECTIONS, tls=tls
-    )
+async def _paced(door: Door, tls: ssl.SSLContext | None) -> float:
+    """The median of calls one after the other, in milliseconds."""
+    lines = await opened("127.0.0.1", door.port, [tls], CONNECTIONS)
+    request, took = request_bytes(door), []
+    for number in range(int(SECONDS * RATE)):
+        begun = time.perf_counter()
+        if not await answer(lines[number % CONNECTIONS], request):
+            raise LoadFailed("an answer was not 200")
+        took.append(time.perf_counter() - begun)
+        await asyncio.sleep(max(0.0, 1 / RATE - took[-1]))
+    for line in lines:
+        line.close()
+    return statistics.median(took) * 1000
 
 
 def _compared(rounds: dict[str, list[Load]], beside: str) -> list[Figure]:

@@ -66,6 +66,7 @@ from authserver.storage.connections import Connections
 from authserver.storage.consents import Consents
 from authserver.storage.contract import Database
 from authserver.storage.expiry import Expiry
+from authserver.storage.feed_followers import FeedFollowers
 from authserver.storage.leases import Leases
 from authserver.storage.operator_events import OperatorEvents
 from authserver.storage.orphaned_owners import OrphanedOwners
@@ -131,7 +132,13 @@ class Authserver:
 
         self._audit = Audit(audit_key)
         self.revocation_feed = RevocationFeed(
-            Revocations(database), DatabaseIdentity(database), self._audit, self._metrics, clock
+            Revocations(database),
+            DatabaseIdentity(database),
+            FeedFollowers(database),
+            self._audit,
+            self._metrics,
+            clock,
+            new_handle(),
         )
         self._used_assertions = UsedAssertions(database)
         self._tokens = AccessTokens(settings.issuer, live.keys, settings.lifetimes.access_token)

@@ -188,8 +188,8 @@ def _held(report: Report) -> list[str]:
         return []
     until = rows.moment(report.held_until)
     return [
-        f"sidecars of {len(report.servers)} server(s) may hold a token: those that follow the"
-        f" revocation feed drop it within 2 seconds, any other at {until}"
+        f"{report.sidecars} sidecar(s) of {len(report.servers)} server(s) follow the revocation"
+        f" feed and drop it within 2 seconds; any other may hold a token until {until}"
     ]
 
 
@@ -210,6 +210,7 @@ def _held_members(report: Report) -> dict[str, Any]:
     until = rows.moment(report.held_until) if report.servers else None
     return {
         "servers": sorted(report.servers),
+        "sidecars": report.sidecars,
         "held_until": until,
         "held_seconds": MAX_HELD_SECONDS if report.servers else 0,
     }

@@ -18,6 +18,7 @@ from authserver.connections.termination import Fate, Revocations, SessionTermina
 from authserver.live_config import LiveConfig
 from authserver.storage.connections import Connections
 from authserver.storage.contract import Row
+from authserver.storage.feed_followers import FeedFollowers
 from authserver.storage.operator_events import OperatorEvents
 from authserver.storage.records import ConnectionKey, Session
 from authserver.storage.revocations import sessions_ended
@@ -43,13 +44,18 @@ class Authority:
 
 @dataclass
 class Report:
-    """What was done. `fates` counts connections by what became of their grants upstream."""
+    """What was done. `fates` counts connections by what became of their grants upstream.
+
+    `sidecars` of the `servers` follow the revocation feed; any other one may hold a token until
+    `held_until`.
+    """
 
     sessions: int = 0
     connections: int = 0
     users: int = 0
     fates: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     servers: set[str] = field(default_factory=set)
+    sidecars: int = 0
     held_until: int = 0
 
     @property
@@ -123,6 +129,8 @@ class Ending:
         try:
             yield report
             await self._settle(report, 0)
+            followers = FeedFollowers(self._opened.database)
+            report.sidecars = await followers.count(report.servers, int(self._opened.clock()))
         finally:
             now = int(self._opened.clock())
             report.held_until = now + MAX_HELD_SECONDS

@@ -17,6 +17,7 @@ from typing import Any, Final
 from authserver.audit import Audit
 from authserver.metrics import Metrics
 from authserver.storage.contract import StorageUnavailable
+from authserver.storage.feed_followers import FeedFollowers
 from authserver.storage.revocations import KEPT_SECONDS, DatabaseIdentity, Revocation, Revocations
 from chassis.clock import Clock
 from chassis.logs import Log
@@ -31,6 +32,7 @@ MAX_NAMED: Final = 5_000
 _LOOK_SECONDS: Final = 1.0
 # After a wake-up, so that a mass of endings is not one look each.
 _PAUSE_SECONDS: Final = 0.1
+_NOTE_SECONDS: Final = 10
 _LOOKED_BACK_SECONDS: Final = REPEATED_SECONDS + 5
 # Longer than a poll and what it repeats.
 _SHARED_SECONDS: Final = 60
@@ -56,13 +58,16 @@ class RevocationFeed:
         self,
         revocations: Revocations,
         identity: DatabaseIdentity,
+        followers: FeedFollowers,
         audit: Audit,
         metrics: Metrics,
         clock: Clock,
+        replica: str,
         *,
         poll_seconds: float = POLL_SECONDS,
     ) -> None:
         self._revocations, self._identity = revocations, identity
+        self._followers, self._replica = followers, replica
         self._audit, self._metrics, self._clock = audit, metrics, clock
         self.poll_seconds = poll_seconds
         self._waiting: defaultdict[Workload, set[asyncio.Event]] = defaultdict(set)
@@ -71,7 +76,7 @@ class RevocationFeed:
         self._seen: dict[str, Revocation] = {}
         self._looked_at: int | None = None
         self._shared: dict[Workload, tuple[int, asyncio.Future[list[Revocation]]]] = {}
-        self._draining = False
+        self._draining, self._noted_at = False, 0
         metrics.revocation_polls.set_function(lambda: self.waiting)
 
     @property
@@ -102,6 +107,12 @@ class RevocationFeed:
         self._seen = {one.revocation_id: one for one in recorded}
         self._looked_at = now
 
+    async def note_followers(self) -> None:
+        """Let operators' commands know how many sidecars wait here, of which owners."""
+        counts = {str(owner): len(events) for owner, events in self._waiting.items()}
+        self._noted_at = int(self._clock())
+        await self._followers.note(self._replica, counts, self._noted_at)
+
     def release(self) -> None:
         """Answer everyone who waits, and nobody waits from now on: the process is draining."""
         self._draining = True
@@ -129,6 +140,8 @@ class RevocationFeed:
             self._woken.clear()
             try:
                 await self.look()
+                if abs(int(self._clock()) - self._noted_at) >= _NOTE_SECONDS:
+                    await self.note_followers()
                 down = False
             except StorageUnavailable:
                 if not down:

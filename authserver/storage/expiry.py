@@ -18,6 +18,7 @@ _EXPIRED: Final = (
     ("consents", "consent_hash", "expires_at <= ?"),
     ("used_assertions", "assertion_hash", "expires_at <= ?"),
     ("revocations", "revocation_id", "expires_at <= ?"),
+    ("feed_followers", "replica", "expires_at <= ?"),
     ("used_connect_links", "link_hash", "expires_at <= ?"),
     ("clients", "client_id", "expires_at IS NOT NULL AND expires_at <= ?"),
 )

@@ -1,5 +1,6 @@
 """Listing, ending, disconnecting and blocking, with a running authserver beside the command."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -269,7 +270,28 @@ async def test_people_read_what_was_done(world: Deployment) -> None:
     said = ran.out.splitlines()
     assert said[0] == "1 session(s) ended, 1 connection(s) deleted"
     assert said[1] == "  1 at acme: revoked"
-    assert said[2].startswith("sidecars of 1 server(s) may hold a token")
+    assert said[2].startswith("0 sidecar(s) of 1 server(s) follow the revocation feed")
+
+
+async def test_how_many_sidecars_hear_of_an_ending_is_said(world: Deployment) -> None:
+    await world.signed_in("alice")
+    async with line(world) as notes, line(world, TASKS_SERVER) as tasks:
+        polls = []
+        for sidecar in (notes, tasks):
+            cursor = (await sidecar.send({}, path="/internal/revocations")).json()["cursor"]
+            send = sidecar.send({"cursor": cursor}, path="/internal/revocations")
+            polls.append(asyncio.create_task(send))
+        while world.server.revocation_feed.waiting < 2:
+            await asyncio.sleep(0)
+        await world.server.revocation_feed.note_followers()
+        ran = await on(world, "sessions", "end", "--all", "--yes", *WHY, "--output", "json")
+        assert ran.json["sidecars"] == 1
+        world.clock.advance(31)
+        ran = await on(world, "users", "block", "alice", *WHY, "--output", "json")
+        assert ran.json["sidecars"] == 0
+        world.server.revocation_feed.release()
+        for poll in polls:
+            assert (await poll).status == 200
 
 
 async def test_what_could_not_be_revoked_is_said_with_its_reason(tmp_path: Path) -> None:

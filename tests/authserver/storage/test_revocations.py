@@ -18,6 +18,7 @@ from authserver.storage.backup_restore import Restoring
 from authserver.storage.contract import Database
 from authserver.storage.engines.open import open_database
 from authserver.storage.expiry import Expiry
+from authserver.storage.feed_followers import FeedFollowers
 from authserver.storage.key_rotation import KeyRotation
 from authserver.storage.records import ClientRegistration, ConnectionKey, Session
 from authserver.storage.revocations import (
@@ -40,9 +41,11 @@ def feed(database: Database) -> RevocationFeed:
     return RevocationFeed(
         Revocations(database),
         DatabaseIdentity(database),
+        FeedFollowers(database),
         Audit(b"k" * 32),
         Metrics(new_registry()),
         lambda: NOW,
+        "replica",
         poll_seconds=30.0,
     )
 

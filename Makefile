@@ -5,7 +5,7 @@ RUN    := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup chromium test interop fresh-machine check format demo demo-serve bench layers chaos drills images manifests release lock clean
+.PHONY: help setup chromium test interop fresh-machine check format demo demo-serve bench layers models chaos drills images manifests release lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -74,6 +74,9 @@ manifests: $(STAMP) ## render every overlay and validate every object in it
 
 release: $(STAMP) ## build packages, images, install manifests, SBOMs and checksums into artefacts/release
 	$(RUN) -m release $(if $(REGISTRY),--registry $(REGISTRY)) $(RELEASE_FLAGS)
+
+models: $(STAMP) ## thousands of random sequences of refresh claims and signing keys; EXAMPLES=1000 each
+	MODEL_EXAMPLES=$(or $(EXAMPLES),1000) $(RUN) -m pytest tests/authserver/storage/test_claim_model.py tests/authserver/tokens/test_key_model.py --timeout 3600 -n auto
 
 chaos: $(STAMP) ## kill, partition and restart everything; at most eight minutes
 	$(RUN) -m tests.chaos --report docs/reference/chaos-report.md $(if $(SEED),--seed $(SEED)) $(if $(LOAD),--sessions $(LOAD))

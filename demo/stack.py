@@ -19,16 +19,20 @@ async def start(layout: Layout, processes: Processes) -> None:
 
 async def start_beside_upstream(layout: Layout, processes: Processes) -> None:
     """The same where the upstream runs already, in a process of its own or the caller's."""
-    await processes.start("authserver", "authserver", "--config", str(layout.config))
+    await start_authserver(layout, processes)
     for server in layout.servers:
         await start_sidecar(layout, server, processes)
-        await _start_mcp_server(layout, server, processes)
+        await start_mcp_server(layout, server, processes)
     probes = {"authserver": f"{layout.ops}/readyz"}
     for server in layout.servers:
         probes[f"sidecar-{server.name}"] = f"{server.ops}/readyz"
         probes[f"mcp-{server.name}"] = server.probe
     for name, url in probes.items():
         await processes.ready(name, url)
+
+
+async def start_authserver(layout: Layout, processes: Processes) -> None:
+    await processes.start("authserver", "authserver", "--config", str(layout.config))
 
 
 async def start_upstream(
@@ -48,8 +52,10 @@ async def start_upstream(
     )
 
 
-async def start_sidecar(layout: Layout, server: Server, processes: Processes) -> None:
-    environment = sidecar_environment(layout, server)
+async def start_sidecar(
+    layout: Layout, server: Server, processes: Processes, *, scopes: str = SCOPE
+) -> None:
+    environment = sidecar_environment(layout, server) | {"TOKENWARD_SCOPES": scopes}
     await processes.start(f"sidecar-{server.name}", "sidecar", environment=environment)
 
 
@@ -76,7 +82,9 @@ def sidecar_environment(layout: Layout, server: Server) -> dict[str, str]:
     return variables
 
 
-async def _start_mcp_server(layout: Layout, server: Server, processes: Processes) -> None:
+async def start_mcp_server(
+    layout: Layout, server: Server, processes: Processes, *, scopes: str = SCOPE
+) -> None:
     if server.app_port is not None:
         await processes.start(
             f"mcp-{server.name}",
@@ -93,7 +101,7 @@ async def _start_mcp_server(layout: Layout, server: Server, processes: Processes
         f"--port={server.mcp_port}",
         f"--resource={server.resource}",
         f"--issuer={layout.issuer}",
-        f"--scopes={SCOPE}",
+        f"--scopes={scopes}",
         f"--api={layout.upstream}",
         environment={"TOKENWARD_URL": server.sidecar, "PYTHONPATH": str(_AUTHORS_PACKAGE)},
     )

@@ -60,6 +60,7 @@ class ResourceSettings(Model):
     workload: WorkloadName
     upstreams: Annotated[tuple[PermittedUpstream, ...], Field(min_length=1)]
     scopes: tuple[Scope, ...] = ()
+    required_scopes: tuple[Scope, ...] = ()
     release: Annotated[tuple[Release, ...], Field(min_length=1)] = (HAND_OUT, ATTACH)
 
     @field_validator("upstreams")
@@ -87,6 +88,12 @@ class ResourceSettings(Model):
             raise ValueError(str(error)) from None
         return resource
 
+    @model_validator(mode="after")
+    def _requires_what_it_has(self) -> "ResourceSettings":
+        if missing := sorted(set(self.required_scopes) - set(self.scopes)):
+            raise ValueError(f"requiredScopes: {', '.join(missing)} is not in scopes")
+        return self
+
     def entry(self) -> Resource:
         """As it stands in the map."""
         since = self.workload.not_before
@@ -100,6 +107,7 @@ class ResourceSettings(Model):
                 upstream.name for upstream in self.upstreams if upstream.connect == "WhenNeeded"
             ),
             owned_since=since.timestamp() if since is not None else None,
+            required_scopes=self.required_scopes,
         )
 
 

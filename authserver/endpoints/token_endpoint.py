@@ -183,6 +183,7 @@ class TokenEndpoint:
         self._check_in_map(session.resource)
         self._check_resource(fields, session.resource)
         self._check_owner(session)
+        self._check_required_scopes(session)
         self._narrowed_scope(fields, session)
         await self._session_health.check(session)
 
@@ -221,6 +222,15 @@ class TokenEndpoint:
         resource = self._resources.get(session.resource)
         if resource is None or resource.owner != session.owner:
             raise InvalidGrant("resource_changed_hands")
+
+    def _check_required_scopes(self, session: Session) -> None:
+        """A scope that the resource requires since the sign-in comes with a new sign-in only.
+
+        Clients answer the server's 403 with a refresh, and sign in where that is refused.
+        """
+        resource = self._resources.get(session.resource)
+        if resource is None or not set(resource.required_scopes) <= set(session.scope.split()):
+            raise InvalidGrant("required_scope_not_granted")
 
     def _narrowed_scope(self, fields: Mapping[str, str], session: Session) -> str:
         """The scope of this one token: all that was granted, or less (RFC 6749 section 6)."""

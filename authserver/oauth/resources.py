@@ -26,6 +26,7 @@ class Resource:
 
     `release`: how its tokens may be used. `when_needed`: upstreams that no sign-in asks for.
     `owned_since`: what is older, in seconds since the Unix epoch, was another owner's of that name.
+    `required_scopes`: without all of them its server answers no call.
     """
 
     url: str
@@ -35,6 +36,7 @@ class Resource:
     release: tuple[Release, ...] = (HAND_OUT, ATTACH)
     when_needed: frozenset[str] = frozenset()
     owned_since: float | None = None
+    required_scopes: tuple[str, ...] = ()
 
     @property
     def at_sign_in(self) -> tuple[str, ...]:

@@ -12,12 +12,15 @@ OPENID: Final = "openid"
 def granted_scope(requested: str | None, resource: Resource) -> str:
     """What is granted of what was asked: unknown scopes are dropped, not refused.
 
-    A request without a scope gets all scopes of the resource (RFC 6749 section 3.3).
+    A request without a scope gets all scopes of the resource (RFC 6749 section 3.3). What the
+    resource requires is granted in any case: clients go on asking for what they once learned of
+    its scopes, and a token without those is good for nothing. The consent page names them.
     """
     if requested is None:
         return " ".join(resource.scopes)
     grantable = (*resource.scopes, OFFLINE_ACCESS, OPENID)
-    return " ".join(dict.fromkeys(scope for scope in requested.split(" ") if scope in grantable))
+    wanted = [scope for scope in requested.split(" ") if scope in grantable]
+    return " ".join(dict.fromkeys([*wanted, *resource.required_scopes]))
 
 
 def upstream_scope(upstream: str, scope: str) -> str:

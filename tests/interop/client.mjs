@@ -1,7 +1,9 @@
 // One MCP client of the official TypeScript SDK, version 1 or 2, on the same lines as client.py.
+import { existsSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { createInterface } from "node:readline";
 
 const [, , kind, url, tool = "whoami", parameters = "{}"] = process.argv;
+const file = process.env.CLIENT_STORE && `${process.env.CLIENT_STORE}/kept.json`;
 const REDIRECT_URI = "http://127.0.0.1:33419/callback";
 
 const sdk =
@@ -18,7 +20,24 @@ const heard = async () => (await lines.next()).value;
 const say = (word, what) => console.log(word, what);
 
 // What a host application keeps for its user. It does what both SDKs document, and no more.
-const kept = {};
+// With a folder, other processes have the same.
+const kept = new Proxy({}, {
+  get: (memory, name) => (file ? read() : memory)[name],
+  set: (memory, name, value) => change(memory, (all) => void (all[name] = value)),
+  deleteProperty: (memory, name) => change(memory, (all) => void delete all[name]),
+});
+const read = () => (existsSync(file) ? JSON.parse(readFileSync(file, "utf8")) : {});
+
+function change(memory, step) {
+  const all = file ? read() : memory;
+  step(all);
+  if (file) {
+    writeFileSync(`${file}.${process.pid}`, JSON.stringify(all));
+    renameSync(`${file}.${process.pid}`, file);
+  }
+  return true;
+}
+
 const provider = {
   redirectUrl: REDIRECT_URI,
   clientMetadata: {
@@ -71,6 +90,12 @@ async function call() {
 
 for (let line = await heard(); line !== undefined; line = await heard()) {
   try {
+    if (line === "EXPIRE") {
+      // The SDK learns from a 401 alone that its access token is over.
+      kept.tokens = { ...kept.tokens, access_token: "over" };
+      say("RESULT", "null");
+      continue;
+    }
     const result = await call();
     const text = result.content.map((c) => c.text).join(" ");
     if (result.isError) say("ERROR", JSON.stringify(text));

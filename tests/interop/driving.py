@@ -5,11 +5,13 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import aiohttp
 
 from demo.browser import Browser
 from tests.interop.client import REDIRECT_URI
@@ -43,7 +45,14 @@ class ClientProcess:
 
     async def whoami(self) -> Any:
         """What the tool answered; raises CallFailed. It is whoami unless another was named."""
-        self._tell("CALL")
+        return await self._asked("CALL")
+
+    async def expire(self) -> None:
+        """From now on the client knows its access token to be over."""
+        await self._asked("EXPIRE")
+
+    async def _asked(self, what: str) -> Any:
+        self._tell(what)
         assert self.process.stdout is not None
         async with asyncio.timeout(_CALL_SECONDS):
             async for line in self.process.stdout:
@@ -58,10 +67,18 @@ class ClientProcess:
         raise CallFailed("the client has ended")
 
     async def _browse(self, url: str) -> None:
-        """Allow, sign in as alice if asked, and end where the client listens."""
-        self.sign_ins += 1
+        """Allow, sign in as alice if asked, and end where the client listens.
+
+        Where the authserver cannot be reached, its user closes the browser.
+        """
         async with Browser(leave_at=REDIRECT_URI) as browser:
-            page = await browser.submit(await browser.open(url), press=("decision", "allow"))
+            try:
+                asked = await browser.open(url)
+            except aiohttp.ClientConnectionError:
+                self._tell(f"BACK {REDIRECT_URI}?error=closed")
+                return
+            self.sign_ins += 1
+            page = await browser.submit(asked, press=("decision", "allow"))
             back = page if page.status is None else await log_in(browser, page, "alice")
         if back.status is None:
             self._tell(f"BACK {back.url}")
@@ -73,17 +90,18 @@ class ClientProcess:
 
 @asynccontextmanager
 async def client_process(
-    name: str, url: str, folder: Path, *tool: str
+    name: str, url: str, folder: Path, *tool: str, shared: Path | None = None
 ) -> AsyncIterator[ClientProcess]:
     """Start the client for the MCP server at `url`; what it stores, it stores in `folder`.
 
-    `tool`: another tool than whoami, and its arguments in JSON.
+    `tool`: another tool than whoami, and its arguments in JSON. What was stored in `shared`, an
+    earlier process may have stored.
     """
     command = [*(await asyncio.to_thread(_command, name, url)), *tool]
-    with (folder / f"{name}.log").open("wb") as log:
+    with (folder / f"{name}.log").open("ab") as log:
         process = await asyncio.create_subprocess_exec(
             *command,
-            env=_environment(folder),
+            env=_environment(shared or folder) | ({"CLIENT_STORE": str(shared)} if shared else {}),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=log,
@@ -116,7 +134,7 @@ def _command(name: str, url: str) -> list[str | Path]:
             return ["node", script, name, url]
 
 
-def _environment(folder: Path) -> Mapping[str, str]:
+def _environment(folder: Path) -> dict[str, str]:
     return {
         "PATH": os.environ["PATH"],  # noqa: TID251 - where the runtimes are
         "HOME": str(folder),

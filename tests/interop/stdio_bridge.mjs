@@ -1,5 +1,6 @@
 // mcp-remote as a desktop application runs it, over stdio, on the same lines as client.py.
 import { spawn } from "node:child_process";
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
 import { createInterface } from "node:readline";
 
@@ -60,7 +61,19 @@ async function call() {
   return ask("tools/call", { name: "whoami", arguments: {} });
 }
 
+// It learns from a 401 alone that its access token is over.
+function expire() {
+  const folder = process.env.MCP_REMOTE_CONFIG_DIR;
+  for (const name of readdirSync(folder, { recursive: true })) {
+    if (!name.endsWith("_tokens.json")) continue;
+    const tokens = JSON.parse(readFileSync(`${folder}/${name}`, "utf8"));
+    writeFileSync(`${folder}/${name}`, JSON.stringify({ ...tokens, access_token: "over" }));
+  }
+  say("RESULT", "null");
+}
+
 for await (const line of createInterface({ input: process.stdin })) {
+  if (line === "EXPIRE") expire();
   if (line !== "CALL") continue;
   const { result, error } = await call();
   if (error) say("ERROR", JSON.stringify(error.message));

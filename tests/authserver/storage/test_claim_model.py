@@ -26,6 +26,7 @@ from hypothesis.stateful import (
 )
 from prometheus_client import CollectorRegistry
 
+from authserver.connections import upstream_health
 from authserver.connections.freshness import lasts
 from authserver.connections.refresh_claims import ClaimedRefresh
 from authserver.connections.timeouts import RefreshTimeouts
@@ -187,8 +188,10 @@ class LazyRefresh(ClaimedRefresh):
 class BlindRefresh(ClaimedRefresh):
     """Nobody looks at the claim again before the token goes to the socket."""
 
-    async def _may_send(self, connection: Connection, claim: Claim) -> bool:
-        return True
+    async def _may_send(
+        self, connection: Connection, claim: Claim, place: upstream_health.Place
+    ) -> bool:
+        return place.may_send()
 
 
 class Engine:

@@ -26,6 +26,11 @@ _VARIABLE: Final = re.compile(r"[A-Z][A-Z0-9_]{1,62}", re.ASCII)
 _PATH: Final = re.compile(r"(?:/[A-Za-z0-9_-][A-Za-z0-9._-]{0,62}){2,16}", re.ASCII)
 DEFAULT_STREAM_MAX: Final = 3600  # seconds; the sidecar's own default
 
+_PROXY: Final = re.compile(
+    r"http://[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?:[1-9][0-9]{0,4}", re.ASCII
+)
+ApiProxy = Annotated[str, matches_pattern(_PROXY, "a proxy such as http://proxy.example.com:3128")]
+
 _DRIVER: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9.-]{0,61}[A-Za-z0-9])?", re.ASCII)
 
 
@@ -87,6 +92,8 @@ class Profile(Model):
     # Of no image we know; null where the cluster hands out user ids itself (OpenShift).
     run_as_user: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = 15500
     allow_shared_process_namespace: bool = False
+    # The proxy through which the sidecar calls APIs; an author has no say in it.
+    api_proxy: ApiProxy | None = None
     # How long a gateway lets one stream go on.
     gateway_stream_max_seconds: Annotated[int, Field(ge=60, le=86_400)] = DEFAULT_STREAM_MAX
 

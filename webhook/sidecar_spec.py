@@ -194,6 +194,7 @@ def _environment(
         "TOKENWARD_LOG_LEVEL": sidecar_options.log_level,
         "TOKENWARD_SPIFFE_ID": workload.spiffe_id(settings.trust_domain),
         "TOKENWARD_RESOURCE": sidecar_options.resource,
+        "TOKENWARD_API_PROXY": settings.profiles[sidecar_options.profile].api_proxy or "",
     }
     if sidecar_options.gateway is not None:
         variables |= dict(sidecar_options.gateway.variables)

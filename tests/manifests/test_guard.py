@@ -10,7 +10,7 @@ from tests.manifests.guard_settings import settings_under
 from tests.manifests.objects import find
 from tests.manifests.policies import Request
 from tests.support.pod_samples import CREATED, TAMPERED, after_plugins
-from tests.webhook.pods import CA, injected, pod, recorded_pod, sidecar_of, volume_of
+from tests.webhook.pods import CA, environment, injected, pod, recorded_pod, sidecar_of, volume_of
 from webhook.settings import Settings
 
 _SOURCES: dict[str, dict[str, Any]] = {
@@ -295,6 +295,7 @@ def test_pods_without_the_sidecar_are_not_looked_at(
         ({"issuer": "https://evil.example.com"}, "issuer"),
         ({"trustDomain": "evil.example"}, "trust domain"),
         ({"authserver": {"url": "https://evil.example.com", "caFile": CA}}, "authserver"),
+        ({"profiles": {"default": {"apiProxy": "http://evil.example.com:3128"}}}, "proxy"),
     ],
 )
 def test_what_was_made_under_another_configuration_is_refused(
@@ -303,6 +304,19 @@ def test_what_was_made_under_another_configuration_is_refused(
     found = injected(pod(), settings_under(configuration, **changes))
     (told,) = Request(found, params=configuration).refusals(second)
     assert refused in told
+
+
+def test_the_proxy_that_a_profile_names_passes(
+    second: dict[str, Any], guard: dict[str, Any], configuration: dict[str, Any]
+) -> None:
+    named = copy.deepcopy(configuration)
+    named["data"]["webhook.yaml"] += (
+        "profiles:\n  default:\n    apiProxy: http://proxy.example.com:3128\n"
+    )
+    found = injected(pod(), settings_under(named))
+    assert environment(sidecar_of(found))["TOKENWARD_API_PROXY"] == "http://proxy.example.com:3128"
+    assert Request(found, params=named).refusals(second) == []
+    assert Request(found).refusals(guard) == []
 
 
 def test_an_image_that_only_begins_like_ours_is_refused(

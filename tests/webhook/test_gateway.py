@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import yaml
 
+from chassis.process import ConfigurationError
 from tests.webhook.pods import environment, injected, pod, settings, sidecar_of, verdict
 from webhook.doors import doors
 from webhook.reasons import Reason
@@ -151,6 +152,23 @@ def test_the_operator_bounds_streams() -> None:
     assert found["TOKENWARD_GATEWAY_STREAM_MAX"] == "600"
     assert "TOKENWARD_GATEWAY_STREAM_MAX" not in environment(sidecar_of(injected(gated())))
     assert "TOKENWARD_GATEWAY_STREAM_MAX" not in environment(sidecar_of(injected(pod(), under)))
+
+
+def test_the_operator_names_the_proxy_to_apis_and_no_author_does() -> None:
+    proxy = "http://proxy.example.com:3128"
+    under = settings(profiles={"default": {"apiProxy": proxy}})
+    assert environment(sidecar_of(injected(pod(), under)))["TOKENWARD_API_PROXY"] == proxy
+    assert "TOKENWARD_API_PROXY" not in environment(sidecar_of(injected(pod())))
+
+
+@pytest.mark.parametrize(
+    "proxy",
+    ["proxy.example.com:3128", "https://proxy.example.com:3128", "http://proxy.example.com",
+     "http://user:password@proxy.example.com:3128", "http://proxy.example.com:3128/path"],
+)  # fmt: skip
+def test_a_proxy_is_a_host_and_a_port(proxy: str) -> None:
+    with pytest.raises(ConfigurationError):
+        settings(profiles={"default": {"apiProxy": proxy}})
 
 
 # The pod around it.

@@ -135,12 +135,40 @@ _ATLASSIAN: Final = {
     "linkMembers": ["nextPage", "self"],
 }  # fmt: skip
 
+# https://docs.gitlab.com/api/rest/authentication: tokens also come in these headers and
+# parameters, and an administrator's call may name another user. Read on 2026-11-29.
+_GITLAB: Final = {
+    "name": "v4",
+    "baseUrl": "https://gitlab.com/api/v4",
+    "methods": _READ_AND_WRITE,
+    "pathPrefixes": [
+        "/events", "/groups", "/issues", "/merge_requests", "/namespaces", "/projects", "/search",
+        "/snippets", "/todos", "/user", "/users", "/version",
+    ],
+    "excludedPaths": [
+        "/user/gpg_keys", "/user/keys", "/user/personal_access_tokens", "/user/runners",
+        "/users/*/gpg_keys", "/users/*/impersonation_tokens", "/users/*/keys",
+        "/users/*/personal_access_tokens",
+        *(
+            f"/{owner}/*/{path}"
+            for owner in ("groups", "projects")
+            for path in ("access_tokens", "deploy_tokens", "hooks", "runners", "variables")
+        ),
+        "/projects/*/deploy_keys", "/projects/*/pipeline_schedules", "/projects/*/remote_mirrors",
+        "/projects/*/secure_files", "/projects/*/triggers", "/projects/*/trigger",
+    ],
+    "default": True,
+    "credentialHeaders": ["Deploy-Token", "Job-Token", "Private-Token", "Sudo"],
+    "credentialParameters": ["access_token", "job_token", "private_token", "sudo"],
+}  # fmt: skip
+
 PRESET_APIS: Final[Mapping[str, tuple[Mapping[str, Any], ...]]] = {
     "github": (_GITHUB,),
     "google": (_DRIVE, _GMAIL, _CALENDAR),
     "microsoft": (_GRAPH,),
     "slack": (_SLACK,),
     "atlassian": (_ATLASSIAN,),
+    "gitlab": (_GITLAB,),
 }
 
 

@@ -66,6 +66,20 @@ _ATLASSIAN_SCOPES: Final = {
     "write:jira-work": "Create and change Jira issues in your name",
     "read:confluence-content.all": "Read Confluence pages that you can see",
 }
+_GITLAB_SCOPES: Final = {
+    **OPENID_SCOPES,
+    "api": "Read and change everything that you can at GitLab",
+    "read_api": "Read everything that you can at GitLab",
+    "read_user": "Read your profile",
+    "read_repository": "Read the repositories that you can",
+    "write_repository": "Read and write the repositories that you can",
+}
+_LINEAR_SCOPES: Final = {
+    "read": "Read what you can see in Linear",
+    "write": "Change what you can change in Linear",
+    "issues:create": "Create issues in your name",
+    "comments:create": "Write comments in your name",
+}
 
 PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
     # https://docs.github.com/apps/oauth-apps and /apps/creating-github-apps: answers 200 to
@@ -149,6 +163,29 @@ PRESETS: Final[Mapping[str, Mapping[str, Any]]] = {
         "authorizeParameters": {"audience": "api.atlassian.com", "prompt": "consent"},
         "refreshTokenReuseGrace": "10m",
         "deadGrantErrors": ["unauthorized_client"],
+    },
+    # https://docs.gitlab.com/integration/openid_connect_provider and /api/oauth2, read on
+    # 2026-11-29: `sub` is the user's id; access tokens last two hours; a refresh ends the access
+    # token and the refresh token before it. An instance of one's own has another issuer.
+    "gitlab": {
+        "displayName": "GitLab",
+        "scopeDescriptions": _GITLAB_SCOPES,
+        "type": "oidc",
+        "issuer": "https://gitlab.com",
+        "scopes": ["openid"],
+    },
+    # https://linear.app/developers/oauth-2-0-authentication, read on 2026-11-29: scopes are
+    # separated by commas; refresh tokens rotate. Who the user is, only GraphQL tells: so this
+    # upstream names nobody, stands behind another one, and has no API for Attach.
+    "linear": {
+        "displayName": "Linear",
+        "scopeDescriptions": _LINEAR_SCOPES,
+        "type": "oauth2",
+        "authorizationEndpoint": "https://linear.app/oauth/authorize",
+        "tokenEndpoint": "https://api.linear.app/oauth/token",
+        "revocationEndpoint": "https://api.linear.app/oauth/revoke",
+        "scopes": ["read"],
+        "scopeSeparator": ",",
     },
     # Nothing is known: `type` and everything else is the operator's.
     "generic": {},

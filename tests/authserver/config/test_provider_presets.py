@@ -226,6 +226,7 @@ async def test_atlassian_is_asked_with_its_audience_and_known_by_account(tmp_pat
         ("microsoft", {}),
         ("okta", {}),
         ("auth0", {}),
+        ("gitlab", {}),
     ],
 )
 async def test_openid_presets_sign_in_with_their_parameters(
@@ -243,9 +244,35 @@ async def test_openid_presets_sign_in_with_their_parameters(
             assert (await world.signed_in("alice")).scope == "mcp"
 
 
+@pytest.mark.parametrize(("upstreams", "good"), [(["linear"], False), (["github", "linear"], True)])
+def test_linear_names_nobody_and_stands_behind_an_upstream_that_does(
+    tmp_path: Path, upstreams: list[str], good: bool
+) -> None:
+    authority = CertificateAuthority.create("all")
+    material(tmp_path, authority, authority)
+    both = [
+        {"name": "linear", "preset": "linear", "clientId": "tokenward"},
+        {"name": "github", "preset": "github", "clientId": "tokenward", "scopes": ["gist"]},
+    ]
+    configuration = yaml.safe_load(
+        _yaml(tmp_path, [one | {"clientSecretFile": "upstream-secret"} for one in both])
+    )
+    for resource in configuration["resources"]:
+        resource["upstreams"] = upstreams
+    file = tmp_path / "authserver.yaml"
+    file.write_text(yaml.safe_dump(configuration))
+    if good:
+        assert load(file).upstreams[0].apis == ()
+    else:
+        with pytest.raises(ConfigurationError) as bad:
+            load(file)
+        assert any("userinfoEndpoint" in str(fault) for fault in bad.value.faults), bad.value.faults
+
+
 def test_every_promised_preset_is_there() -> None:
     assert set(PRESETS) == {
-        "github", "google", "microsoft", "slack", "okta", "auth0", "atlassian", "generic",
+        "github", "google", "microsoft", "slack", "okta", "auth0", "atlassian", "gitlab",
+        "linear", "generic",
     }  # fmt: skip
 
 

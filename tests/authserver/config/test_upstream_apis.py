@@ -156,6 +156,11 @@ _OUTSIDE: dict[str, list[str]] = {
         "/oauth.v2.access", "/oauth.v2.exchange", "/tooling.tokens.rotate", "/auth.test",
         "/apps.connections.open", "/rtm.connect", "/files.getUploadURLExternal",
     ],
+    "v4": [
+        "/graphql", "/user/keys", "/users/1/impersonation_tokens", "/projects/1/access_tokens",
+        "/projects/g%2Fp/deploy_tokens", "/projects/1/variables/KEY", "/groups/1/runners",
+        "/projects/1/triggers", "/personal_access_tokens", "/runners", "/admin/ci/variables",
+    ],
     "cloud": [
         "/graphql", "/oauth/token", "/gateway/api/graphql", "/ex/jira/1/gateway/api/graphql",
     ],
@@ -167,6 +172,7 @@ _INSIDE: dict[str, list[str]] = {
     "calendar": ["/calendar/v3/calendars/primary/events"],
     "graph": ["/v1.0/me", "/v1.0/me/messages", "/v1.0/sites/x/lists"],
     "web": ["/chat.postMessage", "/conversations.list"],
+    "v4": ["/user", "/projects/g%2Fp/issues", "/groups/1/projects", "/merge_requests"],
     "cloud": ["/oauth/token/accessible-resources", "/ex/jira/1/rest/api/3/search"],
 }
 

@@ -34,6 +34,7 @@ def parser() -> argparse.ArgumentParser:
     _add_sessions(commands)
     _add_connections(commands)
     _add_doctor(commands)
+    _add_dev(commands)
     return top
 
 
@@ -182,6 +183,25 @@ def _add_doctor(commands: _Commands) -> None:  # type: ignore[valid-type]
         "--offline", action="store_true", help="ask neither upstreams nor the public address"
     )
     _add_common(doctor)
+
+
+def _add_dev(commands: _Commands) -> None:  # type: ignore[valid-type]
+    dev = _command(
+        commands,
+        "dev",
+        "run your MCP server with an upstream, an authserver and a sidecar on this machine",
+        "tokenward dev --port 8000 -- python my_server.py",
+    )
+    dev.add_argument(
+        "--port", metavar="PORT", type=int, default=8000, help="of your server (default 8000)"
+    )
+    dev.add_argument("--upstream", metavar="PRESET", help="a real provider, such as github")
+    dev.add_argument("--client-id", metavar="ID", help="of your client there")
+    dev.add_argument("--client-secret-file", metavar="FILE", type=Path)
+    dev.add_argument(
+        "--public-port", metavar="PORT", type=int, help="of the authserver: its redirect URI"
+    )
+    dev.add_argument("server_command", metavar="COMMAND", nargs="+", help="after --")
 
 
 def _add_selectors(one: argparse.ArgumentParser) -> None:

@@ -65,6 +65,15 @@ def _doctor(parsed: argparse.Namespace) -> int:
     return doctor(parsed)
 
 
+def _dev(parsed: argparse.Namespace) -> int:
+    if (parsed.upstream is None) != (parsed.client_id is None):
+        complain("--upstream and --client-id go together")
+        return EXIT_USAGE
+    from tokenward.dev import dev
+
+    return dev(parsed)
+
+
 COMMANDS: Final[dict[str, Command]] = {
     "inject": _inject,
     "check": _check,
@@ -74,4 +83,5 @@ COMMANDS: Final[dict[str, Command]] = {
     "sessions": _administration("sessions"),
     "connections": _administration("connections"),
     "doctor": _doctor,
+    "dev": _dev,
 }

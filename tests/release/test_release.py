@@ -59,7 +59,7 @@ def test_the_wheel_holds_every_file_that_its_processes_open(
     ours = Path(sys.executable).parents[1].glob("lib/python*/site-packages")
     (site / "lent.pth").write_text("".join(f"{path}\n" for path in ours))
     tracked = subprocess.run(
-        ["git", "ls-files", "--", "webhook", "sidecar", "authserver", "chassis", "tokenward"],
+        ["git", "ls-files", "--", "webhook", "sidecar", "authserver", "chassis", "tokenward", "demo"],
         cwd=PROJECT, check=True, capture_output=True, text=True,
     ).stdout.split()  # fmt: skip
     missing = [path for path in tracked if not (site / path).exists()]

@@ -1,0 +1,154 @@
+"""`tokenward dev`: an author's server gets its user's token, and nothing is left running."""
+
+import asyncio
+import re
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import aiohttp
+import pytest
+
+from demo.browser import Browser
+from tests.support.deployment import CALLBACK, Pkce, walk
+from tests.tokenward.running import run
+
+# It asks its sidecar for the token of the JWT that it is given, and says who the user is.
+SERVER = """
+import json, os, sys, urllib.request
+from http.server import BaseHTTPRequestHandler, HTTPServer
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        headers = {"Authorization": self.headers["Authorization"], "X-Tokenward": "1",
+                   "Content-Type": "application/json"}
+        ask = urllib.request.Request(os.environ["TOKENWARD_URL"] + "/v1/token", b"{}", headers)
+        token = json.load(urllib.request.urlopen(ask))["access_token"]
+        call = urllib.request.Request(sys.argv[1], None, {"Authorization": "Bearer " + token})
+        body = urllib.request.urlopen(call).read()
+        self.send_response(200); self.end_headers(); self.wfile.write(body)
+HTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
+"""
+
+
+@dataclass
+class Dev:
+    process: asyncio.subprocess.Process
+    said: dict[str, str]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@asynccontextmanager
+async def dev(*arguments: str) -> AsyncIterator[Dev]:
+    """The command, once it has said where everything is."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tokenward", "dev", *arguments,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None
+    try:
+        said = {}
+        while "Ctrl-C" not in (line := (await process.stdout.readline()).decode()):
+            assert line, (await process.communicate())[1].decode()
+            name, _, value = line.partition(":  ")
+            said[name] = value.strip()
+        yield Dev(process, said)
+    finally:
+        if process.returncode is None:
+            process.send_signal(signal.SIGINT)
+        await process.communicate()
+
+
+async def jwt_of(issuer: str, resource: str, user: str) -> str:
+    """What an MCP client gets for this user."""
+    pkce = Pkce()
+    async with aiohttp.ClientSession() as http, Browser(leave_at=CALLBACK) as browser:
+        metadata = {"redirect_uris": [CALLBACK], "token_endpoint_auth_method": "none"}
+        async with http.post(f"{issuer}/oauth/register", json=metadata) as answer:
+            client_id = (await answer.json())["client_id"]
+        query = (
+            f"response_type=code&client_id={client_id}&redirect_uri={CALLBACK}"
+            f"&resource={resource}&code_challenge={pkce.challenge}&code_challenge_method=S256"
+        )
+        answered = await walk(browser, f"{issuer}/oauth/authorize?{query}", user)
+        form = {
+            "grant_type": "authorization_code", "client_id": client_id, "redirect_uri": CALLBACK,
+            "code": answered["code"], "code_verifier": pkce.verifier,
+        }  # fmt: skip
+        async with http.post(f"{issuer}/oauth/token", data=form) as answer:
+            return str((await answer.json())["access_token"])
+
+
+def listens(url: str) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", urlsplit(url).port)) == 0
+
+
+@pytest.mark.timeout(180)
+async def test_an_authors_server_gets_its_users_token(tmp_path: Path) -> None:
+    script, port = tmp_path / "server.py", free_port()
+    script.write_text(SERVER)
+    # The address of the fake API is known only once it runs, so the server learns it late.
+    wrapper = tmp_path / "late.py"
+    wrapper.write_text(
+        "import pathlib, runpy, sys, time\n"
+        f"late = pathlib.Path({str(tmp_path / 'api')!r})\n"
+        "while not late.exists(): time.sleep(0.05)\n"
+        f"sys.argv[1:] = [late.read_text()]; runpy.run_path({str(script)!r})\n"
+    )
+    async with dev("--port", str(port), "--", sys.executable, str(wrapper)) as running:
+        said = running.said
+        (tmp_path / "api.part").write_text(said["its API, for the token"])
+        (tmp_path / "api.part").rename(tmp_path / "api")
+        assert said["MCP URL for any client"] == f"http://127.0.0.1:{port}/mcp"
+        issuer = said["authserver (issuer)"]
+        jwt = await jwt_of(issuer, said["MCP URL for any client"], "alice")
+        headers = {"Authorization": f"Bearer {jwt}"}
+        while not listens(f"http://127.0.0.1:{port}"):
+            await asyncio.sleep(0.05)
+        async with aiohttp.ClientSession() as http:
+            url = f"http://127.0.0.1:{port}/mcp"
+            async with http.get(url, headers=headers) as answer:
+                assert (await answer.json(content_type=None))["login"] == "alice"
+        running.process.send_signal(signal.SIGINT)
+        out, _ = await running.process.communicate()
+        assert running.process.returncode == 0
+        assert b"everything has been stopped" in out
+    for url in (issuer, said["sidecar (TOKENWARD_URL)"], f"http://127.0.0.1:{port}"):
+        assert not listens(url)
+
+
+@pytest.mark.timeout(180)
+async def test_a_real_provider_is_named_with_the_redirect_uri_to_register(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("canary-secret\n")
+    public = free_port()
+    async with dev(
+        "--upstream", "github", "--client-id", "my-client", "--public-port", str(public),
+        "--client-secret-file", str(tmp_path / "secret"), "--", "sleep", "600",
+    ) as running:  # fmt: skip
+        uri = f"http://127.0.0.1:{public}/oauth/callback/github"
+        assert running.said["redirect URI to register"] == uri
+        assert "canary" not in str(running.said)
+    assert running.process.returncode == 0
+
+
+@pytest.mark.timeout(180)
+async def test_it_ends_with_the_command_and_its_code() -> None:
+    async with dev("--", sys.executable, "-c", "import sys; sys.exit(3)") as running:
+        out, _ = await running.process.communicate()
+        assert running.process.returncode == 3
+        assert re.search(rb"the command ended with code 3\neverything has been stopped", out)
+
+
+async def test_what_does_not_fit_is_wrong_usage() -> None:
+    assert (await run("dev", "--upstream", "github", "--", "sleep", "1")).code == 2
+    assert (await run("dev")).code == 2

@@ -1,0 +1,147 @@
+# ruff: noqa: TID251 - the author's server runs in the author's environment
+"""`tokenward dev -- COMMAND`: an author's own MCP server with everything around it, on loopback.
+
+An upstream, an authserver and a sidecar are started beside the command, each as a process of its
+own. When the command ends, or at Ctrl-C, all of them end. Nothing outlives the run but its output.
+"""
+
+import argparse
+import asyncio
+import os
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from demo.layout import UPSTREAM, Layout, Server, plan
+from demo.material import write_material
+from demo.processes import Processes, ProcessFailed, cancel_on_signals
+from demo.stack import sidecar_environment, start_upstream
+from demo.upstream import USERS
+
+EXIT_FAILED: Final = 1
+_NAME: Final = "my-server"
+_TOKEN_SECONDS: Final = 3600
+_STOP_SECONDS: Final = 5.0
+
+
+def dev(parsed: argparse.Namespace) -> int:
+    """The exit code of the command; 0 after Ctrl-C."""
+    return asyncio.run(_dev(parsed))
+
+
+async def _dev(parsed: argparse.Namespace) -> int:
+    interrupted = cancel_on_signals()
+    code = EXIT_FAILED
+    with tempfile.TemporaryDirectory(prefix="tokenward-dev-") as folder:
+        processes = Processes(Path(folder))
+        with suppress(asyncio.CancelledError):
+            async with processes:
+                try:
+                    layout = _layout(Path(folder), parsed)
+                    await _start(layout, parsed, processes)
+                    code = await _run(layout.servers[0], parsed, processes)
+                except ProcessFailed as failed:
+                    print(f"error: {failed}", *processes.last_words(), sep="\n", file=sys.stderr)
+    print("everything has been stopped")
+    return 0 if interrupted.is_set() else code
+
+
+def _layout(folder: Path, parsed: argparse.Namespace) -> Layout:
+    """Where everything is; the author's server keeps the port that it has."""
+    layout = plan(folder, (_NAME,))
+    [server] = layout.servers
+    public = parsed.public_port or layout.public_port
+    return replace(layout, public_port=public, servers=(replace(server, mcp_port=parsed.port),))
+
+
+async def _start(layout: Layout, parsed: argparse.Namespace, processes: Processes) -> None:
+    """Raises ProcessFailed where something does not become ready."""
+    write_material(layout)
+    if parsed.upstream is None:
+        await start_upstream(layout, processes, token_seconds=_TOKEN_SECONDS)
+        await processes.ready("upstream", f"{layout.upstream}/.well-known/openid-configuration")
+    else:
+        _use_real_upstream(layout, parsed)
+    [server] = layout.servers
+    await processes.start("authserver", "authserver", "--config", str(layout.config))
+    await processes.ready("authserver", f"{layout.ops}/readyz")
+    await processes.start("sidecar", "sidecar", environment=sidecar_environment(layout, server))
+    await processes.ready("sidecar", f"{server.ops}/readyz")
+    for line in _greeting(layout, server, parsed):
+        print(line, flush=True)
+
+
+def _use_real_upstream(layout: Layout, parsed: argparse.Namespace) -> None:
+    """Write a provider of the presets into the configuration, in place of the fake one."""
+    configuration: dict[str, Any] = yaml.safe_load(layout.config.read_text("utf-8"))
+    upstream = {"name": parsed.upstream, "preset": parsed.upstream, "clientId": parsed.client_id}
+    if parsed.client_secret_file is not None:
+        upstream["clientSecretFile"] = str(parsed.client_secret_file.resolve())
+    configuration["upstreams"] = [upstream]
+    for resource in configuration["resources"]:
+        resource["upstreams"] = [parsed.upstream]
+    layout.config.write_text(yaml.safe_dump(configuration), "utf-8")
+
+
+def _greeting(layout: Layout, server: Server, parsed: argparse.Namespace) -> list[str]:
+    name = parsed.upstream or UPSTREAM
+    lines = [
+        f"MCP URL for any client:    {server.resource}",
+        f"sidecar (TOKENWARD_URL):   {server.sidecar}",
+        f"authserver (issuer):       {layout.issuer}",
+        f"upstream:                  {name}",
+    ]
+    if parsed.upstream is None:
+        people = ", ".join(f"{user.login} / {user.password}" for user in USERS.values())
+        lines.append(f"sign in there as:          {people}")
+        lines.append(f"its API, for the token:    {layout.upstream}/api/user")
+    else:
+        uri = f"{layout.issuer}/oauth/callback/{name}"
+        lines.append(f"redirect URI to register:  {uri}")
+    return [*lines, "Ctrl-C ends everything."]
+
+
+async def _run(server: Server, parsed: argparse.Namespace, processes: Processes) -> int:
+    """Run the author's command until it or one of ours ends. Raises ProcessFailed."""
+    async with _command(server, parsed.server_command) as command:
+        ended = asyncio.ensure_future(command.wait())
+        failed = asyncio.ensure_future(processes.first_failure())
+        try:
+            await asyncio.wait((ended, failed), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            failed.cancel()
+        if not ended.done():
+            await failed
+        print(f"the command ended with code {ended.result()}")
+        return ended.result()
+
+
+@asynccontextmanager
+async def _command(server: Server, command: list[str]) -> AsyncIterator[asyncio.subprocess.Process]:
+    """The author's server, which knows from variables where its sidecar is."""
+    environment = os.environ | {
+        "TOKENWARD_URL": server.sidecar,
+        "TOKENWARD_RESOURCE": server.resource,
+        "PORT": str(server.mcp_port),
+    }
+    try:
+        process = await asyncio.create_subprocess_exec(*command, env=environment)
+    except OSError as error:
+        raise ProcessFailed(f"{command[0]}: {error.strerror or 'cannot be started'}") from None
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.terminate()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_STOP_SECONDS):
+                    await process.wait()
+        if process.returncode is None:
+            process.kill()
+            await process.wait()

@@ -24,6 +24,7 @@ from release.oci import PROJECT, Image, TooLarge, check_size
 from release.packages import build_packages
 from release.sbom import write_sbom
 
+_PACKAGES = ("webhook", "sidecar", "authserver", "chassis", "tokenward", "demo")
 _DIGESTS = {
     "webhook": f"registry.example.com/tokenward/webhook@sha256:{'1' * 64}",
     "sidecar": f"registry.example.com/tokenward/sidecar@sha256:{'2' * 64}",
@@ -59,7 +60,7 @@ def test_the_wheel_holds_every_file_that_its_processes_open(
     ours = Path(sys.executable).parents[1].glob("lib/python*/site-packages")
     (site / "lent.pth").write_text("".join(f"{path}\n" for path in ours))
     tracked = subprocess.run(
-        ["git", "ls-files", "--", "webhook", "sidecar", "authserver", "chassis", "tokenward", "demo"],
+        ["git", "ls-files", "--", *_PACKAGES],
         cwd=PROJECT, check=True, capture_output=True, text=True,
     ).stdout.split()  # fmt: skip
     missing = [path for path in tracked if not (site / path).exists()]

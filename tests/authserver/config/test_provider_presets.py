@@ -250,7 +250,7 @@ def test_linear_names_nobody_and_stands_behind_an_upstream_that_does(
 ) -> None:
     authority = CertificateAuthority.create("all")
     material(tmp_path, authority, authority)
-    both = [
+    both: list[dict[str, Any]] = [
         {"name": "linear", "preset": "linear", "clientId": "tokenward"},
         {"name": "github", "preset": "github", "clientId": "tokenward", "scopes": ["gist"]},
     ]

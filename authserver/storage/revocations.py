@@ -4,6 +4,7 @@ Sidecars follow these rows and drop what they hold (`internal/revocation_feed`).
 ten minutes. It names a session by its `tsid`, or a connection by its user and upstream.
 """
 
+import asyncio
 import secrets
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ CHANNEL: Final = "tokenward_revocations"
 _COLUMNS: Final = (
     "revocation_id, owner_namespace, owner_name, tsid, user_id, upstream, ended_at, expires_at"
 )
-_PAGE: Final = 500
+_PAGE: Final = 200
 _ONLY: Final = "only"
 
 
@@ -78,8 +79,11 @@ class Revocations:
         self._database = database
 
     async def since(self, moment: int) -> list[Revocation]:
-        """What was recorded as ended at `moment` or later, page by page."""
-        stored: list[Revocation] = []
+        """What was recorded as ended at `moment` or later, page by page.
+
+        Between pages everybody else has a turn: there may be thousands, read in the event loop.
+        """
+        recorded: list[Revocation] = []
         at, after = moment + KEPT_SECONDS, ""
         while True:
             rows = await self._database.fetch_all(
@@ -88,10 +92,11 @@ class Revocations:
                 at,
                 after,
             )
-            stored += [_revocation(row) for row in rows]
+            recorded += [_revocation(row) for row in rows]
             if len(rows) < _PAGE:
-                return stored
+                return recorded
             at, after = rows[-1]["expires_at"], rows[-1]["revocation_id"]
+            await asyncio.sleep(0)
 
     async def of_owner(self, owner: Workload, moment: int, most: int) -> list[Revocation]:
         """Up to `most` of an owner's, ended at `moment` or later; the latest ones."""

@@ -13,6 +13,7 @@ from tests.bench import (
     against,
     attach,
     denials,
+    endings,
     footprint,
     gateway,
     many_sidecars,
@@ -32,6 +33,7 @@ MEASUREMENTS: dict[str, Callable[[], Coroutine[None, None, list[Figure]]]] = {
     "footprint": footprint.measure,
     "replicas": replicas.measure,  # before anything is pinned
     "revocations": revocations.measure,
+    "endings": endings.measure,
     "release": release.measure,
     "tokens": tokens.measure,
     "crowd": many_sidecars.measure,
@@ -41,7 +43,7 @@ MEASUREMENTS: dict[str, Callable[[], Coroutine[None, None, list[Figure]]]] = {
     "strangers": strangers.measure,
 }
 
-_UNPINNED = ("footprint", "replicas", "revocations")
+_UNPINNED = ("footprint", "replicas", "revocations", "endings")
 _NAMES = (*MEASUREMENTS, "storage", "webhook", "gateway")
 
 

@@ -73,7 +73,7 @@ class RevocationFeed:
         self._waiting: defaultdict[Workload, set[asyncio.Event]] = defaultdict(set)
         self._woken = asyncio.Event()
         self._database_id = ""
-        self._seen: dict[str, Revocation] = {}
+        self._seen: set[str] = set()
         self._looked_at: int | None = None
         self._shared: dict[Workload, tuple[int, asyncio.Future[list[Revocation]]]] = {}
         self._draining, self._noted_at = False, 0
@@ -94,18 +94,22 @@ class RevocationFeed:
         """Find what is new since the last look, and wake those who wait for it."""
         now = int(self._clock())
         since = min(self._looked_at if self._looked_at is not None else now, now)
-        recorded = await self._revocations.since(since - _LOOKED_BACK_SECONDS)
-        identity = await self._identity.get()
-        self._shared.clear()
-        for new in (one for one in recorded if one.revocation_id not in self._seen):
-            if self._looked_at is not None:
-                self._metrics.revocations.labels("session" if new.tsid else "connection").inc()
-            self._wake(new.owner)
+        identity, seen = await self._identity.get(), set()
+        async for page in self._revocations.since(since - _LOOKED_BACK_SECONDS):
+            self._shared.clear()  # whoever is woken now must read what this page has read
+            for one in page:
+                seen.add(one.revocation_id)
+                if one.revocation_id not in self._seen:
+                    self._notice(one)
         if identity != self._database_id:
             self._database_id = identity
             self._wake_all()
-        self._seen = {one.revocation_id: one for one in recorded}
-        self._looked_at = now
+        self._seen, self._looked_at = seen, now
+
+    def _notice(self, new: Revocation) -> None:
+        if self._looked_at is not None:
+            self._metrics.revocations.labels("session" if new.tsid else "connection").inc()
+        self._wake(new.owner)
 
     async def note_followers(self) -> None:
         """Let operators' commands know how many sidecars wait here, of which owners."""

@@ -6,7 +6,7 @@ ten minutes. It names a session by its `tsid`, or a connection by its user and u
 
 import asyncio
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -78,12 +78,11 @@ class Revocations:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def since(self, moment: int) -> list[Revocation]:
-        """What was recorded as ended at `moment` or later, page by page.
+    async def since(self, moment: int) -> AsyncIterator[list[Revocation]]:
+        """What was recorded as ended at `moment` or later, in pages.
 
         Between pages everybody else has a turn: there may be thousands, read in the event loop.
         """
-        recorded: list[Revocation] = []
         at, after = moment + KEPT_SECONDS, ""
         while True:
             rows = await self._database.fetch_all(
@@ -92,9 +91,9 @@ class Revocations:
                 at,
                 after,
             )
-            recorded += [_revocation(row) for row in rows]
+            yield [_revocation(row) for row in rows]
             if len(rows) < _PAGE:
-                return recorded
+                return
             at, after = rows[-1]["expires_at"], rows[-1]["revocation_id"]
             await asyncio.sleep(0)
 

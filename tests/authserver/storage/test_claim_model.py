@@ -449,19 +449,23 @@ def test_every_sequence_is_in_the_table(engine: Engine, model_examples: int) -> 
 
 
 @pytest.mark.parametrize(
-    "fault",
+    ("fault", "rare"),
     [
-        Parts(rows=ForgettingRows),
-        Parts(rows=SameSecondRows),
-        Parts(refresh=LazyRefresh),
-        Parts(refresh=BlindRefresh),
+        (Parts(rows=ForgettingRows), False),
+        (Parts(rows=SameSecondRows), True),
+        (Parts(refresh=LazyRefresh), False),
+        (Parts(refresh=BlindRefresh), False),
     ],
     ids=["forgetting", "same-second", "lazy", "blind"],
 )
-def test_old_faults_are_found(tmp_path: Path, fault: Parts) -> None:
+def test_old_faults_are_found(
+    tmp_path: Path, fault: Parts, rare: bool, model_examples: int
+) -> None:
+    if rare and model_examples < 1000:
+        pytest.skip("300 sequences do not always hold it; `make models` looks through thousands")
     engine = Engine(Place(f"sqlite://{tmp_path}/tokenward.db"))
     try:
         with pytest.raises(AssertionError):
-            walk(engine, fault, 300, (Phase.generate,))
+            walk(engine, fault, max(300, 3 * model_examples), (Phase.generate,))
     finally:
         engine.close()

@@ -60,7 +60,7 @@ _OTHER_ACCOUNT: Final = (
 _DECLINED: Final = "You declined, and nothing was connected. To connect, open the link again."
 _FAILED: Final = (
     "The provider did not give what is needed, and nothing was connected. Open the link again in a "
-    "few minutes. If that does not help, tell whoever runs this server."
+    "few minutes. If that does not help, tell the person who runs this server."
 )
 
 

@@ -60,7 +60,7 @@ _GITHUB: Final = {
     "linkMembers": _GITHUB_LINKS,
 }  # fmt: skip
 
-# https://developers.google.com/workspace: `key` and `access_token` stand in for the header.
+# https://developers.google.com/workspace: `key` and `access_token` replace the header.
 _GOOGLE: Final = {
     "methods": _READ_AND_WRITE,
     "credentialHeaders": ["X-Goog-Api-Key", "X-Goog-Iam-Authorization-Token"],

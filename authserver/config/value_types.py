@@ -76,7 +76,7 @@ def on_loopback(url: str) -> bool:
 
 @dataclass(frozen=True)
 class FolderPath:
-    """A folder whose files are followed by whoever reads them, not by the configuration's watch."""
+    """A folder whose reader follows its files; the configuration's watch does not."""
 
     path: Path
 

@@ -75,7 +75,7 @@ class SessionTermination:
         return self._revoke_all(await self._connections.purge_unused(user_id, owner, now))
 
     async def disconnect(self, key: ConnectionKey) -> Revocations:
-        """Delete one connection, whoever holds it; sessions stay, and need a new sign-in for it."""
+        """Delete one connection. Its sessions stay, and need a new sign-in for it."""
         return self._revoke_all(await self._connections.remove(key, int(self._clock())))
 
     def _revoke_all(self, purged: list[Connection]) -> Revocations:

@@ -59,7 +59,7 @@ def _mode(file: Path) -> int:
     try:
         return file.stat().st_mode
     except OSError:
-        return 0  # whether it can be read is told elsewhere
+        return 0  # another check reports files that cannot be read
 
 
 def _certificates(settings: Settings) -> Iterator[tuple[str, Path]]:

@@ -462,7 +462,9 @@ def test_old_faults_are_found(
     tmp_path: Path, fault: Parts, rare: bool, model_examples: int
 ) -> None:
     if rare and model_examples < 1000:
-        pytest.skip("300 sequences do not always hold it; `make models` looks through thousands")
+        pytest.skip(
+            "rare in 300 sequences: `make models` looks for it, test_claims holds the rule itself"
+        )
     engine = Engine(Place(f"sqlite://{tmp_path}/tokenward.db"))
     try:
         with pytest.raises(AssertionError):

@@ -182,6 +182,18 @@ def _add_doctor(commands: _Commands) -> None:  # type: ignore[valid-type]
     doctor.add_argument(
         "--offline", action="store_true", help="ask neither upstreams nor the public address"
     )
+    doctor.add_argument(
+        "--cluster", action="store_true", help="look at the cluster, with kubectl, and only there"
+    )
+    doctor.add_argument(
+        "--kubectl", metavar="PROGRAM", default="kubectl", help="with --cluster: another kubectl"
+    )
+    doctor.add_argument(
+        "--namespace",
+        metavar="NS",
+        default="tokenward-system",
+        help="with --cluster: where Tokenward runs (default tokenward-system)",
+    )
     _add_common(doctor)
 
 

@@ -60,9 +60,14 @@ def _explain(parsed: argparse.Namespace) -> int:
 
 
 def _doctor(parsed: argparse.Namespace) -> int:
+    from authserver.admin.opened import CommandFailed
     from tokenward.doctor import doctor
 
-    return doctor(parsed)
+    try:
+        return doctor(parsed)
+    except CommandFailed as failed:
+        complain(*failed.lines)
+        return EXIT_FAILED
 
 
 def _dev(parsed: argparse.Namespace) -> int:

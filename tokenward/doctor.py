@@ -17,6 +17,9 @@ from authserver.config.settings import Settings
 from authserver.upstream.http_client import UpstreamHttp
 from chassis import clock
 from chassis.process import ConfigurationError
+from tokenward.cluster import checks
+from tokenward.cluster.kubectl import Kubectl, KubectlFailed
+from tokenward.cluster.seen import read
 from tokenward.output import Output
 
 EXIT_FAILED: Final = 1
@@ -40,6 +43,10 @@ async def _doctor(parsed: argparse.Namespace) -> int:
 
 
 async def _findings(parsed: argparse.Namespace) -> AsyncIterator[Finding]:
+    if parsed.cluster:
+        for finding in await asyncio.to_thread(_in_the_cluster, parsed):
+            yield finding
+        return
     try:
         settings = load(parsed.config)
     except ConfigurationError as bad:
@@ -75,3 +82,12 @@ async def _on_the_network(settings: Settings) -> AsyncIterator[Finding]:
     async with UpstreamHttp() as http:
         async for finding in network_findings(settings, http, clock.wall):
             yield finding
+
+
+def _in_the_cluster(parsed: argparse.Namespace) -> list[Finding]:
+    """Raises CommandFailed where kubectl reaches no cluster."""
+    try:
+        seen = read(Kubectl(parsed.kubectl), parsed.namespace)
+    except KubectlFailed as failed:
+        raise CommandFailed(str(failed)) from None
+    return list(checks.findings(seen, clock.wall()))

@@ -25,7 +25,8 @@ def meanings() -> dict[str, Any]:
         for row in rows("log-events.md", section):
             if len(row) == 5:
                 events[f"{process} {named(row[0])} {named(row[1])}"] = [plain(row[4])]
-    return {"denials": denials, "errors": errors(), "events": events}
+    conditions = {named(row[0]): [plain(row[2]), plain(row[3])] for row in rows("conditions.md")}
+    return {"conditions": conditions, "denials": denials, "errors": errors(), "events": events}
 
 
 def errors() -> dict[str, list[str]]:

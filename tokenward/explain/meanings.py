@@ -37,6 +37,11 @@ def meaning_of(line: LogLine) -> Meaning:
     return _meaning(["", events.get(key, events.get(general, [""]))[0]])
 
 
+def remedy_of_condition(reason: str) -> str:
+    """What to do about a condition with this reason; empty where it is not one of ours."""
+    return _meaning(_meanings()["conditions"].get(reason, ["", ""])).remedy
+
+
 def is_decision(line: LogLine) -> bool:
     """Whether the line says what was decided, in any of the processes."""
     return line["source"] == "audit" or line["event"] in ("refused", "decided", "exchange_denied")

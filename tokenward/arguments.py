@@ -94,6 +94,12 @@ def _add_who_can(commands: _Commands) -> None:  # type: ignore[valid-type]
     who_can.add_argument("--user", metavar="USER", help=_USER)
     who_can.add_argument("--server", metavar="NS/NAME")
     who_can.add_argument("--upstream", metavar="NAME")
+    who_can.add_argument(
+        "--certificates",
+        metavar="FILE",
+        nargs="+",
+        help="compare the certificates in logs of the controller and the authserver; - for stdin",
+    )
     _add_common(who_can)
 
 

@@ -70,6 +70,17 @@ def _doctor(parsed: argparse.Namespace) -> int:
         return EXIT_FAILED
 
 
+def _who_can(parsed: argparse.Namespace) -> int:
+    if parsed.certificates is None:
+        return _administration("who_can")(parsed)
+    if parsed.user or parsed.server or parsed.upstream:
+        complain("--certificates reads logs only: no selector goes with it")
+        return EXIT_USAGE
+    from tokenward.certificates import certificates
+
+    return certificates(parsed)
+
+
 def _dev(parsed: argparse.Namespace) -> int:
     if (parsed.upstream is None) != (parsed.client_id is None):
         complain("--upstream and --client-id go together")
@@ -83,7 +94,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "inject": _inject,
     "check": _check,
     "explain": _explain,
-    "who-can": _administration("who_can"),
+    "who-can": _who_can,
     "users": _administration("users"),
     "sessions": _administration("sessions"),
     "connections": _administration("connections"),

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests.support.deployment import Deployment, deployed
+from tests.tokenward.page import PAGE, first_cells, section
 from tests.tokenward.running import on, run
 from tokenward.arguments import parser
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs/reference/command-line.md").read_text("utf-8")
 LISTINGS = {
     "tokenward sessions list": "sessions",
     "tokenward connections list": "connections",
@@ -35,10 +35,6 @@ def commands(
 COMMANDS = dict(commands())
 
 
-def section(name: str) -> str:
-    return re.split(r"^## ", PAGE.split(f"\n## {name}\n")[1], flags=re.MULTILINE)[0]
-
-
 def options(command: argparse.ArgumentParser) -> set[str]:
     written = set()
     for action in command._actions:
@@ -49,17 +45,6 @@ def options(command: argparse.ArgumentParser) -> set[str]:
         takes_value = action.nargs != 0
         written.add(f"{name} {value if takes_value else ''}".strip())
     return written
-
-
-def first_cells(name: str, title: str) -> list[str]:
-    """The first cells of a section's table with this title."""
-    rows = section(name).split(f"| {title} |")[1].splitlines()[2:]
-    table = []
-    for row in rows:
-        if not row.startswith("|"):
-            break
-        table.append(row.split(" | ")[0].removeprefix("| "))
-    return table
 
 
 def test_every_command_has_a_section_and_no_other() -> None:

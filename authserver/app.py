@@ -21,6 +21,7 @@ from authserver.connections.refresher import TokenRefresher
 from authserver.connections.session_health import SessionHealth
 from authserver.connections.termination import SessionTermination
 from authserver.connections.timeouts import RefreshTimeouts
+from authserver.connections.token_exchanger import TokenExchanger
 from authserver.endpoints.discovery import MetadataDocument
 from authserver.endpoints.introspection import Introspection
 from authserver.endpoints.live_tokens import LiveTokens
@@ -30,6 +31,7 @@ from authserver.endpoints.token_endpoint import GrantStores, TokenEndpoint, Toke
 from authserver.endpoints.userinfo import Userinfo
 from authserver.handles import new_handle
 from authserver.housekeeping import CleanUpStores, Housekeeping
+from authserver.internal.exchanged_release import ExchangedRelease
 from authserver.internal.listener import Internal
 from authserver.internal.revocation_feed import RevocationFeed
 from authserver.internal.svid import SvidReader
@@ -65,6 +67,7 @@ from authserver.storage.connected_accounts import ConnectedAccounts
 from authserver.storage.connections import Connections
 from authserver.storage.consents import Consents
 from authserver.storage.contract import Database
+from authserver.storage.exchanged_tokens import ExchangedTokens
 from authserver.storage.expiry import Expiry
 from authserver.storage.feed_followers import FeedFollowers
 from authserver.storage.leases import Leases
@@ -158,6 +161,10 @@ class Authserver:
         self._refresher = TokenRefresher(
             claimed_refresh, self._claims, live.binding, clock, refresh_timeouts
         )
+        self._exchanged_tokens = ExchangedTokens(database, live.keyring)
+        self._exchanger = TokenExchanger(
+            self._refresher, claimed_refresh, self._exchanged_tokens, clock, refresh_timeouts
+        )
         self._session_health = SessionHealth(self._connections, self._users, live.binding, clock)
         self.housekeeping = Housekeeping(
             CleanUpStores(
@@ -167,6 +174,7 @@ class Authserver:
                 live.absent_registrations,
                 self._sessions,
                 self._connections,
+                self._exchanged_tokens,
                 OperatorEvents(database),
             ),
             live.resources,
@@ -261,6 +269,7 @@ class Authserver:
                 self._connections,
                 self._sessions,
                 self._refresher,
+                ExchangedRelease(self._exchanged_tokens, self._exchanger),
                 self._live.upstreams,
                 self._connect_links,
                 TokenLimits.of(self._settings.limits),
@@ -277,6 +286,7 @@ class Authserver:
 
     async def drain(self) -> None:
         """Let refreshes and revocations under way come to their durable end."""
+        await self._exchanger.drain()
         await self._refresher.drain()
         await self._termination.drain()
         await self.housekeeping.drain()

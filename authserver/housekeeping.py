@@ -13,6 +13,7 @@ from authserver.oauth.resources import ResourceMap
 from authserver.storage.absent_registrations import AbsentRegistrations
 from authserver.storage.connections import Connections
 from authserver.storage.contract import StorageUnavailable
+from authserver.storage.exchanged_tokens import ExchangedTokens
 from authserver.storage.expiry import BATCH, Expiry
 from authserver.storage.leases import Leases
 from authserver.storage.operator_events import OperatorEvents
@@ -32,6 +33,7 @@ _LEASE: Final = "housekeeping"
 # is mended by then, and who has to look into a change finds its sessions. The same holds for the
 # connections of a registration.
 _ORPHANED_SECONDS: Final = 7 * 86400
+_EXCHANGED_SECONDS: Final = 7 * 86400
 # Between two batches the flows have the database to themselves.
 _PAUSE_SECONDS: Final = 0.05
 _MAX_BATCHES: Final = 200
@@ -47,6 +49,7 @@ class CleanUpStores:
     absent_registrations: AbsentRegistrations
     sessions: Sessions
     connections: Connections
+    exchanged_tokens: ExchangedTokens
     operator_events: OperatorEvents
 
 
@@ -65,6 +68,7 @@ class Housekeeping:
         self._leases, self._replica = stores.leases, replica
         self._expiry, self._absent_registrations = stores.expiry, stores.absent_registrations
         self._sessions, self._connections = stores.sessions, stores.connections
+        self._exchanged_tokens = stores.exchanged_tokens
         self._operator_events = stores.operator_events
         self._orphaned_owners = stores.orphaned_owners
         self._resources, self._binding = resources, binding
@@ -134,6 +138,7 @@ class Housekeeping:
             if not await self._is_ours():
                 return
         await self._end_orphans()
+        await self._drop_old_exchanges()
         await self._purge_absent_registrations()
 
     async def measure(self) -> None:
@@ -175,6 +180,14 @@ class Housekeeping:
                 self._termination.not_revoked(connection.user_id, connection.upstream)
             if len(purged) < BATCH:
                 await absent.forget(registered)
+
+    async def _drop_old_exchanges(self) -> None:
+        """Delete what an exchange made and nobody has had renewed for a week, a batch of it.
+
+        What the configuration no longer asks for goes so; the rest is made anew when it is wanted.
+        """
+        moment = int(self._clock()) - _EXCHANGED_SECONDS
+        self._termination.revoke_all(await self._exchanged_tokens.drop_older(moment))
 
     def _measure_nothing(self) -> None:
         """Another replica says how much there is; the sum over all replicas stays right."""

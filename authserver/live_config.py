@@ -1,8 +1,11 @@
 """Puts a reloaded configuration into force, whole or not at all."""
 
+from dataclasses import replace
+
+from authserver.config.exchanged_upstreams import ConfiguredUpstream, ExchangedUpstream
 from authserver.config.resource_files import ResourceFiles
 from authserver.config.settings import Settings
-from authserver.config.upstreams import AnyUpstream, OidcUpstream
+from authserver.config.upstreams import OidcUpstream
 from authserver.connections.registration_binding import RegistrationBinding
 from authserver.internal.answered_apis import AnsweredApis
 from authserver.internal.workload_policy import WorkloadPolicy
@@ -13,6 +16,7 @@ from authserver.storage.key_rotation import KeyRotation
 from authserver.storage.keyring import Keyring
 from authserver.tokens.signing_keys import SigningKeys
 from authserver.upstream.contract import Upstream
+from authserver.upstream.exchanged import Exchanged
 from authserver.upstream.http_client import UpstreamHttp
 from authserver.upstream.oauth2 import OAuth2
 from authserver.upstream.oidc import Oidc
@@ -22,8 +26,9 @@ from chassis.process import ConfigProblem, ConfigurationError
 
 _log = Log("live_config")
 
-# What an upstream is made of: its settings, and the secrets in its files.
-_Source = tuple[AnyUpstream, tuple[str | None, ...]]
+# What an upstream is made of: its settings, those of the upstream whose tokens it exchanges, and
+# the secrets in their files.
+_Source = tuple[tuple[ConfiguredUpstream, ...], tuple[str | None, ...]]
 _Upstreams = dict[str, tuple[_Source, Upstream]]
 
 
@@ -87,17 +92,31 @@ class LiveConfig:
 
     def _all_resources(self, settings: Settings) -> list[Resource]:
         configured = [entry.entry() for entry in settings.resources]
-        return [*configured, *self.resource_files.entries(configured, settings.upstreams)]
+        exchanged = frozenset(
+            one.name for one in settings.upstreams if isinstance(one, ExchangedUpstream)
+        )
+        return [
+            replace(one, exchanged=exchanged.intersection(one.upstreams))
+            for one in (
+                *configured,
+                *self.resource_files.entries(configured, settings.upstreams),
+            )
+        ]
 
     def _built(self, settings: Settings) -> _Upstreams:
         """The upstreams of these settings; an unchanged one is kept, with what it has learnt."""
         built: _Upstreams = {}
-        for entry in settings.upstreams:
-            source, name = (entry, entry.secrets()), entry.name
+        named = {entry.name: entry for entry in settings.upstreams}
+        for name, entry in named.items():
+            parent = (
+                named[entry.exchange.upstream] if isinstance(entry, ExchangedUpstream) else None
+            )
+            entries = (entry,) if parent is None else (entry, parent)
+            source = (entries, tuple(secret for one in entries for secret in one.secrets()))
             upstream = (
                 self.upstreams[name]
                 if self._sources.get(name) == source
-                else _upstream(entry, self._http, self._clock)
+                else _upstream(entry, parent, self._http, self._clock)
             )
             built[name] = (source, upstream)
         return built
@@ -109,7 +128,17 @@ class LiveConfig:
         self._sources = {name: source for name, (source, _) in built.items()}
 
 
-def _upstream(settings: AnyUpstream, http: UpstreamHttp, clock: Clock) -> Upstream:
+def _upstream(
+    settings: ConfiguredUpstream,
+    parent: ConfiguredUpstream | None,
+    http: UpstreamHttp,
+    clock: Clock,
+) -> Upstream:
+    if isinstance(settings, ExchangedUpstream):
+        # The loader has refused every other parent.
+        assert parent is not None
+        assert not isinstance(parent, ExchangedUpstream)
+        return Exchanged(settings, parent, http, clock)
     if isinstance(settings, OidcUpstream):
         return Oidc(settings, http, clock)
     return OAuth2(settings, http, clock)

@@ -223,6 +223,7 @@ class Connect:
                 subject.session,
                 grant,
                 hash_of(subject.text),
+                exchanged=[one.name for one in subject.exchanged],
                 link_expires_at=subject.link.expires_at,
                 now=int(self._services.clock()),
             )

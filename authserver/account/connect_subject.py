@@ -27,13 +27,17 @@ class Application:
 
 @dataclass(frozen=True)
 class ConnectSubject:
-    """A link, and what it leads to as things are now."""
+    """A link, and what it leads to as things are now.
+
+    `exchanged` are upstreams of the resource whose tokens are made of this one's.
+    """
 
     text: str = field(repr=False)
     link: ConnectLink
     session: Session
     resource: Resource
     upstream: Upstream
+    exchanged: tuple[Upstream, ...] = ()
 
     @property
     def identifies(self) -> bool:
@@ -79,9 +83,16 @@ class ConnectSubjects:
             or resource.owner != session.owner
             or upstream is None
             or link.upstream not in resource.upstreams
+            or link.upstream in resource.exchanged
         ):
             raise LinkRefused
-        return ConnectSubject(text, link, session, resource, upstream)
+        exchanged = (
+            self._services.upstreams[name]
+            for name in resource.upstreams
+            if name in resource.exchanged
+        )
+        made = tuple(one for one in exchanged if one.made_of == upstream.name)
+        return ConnectSubject(text, link, session, resource, upstream, made)
 
     async def name_of(self, client_id: str) -> str:
         """What to call a client application on a page."""

@@ -212,10 +212,12 @@ class ConnectionsPage:
         upstream = self._upstreams.get(name)
         if upstream is None:
             return None
-        connection = connections.get((used.session.owner, name))
-        if connection is not None and healthy(connection, upstream, self._clock()):
+        # What an exchange makes is as well as what it is made of, and mended there.
+        root = self._upstreams.get(upstream.made_of or name)
+        connection = connections.get((used.session.owner, upstream.made_of or name))
+        if connection is not None and healthy(connection, root, self._clock()):
             return UpstreamUse(upstream, connected=True, works=True)
-        url = await self._links.url_of(used.session.tsid, name)
+        url = await self._links.url_of(used.session.tsid, upstream.made_of or name)
         return UpstreamUse(upstream, connection is not None, works=False, connect_url=url)
 
 

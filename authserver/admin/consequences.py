@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from authserver.admin.keys import Say
+from authserver.config.exchanged_upstreams import ExchangedUpstream
 from authserver.config.settings import Settings
 from authserver.live_config import LiveConfig
 from authserver.oauth.redirect_uris import callback_uri
@@ -24,6 +25,8 @@ async def tell(settings: Settings, clock: Clock, say: Say) -> None:
     for warning in _warnings(settings):
         say(f"warning: {warning}")
     for upstream in settings.upstreams:
+        if isinstance(upstream, ExchangedUpstream):
+            continue  # nobody signs in there
         uri = callback_uri(settings.issuer, upstream.name)
         say(f"upstreams[{upstream.name}]: the redirect URI to register there is {uri}")
     try:
@@ -43,6 +46,7 @@ async def tell(settings: Settings, clock: Clock, say: Say) -> None:
 
 def _warnings(settings: Settings) -> Iterator[str]:
     """What can be started with, and would surprise."""
+    yield from _of_exchanges(settings)
     for index, entry in enumerate(settings.resources):
         owner = entry.entry().owner
         if not settings.allowed_workloads.admit(owner):
@@ -61,6 +65,31 @@ def _warnings(settings: Settings) -> Iterator[str]:
             "lifetimes.refreshTokenIdle: is longer than refreshTokenAbsolute, which ends every"
             " session first"
         )
+
+
+def _of_exchanges(settings: Settings) -> Iterator[str]:
+    """Tokens that are kept apart by an exchange, and are to be had whole all the same."""
+    parents = {
+        one.name: one.exchange.upstream
+        for one in settings.upstreams
+        if isinstance(one, ExchangedUpstream)
+    }
+    exchange_only = {
+        one.name
+        for one in settings.upstreams
+        if not isinstance(one, ExchangedUpstream) and one.exchange_only
+    }
+    for name in sorted(exchange_only - set(parents.values())):
+        yield f"upstreams[{name}].exchangeOnly: nothing is made of it, so nothing is released"
+    for index, entry in enumerate(settings.resources):
+        for name in entry.entry().upstreams:
+            parent = parents.get(name)
+            if parent is not None and parent not in exchange_only:
+                yield (
+                    f"resources[{index}].upstreams: the server obtains {parent}'s own tokens beside"
+                    f" those of {name}, which are made of them; `exchangeOnly: true` at {parent}"
+                    " keeps them back"
+                )
 
 
 async def _tell_of_users(settings: Settings, database: Database, clock: Clock, say: Say) -> None:

@@ -6,7 +6,8 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from authserver.config import provider_presets
+from authserver.config import exchanged_upstreams, provider_presets
+from authserver.config.exchange_rules import problem_of_parent, problems_of_resource
 from authserver.config.settings import Settings
 from authserver.oauth.resources import InvalidResource, collision_key
 from chassis.process import ConfigProblem, ConfigurationError
@@ -15,7 +16,7 @@ from chassis.yaml_config import problems_of, read_mapping
 # Where pydantic adds the chosen type to the path of a fault.
 _UNIONS: Final = (("upstreams",),)
 _MESSAGES: Final = {
-    "union_tag_not_found": "type must be oidc or oauth2, or come from a preset",
+    "union_tag_not_found": "type must be oidc or oauth2, or come from a preset or from exchange",
 }
 
 
@@ -37,8 +38,15 @@ def _expanded(raw: dict[str, Any]) -> dict[str, Any]:
     upstreams = raw.get("upstreams")
     if not isinstance(upstreams, list):
         return raw
-    filled = [provider_presets.expanded(one) if isinstance(one, dict) else one for one in upstreams]
+    filled = [_filled(one) if isinstance(one, dict) else one for one in upstreams]
     return raw | {"upstreams": filled}
+
+
+def _filled(upstream: dict[str, Any]) -> dict[str, Any]:
+    """An upstream with its preset, or, where its tokens are exchanged, with its type."""
+    if "exchange" in upstream:
+        return exchanged_upstreams.typed(upstream)
+    return provider_presets.expanded(upstream)
 
 
 def _cross_checks(raw: dict[str, Any]) -> Iterator[ConfigProblem]:
@@ -52,6 +60,11 @@ def _cross_checks(raw: dict[str, Any]) -> Iterator[ConfigProblem]:
         if isinstance(preset, str) and preset not in provider_presets.PRESETS:
             known = ", ".join(provider_presets.PRESETS)
             yield ConfigProblem(f"upstreams[{index}].preset", f"is none of those we know: {known}")
+    parents = {name: exchanged_upstreams.parent_of(one) for name, one in named.items()}
+    for index, upstream in upstreams:
+        parent = exchanged_upstreams.parent_of(upstream)
+        if parent is not None and (problem := problem_of_parent(parent, parents)):
+            yield ConfigProblem(f"upstreams[{index}].exchange.upstream", problem)
     yield from _twice("upstreams", upstreams, "name")
     yield from _twice("encryptionKeys", _section(raw, "encryptionKeys"), "id")
     clients = raw.get("clients")
@@ -60,6 +73,8 @@ def _cross_checks(raw: dict[str, Any]) -> Iterator[ConfigProblem]:
     seen: dict[str, int] = {}
     for index, resource in _section(raw, "resources"):
         yield from _resource_faults(index, resource, named, seen)
+        for position, problem in problems_of_resource(_listed(resource), parents):
+            yield ConfigProblem(f"resources[{index}].upstreams[{position}]", problem)
 
 
 def _resource_faults(
@@ -83,11 +98,19 @@ def _resource_faults(
         if name not in named:
             known = ", ".join(sorted(named)) or "none"
             yield ConfigProblem(place, f"no upstream has this name (there are: {known})")
-        elif position == 0 and not _names_its_user(named[name]):
+        elif position == 0 and "exchange" not in named[name] and not _names_its_user(named[name]):
             yield ConfigProblem(
                 place,
                 "the first upstream names the user: it needs userinfoEndpoint and subjectField",
             )
+
+
+def _listed(resource: dict[str, Any]) -> list[tuple[str, str]]:
+    """The upstreams of a resource as names with their `connect`, whatever else is wrong."""
+    written = resource.get("upstreams")
+    entries = written if isinstance(written, list) else []
+    named = [one if isinstance(one, dict) else {"name": one} for one in entries]
+    return [(str(one.get("name")), str(one.get("connect", ""))) for one in named]
 
 
 def _names_its_user(upstream: dict[str, Any]) -> bool:

@@ -13,8 +13,9 @@ from typing import Final
 
 from pydantic import ValidationError
 
+from authserver.config.exchange_rules import problems_of_resource
+from authserver.config.exchanged_upstreams import ConfiguredUpstream, ExchangedUpstream
 from authserver.config.resource_map import ResourceSettings
-from authserver.config.upstreams import AnyUpstream
 from authserver.oauth.resources import Resource, collision_key
 from chassis.config_types import Model
 from chassis.file_watch import FileWatch
@@ -59,7 +60,7 @@ class ResourceFiles:
         return self._watch.changed() and self._poll()
 
     def entries(
-        self, configured: Iterable[Resource], upstreams: Iterable[AnyUpstream]
+        self, configured: Iterable[Resource], upstreams: Iterable[ConfiguredUpstream]
     ) -> list[Resource]:
         """The resources to put into force beside those of the configuration file.
 
@@ -124,11 +125,20 @@ def _parse(file: Path) -> tuple[ResourceSettings, ...]:
         raise ConfigurationError(list(problems_of(invalid))) from None
 
 
-def _usable(entry: ResourceSettings, taken: set[str], known: Mapping[str, AnyUpstream]) -> bool:
+def _usable(
+    entry: ResourceSettings, taken: set[str], known: Mapping[str, ConfiguredUpstream]
+) -> bool:
     key = collision_key(entry.resource)
     if key in taken or not all(one.name in known for one in entry.upstreams):
         return False
     if not known[entry.upstreams[0].name].names_its_user:
+        return False
+    parents = {
+        name: one.exchange.upstream if isinstance(one, ExchangedUpstream) else None
+        for name, one in known.items()
+    }
+    listed = [(one.name, one.connect) for one in entry.upstreams]
+    if any(problems_of_resource(listed, parents)):
         return False
     taken.add(key)
     return True

@@ -13,9 +13,9 @@ from pydantic import (
 )
 
 from authserver.config.clients import Clients
+from authserver.config.exchanged_upstreams import Upstream
 from authserver.config.listeners import Listeners
 from authserver.config.resource_map import ResourceSettings
-from authserver.config.upstreams import Upstream
 from authserver.config.value_types import Duration, Folder, ReadableFile, WebUrl, on_loopback
 from authserver.config.workloads import AllowedWorkloads, DeniedCertificates
 from authserver.storage.engines.url import PostgresqlLocation, SqliteLocation, read_location

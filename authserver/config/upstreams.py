@@ -73,13 +73,12 @@ class FormerRegistration(Model):
         return self.until.timestamp()
 
 
-class _Upstream(Apis):
-    """`caFile` holds the authorities this upstream's certificate is verified with, alone.
+class UpstreamBase(Apis):
+    """What every upstream has, whether its users sign in there or its tokens are exchanged.
 
+    `caFile` holds the authorities this upstream's certificate is verified with, alone.
     `displayName` and `scopeDescriptions` (scope to words) are for the pages that people read.
-    `revocationEndsGrant`: one revocation, or one reuse of a refresh token, ends all that the user
-    granted to our client. `proxy`: calls to this upstream go through it. `stepUpScopes`: what a
-    server may have its user asked for beyond `scopes`. `apis`: what Attach may call.
+    `proxy`: calls to this upstream go through it. `apis`: what Attach may call.
     """
 
     name: UpstreamName
@@ -88,40 +87,19 @@ class _Upstream(Apis):
         str, Annotated[str, Field(max_length=200), matches_pattern(_WORDS, _IN_WORDS)]
     ] = Field(default_factory=dict)
     preset: str | None = None
-    client_id: str
     client_secret_file: SecretFile | None = None
     client_authentication: Literal["basic", "body"] | None = None
     scopes: tuple[Scope, ...] = ()
-    step_up_scopes: tuple[Scope, ...] = ()
-    authorize_parameters: dict[str, str] = Field(default_factory=dict)
     token_parameters: dict[str, str] = Field(default_factory=dict)
     refresh_parameters: dict[str, str] = Field(default_factory=dict)
-    response_mode: Literal["query", "form_post"] = "query"
     ca_file: ReadableFile | None = None
     proxy: str | None = None
-    rotates_refresh_tokens: bool = True
-    refresh_token_reuse_grace: Annotated[Duration, Field(le=86400)] = 0
-    revocation_ends_grant: bool = False
-    repeat_uncertain_refresh: bool | None = None
     dead_grant_errors: tuple[DeadGrantError, ...] = ()
-    former: tuple[FormerRegistration, ...] = ()
 
     @property
     def names_its_user(self) -> bool:
         """Whether it says who signed in, so that it can be a resource's first upstream."""
         return True
-
-    @property
-    def may_repeat_uncertain_refresh(self) -> bool:
-        """Whether a refresh token of unknown fate is presented again."""
-        if self.repeat_uncertain_refresh is not None:
-            return self.repeat_uncertain_refresh
-        return not self.revocation_ends_grant
-
-    @field_validator("authorize_parameters")
-    @classmethod
-    def _only_more(cls, parameters: dict[str, str]) -> dict[str, str]:
-        return _without(_RESERVED_PARAMETERS, parameters)
 
     @field_validator("token_parameters", "refresh_parameters")
     @classmethod
@@ -159,6 +137,42 @@ class _Upstream(Apis):
         if self.client_secret_file is None:
             return None
         return read_secret(self.client_secret_file)
+
+    def secrets(self) -> tuple[str | None, ...]:
+        """The client secrets of this upstream, as the files are now."""
+        return (self.client_secret(),)
+
+
+class _Upstream(UpstreamBase):
+    """An upstream at which users sign in.
+
+    `revocationEndsGrant`: one revocation, or one reuse of a refresh token, ends all that the user
+    granted to our client. `stepUpScopes`: what a server may have its user asked for beyond
+    `scopes`. `exchangeOnly`: its own tokens are released to nobody, only what is made of them.
+    """
+
+    client_id: str
+    exchange_only: bool = False
+    step_up_scopes: tuple[Scope, ...] = ()
+    authorize_parameters: dict[str, str] = Field(default_factory=dict)
+    response_mode: Literal["query", "form_post"] = "query"
+    rotates_refresh_tokens: bool = True
+    refresh_token_reuse_grace: Annotated[Duration, Field(le=86400)] = 0
+    revocation_ends_grant: bool = False
+    repeat_uncertain_refresh: bool | None = None
+    former: tuple[FormerRegistration, ...] = ()
+
+    @property
+    def may_repeat_uncertain_refresh(self) -> bool:
+        """Whether a refresh token of unknown fate is presented again."""
+        if self.repeat_uncertain_refresh is not None:
+            return self.repeat_uncertain_refresh
+        return not self.revocation_ends_grant
+
+    @field_validator("authorize_parameters")
+    @classmethod
+    def _only_more(cls, parameters: dict[str, str]) -> dict[str, str]:
+        return _without(_RESERVED_PARAMETERS, parameters)
 
     def secrets(self) -> tuple[str | None, ...]:
         """The client secrets of this and every former registration, as the files are now."""
@@ -261,4 +275,3 @@ class OAuth2Upstream(_Upstream):
 
 
 AnyUpstream = OidcUpstream | OAuth2Upstream
-Upstream = Annotated[AnyUpstream, Field(discriminator="type")]

@@ -38,6 +38,14 @@ _log = Log("refresh_claims")
 
 _T = TypeVar("_T")
 
+# How new tokens are asked for under a claim.
+Ask = Callable[[Upstream, RefreshRequest], Awaitable[UpstreamTokens]]
+
+
+async def _refreshed(upstream: Upstream, request: RefreshRequest) -> UpstreamTokens:
+    return await upstream.refresh(request)
+
+
 # A grace is counted by the upstream's clock, and our request takes its time to get there.
 _GRACE_MARGIN_SECONDS: Final = 5
 _HURRIED_STORES: Final = 15
@@ -71,11 +79,12 @@ class ClaimedRefresh:
         await asyncio.gather(*self._uncertain.values(), return_exceptions=True)
 
     async def next_generation(
-        self, connection: Connection, *, rejected: bool = False
+        self, connection: Connection, *, rejected: bool = False, ask: Ask = _refreshed
     ) -> Connection:
         """Refresh `connection`, or adopt what another process made of it.
 
-        `rejected`: its access token does not serve, whatever is left of its time. Raises
+        `rejected`: its access token does not serve, whatever is left of its time. `ask` gets the
+        new tokens in another way than a refresh; it raises as `Upstream.refresh` does. Raises
         GrantRevoked, Unavailable or StorageUnavailable.
         """
         upstream = self._binding.upstream_of(connection)
@@ -91,8 +100,10 @@ class ClaimedRefresh:
                 raise Unavailable("connection_backing_off")
             claim = await self._take(connection)
             if claim is not None:
-                return await self._present(upstream, connection, claim, place, rejected=rejected)
-        return await self._adopt(upstream, connection, rejected=rejected)
+                return await self._present(
+                    upstream, connection, claim, place, rejected=rejected, ask=ask
+                )
+        return await self._adopt(upstream, connection, rejected=rejected, ask=ask)
 
     async def _place(self, upstream: Upstream, connection: Connection) -> Place:
         """Taken before the claim: an upstream in trouble gets one of all who ask at one moment."""
@@ -136,7 +147,7 @@ class ClaimedRefresh:
         task.add_done_callback(lambda _: self._uncertain.pop(key))
 
     async def _adopt(
-        self, upstream: Upstream, connection: Connection, *, rejected: bool
+        self, upstream: Upstream, connection: Connection, *, rejected: bool, ask: Ask
     ) -> Connection:
         """What another holder's claim comes to; ours where that holder is gone."""
         while True:
@@ -154,7 +165,7 @@ class ClaimedRefresh:
                     claim = await self._take(latest)
                     if claim is not None:
                         return await self._present(
-                            upstream, latest, claim, place, rejected=rejected
+                            upstream, latest, claim, place, rejected=rejected, ask=ask
                         )
             await asyncio.sleep(self._timeouts.poll)
 
@@ -171,10 +182,11 @@ class ClaimedRefresh:
         place: Place,
         *,
         rejected: bool,
+        ask: Ask,
     ) -> Connection:
         await self._check_claim(upstream, connection, claim, rejected=rejected)
         try:
-            tokens = await self._ask(upstream, connection, claim, place)
+            tokens = await self._ask(upstream, connection, claim, place, ask)
         except GrantRevoked as failure:
             self._answered(upstream, connection, "dead")
             await self._mark_dead(connection, claim, failure.reason)
@@ -218,7 +230,7 @@ class ClaimedRefresh:
             raise Unavailable("waits_for_the_access_token_to_end")
 
     async def _ask(
-        self, upstream: Upstream, connection: Connection, claim: Claim, place: Place
+        self, upstream: Upstream, connection: Connection, claim: Claim, place: Place, ask: Ask
     ) -> UpstreamTokens:
         """What the upstream answers. The place is free when it has; nobody runs in between."""
         request = RefreshRequest(
@@ -229,7 +241,7 @@ class ClaimedRefresh:
         place.call()
         with place, self._metrics.refresh_seconds.labels(upstream.name).time():
             async with asyncio.timeout(self._timeouts.flight):
-                return await upstream.refresh(request)
+                return await ask(upstream, request)
 
     async def _may_send(self, connection: Connection, claim: Claim, place: Place) -> bool:
         """Whether our claim stands, enough of its lease is left for the flight, and the upstream

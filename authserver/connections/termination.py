@@ -72,13 +72,14 @@ class SessionTermination:
 
     async def purge_unused(self, user_id: str, owner: Workload, now: int) -> Revocations:
         """Delete this user's connections for `owner` if no session that lives `now` holds them."""
-        return self._revoke_all(await self._connections.purge_unused(user_id, owner, now))
+        return self.revoke_all(await self._connections.purge_unused(user_id, owner, now))
 
     async def disconnect(self, key: ConnectionKey) -> Revocations:
         """Delete one connection. Its sessions stay, and need a new sign-in for it."""
-        return self._revoke_all(await self._connections.remove(key, int(self._clock())))
+        return self.revoke_all(await self._connections.remove(key, int(self._clock())))
 
-    def _revoke_all(self, purged: list[Connection]) -> Revocations:
+    def revoke_all(self, purged: list[Connection]) -> Revocations:
+        """Revoke deleted connections, and what was made of them, in the background."""
         tasks = [asyncio.create_task(self._revoke(one)) for one in purged]
         for task in tasks:
             self._revoking.add(task)

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from authserver.config.upstreams import AnyUpstream
+from authserver.config.exchanged_upstreams import ConfiguredUpstream
 
 _NONE = msgspec.Raw(b"[]")
 
@@ -12,7 +12,7 @@ _NONE = msgspec.Raw(b"[]")
 class AnsweredApis:
     """The APIs by upstream; a reload puts others in force."""
 
-    def __init__(self, upstreams: Iterable[AnyUpstream]) -> None:
+    def __init__(self, upstreams: Iterable[ConfiguredUpstream]) -> None:
         """Reads the authorities of the upstreams. Raises OSError or ValueError."""
         self._apis = {
             one.name: msgspec.Raw(msgspec.json.encode(one.answered_apis())) for one in upstreams

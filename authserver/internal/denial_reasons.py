@@ -98,6 +98,7 @@ class DenialReason(StrEnum):
 
     # What keeps us from answering.
     UPSTREAM_REFRESH_FAILED = "upstream_refresh_failed"
+    UPSTREAM_EXCHANGE_FAILED = "upstream_exchange_failed"
     UPSTREAM_TOKEN_ALREADY_OVER = "upstream_token_already_over"  # noqa: S105 - a reason
     STORAGE_UNAVAILABLE = "storage_down"
     DECRYPTION_FAILED = "seal_broken"

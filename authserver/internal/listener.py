@@ -182,7 +182,7 @@ class Internal:
             raise
         self._note(record, claims)
         self._exchange.check_certificate_age(claims, svid.not_before)
-        target = await self._exchange.authorize(svid.workload, claims, exchange_request.upstream)
+        target = await self._exchange.authorize(svid.workload, claims, exchange_request)
         record.upstream = target.upstream
         released = await self._exchange.release(target, claims, exchange_request)
         return self._body(released, claims, svid), released.refreshed
@@ -262,7 +262,7 @@ class Internal:
             "upstream": upstream,
             "cache_ttl": released.cache_ttl,
             "session": self._audit.handle("session", owner, claims.tsid),
-            "connection": self._audit.handle("connection", owner, claims.subject, upstream),
+            "connection": self._audit.handle("connection", owner, claims.subject, released.root),
             "sub": claims.subject,
             "client_id": claims.client_id,
             "release": released.release,

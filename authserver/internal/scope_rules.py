@@ -21,7 +21,7 @@ from authserver.upstream.contract import Upstream
 
 
 def check_narrower(request: ExchangeRequest) -> None:
-    """No upstream gives narrower tokens yet. Raises InvalidTarget or InvalidScope for a wish."""
+    """What users sign in to is never narrowed. Raises InvalidTarget or InvalidScope for a wish."""
     if request.target_audience is not None:
         raise InvalidTarget(
             DenialReason.TARGET_AUDIENCE_NOT_PERMITTED, "no target_audience is configured"
@@ -33,8 +33,13 @@ def check_narrower(request: ExchangeRequest) -> None:
 
 
 def check_missing_scope_permitted(missing: Collection[str], upstream: Upstream | None) -> None:
-    """Whether the operator lets a user be asked for all of these. Raises InvalidRequest."""
-    permitted = () if upstream is None else (*upstream.scopes, *upstream.step_up_scopes)
+    """Whether the operator lets a user be asked for all of these. Raises InvalidRequest.
+
+    For what an exchange makes, nobody is asked.
+    """
+    permitted: tuple[str, ...] = ()
+    if upstream is not None and not upstream.made_of:
+        permitted = (*upstream.scopes, *upstream.step_up_scopes)
     if not set(missing) <= set(permitted):
         raise InvalidRequest(
             DenialReason.MISSING_SCOPE_NOT_PERMITTED, "missing_scope is not permitted here"

@@ -8,14 +8,16 @@ obtain, then freshness. A caller that is not the owner gets the same answer what
 import base64
 import hashlib
 import hmac
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from authserver.connections.connect_links import ConnectLinks
 from authserver.connections.freshness import margin
 from authserver.connections.refresher import TokenRefresher
 from authserver.internal.denial_reasons import DenialReason, of_bad_token
 from authserver.internal.exchange_request import ExchangeRequest
+from authserver.internal.exchanged_release import ExchangedRelease, ExchangeMeant, meant
 from authserver.internal.scope_rules import (
     check_granted,
     check_missing_scope_permitted,
@@ -30,13 +32,14 @@ from authserver.oauth.errors import (
 )
 from authserver.oauth.parsing import Malformed, short_text
 from authserver.oauth.resources import Release, Resource, ResourceMap
-from authserver.storage.connections import Connections, NoSuchSession
+from authserver.storage.connections import Connections
+from authserver.storage.exchanged_tokens import NoSuchSession
 from authserver.storage.records import Connection, ConnectionKey
 from authserver.storage.sessions import Sessions
 from authserver.storage.users import UserBlocked
 from authserver.tokens.access_tokens import MAX_AUDIENCE, AccessTokens, VerifiedClaims
 from authserver.tokens.jws import BadToken
-from authserver.upstream.contract import Upstreams
+from authserver.upstream.contract import ExchangingUpstream, Upstreams
 from chassis.clock import Clock
 from chassis.spiffe_id import Workload
 
@@ -54,6 +57,8 @@ class ReleasedToken:
     cache_ttl: int
     refreshed: bool
     release: tuple[Release, ...]
+    # The upstream of the connection that the token lives on.
+    root: str
 
 
 class SubjectTokenRejected(InvalidRequest):
@@ -67,11 +72,22 @@ class SubjectTokenRejected(InvalidRequest):
 
 @dataclass(frozen=True)
 class ReleaseTarget:
-    """What a proven owner may obtain with an accepted JWT; `connection` is None where none is."""
+    """What a proven owner may obtain with an accepted JWT; `connection` is None where none is.
+
+    `exchanged` is set where an exchange makes the token. `named`: the session's authorization named
+    the upstream, as far as that is known.
+    """
 
     resource: Resource
     upstream: str
     connection: Connection | None
+    exchanged: ExchangeMeant | None = None
+    named: bool = True
+
+    @property
+    def connected_at(self) -> str:
+        """The upstream at which a user connects what is missing."""
+        return self.upstream if self.exchanged is None else self.exchanged.upstream.made_of
 
 
 class Exchange:
@@ -84,6 +100,7 @@ class Exchange:
         connections: Connections,
         sessions: Sessions,
         refresher: TokenRefresher,
+        exchanged: ExchangedRelease,
         upstreams: Upstreams,
         connect_links: ConnectLinks,
         limits: TokenLimits,
@@ -91,7 +108,8 @@ class Exchange:
     ) -> None:
         self._tokens, self._resources = tokens, resources
         self._connections, self._sessions = connections, sessions
-        self._refresher, self._upstreams = refresher, upstreams
+        self._refresher, self._exchanged = refresher, exchanged
+        self._upstreams = upstreams
         self._connect_links = connect_links
         self._limits, self._clock = limits, clock
 
@@ -150,19 +168,53 @@ class Exchange:
             raise SubjectTokenRejected(DenialReason.CERTIFICATE_OF_A_NAMESAKE)
 
     async def authorize(
-        self, caller: Workload, claims: VerifiedClaims, upstream: str | None
+        self, caller: Workload, claims: VerifiedClaims, request: ExchangeRequest
     ) -> ReleaseTarget:
-        """What the caller may obtain of `upstream`, None for the only one there is.
+        """What the caller may obtain of the upstream that is asked for, or of the only one.
 
         Raises SubjectTokenRejected to anyone but the session's owner, RateLimited and
         InvalidTarget to the owner.
         """
         self._limits.releases.take(str(caller), self._clock())
         resource = self._owned(caller, claims.audience)
-        chosen = _select_upstream(upstream, resource)
-        connection = await self._connection(claims, resource, chosen)
-        _check_permitted(chosen, resource)
-        return ReleaseTarget(resource, chosen, connection)
+        released = self._released_of(resource)
+        chosen = _select_upstream(request.upstream, released)
+        if chosen in resource.exchanged:
+            target = await self._exchanged_target(claims, resource, chosen, request)
+        else:
+            connection = await self._connection(claims, resource, chosen)
+            target = ReleaseTarget(resource, chosen, connection)
+        _check_permitted(chosen, released)
+        return target
+
+    def _released_of(self, resource: Resource) -> tuple[str, ...]:
+        """The upstreams whose own tokens are released, of those the resource has."""
+        upstreams = self._upstreams
+        return tuple(
+            name
+            for name in resource.upstreams
+            if name not in upstreams or not upstreams[name].exchange_only
+        )
+
+    async def _exchanged_target(
+        self, claims: VerifiedClaims, resource: Resource, name: str, request: ExchangeRequest
+    ) -> ReleaseTarget:
+        upstream = cast("ExchangingUpstream", self._upstreams[name])
+        parent = ConnectionKey(claims.subject, resource.owner, upstream.made_of)
+        token = meant(upstream, parent, request)
+        try:
+            stored, named = await self._exchanged.stored(
+                token,
+                claims.tsid,
+                client_id=claims.client_id,
+                resource=resource.url,
+                now=self._clock(),
+            )
+        except NoSuchSession:
+            raise SubjectTokenRejected(DenialReason.NO_SUCH_SESSION) from None
+        except UserBlocked:
+            raise InvalidGrant(DenialReason.USER_BLOCKED) from None
+        return ReleaseTarget(resource, name, stored, token, named)
 
     async def release(
         self, target: ReleaseTarget, claims: VerifiedClaims, request: ExchangeRequest
@@ -176,7 +228,10 @@ class Exchange:
         A session whose connection can give nothing any more is marked: the client's next refresh
         is refused, so that the client opens a sign-in.
         """
-        check_narrower(request)
+        if target.exchanged is None:
+            check_narrower(request)
+        elif target.exchanged.refusal is not None:
+            raise target.exchanged.refusal
         try:
             return await self._release(target, claims, request)
         except InvalidGrant as refusal:
@@ -187,9 +242,9 @@ class Exchange:
     ) -> InvalidGrant:
         """The refusal, with a link where its user can connect the upstream again."""
         ended = refusal.reason in (DenialReason.CONNECTION_GONE, DenialReason.USER_BLOCKED)
-        if ended or target.upstream not in self._upstreams:
+        if ended or target.connected_at not in self._upstreams:
             return refusal
-        url = await self._connect_links.url_of(claims.tsid, target.upstream)
+        url = await self._connect_links.url_of(claims.tsid, target.connected_at)
         return refusal.with_members(connect_url=url)
 
     async def _release(
@@ -198,21 +253,27 @@ class Exchange:
         missing = request.missing_scope
         if missing:
             check_missing_scope_permitted(missing, self._upstreams.get(target.upstream))
-        if target.connection is None:
+        if target.exchanged is None:
+            if target.connection is None:
+                raise InvalidGrant(DenialReason.NO_CONNECTION)
+            connection = target.connection
+        elif not target.named:
             raise InvalidGrant(DenialReason.NO_CONNECTION)
         if missing:
             # The session's own scopes: those of the token may be fewer (RFC 6749 section 6).
             session = await self._sessions.get(claims.tsid)
             if session is None:
                 raise InvalidGrant(DenialReason.CONNECTION_GONE)
-            check_granted(missing, target.connection, session)
+            check_granted(missing, connection, session)
         try:
-            return await self._ensure_fresh(target.connection, request, claims, target.resource)
+            if target.exchanged is not None:
+                return await self._exchange(target, target.exchanged, request, claims)
+            return await self._ensure_fresh(connection, request, claims, target.resource)
         except InvalidGrant as refusal:
             # What the operator can put right is not the user's to mend by signing in.
             if refusal.reason != DenialReason.UPSTREAM_REGISTRATION_CHANGED:
                 await self._sessions.require_sign_in(
-                    claims.tsid, target.upstream, now=int(self._clock())
+                    claims.tsid, target.connected_at, now=int(self._clock())
                 )
             raise
 
@@ -254,18 +315,49 @@ class Exchange:
                 connection, min_ttl=request.min_ttl, rejected=rejected
             )
         except TemporarilyUnavailable:
-            await self._check_session(claims, resource, connection)
+            await self._check_session(claims, resource, connection.key)
             raise
-        await self._check_session(claims, resource, connection)
+        await self._check_session(claims, resource, connection.key)
         refreshed = usable.generation != connection.generation
         return self._released(usable, claims, resource, refreshed=refreshed)
 
+    async def _exchange(
+        self,
+        target: ReleaseTarget,
+        token: ExchangeMeant,
+        request: ExchangeRequest,
+        claims: VerifiedClaims,
+    ) -> ReleasedToken:
+        stored, resource = target.connection, target.resource
+        rejected = (
+            stored is not None
+            and request.rejected_sha256 is not None
+            and hmac.compare_digest(request.rejected_sha256, _sha256(stored.tokens.access_token))
+        )
+        if (
+            stored is not None
+            and not rejected
+            and self._exchanged.usable_now(stored, request.min_ttl)
+        ):
+            return self._released(stored, claims, resource, refreshed=False)
+        parent = await self._connection(claims, resource, token.upstream.made_of)
+        try:
+            made = await self._exchanged.made(
+                token, stored, parent, min_ttl=request.min_ttl, rejected=rejected
+            )
+        except TemporarilyUnavailable:
+            await self._check_session(claims, resource, token.parent)
+            raise
+        await self._check_session(claims, resource, token.parent)
+        refreshed = stored is None or made.generation != stored.generation
+        return self._released(made, claims, resource, refreshed=refreshed)
+
     async def _check_session(
-        self, claims: VerifiedClaims, resource: Resource, connection: Connection
+        self, claims: VerifiedClaims, resource: Resource, key: ConnectionKey
     ) -> None:
         """Time has passed in which the session may have been ended. Raises InvalidGrant then."""
         try:
-            await self._connection(claims, resource, connection.key.upstream)
+            await self._connection(claims, resource, key.upstream)
         except SubjectTokenRejected:
             raise InvalidGrant(DenialReason.CONNECTION_GONE) from None
 
@@ -293,6 +385,7 @@ class Exchange:
             cache_ttl=max(0, int(min(limits))),
             refreshed=refreshed,
             release=resource.release,
+            root=connection.key.made_of or connection.key.upstream,
         )
 
 
@@ -303,18 +396,18 @@ def _audience(unverified_claims: dict[str, Any]) -> str:
         raise SubjectTokenRejected(DenialReason.JWT_BAD_CLAIMS) from None
 
 
-def _select_upstream(requested: str | None, resource: Resource) -> str:
+def _select_upstream(requested: str | None, released: Sequence[str]) -> str:
     """The upstream that is asked for; empty where it had to be named and was not."""
     if requested is None:
-        return resource.upstreams[0] if len(resource.upstreams) == 1 else ""
+        return released[0] if len(released) == 1 else ""
     return requested
 
 
-def _check_permitted(upstream: str, resource: Resource) -> None:
+def _check_permitted(upstream: str, released: Sequence[str]) -> None:
     """Whether the operator allows this resource the upstream; for its proven owner only."""
     if not upstream:
         raise InvalidTarget(DenialReason.UPSTREAM_NOT_NAMED, "audience must name an upstream")
-    if upstream not in resource.upstreams:
+    if upstream not in released:
         raise InvalidTarget(DenialReason.UPSTREAM_NOT_PERMITTED)
 
 

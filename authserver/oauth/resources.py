@@ -26,7 +26,8 @@ class Resource:
 
     `release`: how its tokens may be used. `when_needed`: upstreams that no sign-in asks for.
     `owned_since`: what is older, in seconds since the Unix epoch, was another owner's of that name.
-    `required_scopes`: without all of them its server answers no call.
+    `required_scopes`: without all of them its server answers no call. `exchanged`: upstreams whose
+    tokens are made of another one's here; nobody signs in at them.
     """
 
     url: str
@@ -37,11 +38,13 @@ class Resource:
     when_needed: frozenset[str] = frozenset()
     owned_since: float | None = None
     required_scopes: tuple[str, ...] = ()
+    exchanged: frozenset[str] = frozenset()
 
     @property
     def at_sign_in(self) -> tuple[str, ...]:
         """The upstreams that a sign-in asks for; the first names the user."""
-        return tuple(name for name in self.upstreams if name not in self.when_needed)
+        left_out = self.when_needed | self.exchanged
+        return tuple(name for name in self.upstreams if name not in left_out)
 
 
 class ResourceMap:

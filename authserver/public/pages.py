@@ -111,7 +111,14 @@ class Pages:
         resource, more = question.resource, question.upstream_scopes
         at_once = {*resource.at_sign_in, *(name for name, _ in more)}
         upstreams = [self._upstreams[name] for name in resource.upstreams if name in at_once]
-        later = [self._upstreams[name] for name in resource.upstreams if name not in at_once]
+        exchanged = [
+            self._upstreams[one] for one in resource.upstreams if one in resource.exchanged
+        ]
+        later = [
+            self._upstreams[name]
+            for name in resource.upstreams
+            if name not in at_once and name not in resource.exchanged
+        ]
         return self._environment.get_template("consent.html").render(
             client_name=question.client.name,
             target=redirect_uris.display_target(question.redirect_uri),
@@ -125,6 +132,7 @@ class Pages:
                 for upstream in upstreams
             ],
             later=[(upstream, _permissions(upstream)) for upstream in later],
+            exchanged=self._exchanged(exchanged),
             transaction=question.pending,
             signed_in=question.signed_in,
             account=question.account.name,
@@ -144,7 +152,7 @@ class Pages:
     def connect_prompt(self, prompt: ConnectPrompt) -> str:
         """The page of a link for its user, before the upstream is asked."""
         return self._environment.get_template("connect.html").render(
-            **_facts(prompt.subject, prompt.applications),
+            **self._facts(prompt.subject, prompt.applications),
             action=f"connect/{prompt.subject.text}",
             token=prompt.token,
             account=prompt.account.name,
@@ -154,7 +162,7 @@ class Pages:
     def connect_confirm(self, confirmation: Confirmation) -> str:
         """The page that names the account that is about to be attached."""
         return self._environment.get_template("connect_confirm.html").render(
-            **_facts(confirmation.subject, confirmation.applications),
+            **self._facts(confirmation.subject, confirmation.applications),
             transaction=confirmation.pending,
             account=confirmation.account.name,
         )
@@ -211,19 +219,30 @@ class Pages:
             message=message, request_id=request_id
         )
 
+    def _facts(
+        self, subject: ConnectSubject, applications: Sequence[Application]
+    ) -> dict[str, Any]:
+        """What both pages of a link say: which server, which provider, what for, and for whom."""
+        return {
+            "resource": subject.resource.url,
+            "provider": subject.upstream.display_name,
+            "permissions": _permissions(subject.upstream),
+            "exchanged": self._exchanged(subject.exchanged),
+            "applications": applications,
+        }
+
+    def _exchanged(
+        self, upstreams: Sequence[Upstream]
+    ) -> list[tuple[Upstream, str, Sequence[_Permission]]]:
+        """Upstreams whose tokens are exchanged, each with the name of whose, and what it permits.
+
+        Where no scope is asked for, the provider decides what the token permits.
+        """
+        return [(one, self._display_name(one.made_of), _permissions(one)) for one in upstreams]
+
     def _display_name(self, upstream: str) -> str:
         configured = self._upstreams.get(upstream)
         return configured.display_name if configured is not None else upstream
-
-
-def _facts(subject: ConnectSubject, applications: Sequence[Application]) -> dict[str, Any]:
-    """What both pages of a link say: which server, which provider, what for, and for whom."""
-    return {
-        "resource": subject.resource.url,
-        "provider": subject.upstream.display_name,
-        "permissions": _permissions(subject.upstream),
-        "applications": applications,
-    }
 
 
 def _uses(server: ServerUse) -> list[tuple[UpstreamUse, Sequence[_Permission]]]:

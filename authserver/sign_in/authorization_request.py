@@ -122,10 +122,10 @@ def read_request(
 
 def _beyond(resource: Resource, upstreams: Upstreams) -> dict[str, tuple[str, ...]]:
     """What clients may ask for at each upstream of a resource; what we ask anyway can be missing
-    too, where the user did not grant all of it.
+    too, where the user did not grant all of it. At an exchanged one nobody can be asked.
     """
     return {
         name: (*upstreams[name].scopes, *upstreams[name].step_up_scopes)
         for name in resource.upstreams
-        if name in upstreams
+        if name in upstreams and name not in resource.exchanged
     }

@@ -31,5 +31,7 @@ class Restoring:
             ended = await transaction.execute(
                 "UPDATE sessions SET ended_at = ?, expires_at = ? WHERE ended_at IS NULL", now, now
             )
+            # Made again of what users sign in to.
+            await transaction.execute("DELETE FROM exchanged_tokens")
             dead = await transaction.execute("UPDATE connections SET dead = 1 WHERE dead = 0")
         return Disowned(ended, dead)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from authserver.storage import revocations
-from authserver.storage.connection_rows import AT_KEY, SealedConnections, at
+from authserver.storage.connection_rows import SealedConnections, at, place_of
 from authserver.storage.contract import Database
 from authserver.storage.keyring import Keyring, key_id_of
 from authserver.storage.records import ClientRegistration, Connection, UpstreamTokens
@@ -44,11 +44,12 @@ class ClaimRows:
         A claim that was last touched before `overdue_before` may be taken over. The first claim
         then lies before this one, were it of the same second or by a clock that is ahead.
         """
+        table, at_key = place_of(connection.key)
         row = await self._database.write_returning(
-            "UPDATE connections SET refresh_claim = ?, refresh_claimed_at = ?,"
+            f"UPDATE {table} SET refresh_claim = ?, refresh_claimed_at = ?,"
             " first_claimed_at = CASE WHEN first_claimed_at IS NULL THEN ?"
             " WHEN first_claimed_at < ? THEN first_claimed_at ELSE ? END"
-            f" WHERE {AT_KEY} AND generation = ? AND dead = 0 AND (refresh_claim IS NULL"
+            f" WHERE {at_key} AND generation = ? AND dead = 0 AND (refresh_claim IS NULL"
             " OR refresh_claimed_at < ?) RETURNING first_claimed_at",
             handle,
             now,
@@ -66,8 +67,9 @@ class ClaimRows:
 
     async def claimed_at(self, connection: Connection, handle: str) -> int | None:
         """When a claim that still stands was taken; None where it was taken over or settled."""
+        table, at_key = place_of(connection.key)
         row = await self._database.fetch_one(
-            f"SELECT refresh_claimed_at FROM connections WHERE {AT_KEY} AND generation = ?"
+            f"SELECT refresh_claimed_at FROM {table} WHERE {at_key} AND generation = ?"
             " AND refresh_claim = ?",
             *at(connection.key),
             connection.generation,
@@ -98,12 +100,15 @@ class ClaimRows:
             registration=registration,
         )
         sealed = self._sealed.seal(successor)
+        (table, at_key), age = place_of(connection.key), ""
+        if connection.key.made_of:
+            age = f", renewed_at = {int(tokens.obtained_at)}"
         changed = await self._database.write(
-            "UPDATE connections SET generation = ?, sealed_tokens = ?, sealed_under = ?, dead = 0,"
+            f"UPDATE {table} SET generation = ?, sealed_tokens = ?, sealed_under = ?, dead = 0,"
             " refresh_claim = NULL, refresh_claimed_at = NULL, first_claimed_at = NULL,"
             " refused_since = NULL, refusals = 0, rejected = 0,"
-            " authorization_server = ?, registered_client_id = ?"
-            f" WHERE {AT_KEY} AND generation = ? AND refresh_claim = ?",
+            f" authorization_server = ?, registered_client_id = ?{age}"
+            f" WHERE {at_key} AND generation = ? AND refresh_claim = ?",
             successor.generation,
             sealed,
             key_id_of(sealed),
@@ -124,13 +129,14 @@ class ClaimRows:
         upstream turned this very token down. The refusal that completes MAX_REFUSALS is counted
         only REFUSED_SECONDS after the first.
         """
+        table, at_key = place_of(connection.key)
         await self._database.write(
-            "UPDATE connections SET refresh_claim = NULL, first_claimed_at = CASE"
+            f"UPDATE {table} SET refresh_claim = NULL, first_claimed_at = CASE"
             " WHEN first_claimed_at = refresh_claimed_at THEN NULL ELSE first_claimed_at END,"
             " refresh_claimed_at = NULL, refusals = refusals"
             " + CASE WHEN refusals < ? OR ? - refused_since >= ? THEN ? ELSE 0 END,"
             " refused_since = COALESCE(refused_since, ?)"
-            f" WHERE {AT_KEY} AND generation = ? AND refresh_claim = ?",
+            f" WHERE {at_key} AND generation = ? AND refresh_claim = ?",
             MAX_REFUSALS - 1,
             refused_at or 0,
             REFUSED_SECONDS,
@@ -143,9 +149,10 @@ class ClaimRows:
 
     async def mark_uncertain(self, connection: Connection, handle: str) -> None:
         """End the claim: the refresh token may have been taken, and nobody knows."""
+        table, at_key = place_of(connection.key)
         await self._database.write(
-            "UPDATE connections SET refresh_claim = NULL, refresh_claimed_at = NULL"
-            f" WHERE {AT_KEY} AND generation = ? AND refresh_claim = ?",
+            f"UPDATE {table} SET refresh_claim = NULL, refresh_claimed_at = NULL"
+            f" WHERE {at_key} AND generation = ? AND refresh_claim = ?",
             *at(connection.key),
             connection.generation,
             handle,
@@ -156,9 +163,9 @@ class ClaimRows:
 
         False where `handle` is not the last claim on it any more: then somebody knows better.
         """
+        table, at_key = place_of(connection.key)
         changed = await self._database.write(
-            f"UPDATE connections SET dead = 1 WHERE {AT_KEY} AND generation = ?"
-            " AND refresh_claim = ?",
+            f"UPDATE {table} SET dead = 1 WHERE {at_key} AND generation = ? AND refresh_claim = ?",
             *at(connection.key),
             connection.generation,
             handle,
@@ -167,11 +174,12 @@ class ClaimRows:
 
     async def mark_rejected(self, connection: Connection, now: int) -> None:
         """Neither token of this generation is any good: nothing of it is released any more."""
+        table, at_key = place_of(connection.key)
         async with self._database.transaction() as transaction:
             changed = await transaction.execute(
-                f"UPDATE connections SET dead = 1, rejected = 1 WHERE {AT_KEY} AND generation = ?",
+                f"UPDATE {table} SET dead = 1, rejected = 1 WHERE {at_key} AND generation = ?",
                 *at(connection.key),
                 connection.generation,
             )
             if changed:
-                await revocations.connections_ended(transaction, [connection.key], now)
+                await revocations.connections_ended(transaction, [connection.key.root], now)

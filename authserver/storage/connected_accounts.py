@@ -1,5 +1,7 @@
 """Connecting an upstream account to a session there already is: all of it is stored, or nothing."""
 
+from collections.abc import Sequence
+
 from authserver.storage import accounts, browser_sessions, used_connect_links
 from authserver.storage.completed_sign_ins import NewBrowserSession
 from authserver.storage.connections import Connections
@@ -19,11 +21,19 @@ class ConnectedAccounts:
         self._database, self._keyring, self._connections = database, keyring, connections
 
     async def connect(
-        self, session: Session, grant: Grant, link_hash: bytes, *, link_expires_at: int, now: int
+        self,
+        session: Session,
+        grant: Grant,
+        link_hash: bytes,
+        *,
+        link_expires_at: int,
+        now: int,
+        exchanged: Sequence[str] = (),
     ) -> None:
         """Use the link up and store what the upstream gave. Raises LinkIsOver.
 
-        The session's user has agreed to this upstream for this session: its list gains it. Other
+        The session's user has agreed to this upstream for this session, and to those whose tokens
+        are `exchanged` for its own: its list gains them. Other
         sessions use the connection only where their own authorization named the upstream.
         """
         async with self._database.transaction() as transaction:
@@ -31,7 +41,8 @@ class ConnectedAccounts:
             if not await used_connect_links.use(transaction, link_hash, link_expires_at):
                 raise LinkIsOver
             await list_upstreams(transaction, session.user_id, session.owner)
-            await allow_upstream(transaction, session.tsid, grant.upstream)
+            for upstream in (grant.upstream, *exchanged):
+                await allow_upstream(transaction, session.tsid, upstream)
             await self._connections.put(transaction, session.user_id, session.owner, grant)
             await lift_required_sign_ins(transaction, session.user_id, session.owner)
 

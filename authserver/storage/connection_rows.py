@@ -1,6 +1,6 @@
 """A connection as its row: which columns, and its tokens sealed to that row and generation."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -19,6 +19,11 @@ VALUES = (
     " registered_client_id, refused_since, refusals, rejected"
 )
 AT_KEY = "user_id = ? AND owner_namespace = ? AND owner_name = ? AND upstream = ?"
+_AT_EXCHANGED = (
+    "user_id = ? AND owner_namespace = ? AND owner_name = ? AND made_of = ? AND upstream = ?"
+    " AND variant = ?"
+)
+EXCHANGED_COLUMNS = f"user_id, owner_namespace, owner_name, made_of, upstream, variant, {VALUES}"
 COLUMNS = f"user_id, owner_namespace, owner_name, upstream, {VALUES}"
 
 _tokens_of = msgspec.json.Decoder(UpstreamTokens).decode
@@ -32,14 +37,19 @@ class SealedConnections:
 
     def seal(self, connection: Connection) -> bytes:
         """The connection's tokens, for its row's `sealed_tokens`."""
-        place, generation = at(connection.key), connection.generation
-        context = associated_data(*place, generation, connection.registration)
+        context = _context(connection.key, connection.generation, connection.registration)
         return self._keyring.seal(msgspec.json.encode(connection.tokens), *context)
 
     def open(self, row: Row) -> Connection:
         """The connection in a row of `COLUMNS`. Raises DecryptionFailed."""
         user_id, namespace, name, upstream, *values = row
         return self.open_at(ConnectionKey(user_id, Workload(namespace, name), upstream), values)
+
+    def open_exchanged(self, row: Row) -> Connection:
+        """The exchanged tokens in a row of `EXCHANGED_COLUMNS`. Raises DecryptionFailed."""
+        user_id, namespace, name, made_of, upstream, variant, *values = row
+        owner = Workload(namespace, name)
+        return self.open_at(ConnectionKey(user_id, owner, upstream, made_of, variant), values)
 
     def open_at(self, key: ConnectionKey, values: Iterable[Any]) -> Connection:
         """The connection at `key`, whose row holds these `VALUES` in this order.
@@ -52,14 +62,12 @@ class SealedConnections:
         ) = values  # fmt: skip
         registration = registration_of(server, client_id)
         try:
-            tokens = self._keyring.open(
-                sealed, *associated_data(*at(key), generation, registration)
-            )
+            tokens = self._keyring.open(sealed, *_context(key, generation, registration))
         except DecryptionFailed:
-            if registration is None:
+            if registration is None or key.made_of:
                 raise
             # Sealed before there were registrations, or since by a replica of that version.
-            tokens = self._keyring.open(sealed, *associated_data(*at(key), generation, None))
+            tokens = self._keyring.open(sealed, *_context(key, generation, None))
         return Connection(
             key, generation, issuer, subject, _tokens_of(tokens), asked_scope,
             bool(dead), claim, claimed_at, first, registration, refused_since, refusals,
@@ -68,16 +76,33 @@ class SealedConnections:
 
     def open_if_whole(self, row: Row) -> Connection | None:
         """None where it does not open: what is to be replaced or deleted may be lost already."""
+        return self._if_whole(self.open, row)
+
+    def open_exchanged_if_whole(self, row: Row) -> Connection | None:
+        """The same of a row of `EXCHANGED_COLUMNS`."""
+        return self._if_whole(self.open_exchanged, row)
+
+    def _if_whole(self, opened: Callable[[Row], Connection], row: Row) -> Connection | None:
         try:
-            return self.open(row)
+            return opened(row)
         except DecryptionFailed:
             _log.error("sealed_record_unreadable")
             return None
 
 
-def at(key: ConnectionKey) -> tuple[str, str, str, str]:
-    """The columns that find a connection."""
-    return (key.user_id, key.owner.namespace, key.owner.name, key.upstream)
+def at(key: ConnectionKey) -> tuple[str, ...]:
+    """The columns that find a connection, or tokens that an exchange made."""
+    holder = (key.user_id, key.owner.namespace, key.owner.name)
+    return (
+        (*holder, key.made_of, key.upstream, key.variant)
+        if key.made_of
+        else (*holder, key.upstream)
+    )
+
+
+def place_of(key: ConnectionKey) -> tuple[str, str]:
+    """The table that holds a key's row, and the condition on it; `at` has the values."""
+    return ("exchanged_tokens", _AT_EXCHANGED) if key.made_of else ("connections", AT_KEY)
 
 
 def registration_of(
@@ -107,3 +132,30 @@ def associated_data(
         return ("connections", "sealed_tokens", *place)
     registered = (registration.authorization_server, registration.client_id)
     return ("connections", "sealed_tokens", "version 2", *place, *registered)
+
+
+def exchanged_data(
+    user_id: str,
+    owner_namespace: str,
+    owner_name: str,
+    made_of: str,
+    upstream: str,
+    variant: str,
+    generation: int,
+    registration: ClientRegistration | None,
+) -> tuple[str | int, ...]:
+    """Where sealed tokens of an exchange belong: to one generation of one variant."""
+    place = (user_id, owner_namespace, owner_name, made_of, upstream, variant, generation)
+    registered = (registration.authorization_server, registration.client_id) if registration else ()
+    return ("exchanged_tokens", "sealed_tokens", *place, *registered)
+
+
+def _context(
+    key: ConnectionKey, generation: int, registration: ClientRegistration | None
+) -> tuple[str | int, ...]:
+    holder = (key.user_id, key.owner.namespace, key.owner.name)
+    if key.made_of:
+        return exchanged_data(
+            *holder, key.made_of, key.upstream, key.variant, generation, registration
+        )
+    return associated_data(*holder, key.upstream, generation, registration)

@@ -7,8 +7,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from authserver.storage import revocations
-from authserver.storage.connection_rows import AT_KEY, COLUMNS, VALUES, SealedConnections, at
+from authserver.storage.connection_rows import (
+    AT_KEY,
+    COLUMNS,
+    EXCHANGED_COLUMNS,
+    VALUES,
+    SealedConnections,
+    at,
+    place_of,
+)
 from authserver.storage.contract import Database, Row, Transactional
+from authserver.storage.exchanged_tokens import NoSuchSession, delete_exchanged, opened_of
 from authserver.storage.keyring import Keyring, key_id_of
 from authserver.storage.opened_connections import OpenedConnections
 from authserver.storage.records import (
@@ -33,10 +42,6 @@ _LIVE_SESSION = (
     " AND s.owner_namespace = connections.owner_namespace"
     " AND s.owner_name = connections.owner_name AND s.ended_at IS NULL AND s.expires_at > ?"
 )
-
-
-class NoSuchSession(Exception):
-    """No live session is all that its token and the resource map say of it."""
 
 
 class Connections:
@@ -70,11 +75,15 @@ class Connections:
         return self._opened.open_at(key, values, now)
 
     async def get(self, key: ConnectionKey) -> Connection | None:
+        """A connection, or tokens that were made of one."""
+        table, at_key = place_of(key)
+        columns = EXCHANGED_COLUMNS if key.made_of else COLUMNS
         row = await self._database.fetch_one(
-            f"SELECT {COLUMNS} FROM connections WHERE {AT_KEY}",
-            *at(key),
+            f"SELECT {columns} FROM {table} WHERE {at_key}", *at(key)
         )
-        return self._sealed.open(row) if row else None
+        if row is None:
+            return None
+        return self._sealed.open_exchanged(row) if key.made_of else self._sealed.open(row)
 
     async def of_user(self, user_id: str, owner: Workload) -> dict[str, Connection]:
         """What this user has with `owner`, by upstream."""
@@ -90,11 +99,21 @@ class Connections:
     async def purge_unused(self, user_id: str, owner: Workload, now: int) -> list[Connection]:
         """Delete, in one step, this user's connections for `owner` if no live session is left.
 
-        Returns what was deleted and can be opened, for revocation at the upstream.
+        Returns what was deleted and can be opened, for revocation at the upstream: what was made of
+        a connection comes before the connection.
         """
         async with self._database.transaction() as transaction:
             # Without this, the session of a sign-in that commits just now could be overlooked.
             await transaction.fetch_locked("SELECT 1 FROM users WHERE user_id = ?", user_id)
+            live = await transaction.fetch_one(
+                "SELECT 1 FROM sessions WHERE user_id = ? AND owner_namespace = ?"
+                " AND owner_name = ? AND ended_at IS NULL AND expires_at > ? LIMIT 1",
+                user_id,
+                owner.namespace,
+                owner.name,
+                now,
+            )
+            made = [] if live else await delete_exchanged(transaction, user_id, owner)
             rows = await transaction.fetch_all(
                 f"DELETE FROM connections WHERE user_id = ? AND owner_namespace = ?"
                 f" AND owner_name = ? AND NOT EXISTS ({_LIVE_SESSION}) RETURNING {COLUMNS}",
@@ -107,22 +126,27 @@ class Connections:
             await revocations.connections_ended(transaction, ended, now)
         for key in ended:
             self._opened.forget(key)
+        opened = (self._sealed.open_if_whole(row) for row in rows)
         return [
-            connection
-            for row in rows
-            if (connection := self._sealed.open_if_whole(row)) is not None
+            *opened_of(self._sealed, made),
+            *(connection for connection in opened if connection is not None),
         ]
 
     async def remove(self, key: ConnectionKey, now: int) -> list[Connection]:
         """Delete a connection; what was deleted and can be opened, for revocation upstream."""
         async with self._database.transaction() as transaction:
+            await transaction.fetch_locked(f"SELECT 1 FROM connections WHERE {AT_KEY}", *at(key))
+            made = await delete_exchanged(transaction, key.user_id, key.owner, key.upstream)
             rows = await transaction.fetch_all(
                 f"DELETE FROM connections WHERE {AT_KEY} RETURNING {COLUMNS}", *at(key)
             )
             if rows:
                 await revocations.connections_ended(transaction, [key], now)
         opened = (self._sealed.open_if_whole(row) for row in rows)
-        return [connection for connection in opened if connection is not None]
+        return [
+            *opened_of(self._sealed, made),
+            *(connection for connection in opened if connection is not None),
+        ]
 
     async def has_another(self, user_id: str, upstream: str) -> bool:
         """Whether this user has any connection at an upstream, of whatever owner."""

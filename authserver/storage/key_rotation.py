@@ -53,7 +53,26 @@ def _contexts_of_connection(row: Row) -> list[Sequence[str | int]]:
     ]
 
 
+def _context_of_exchanged(row: Row) -> list[Sequence[str | int]]:
+    registration = connection_rows.registration_of(
+        row["authorization_server"], row["registered_client_id"]
+    )
+    place = {name: row[name] for name in _EXCHANGED_KEY}
+    return [connection_rows.exchanged_data(**place, registration=registration)]
+
+
+_EXCHANGED_KEY: Final = (
+    "user_id", "owner_namespace", "owner_name", "made_of", "upstream", "variant", "generation",
+)  # fmt: skip
 _SEALED: Final = (
+    _Sealed(
+        "exchanged_tokens",
+        "sealed_tokens",
+        _EXCHANGED_KEY,
+        _context_of_exchanged,
+        "DELETE FROM exchanged_tokens",
+        ("authorization_server", "registered_client_id"),
+    ),
     _Sealed(
         "connections",
         "sealed_tokens",

@@ -14,7 +14,7 @@ from authserver.storage.records import Connection, ConnectionKey
 MOST: Final = 10_000
 UNUSED_SECONDS: Final = 300
 
-_Entries = dict[tuple[str, str, str, str], tuple[Sequence[Any], Connection]]
+_Entries = dict[tuple[str, ...], tuple[Sequence[Any], Connection]]
 
 
 class OpenedConnections:

@@ -202,11 +202,22 @@ class PendingSignIn:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionKey:
-    """A connection belongs to one user, one owner and one upstream."""
+    """A connection belongs to one user, one owner and one upstream.
+
+    `made_of` and `variant` are set for tokens that an exchange made (RFC 8693): the upstream of the
+    connection that they were made of, and a hash of what was asked for.
+    """
 
     user_id: str
     owner: Workload
     upstream: str
+    made_of: str = ""
+    variant: str = ""
+
+    @property
+    def root(self) -> "ConnectionKey":
+        """The connection that these tokens live on: itself, or the one that they were made of."""
+        return ConnectionKey(self.user_id, self.owner, self.made_of) if self.made_of else self
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """What every upstream needs to be its OAuth client: the login URL and client authentication."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from urllib.parse import urlencode, urlsplit
 
@@ -73,18 +73,21 @@ class UpstreamClient:
     async def post(
         self,
         url: str,
-        fields: dict[str, str],
+        fields: Mapping[str, str | Sequence[str]],
         *,
         in_body: bool,
         may_send: MaySend | None = None,
     ) -> Answer:
-        """Post a form as this client; `in_body` where the upstream takes no Basic header."""
+        """Post a form as this client; `in_body` where the upstream takes no Basic header.
+
+        A field with several values is sent several times.
+        """
         if self._secret is None:
-            fields = fields | {"client_id": self._client_id}
-            return await self._http.post(url, fields, may_send=may_send)
+            named = {**fields, "client_id": self._client_id}
+            return await self._http.post(url, named, may_send=may_send)
         if in_body:
             credentials = {"client_id": self._client_id, "client_secret": self._secret}
-            return await self._http.post(url, fields | credentials, may_send=may_send)
+            return await self._http.post(url, {**fields, **credentials}, may_send=may_send)
         basic = (self._client_id, self._secret)
         return await self._http.post(url, fields, basic=basic, may_send=may_send)
 

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from authserver.oauth.exchange_target import ExchangeTarget
 from authserver.storage.records import ClientRegistration, Grant, UpstreamTokens
 
 
@@ -56,6 +57,17 @@ class Unavailable(UpstreamFailure):
         self.refused, self.lasting, self.retry_after = refused, lasting, retry_after
 
 
+class SubjectTokenRefused(Unavailable):
+    """The provider did not accept the token that was to be exchanged (RFC 8693 section 2.2.2).
+
+    That is a hint that it is over, and no verdict: servers say the same of what their policy
+    forbids.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("subject_token_refused", member="error", refused=True)
+
+
 class OutcomeUnknown(UpstreamFailure):
     """The request went out and no usable answer came: the upstream may have acted on it."""
 
@@ -104,6 +116,15 @@ class RefreshRequest:
 
     tokens: UpstreamTokens
     subject: str
+    may_send: MaySend
+
+
+@dataclass(frozen=True, slots=True)
+class ExchangeRequest:
+    """A token to be exchanged for another one, for `target` (RFC 8693 section 2.1)."""
+
+    subject_token: str = field(repr=False)
+    target: ExchangeTarget
     may_send: MaySend
 
 
@@ -167,6 +188,16 @@ class Upstream(Protocol):
         ...
 
     @property
+    def exchange_only(self) -> bool:
+        """Whether its own tokens are released to nobody, only what is made of them."""
+        ...
+
+    @property
+    def made_of(self) -> str:
+        """The upstream whose tokens its own are made of (RFC 8693); empty where users sign in."""
+        ...
+
+    @property
     def uses_form_post(self) -> bool:
         """Whether its answer comes as a form post, from its own site."""
         ...
@@ -206,6 +237,30 @@ class FormerUpstream:
 
     upstream: Upstream
     until: float
+
+
+class ExchangingUpstream(Upstream, Protocol):
+    """An upstream whose tokens are made of another one's. Nobody signs in there."""
+
+    @property
+    def target(self) -> ExchangeTarget:
+        """All that the operator allows to be asked for."""
+        ...
+
+    def variant(self, target: ExchangeTarget) -> str:
+        """The name under which a token for `target` is kept; another one for another client."""
+        ...
+
+    def is_within(self, tokens: UpstreamTokens, target: ExchangeTarget) -> bool:
+        """Whether the tokens say of no scope that was not asked for."""
+        ...
+
+    async def exchange(self, request: ExchangeRequest) -> UpstreamTokens:
+        """Make a token. The token that it is made of stays what it was, whatever comes of it.
+
+        Raises SubjectTokenRefused, Unavailable or OutcomeUnknown.
+        """
+        ...
 
 
 # The configured upstreams by name; hot reload changes what it holds.

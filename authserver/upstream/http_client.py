@@ -8,6 +8,7 @@ just closed leaves it unknown whether a refresh token was taken.
 
 import base64
 import ssl
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from functools import cached_property
@@ -107,9 +108,11 @@ class UpstreamHttp:
 class FormBody(aiohttp.BytesPayload):
     """A form that is written to the socket only if `may_send` still agrees at that moment."""
 
-    def __init__(self, fields: dict[str, str], may_send: MaySend | None = None) -> None:
+    def __init__(
+        self, fields: Mapping[str, str | Sequence[str]], may_send: MaySend | None = None
+    ) -> None:
         super().__init__(
-            urlencode(fields).encode(), content_type="application/x-www-form-urlencoded"
+            urlencode(fields, doseq=True).encode(), content_type="application/x-www-form-urlencoded"
         )
         self.fields = fields
         self._may_send = may_send
@@ -147,7 +150,7 @@ class HttpClient:
     async def post(
         self,
         url: str,
-        fields: dict[str, str],
+        fields: Mapping[str, str | Sequence[str]],
         *,
         basic: tuple[str, str] | None = None,
         may_send: MaySend | None = None,

@@ -57,6 +57,7 @@ class Oidc:
         self.reuse_grace_seconds = settings.refresh_token_reuse_grace
         self.repeats_uncertain_refresh = settings.may_repeat_uncertain_refresh
         self.revocation_ends_grant = settings.revocation_ends_grant
+        self.exchange_only, self.made_of = settings.exchange_only, ""
         self.uses_form_post = settings.response_mode == "form_post"
         self.former = tuple(
             FormerUpstream(Oidc(settings.as_registered(former), http, clock), former.ends_at)

@@ -10,8 +10,9 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from authserver.admin.doctor.finding import Finding
+from authserver.config.exchanged_upstreams import ConfiguredUpstream
 from authserver.config.settings import Settings
-from authserver.config.upstreams import AnyUpstream, OidcUpstream
+from authserver.config.upstreams import OAuth2Upstream, OidcUpstream
 from authserver.tokens.signing_keys import SigningKeys
 from authserver.upstream.contract import UpstreamFailure
 from authserver.upstream.discovery import Discovery
@@ -40,14 +41,16 @@ async def network_findings(
 
 
 async def _upstream(
-    place: str, upstream: AnyUpstream, http: UpstreamHttp, clock: Clock
+    place: str, upstream: ConfiguredUpstream, http: UpstreamHttp, clock: Clock
 ) -> AsyncIterator[Finding]:
     client = http.client(upstream.ca_file, upstream.proxy)
     try:
         if isinstance(upstream, OidcUpstream):
             await Discovery(upstream.issuer, client, clock).provider()
-        else:
+        elif isinstance(upstream, OAuth2Upstream):
             await client.get(upstream.token_endpoint)
+        elif upstream.exchange.token_endpoint is not None:
+            await client.get(upstream.exchange.token_endpoint)
     except UpstreamFailure as failure:
         if failure.reason == "unreadable_answer" and not isinstance(upstream, OidcUpstream):
             return  # it answers, if not with JSON

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from authserver.admin.doctor.finding import Finding
+from authserver.config.exchanged_upstreams import ExchangedUpstream
 from authserver.config.settings import Settings
 
 
@@ -48,6 +49,8 @@ def _upstreams(settings: Settings, now: float) -> Iterator[Finding]:
                 "upstream_unused", place, f"no resource names {upstream.name}",
                 "add it to the upstreams of a resource, or remove it",
             )  # fmt: skip
+        if isinstance(upstream, ExchangedUpstream):
+            continue
         for position, former in enumerate(upstream.former):
             if former.ends_at <= now:
                 yield Finding(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from authserver.storage.connections import NoSuchSession
+from authserver.storage.exchanged_tokens import NoSuchSession
 from authserver.storage.keyring import DecryptionFailed
 from authserver.storage.records import Connection, UpstreamTokens
 from chassis.spiffe_id import Workload

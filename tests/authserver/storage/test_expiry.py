@@ -13,6 +13,7 @@ from authserver.metrics import Metrics
 from authserver.oauth.resources import ResourceMap
 from authserver.storage.absent_registrations import AbsentRegistrations
 from authserver.storage.contract import StorageUnavailable
+from authserver.storage.exchanged_tokens import ExchangedTokens
 from authserver.storage.leases import Leases
 from authserver.storage.operator_events import OperatorEvents
 from authserver.storage.orphaned_owners import OrphanedOwners
@@ -37,6 +38,7 @@ def housekeeping(store: Store, now: int) -> Housekeeping:
             absent,
             store.sessions,
             store.connections,
+            ExchangedTokens(store.database, store.keyring),
             OperatorEvents(store.database),
         ),
         ResourceMap([]),

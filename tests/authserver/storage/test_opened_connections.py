@@ -6,8 +6,8 @@ import pytest
 
 from authserver.storage import opened_connections
 from authserver.storage.connection_rows import SealedConnections
-from authserver.storage.connections import NoSuchSession
 from authserver.storage.contract import Database
+from authserver.storage.exchanged_tokens import NoSuchSession
 from authserver.storage.keyring import DecryptionFailed, Keyring
 from authserver.storage.opened_connections import OpenedConnections
 from authserver.storage.records import Connection, ConnectionKey, Session

@@ -12,6 +12,7 @@ from authserver.oauth.resources import Resource, ResourceMap
 from authserver.storage.absent_registrations import AbsentRegistrations
 from authserver.storage.consents import Given, remember
 from authserver.storage.contract import Database
+from authserver.storage.exchanged_tokens import ExchangedTokens
 from authserver.storage.expiry import BATCH, Expiry
 from authserver.storage.leases import Leases
 from authserver.storage.operator_events import OperatorEvents
@@ -53,6 +54,7 @@ class House:
                 absent,
                 sessions,
                 connections,
+                ExchangedTokens(database, store.keyring),
                 OperatorEvents(database),
             ),
             self._maps[name],

@@ -28,7 +28,7 @@ MUST_SIGN_IN = (400, {"error": "invalid_grant"})
 
 async def test_the_provider_is_asked_for_exactly_what_is_configured(tmp_path: Path) -> None:
     (tmp_path / "own-secret").write_text("own secret\n")
-    own = {"clientId": "orders-client", "clientSecretFile": "own-secret"}
+    own: dict[str, Any] = {"clientId": "orders-client", "clientSecretFile": "own-secret"}
     async with exchanging(tmp_path, **own, tokenParameters={"tenant": "t1"}) as r:
         answer = (await r.exchange()).json()
         assert (answer["access_token"], answer["upstream"]) == ("made-1", "orders")

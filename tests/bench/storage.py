@@ -10,8 +10,9 @@ from typing import Final
 
 import uvloop
 
+from authserver.oauth.exchange_target import ExchangeTarget
 from authserver.storage.contract import Database
-from authserver.storage.records import ConnectionKey
+from authserver.storage.records import ClientRegistration, ConnectionKey
 from tests.support.postgresql import PostgresqlServer
 from tests.support.storage_fixtures import NOW, Place, Store, new_refresh_token, tokens
 
@@ -61,6 +62,26 @@ async def _verbs(store: Store, database: Database) -> dict[str, Verb]:
             session.tsid, at, client_id=session.client_id, resource=session.resource, now=NOW
         )
 
+    target = ExchangeTarget(("orders",), (), ("read",))
+    parent = await store.connections.get(at)
+    assert parent is not None
+    registration = ClientRegistration("https://acme.example.com", "client")
+    made_at = ConnectionKey(
+        session.user_id, session.owner, "orders", "acme", target.digest("server", "client")
+    )
+    made = await store.exchanged_tokens.prepare(
+        made_at, parent, registration, asked_scope="read", asked_audience="orders", now=NOW
+    )
+    assert made is not None
+    await store.claims.claim(made, "claim", NOW)
+    await store.claims.swap(made, "claim", tokens())
+    await database.write("UPDATE sessions SET upstreams = ?", "acme orders")
+
+    async def read_made(_: int) -> object:
+        return await store.exchanged_tokens.of_session(
+            session.tsid, made_at, client_id=session.client_id, resource=session.resource, now=NOW
+        )
+
     async def redeem(n: int) -> object:
         return await store.codes.redeem(
             signed_in[n][1], now=NOW, session_expires_at=NOW + 9, refresh_token=presented[n]
@@ -78,6 +99,7 @@ async def _verbs(store: Store, database: Database) -> dict[str, Verb]:
     return {
         "`SELECT 1`": lambda _: database.fetch_one("SELECT 1 AS one"),
         "release: session and connections": read,
+        "release: session and an exchanged token": read_made,
         "refresh: claim and swap": refresh,
         "code: redeem": redeem,
         "refresh token: rotate": rotate,

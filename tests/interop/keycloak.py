@@ -32,7 +32,7 @@ async def keycloak(folder: Path) -> AsyncIterator[str]:
         yield f"{running}/realms/acme"
         return
     home = await asyncio.to_thread(_unpacked, folder)
-    port = _free_port()
+    port = free_port()
     arguments = ("start-dev", "--http-host", "127.0.0.1", "--http-port", str(port))
     with (folder / "keycloak.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
@@ -80,6 +80,7 @@ async def _until_up(issuer: str) -> None:
             await asyncio.sleep(0.5)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on just now."""
     with socket.create_server(("127.0.0.1", 0)) as bound:
         return int(bound.getsockname()[1])

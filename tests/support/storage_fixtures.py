@@ -15,6 +15,7 @@ from authserver.storage.connections import Connections
 from authserver.storage.contract import Database
 from authserver.storage.engines import postgresql, sqlite
 from authserver.storage.engines.open import open_database
+from authserver.storage.exchanged_tokens import ExchangedTokens
 from authserver.storage.keyring import Keyring
 from authserver.storage.records import (
     Code,
@@ -65,6 +66,7 @@ class Store:
         self.refresh_tokens = RefreshTokens(database, self.keyring)
         self.connections = Connections(database, self.keyring)
         self.sign_ins = SignIns(database, self.keyring, self.sessions, self.codes, self.connections)
+        self.exchanged_tokens = ExchangedTokens(database, self.keyring)
         self.claims = ClaimRows(database, self.keyring)
 
     async def sign_in(self, *grants: Grant, **changes: object) -> tuple[Session, bytes]:

@@ -1,6 +1,7 @@
 """What an exchange answer says of a token's use, and what a caller may want of a token."""
 
 import json
+import random
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -253,6 +254,22 @@ async def test_memory_does_not_mix_wishes(r: Harness, name: str) -> None:
     assert (await r.ask({name: WISHES[name]})).json["access_token"] == "narrower"
     assert (await r.ask()).json["access_token"] == "upstream-token"
     assert len(r.authserver.received) == 2
+
+
+async def test_no_order_of_wishes_gets_a_token_of_another_audience_or_scope(r: Harness) -> None:
+    random_ = random.Random(8693)
+    audiences, scopes = [None, "orders", "billing"], [None, "read", "write", "read write"]
+    wishes = [(audience, scope) for audience in audiences for scope in scopes]
+    given: dict[tuple[str | None, str | None], str] = {}
+    for _ in range(100):
+        wish = random_.choice(wishes)
+        token = given.setdefault(wish, f"token-{wishes.index(wish)}")
+        if len(r.authserver.received) < len(given):
+            r.authserver.then(lambda token=token: release(access_token=token))  # type: ignore[misc]
+        named = {"target_audience": wish[0], "scope": wish[1]}
+        body = {name: value for name, value in named.items() if value is not None}
+        assert (await r.ask(body)).json["access_token"] == token
+    assert len(r.authserver.received) == len(given) == len(wishes)
 
 
 async def test_a_missing_scope_is_never_answered_from_memory(r: Harness) -> None:

@@ -245,6 +245,29 @@ def test_the_self_test_finds_a_patch_that_does_not_hold(monkeypatch: pytest.Monk
     assert "self-test" in (readiness_check.fault(check(raw_settings(), Path())) or "")
 
 
+_SERVER = {"namespace": "mcp-servers", "name": "notes", "resource": "https://notes.example.com/mcp"}
+
+
+@pytest.mark.parametrize(
+    "servers",
+    [
+        [],
+        [_SERVER],
+        [{**_SERVER, "namespace": "closed"}],
+        [{**_SERVER, "namespace": "closed"}, _SERVER],
+    ],
+)
+def test_a_list_of_servers_passes_the_self_test(servers: list[dict[str, str]]) -> None:
+    raw = raw_settings(servers=servers, neverInject=["tokenward-system", "closed"])
+    assert readiness_check.fault(check(raw, Path())) is None
+
+
+def test_the_self_test_of_a_listed_server_is_a_real_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readiness_check, "CONTAINER", "another")
+    told = readiness_check.fault(check(raw_settings(servers=[_SERVER]), Path()))
+    assert told == "self-test: the patch does not add the sidecar"
+
+
 def test_a_member_written_twice_is_a_fault(tmp_path: Path) -> None:
     """PyYAML lets the last one win, and with it another trust domain."""
     file = _write(tmp_path)

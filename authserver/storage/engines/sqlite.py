@@ -22,6 +22,8 @@ from authserver.storage.engines.sqlite_writer import BUSY_SECONDS, SqliteWriter,
 
 _SWITCHES: Final = 50
 _SWITCH_PAUSE_SECONDS: Final = 0.1
+# In our pods there is no folder for them, and what they would hold belongs on no other disk.
+_NO_TEMPORARY_FILES: Final = "PRAGMA temp_store = MEMORY"
 TABLES: Final = "SELECT name FROM sqlite_master WHERE type = 'table'"
 
 
@@ -103,6 +105,7 @@ async def _open_writer(file: Path, migrates: bool) -> SqliteWriter:
     try:
         connection.row_factory = sqlite3.Row
         connection.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000:.0f}")
+        connection.execute(_NO_TEMPORARY_FILES)
         # Before anything is written.
         await (version if migrates else expect_ours)(Statements(connection), TABLES)
         await _switch_to_wal(connection)
@@ -139,6 +142,7 @@ def _open_reader(file: Path) -> sqlite3.Connection:
     reader.row_factory = sqlite3.Row
     # A reader waits for nobody in WAL mode; should it ever have to, the event loop would wait too.
     try:
+        reader.execute(_NO_TEMPORARY_FILES)
         for pragma in ("busy_timeout = 0", "query_only = ON"):
             reader.execute(f"PRAGMA {pragma}")
     except BaseException:

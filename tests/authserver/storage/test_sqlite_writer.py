@@ -1,6 +1,8 @@
 """Transactions of one SQLite file: alone in what they do and undo, together in their commit."""
 
 import asyncio
+import contextlib
+import os
 import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any
 import pytest
 
 from authserver.storage.contract import StorageUnavailable
+from authserver.storage.engines.sqlite import open_file
 from authserver.storage.engines.sqlite_writer import SqliteWriter
 
 
@@ -195,3 +198,27 @@ async def test_closing_waits_for_transactions_under_way(
     await writer.close()
     await written
     assert kept(tmp_path) == ["a"]
+
+
+async def test_no_temporary_file_is_wanted(tmp_path: Path) -> None:
+    """Nothing but the volume of the database is writable in our pods."""
+    database = await open_file(tmp_path / "a.db")
+    async with database.transaction() as transaction:
+        await transaction.execute("CREATE TABLE long (note TEXT UNIQUE)")
+        for number in range(300):
+            note = f"{number}{'x' * 1000}"
+            await transaction.execute("INSERT INTO long VALUES (?)", note)
+    async with database.transaction() as transaction:
+        # To undo a statement that fails halfway, SQLite keeps what the pages were.
+        await transaction.execute("UPDATE long SET note = note || 'y'")
+        assert [name for name in open_files() if "etilqs" in name] == []
+    await database.close()
+
+
+def open_files() -> list[str]:
+    """Names of this process' open files, those without a folder entry too."""
+    names = []
+    for descriptor in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):  # the one that lists them
+            names.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+    return names

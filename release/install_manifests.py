@@ -13,30 +13,40 @@ from release.oci import PROJECT
 
 # `dev` is not here: its certificates are made on the operator's machine, and a private key that
 # everybody can download is none. `example` is a template to copy.
-OVERLAYS: Final = ("production",)
+OVERLAYS: Final = ("production", "quickstart")
 
-_SIDECAR_LINE: Final = re.compile(r"^(\s*image: )\S+/tokenward/sidecar@sha256:0{64}$", re.MULTILINE)
+# Images that a configuration file names: kustomize knows those of containers only. Each overlay
+# has those whose process it configures.
+_PLACEHOLDERS: Final = {
+    "sidecar": re.compile(r"^(\s*image: )\S+/tokenward/sidecar@sha256:0{64}$", re.MULTILINE),
+    "authserver": re.compile(r"^(\s*authserverImage: )tokenward/authserver\S*$", re.MULTILINE),
+}
+_NAMED_IN: Final = {"production": ("sidecar",), "quickstart": ("sidecar", "authserver")}
 
 
 class NoPlaceholder(Exception):
-    """The webhook's configuration has no line to put the sidecar's digest into."""
+    """A rendered overlay has no line, or several, to put the digest of this image into."""
 
 
 def write_manifests(images: Mapping[str, str], folder: Path) -> list[Path]:
     """Render each overlay; `images` maps `webhook`, `sidecar`, … to `registry/name@sha256:…`."""
     copy = folder / "work" / "manifests"
     shutil.copytree(PROJECT / "manifests", copy, ignore=shutil.ignore_patterns("generated", "keys"))
-    _pin_sidecar(copy / "base/webhook/config.yaml", images["sidecar"])
     written = [_render(copy, overlay, images, folder) for overlay in OVERLAYS]
     shutil.rmtree(copy.parent)
     return written
 
 
-def _pin_sidecar(config: Path, image: str) -> None:
-    text, count = _SIDECAR_LINE.subn(rf"\g<1>{image}", config.read_text("utf-8"))
-    if count != 1:
-        raise NoPlaceholder(config.name)
-    config.write_text(text, "utf-8")
+def pinned(rendered: str, overlay: str, images: Mapping[str, str]) -> str:
+    """The overlay's objects with the digests that its configuration files name.
+
+    Raises NoPlaceholder.
+    """
+    for name in _NAMED_IN[overlay]:
+        rendered, count = _PLACEHOLDERS[name].subn(rf"\g<1>{images[name]}", rendered)
+        if count != 1:
+            raise NoPlaceholder(f"{overlay}: {count} lines for {name}")
+    return rendered
 
 
 def _render(copy: Path, overlay: str, images: Mapping[str, str], folder: Path) -> Path:
@@ -55,5 +65,5 @@ def _render(copy: Path, overlay: str, images: Mapping[str, str], folder: Path) -
         [kubectl, "kustomize", around], check=True, capture_output=True, text=True
     ).stdout
     path = folder / f"install-{overlay}.yaml"
-    path.write_text(rendered, "utf-8")
+    path.write_text(pinned(rendered, overlay, images), "utf-8")
     return path

@@ -1,6 +1,7 @@
 """What a release holds: packages that start, SBOMs of the lock, sums that verify."""
 
 import json
+import re
 import subprocess
 import sys
 import tarfile
@@ -18,17 +19,19 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from chassis.version import VERSION
+from release.__main__ import TARGETS
 from release.checksums import UnfitSigningKey, sign, write_checksums
-from release.install_manifests import NoPlaceholder, write_manifests
+from release.install_manifests import OVERLAYS, NoPlaceholder, pinned, write_manifests
 from release.oci import PROJECT, Image, TooLarge, check_size
 from release.packages import build_packages
 from release.sbom import write_sbom
 
-_PACKAGES = ("webhook", "sidecar", "authserver", "chassis", "tokenward", "demo")
+_PACKAGES = ("webhook", "sidecar", "authserver", "controller", "chassis", "tokenward", "demo")
 _DIGESTS = {
     "webhook": f"registry.example.com/tokenward/webhook@sha256:{'1' * 64}",
     "sidecar": f"registry.example.com/tokenward/sidecar@sha256:{'2' * 64}",
     "authserver": f"registry.example.com/tokenward/authserver@sha256:{'3' * 64}",
+    "controller": f"registry.example.com/tokenward/controller@sha256:{'4' * 64}",
 }
 
 
@@ -139,25 +142,49 @@ def test_an_unfit_signing_key_is_refused_and_not_shown(pem: str, tmp_path: Path)
     assert not (tmp_path / "SHA256SUMS.sig").exists()
 
 
+# The controller makes the authserver's Deployment, so its image is a line of a configuration.
+_LINES = {
+    "production": {"image": ["webhook", "sidecar", "authserver"]},
+    "quickstart": {
+        "image": ["webhook", "sidecar", "controller"],
+        "authserverImage": ["authserver"],
+    },
+}
+
+
 def test_every_image_of_an_install_manifest_is_pinned(tmp_path: Path) -> None:
-    [path] = write_manifests(_DIGESTS, tmp_path)
-    text = path.read_text("utf-8")
-    for image in _DIGESTS.values():
-        assert f"image: {image}\n" in text
-    assert "sha256:0000" not in text
-    assert "kind: Secret\n" not in text
-    assert list(tmp_path.iterdir()) == [path]
+    written = write_manifests(_DIGESTS, tmp_path)
+    assert [path.name for path in written] == [f"install-{one}.yaml" for one in OVERLAYS]
+    for path, overlay in zip(written, OVERLAYS, strict=True):
+        text = path.read_text("utf-8")
+        named = [
+            line.strip()
+            for line in text.splitlines()
+            if re.match(r"\s+(- )?(image|authserverImage): ", line)
+        ]
+        for member, names in _LINES[overlay].items():
+            for name in names:
+                assert f"{member}: {_DIGESTS[name]}" in named
+        assert all("@sha256:" in line for line in named), named
+        assert "sha256:0000" not in text
+        assert "kind: Secret\n" not in text
+    assert sorted(tmp_path.iterdir()) == written
 
 
-def test_a_configuration_without_the_sidecars_line_is_a_fault(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = tmp_path / "project/manifests/base/webhook/config.yaml"
-    config.parent.mkdir(parents=True)
-    config.write_text("data: {}\n")
-    monkeypatch.setattr("release.install_manifests.PROJECT", tmp_path / "project")
-    with pytest.raises(NoPlaceholder):
-        write_manifests(_DIGESTS, tmp_path / "out")
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_an_overlay_that_does_not_name_the_sidecar_once_is_a_fault(overlay: str) -> None:
+    line = f"    image: registry.example.com/tokenward/sidecar@sha256:{'0' * 64}\n"
+    authserver = "    authserverImage: tokenward/authserver:dev\n"
+    assert "sha256:0000" not in pinned(line + authserver, overlay, _DIGESTS)
+    for text in (authserver, authserver + line + line):
+        with pytest.raises(NoPlaceholder):
+            pinned(text, overlay, _DIGESTS)
+
+
+def test_every_process_has_an_image_in_a_release() -> None:
+    extras = tomllib.loads((PROJECT / "pyproject.toml").read_text("utf-8"))
+    libraries = extras["project"]["optional-dependencies"].keys() - {"demo", "dev", "release"}
+    assert TARGETS.keys() == libraries == _DIGESTS.keys()
 
 
 def test_the_packages_for_authors_have_the_same_version() -> None:

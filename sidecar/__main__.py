@@ -48,6 +48,9 @@ async def main() -> None:
         for task in background:
             task.cancel()
         await sidecar.close()
+    if not sidecar.credential.generation:
+        # An exit code of 0 would keep our last lines out of the pod's status.
+        raise process.StartFailed("this sidecar ended before it had a certificate; see above")
 
 
 if __name__ == "__main__":

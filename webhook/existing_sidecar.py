@@ -13,9 +13,10 @@ from webhook import neighbours
 # A field that ours does not have must be absent: each of these changes what runs or what it sees.
 _EXACT: Final = (
     "image", "command", "args", "workingDir", "envFrom", "volumeDevices",
-    "lifecycle", "restartPolicy", "restartPolicyRules", "ports", "readinessProbe", "stdin", "tty",
+    "lifecycle", "restartPolicy", "restartPolicyRules", "ports", "startupProbe", "readinessProbe",
+    "stdin", "tty",
 )  # fmt: skip
-_AT_LEAST_OURS: Final = ("startupProbe", "livenessProbe", "securityContext")
+_AT_LEAST_OURS: Final = ("livenessProbe", "securityContext")
 
 # Platforms fill these in where ours has none. None of them weakens the context.
 _FILLED_BY_PLATFORMS: Final = frozenset({"runAsUser", "runAsGroup", "seLinuxOptions"})

@@ -31,6 +31,9 @@ from webhook.settings import (
 )
 
 CONTAINER: Final = "tokenward-sidecar"
+COMMAND: Final = ("python", "-m", "sidecar")
+# Returns when the sidecar is ready, and fails where it does not get so.
+WAIT_UNTIL_READY: Final = ("python", "-S", "-m", "sidecar.wait_until_ready")
 CREDENTIAL_VOLUME: Final = "tokenward-credential"
 CA_VOLUME: Final = "tokenward-authserver-ca"
 NO_API_TOKEN_VOLUME: Final = "tokenward-no-api-token"  # noqa: S105 - a name
@@ -148,13 +151,15 @@ def _container(
         "name": CONTAINER,
         "image": settings.image,
         "imagePullPolicy": "IfNotPresent",
-        "command": ["python", "-m", "sidecar"],
+        "command": list(COMMAND),
         "restartPolicy": "Always",
         # The token port is on loopback and needs no entry here.
         "ports": _ports(sidecar_options),
-        # Neither probe reaches beyond the pod: a probe that waited for the network would stop
-        # pods whose network is set up by a container further down the list.
-        "startupProbe": _probe("/readyz", ops_port, period=1, failures=120),
+        # The kubelet goes on when the hook returns; a start-up probe, asked once a second, would
+        # cost each pod half a second more. Neither hook nor probe reaches beyond the pod: one that
+        # waited for the network would stop pods whose network is set up by a container further
+        # down the list.
+        "lifecycle": {"postStart": {"exec": {"command": list(WAIT_UNTIL_READY)}}},
         "livenessProbe": _probe("/healthz", ops_port, period=10, failures=3),
         "securityContext": _security_context(user),
         "terminationMessagePolicy": "FallbackToLogsOnError",

@@ -1,15 +1,10 @@
 """`python -m sidecar` as an operating-system process."""
 
 import asyncio
-import json
 import signal
 import socket
-import sys
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pytest
@@ -18,6 +13,7 @@ from demo.pki import write_credential
 from tests.fakes.authserver import FakeAuthserver, held_until
 from tests.sidecar.gateway.app import raw_app
 from tests.sidecar.harness import CALL, JWT, SPIFFE_ID, Authorities, environment, fake_authserver
+from tests.sidecar.processes import ended, running, start
 
 FORBIDDEN_MODULES = {
     "aiohttp",
@@ -40,58 +36,6 @@ FORBIDDEN_MODULES = {
     "yaml",
     "yarl",
 }
-
-
-@dataclass
-class Running:
-    """A sidecar process that has said where it listens."""
-
-    process: asyncio.subprocess.Process
-    lines: list[dict[str, Any]]
-    port: int
-    ops_port: int
-
-    async def events(self) -> list[str]:
-        """Every event, after the process has ended."""
-        assert self.process.stderr is not None
-        rest = (await self.process.stderr.read()).decode().splitlines()
-        return [line["event"] for line in [*self.lines, *map(json.loads, rest)]]
-
-
-async def start(variables: Mapping[str, str], *arguments: str) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        sys.executable,
-        *(arguments or ("-m", "sidecar")),
-        env=dict(variables),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-
-
-@asynccontextmanager
-async def running(variables: Mapping[str, str], listeners: int = 2) -> AsyncIterator[Running]:
-    process = await start(variables)
-    assert process.stderr is not None
-    lines: list[dict[str, Any]] = []
-    ports: dict[str, int] = {}
-    try:
-        while len(ports) < listeners:
-            raw = await process.stderr.readline()
-            assert raw, lines
-            lines.append(json.loads(raw))
-            if lines[-1]["event"] == "listening":
-                ports[lines[-1]["listener"]] = lines[-1]["port"]
-        yield Running(process, lines, ports["local"], ports["ops"])
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
-
-
-async def ended(process: asyncio.subprocess.Process) -> tuple[int, list[dict[str, Any]]]:
-    _, stderr = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, [json.loads(line) for line in stderr.decode().splitlines()]
 
 
 @pytest.fixture
@@ -207,7 +151,7 @@ async def test_it_starts_before_its_certificate_and_without_the_authserver(tmp_p
             assert response.status == 503
         assert await _post(http, f"http://127.0.0.1:{sidecar.port}") == 503
         sidecar.process.send_signal(signal.SIGTERM)
-        assert await sidecar.process.wait() == 0
+        assert await sidecar.process.wait() == 1  # it was never ready
 
 
 async def test_a_bad_environment_lists_every_fault_and_exits_2() -> None:

@@ -24,7 +24,6 @@ def after_plugins(found: dict[str, Any]) -> dict[str, Any]:
     ours = sidecar_of(later)
     ours["terminationMessagePath"] = "/dev/termination-log"
     ours["imagePullPolicy"] = "Always"
-    ours["startupProbe"]["successThreshold"] = 1
     ours["livenessProbe"]["successThreshold"] = 1
     ours["securityContext"]["procMount"] = "Default"
     ours["resources"]["limits"]["ephemeral-storage"] = "1Gi"
@@ -50,6 +49,8 @@ TAMPERED: dict[str, dict[str, Any]] = {
     "ports": {"ports": [{"name": "tokenward-ops", "containerPort": 15501, "hostPort": 15501}]},
     "readinessProbe": {"readinessProbe": {"exec": {"command": ["sh"]}}},
     "stdin": {"stdin": True},
-    "startupProbe": {"startupProbe": None},
+    "postStart": {"lifecycle": None},
+    "preStop": {"lifecycle": {"preStop": {"exec": {"command": ["sh"]}}}},
+    "startupProbe": {"startupProbe": {"exec": {"command": ["sh"]}}},
     "livenessProbe": {"livenessProbe": {"exec": {"command": ["sh"]}}},
 }

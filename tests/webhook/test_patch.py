@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from chassis.version import VERSION
+from sidecar import wait_until_ready
 from tests.support.pod_samples import CREATED, TAMPERED, after_plugins
 from tests.webhook.pods import (
     CA,
@@ -72,13 +73,24 @@ def test_the_sidecar_is_told_everything_it_needs() -> None:
     }
 
 
-def test_probes_ask_the_ops_port_name_no_host_and_leave_readiness_alone() -> None:
+def test_the_probe_asks_the_ops_port_names_no_host_and_leaves_readiness_alone() -> None:
     container = sidecar_of(injected(pod({"ops-port": "16001"})))
-    for probe, path in (("startupProbe", "/readyz"), ("livenessProbe", "/healthz")):
-        assert container[probe]["httpGet"] == {"path": path, "port": 16001, "scheme": "HTTP"}
-    assert container["startupProbe"]["periodSeconds"] == 1
+    asked = container["livenessProbe"]["httpGet"]
+    assert asked == {"path": "/healthz", "port": 16001, "scheme": "HTTP"}
     assert "readinessProbe" not in container
-    assert "lifecycle" not in container
+
+
+def test_the_app_waits_for_a_hook_and_not_for_a_probe_that_is_asked_once_a_second() -> None:
+    container = sidecar_of(injected(pod()))
+    command = container["lifecycle"]["postStart"]["exec"]["command"]
+    assert container["lifecycle"] == {"postStart": {"exec": {"command": command}}}
+    assert "startupProbe" not in container
+    # It is a module of the sidecar, which reads the same variable for the port.
+    assert command[-1] == wait_until_ready.__name__
+
+
+def test_no_cpu_limit_slows_the_sidecar_down_while_it_starts() -> None:
+    assert "cpu" not in sidecar_of(injected(pod()))["resources"]["limits"]
 
 
 def test_the_label_the_status_and_the_ca_are_written() -> None:
@@ -372,7 +384,8 @@ def test_a_sidecar_that_is_not_ours_is_refused_and_the_difference_is_named(field
     sidecar_of(found).update(TAMPERED[field])
     told = verdict(found)
     assert told.reason is Reason.RESERVED_NAME
-    assert f"differs in {field})" in told.message
+    [member] = TAMPERED[field]
+    assert f"differs in {member})" in told.message
 
 
 @pytest.mark.parametrize(

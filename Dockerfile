@@ -1,5 +1,6 @@
 # Four images, one per process, each with its own extra's dependencies and nothing else:
 #   docker build --target webhook|sidecar|authserver|controller .
+# A fifth, demo, holds the fake upstream, MCP servers and client of manifests/overlays/demo.
 # Everything is compiled beforehand, the base's standard library included (the public slim image
 # ships without bytecode): the root is read-only at run time, and each start would compile anew.
 ARG BASE=docker.io/library/python:3.13-slim
@@ -31,6 +32,13 @@ FROM build AS controller-files
 RUN ./install controller /opt/tokenward
 COPY chassis /opt/tokenward/chassis
 COPY controller /opt/tokenward/controller
+RUN python3 -m compileall -q /opt/tokenward
+
+FROM build AS demo-files
+RUN ./install demo /opt/tokenward
+COPY chassis /opt/tokenward/chassis
+COPY demo /opt/tokenward/demo
+COPY integrations/python/src/tokenward_mcp /opt/tokenward/tokenward_mcp
 RUN python3 -m compileall -q /opt/tokenward
 
 FROM ${BASE} AS runtime
@@ -75,3 +83,7 @@ COPY --from=controller-files /opt/tokenward /opt/tokenward
 USER 15420:15420
 EXPOSE 9090
 ENTRYPOINT ["python", "-m", "controller"]
+
+FROM runtime AS demo
+COPY --from=demo-files /opt/tokenward /opt/tokenward
+USER 15430:15430

@@ -100,6 +100,7 @@ def _enter_with_node(stack: ExitStack, programs: Mapping[str, Path], folder: Pat
     variables = {
         "KUBECONFIG": str(plane.kubeconfig),
         "TOKENWARD_TEST_SIDECAR_IMAGE": images[SIDECAR].by_digest,
+        "TOKENWARD_SIDECAR_IMAGE": images[SIDECAR].by_digest,  # for `make demo-cluster`
     }
     return _Cluster(variables, check)
 

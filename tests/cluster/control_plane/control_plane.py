@@ -172,8 +172,8 @@ def _start_api_server(
         "enable-admission-plugins": "NodeRestriction",
         "allow-privileged": "true",
         # Endpoints of a Service may not lie on loopback.
-        "endpoint-reconciler-type": "none",
-        # Nothing forwards a Service's address here: webhooks are called at the pod's.
+        "endpoint-reconciler-type": "none" if address == _LOOPBACK else "lease",
+        # Nothing forwards a Service's address on this host: webhooks are called at the pod's.
         "enable-aggregator-routing": "true",
     }
     processes.start("kube-apiserver", [program, *_flags(options)])

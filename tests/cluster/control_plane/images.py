@@ -1,4 +1,4 @@
-"""The container images of the cluster tests: the sidecar, and two small ones with busybox."""
+"""The container images of the cluster tests: all of ours, and two small ones with busybox."""
 
 import shutil
 import subprocess
@@ -11,18 +11,22 @@ PAUSE: Final = "registry.example.com/tests/pause:1"
 BUSYBOX: Final = "registry.example.com/tests/busybox:1"
 SIDECAR: Final = "registry.example.com/tokenward/sidecar:dev"
 
+_TARGETS: Final = ("sidecar", "webhook", "authserver", "controller", "demo")
+
 
 def build_images(folder: Path, scratch: Path) -> dict[str, Image]:
-    """The sidecar, busybox and the pause image by name, as archives in `folder`.
+    """Our images, busybox and the pause image by name, as archives in `folder`.
 
     Needs root, buildah, Debian's busybox-static and, for the first time, debootstrap.
     """
     build_base(scratch)
-    build_target("sidecar", SIDECAR)
+    ours = [f"registry.example.com/tokenward/{target}:dev" for target in _TARGETS]
+    for target, name in zip(_TARGETS, ours, strict=True):
+        build_target(target, name)
     busybox = _busybox_root(scratch)
     commit(BUSYBOX, busybox, "/bin", ["sh"])
     commit(PAUSE, busybox, "/bin", ["tail", "-f", "/dev/null"])
-    return {name: export(name, folder) for name in (SIDECAR, BUSYBOX, PAUSE)}
+    return {name: export(name, folder) for name in (*ours, BUSYBOX, PAUSE)}
 
 
 def _busybox_root(scratch: Path) -> Path:

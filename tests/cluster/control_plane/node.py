@@ -1,4 +1,7 @@
-"""Adds one node to a control plane: kube-scheduler here, containerd and kubelet in namespaces."""
+"""Adds one node to a control plane: kube-scheduler here, everything else in namespaces.
+
+containerd, kubelet, kube-proxy and CoreDNS run there, so Services and their names work in pods.
+"""
 
 import json
 import os
@@ -20,6 +23,18 @@ from tests.cluster.control_plane.processes import Processes
 
 _ROOT: Final = Path(__file__).resolve().parents[3]
 _NAME: Final = "node"
+_DOMAIN: Final = "cluster.local"
+_VOLUMES: Final = 16
+_STORAGE_CLASS: Final[dict[str, Any]] = {
+    "apiVersion": "storage.k8s.io/v1",
+    "kind": "StorageClass",
+    "metadata": {
+        "name": "local",
+        "annotations": {"storageclass.kubernetes.io/is-default-class": "true"},
+    },
+    "provisioner": "kubernetes.io/no-provisioner",
+    "volumeBindingMode": "WaitForFirstConsumer",
+}
 _SYNC_SECONDS: Final = 10  # how late a changed Secret may be; the default is a minute
 
 
@@ -28,8 +43,8 @@ class NodePlan:
     """What the first process inside the node's namespaces needs to know; written as JSON."""
 
     containerd_config: str
-    kubelet_command: list[str]
-    images: list[dict[str, str]]
+    commands: dict[str, list[str]]  # by the program's name, in the order of their start
+    images: list[dict[str, Any]]
 
 
 @contextmanager
@@ -48,10 +63,11 @@ def node(
     folder.mkdir()
     with control_group(f"{network.name}-node") as group, Processes(folder) as processes:
         _start_scheduler(processes, plane, programs["kube-scheduler"])
-        plan = _plan(plane, network, folder, programs["kubelet"], group, images)
+        plan = _plan(plane, network, folder, programs, group, images)
         written = _write(folder / "plan.json", json.dumps(asdict(plan)))
         processes.start(_NAME, _in_namespaces(network, written))
         processes.wait_until(_NAME, partial(_is_ready, plane, programs["kubectl"]))
+        _offer_volumes(plane, programs["kubectl"], folder / "volumes")
         yield processes
 
 
@@ -83,7 +99,7 @@ def _plan(
     plane: ControlPlane,
     network: NodeNetwork,
     folder: Path,
-    kubelet: Path,
+    programs: Mapping[str, Path],
     group: str,
     images: Sequence[Image],
 ) -> NodePlan:
@@ -100,9 +116,19 @@ def _plan(
         "node-ip": network.node_address,
         "root-dir": folder / "kubelet",
     }
-    command = [str(kubelet), *(f"--{name}={value}" for name, value in options.items())]
-    known = [{"archive": str(i.archive), "name": i.name, "digest": i.digest} for i in images]
-    return NodePlan(str(config), command, known)
+    kubelet = [str(programs["kubelet"]), *(f"--{name}={value}" for name, value in options.items())]
+    proxy_config = _write(folder / "kube-proxy.yaml", json.dumps(_kube_proxy(plane, network)))
+    zone = _write(folder / "Corefile", _corefile(plane, network))
+    commands = {
+        "kubelet": kubelet,
+        "kube-proxy": [str(programs["kube-proxy"]), f"--config={proxy_config}"],
+        "coredns": [str(programs["coredns"]), "-conf", str(zone)],
+    }
+    known = [
+        {"archive": str(one.archive), "name": one.name, "names": names_on_the_node(one)}
+        for one in images
+    ]
+    return NodePlan(str(config), commands, known)
 
 
 def _kubelet(plane: ControlPlane, network: NodeNetwork, group: str, folder: Path) -> dict[str, Any]:
@@ -123,11 +149,82 @@ def _kubelet(plane: ControlPlane, network: NodeNetwork, group: str, folder: Path
         "failSwapOn": False,
         "makeIPTablesUtilChains": False,
         "resolvConf": str(_write(folder / "resolv.conf", "nameserver 192.0.2.1\n")),
+        "clusterDNS": [network.node_address],
+        "clusterDomain": _DOMAIN,
         "podLogsDir": str(folder / "logs"),
         "syncFrequency": f"{_SYNC_SECONDS}s",
         "imageGCHighThresholdPercent": 100,  # images cannot be pulled again
         "evictionHard": {"memory.available": "100Mi", "nodefs.available": "1%"},
     }
+
+
+def _kube_proxy(plane: ControlPlane, network: NodeNetwork) -> dict[str, Any]:
+    return {
+        "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+        "kind": "KubeProxyConfiguration",
+        "clientConnection": {"kubeconfig": str(plane.kubeconfig_of("kube-proxy"))},
+        "mode": "iptables",
+        "clusterCIDR": network.pod_range,
+        "hostnameOverride": _NAME,
+        "healthzBindAddress": "127.0.0.1:10256",
+        "metricsBindAddress": "127.0.0.1:10249",
+        # These limits are of the whole host, and not ours to set.
+        "conntrack": {"maxPerCore": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
+    }
+
+
+def _corefile(plane: ControlPlane, network: NodeNetwork) -> str:
+    # Its own account would need a role; this one reads everything, and serves this cluster only.
+    access = plane.kubeconfig_of("coredns", "system:masters")
+    return f""".:53 {{
+  bind {network.node_address}
+  errors
+  kubernetes {_DOMAIN} in-addr.arpa {{
+    kubeconfig {access}
+  }}
+}}
+"""
+
+
+def _offer_volumes(plane: ControlPlane, kubectl: Path, folder: Path) -> None:
+    """A default StorageClass, and volumes of it: folders on this host, which end with the run."""
+    made = [_STORAGE_CLASS]
+    for number in range(_VOLUMES):
+        path = folder / str(number)
+        path.mkdir(parents=True)
+        made.append(_volume(number, path))
+    subprocess.run(
+        [str(kubectl), "--kubeconfig", str(plane.kubeconfig), "apply", "-f", "-"],
+        input=json.dumps({"apiVersion": "v1", "kind": "List", "items": made}),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+
+def _volume(number: int, path: Path) -> dict[str, Any]:
+    """A local volume: unlike a hostPath, the kubelet sets its group to the pod's fsGroup."""
+    here = {"key": "kubernetes.io/hostname", "operator": "In", "values": [_NAME]}
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": {"name": f"local-{number}"},
+        "spec": {
+            "capacity": {"storage": "1Gi"},
+            "accessModes": ["ReadWriteOncePod"],
+            "persistentVolumeReclaimPolicy": "Retain",
+            "storageClassName": _STORAGE_CLASS["metadata"]["name"],
+            "local": {"path": str(path)},
+            "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [here]}]}},
+        },
+    }
+
+
+def names_on_the_node(image: Image) -> list[str]:
+    """By digest, and as a node reads the names in `manifests/`, which name no registry."""
+    short = image.name.partition("/")[2]
+    local = [f"docker.io/{short}"] if short.startswith("tokenward/") else []
+    return [image.by_digest, *local]
 
 
 def _containerd(folder: Path) -> str:
@@ -153,7 +250,14 @@ def _cni_plugins() -> str:
 def _cni(network: NodeNetwork) -> dict[str, Any]:
     ranges = [[{"subnet": network.pod_range}]]
     addresses = {"type": "host-local", "ranges": ranges, "routes": [{"dst": "0.0.0.0/0"}]}
-    bridge = {"type": "bridge", "bridge": "cni0", "isGateway": True, "ipam": addresses}
+    # Hairpin: a pod may call a Service that leads back to it.
+    bridge = {
+        "type": "bridge",
+        "bridge": "cni0",
+        "isGateway": True,
+        "hairpinMode": True,
+        "ipam": addresses,
+    }
     return {"cniVersion": "0.4.0", "name": "pods", "plugins": [bridge]}
 
 

@@ -16,13 +16,14 @@ from typing import Final
 _HERE: Final = Path(__file__).resolve().parent.parent
 _KUBERNETES: Final = "k8s.io/kubernetes"
 _ETCD: Final = "go.etcd.io/etcd/server/v3"
+_COREDNS: Final = "github.com/coredns/coredns"
 _VERSION_VARIABLE: Final = "k8s.io/component-base/version.gitVersion"
 
 # Two at once: a build of Kubernetes takes 1.5 GB of memory for each further job.
 _JOBS: Final = 2
 
 CONTROL_PLANE: Final = ("kube-apiserver", "kube-controller-manager", "kubectl")
-NODE: Final = ("kube-scheduler", "kubelet")
+NODE: Final = ("kube-scheduler", "kubelet", "kube-proxy")
 
 
 class CannotBuild(Exception):
@@ -31,7 +32,7 @@ class CannotBuild(Exception):
 
 @dataclass(frozen=True)
 class Module:
-    """A folder with `go.mod` and `go.sum` that pin one project."""
+    """A folder with `go.mod` and `go.sum` that pin one project, and sources where it needs any."""
 
     folder: Path
     project: str
@@ -48,7 +49,8 @@ class Module:
     def digest(self) -> str:
         """Names this state of the module files: the first 16 hexadecimal digits of a SHA-256."""
         hashed = hashlib.sha256()
-        for name in ("go.mod", "go.sum"):
+        sources = sorted(path.name for path in self.folder.glob("*.go"))
+        for name in ("go.mod", "go.sum", *sources):
             content = (self.folder / name).read_bytes()
             hashed.update(f"{name} {len(content)}\n".encode() + content)
         return hashed.hexdigest()[:16]
@@ -56,6 +58,7 @@ class Module:
 
 KUBERNETES: Final = Module(_HERE, _KUBERNETES)
 ETCD: Final = Module(_HERE / "etcd", _ETCD)
+COREDNS: Final = Module(_HERE / "dns", _COREDNS)
 
 
 def cache_folder(environment: Mapping[str, str]) -> Path:
@@ -70,6 +73,8 @@ def build_all(cache: Path, *, node: bool = False) -> Mapping[str, Path]:
     """Each program's path by its name. What the cache lacks is built first; that takes minutes."""
     names = CONTROL_PLANE + (NODE if node else ())
     programs = {name: build(cache, KUBERNETES, name, f"{_KUBERNETES}/cmd/{name}") for name in names}
+    if node:
+        programs["coredns"] = build(cache, COREDNS, "coredns", ".")
     return {"etcd": build(cache, ETCD, "etcd", _ETCD), **programs}
 
 

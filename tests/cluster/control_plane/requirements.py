@@ -7,7 +7,8 @@ from typing import Final
 from tests.cluster.control_plane.programs import CannotBuild
 
 _PROGRAMS: Final = (
-    "buildah", "busybox", "containerd", "ctr", "debootstrap", "ip", "nsenter", "runc", "unshare",
+    "buildah", "busybox", "containerd", "ctr", "debootstrap", "ip", "iptables", "nsenter", "runc",
+    "unshare",
 )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 The user allows the request on the authserver's consent page and signs in at the fake upstream.
 """
 
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -157,5 +158,6 @@ def _http(
         headers=headers,
         event_hooks={"request": [begin], "response": [end]},
         trust_env=False,
+        verify=ssl.create_default_context(),  # SSL_CERT_FILE adds an authority
         timeout=30,
     )

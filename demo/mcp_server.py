@@ -7,8 +7,10 @@ one.
 
 import asyncio
 import os
+import ssl
 from argparse import ArgumentParser, Namespace
 from contextlib import suppress
+from urllib.parse import urlsplit
 
 import httpx2
 import jwt
@@ -17,6 +19,7 @@ from mcp.server.auth.provider import AccessToken, TokenVerifier
 from mcp.server.auth.settings import AuthSettings
 from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
+from mcp.server.transport_security import TransportSecuritySettings
 from pydantic import BaseModel
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -41,6 +44,7 @@ def build(
     scopes: list[str],
     tokenward_url: str,
     api: str,
+    host: str = "127.0.0.1",
 ) -> Starlette:
     """The server as an ASGI application, which its own verifier and then Tokenward guard."""
     server: MCPServer = MCPServer(
@@ -73,10 +77,15 @@ def build(
             raise ToolError(f"the upstream API answered {answer.status_code}")
         return Account.model_validate(answer.json())
 
-    app = server.streamable_http_app()
+    app = server.streamable_http_app(transport_security=own_host(resource), host=host)
     # At the end of the list: behind the SDK's check, so that only good JWTs are asked about.
     app.user_middleware.append(Middleware(TokenwardMiddleware, url=tokenward_url))
     return app
+
+
+def own_host(resource: str) -> TransportSecuritySettings:
+    """Requests for another host are refused: a name that leads here by a trick (DNS rebinding)."""
+    return TransportSecuritySettings(allowed_hosts=[urlsplit(resource).netloc])
 
 
 class AuthserverTokens(TokenVerifier):
@@ -125,7 +134,8 @@ class AuthserverTokens(TokenVerifier):
 
 async def _serve(options: Namespace) -> None:
     # The environment's proxies are not for loopback.
-    async with httpx2.AsyncClient(trust_env=False) as http:
+    trusted = ssl.create_default_context()
+    async with httpx2.AsyncClient(trust_env=False, verify=trusted) as http:
         app = build(
             http,
             name=options.name,
@@ -134,11 +144,12 @@ async def _serve(options: Namespace) -> None:
             scopes=options.scopes.split(),
             tokenward_url=os.environ["TOKENWARD_URL"],  # noqa: TID251 - set by the webhook
             api=options.api,
+            host=options.host,
         )
         await uvicorn.Server(
             uvicorn.Config(
                 app,
-                host="127.0.0.1",
+                host=options.host,
                 port=options.port,
                 log_level="warning",
                 access_log=False,
@@ -150,6 +161,7 @@ async def _serve(options: Namespace) -> None:
 def _options() -> Namespace:
     parser = ArgumentParser(prog="python -m demo.mcp_server", description=__doc__)
     parser.add_argument("--name", required=True)
+    parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--resource", required=True, help="the URL clients know this server by")
     parser.add_argument("--issuer", required=True, help="the authserver's issuer")

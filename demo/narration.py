@@ -1,12 +1,12 @@
 """Tells each hop of the journey in plain words, with its timing."""
 
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
 from urllib.parse import urlsplit
 
 from demo.browser import Hop
 from demo.gauges import Tally
-from demo.layout import UPSTREAM, Layout
+from demo.layout import UPSTREAM
 
 # (who answers, path, status) -> what just happened; a status of 0 stands for any other.
 _WORDS: Final = {
@@ -26,15 +26,38 @@ _WORDS: Final = {
 }
 
 
+class McpServer(Protocol):
+    """An MCP server, by its name and its URL."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def resource(self) -> str: ...
+
+
+class Parties(Protocol):
+    """Who answers in a journey: URLs of the authserver and the upstream, and the MCP servers."""
+
+    @property
+    def issuer(self) -> str: ...
+
+    @property
+    def upstream(self) -> str: ...
+
+    @property
+    def servers(self) -> Sequence[McpServer]: ...
+
+
 class Narrator:
     """Numbers the hops of one chapter and prints each as it happens."""
 
-    def __init__(self, layout: Layout, say: Callable[[str], None] = print) -> None:
+    def __init__(self, parties: Parties, say: Callable[[str], None] = print) -> None:
         self._say = say
         self._number = 0
-        self._roles = {urlsplit(layout.issuer).netloc: ("authserver", "authserver")}
-        self._roles[urlsplit(layout.upstream).netloc] = ("upstream", "upstream")
-        for server in layout.servers:
+        self._roles = {urlsplit(parties.issuer).netloc: ("authserver", "authserver")}
+        self._roles[urlsplit(parties.upstream).netloc] = ("upstream", "upstream")
+        for server in parties.servers:
             self._roles[urlsplit(server.resource).netloc] = ("mcp", f"MCP server {server.name}")
 
     def chapter(self, title: str) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from demo.pki import write_private
 from demo.upstream import FakeUpstream
+from demo.upstream.app import HOST
 
 
 def main() -> None:
@@ -31,7 +32,8 @@ async def _run(options: Namespace) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with upstream.serve(port=options.port), _api(upstream, options):
+    serving = upstream.serve(port=options.port, host=options.host, issuer=options.issuer)
+    async with serving, _api(upstream, options):
         print(f"fake upstream at {upstream.issuer}", flush=True)
         if options.port_file is not None:
             write_private(options.port_file, upstream.issuer.rpartition(":")[2].encode())
@@ -52,7 +54,9 @@ async def _api(upstream: FakeUpstream, options: Namespace) -> AsyncIterator[None
 
 def _options() -> Namespace:
     parser = ArgumentParser(prog="python -m demo.upstream", description=__doc__)
+    parser.add_argument("--host", default=HOST)
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
+    parser.add_argument("--issuer", default="", help="its URL, where a proxy ends TLS")
     parser.add_argument("--port-file", type=Path, help="where to write the port once it answers")
     parser.add_argument("--client-id", required=True)
     parser.add_argument("--client-secret-file", type=Path, required=True)

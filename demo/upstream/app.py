@@ -1,4 +1,4 @@
-"""The fake upstream over HTTP, on 127.0.0.1 only: OpenID provider, API, and a look inside."""
+"""The fake upstream over HTTP: OpenID provider, API, and a look inside for whoever reaches it."""
 
 import socket
 import ssl
@@ -57,10 +57,15 @@ class FakeUpstream:
         self._now = now
 
     @asynccontextmanager
-    async def serve(self, *, port: int = 0) -> AsyncIterator["FakeUpstream"]:
-        """Answer until the block ends; port 0 takes a free one. Raises OSError if taken."""
-        listening = socket.create_server((HOST, port))
-        self.issuer = f"http://{HOST}:{listening.getsockname()[1]}"
+    async def serve(
+        self, *, port: int = 0, host: str = HOST, issuer: str = ""
+    ) -> AsyncIterator["FakeUpstream"]:
+        """Answer until the block ends; port 0 takes a free one. Raises OSError if taken.
+
+        `issuer` is its URL where something in front of it ends TLS.
+        """
+        listening = socket.create_server((host, port))
+        self.issuer = issuer or f"http://{host}:{listening.getsockname()[1]}"
         # The access log would print query strings, and with them codes and states.
         runner = web.AppRunner(self._application(), access_log=None, shutdown_timeout=2.0)
         await runner.setup()

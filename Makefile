@@ -92,7 +92,7 @@ lock: $(STAMP) ## recompute requirements.lock from pyproject.toml
 clean: ## remove what the targets made
 	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache artefacts
 
-.PHONY: cluster test-cluster
+.PHONY: cluster test-cluster demo-cluster
 
 # Needs Go: the programs are built from tests/cluster/go.mod, once, into the user's cache. NODE=1
 # adds a node that starts pods; it needs root, and packages that the reference names.
@@ -103,3 +103,7 @@ cluster: $(STAMP) ## run a real Kubernetes control plane on loopback until Ctrl-
 
 test-cluster: $(STAMP) ## run tests/cluster against a real Kubernetes control plane; needs Go
 	@TOKENWARD_TEST_DISPOSABLE=1 $(CONTROL_PLANE) -- $(RUN) -m pytest tests/cluster
+
+# On the cluster that KUBECONFIG names, as `make cluster NODE=1` prints it; else on one of its own.
+demo-cluster: $(STAMP) ## walk the main journey inside a cluster and print every hop
+	@$(if $(KUBECONFIG),,$(RUN) -m tests.cluster.control_plane --node --) $(RUN) -m demo.cluster

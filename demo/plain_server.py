@@ -7,21 +7,19 @@ many servers do. Behind the gateway, with Attach as the API's base URL, that is 
 import asyncio
 import os
 from argparse import ArgumentParser
-from collections.abc import Sequence
 from contextlib import suppress
 
 import httpx2
 import uvicorn
 from mcp.server.mcpserver import Context, MCPServer
-from mcp.server.transport_security import TransportSecuritySettings
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 
-def build(http: httpx2.AsyncClient, *, name: str, api: str, hosts: Sequence[str] = ()) -> Starlette:
-    """The server as an ASGI application, with a path for probes; `hosts` name it, or loopback."""
+def build(http: httpx2.AsyncClient, *, name: str, api: str) -> Starlette:
+    """The server as an ASGI application, with a path for probes."""
     server: MCPServer = MCPServer(name, log_level="WARNING")
 
     @server.tool()
@@ -34,8 +32,7 @@ def build(http: httpx2.AsyncClient, *, name: str, api: str, hosts: Sequence[str]
         account: dict[str, object] = answer.json()
         return account
 
-    named = TransportSecuritySettings(allowed_hosts=list(hosts)) if hosts else None
-    app = server.streamable_http_app(transport_security=named)
+    app = server.streamable_http_app()
     app.router.routes.append(Route("/healthz", _healthz))
     return app
 
@@ -44,10 +41,10 @@ async def _healthz(_: Request) -> Response:
     return PlainTextResponse("ok\n")
 
 
-async def _serve(name: str, port: int, hosts: Sequence[str]) -> None:
+async def _serve(name: str, port: int) -> None:
     api = os.environ["API_URL"]  # noqa: TID251 - the one setting of such a server
     async with httpx2.AsyncClient(trust_env=False) as http:
-        app = build(http, name=name, api=api, hosts=hosts)
+        app = build(http, name=name, api=api)
         options = {"host": "127.0.0.1", "port": port, "log_level": "warning", "access_log": False}
         await uvicorn.Server(
             uvicorn.Config(app, timeout_graceful_shutdown=2, **options)  # type: ignore[arg-type]
@@ -58,7 +55,6 @@ if __name__ == "__main__":
     parser = ArgumentParser(prog="python -m demo.plain_server", description=__doc__)
     parser.add_argument("--name", required=True)
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--host-name", action="append", default=[], help="of its URL; repeatable")
     parsed = parser.parse_args()
     with suppress(KeyboardInterrupt):
-        asyncio.run(_serve(parsed.name, parsed.port, parsed.host_name))
+        asyncio.run(_serve(parsed.name, parsed.port))

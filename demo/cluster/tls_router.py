@@ -31,7 +31,7 @@ class Router:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(credential / "tls.crt", credential / "tls.key")
         context.set_alpn_protocols(["http/1.1"])
-        context.sni_callback = self._remember  # type: ignore[assignment]
+        context.sni_callback = self._remember
         return context
 
     def _remember(self, connection: Any, name: str | None, _: ssl.SSLContext) -> int | None:

@@ -15,7 +15,9 @@ import yaml
 MANIFESTS = Path(__file__).parents[2] / "manifests"
 RENDERED = ("base", "overlays/dev", "overlays/production", "overlays/example", "example")
 # What the controller serves and runs with; they hold kinds of their own.
-CONTROLLED = ("crds", "overlays/quickstart", "tenant")
+CONTROLLED = (
+    "crds", "overlays/quickstart", "overlays/demo", "overlays/demo/workloads", "tenant",
+)  # fmt: skip
 
 _CUSTOM = Path(__file__).parent / "custom-resources.yaml"
 

@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from argparse import ArgumentParser
 from collections.abc import Iterable
 from pathlib import Path
 from time import monotonic, sleep
@@ -32,8 +33,12 @@ class NotHeld(Exception):
 
 
 def main() -> int:
+    parser = ArgumentParser(prog="python -m demo.cluster", description=__doc__)
+    parser.add_argument("--workloads", action="store_true", help="walk again what is installed")
+    installed = parser.parse_args().workloads
     try:
-        _install(os.environ["TOKENWARD_SIDECAR_IMAGE"])  # noqa: TID251 - of the cluster
+        if not installed:
+            _install(os.environ["TOKENWARD_SIDECAR_IMAGE"])  # noqa: TID251 - of the cluster
         _start_workloads()
         return 0 if _walked() else 1
     except KeyError:

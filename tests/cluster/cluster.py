@@ -88,9 +88,13 @@ def _read(text: str) -> Object:
     return found
 
 
-def eventually(attempt: Callable[[], _T], holds: Callable[[_T], bool]) -> _T:
+def eventually(
+    attempt: Callable[[], _T],
+    holds: Callable[[_T], bool],
+    seconds: float = _SECONDS_TO_TAKE_OVER,
+) -> _T:
     """API servers take configurations over within seconds, and say nothing when they have."""
-    end = monotonic() + _SECONDS_TO_TAKE_OVER
+    end = monotonic() + seconds
     while True:
         found = attempt()
         if holds(found) or monotonic() > end:

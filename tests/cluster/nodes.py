@@ -13,6 +13,12 @@ from tests.webhook.pods import SIDECAR, pod
 # `python -m tests.cluster.control_plane --node` says by which digest its node knows the image.
 SIDECAR_IMAGE = os.environ.get("TOKENWARD_TEST_SIDECAR_IMAGE", "")  # noqa: TID251 - as above
 
+# Without a JWT the sidecar answers 401; busybox prints the status line and takes it for a failure.
+ASK = (
+    "wget -S -O- --header 'X-Tokenward: 1' --header 'Content-Type: application/json' "
+    "--post-data '{}' $TOKENWARD_URL/v1/token 2>&1 || true"
+)
+
 
 def started(name: str, script: str, **spec: Any) -> Object:
     """An opted-in pod whose only container of its own runs a shell script, once."""

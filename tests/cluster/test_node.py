@@ -9,6 +9,7 @@ from demo.pki import CertificateAuthority
 from tests.cluster.cluster import Cluster, eventually
 from tests.cluster.conftest import Install
 from tests.cluster.nodes import (
+    ASK,
     SIDECAR_IMAGE,
     container_state,
     ended,
@@ -21,12 +22,6 @@ from tests.cluster.pod_certificates import request_for, sign
 from tests.webhook.pods import SIDECAR
 
 pytestmark = pytest.mark.skipif(not SIDECAR_IMAGE, reason="no node has this sidecar's image")
-
-# Without a JWT the sidecar answers 401; busybox prints the status line and takes it for a failure.
-_ASK = (
-    "wget -S -O- --header 'X-Tokenward: 1' --header 'Content-Type: application/json' "
-    "--post-data '{}' $TOKENWARD_URL/v1/token 2>&1 || true"
-)
 
 _MEBIBYTE = 1 << 20
 
@@ -45,7 +40,7 @@ def test_the_sidecar_answers_before_the_app_starts_and_ends_after_it(
     injecting: Cluster, authority: CertificateAuthority
 ) -> None:
     give_credential(injecting, "once", authority)
-    injecting.create(started("once", _ASK))
+    injecting.create(started("once", ASK))
     found = ended(injecting, "once")
     assert found["status"]["phase"] == "Succeeded"
     assert "401 Unauthorized" in log_of(injecting, "once", "app")
@@ -59,7 +54,7 @@ def test_the_sidecar_answers_before_the_app_starts_and_ends_after_it(
 def test_a_pod_waits_for_its_credential(
     injecting: Cluster, authority: CertificateAuthority
 ) -> None:
-    injecting.create(started("early", _ASK))
+    injecting.create(started("early", ASK))
     eventually(
         lambda: injecting.inside("get", "events", "-o", "jsonpath={.items[*].message}"),
         lambda told: '"early-tokenward" not found' in told,
@@ -72,7 +67,7 @@ def test_a_pod_waits_for_its_credential(
 
 def test_a_job_ends_beside_the_sidecar(injecting: Cluster, authority: CertificateAuthority) -> None:
     give_credential(injecting, "work", authority)
-    made = started("work", _ASK)
+    made = started("work", ASK)
     template = {"metadata": {"annotations": made["metadata"]["annotations"]}, "spec": made["spec"]}
     job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "work"}}
     injecting.create(job | {"spec": {"template": template, "backoffLimit": 0}})
@@ -104,7 +99,7 @@ def test_the_kubelet_asks_a_signer_for_the_pods_certificate(
     install: Install, authority: CertificateAuthority
 ) -> None:
     cluster = install(image=SIDECAR_IMAGE, identity={"source": "podCertificate"})
-    cluster.create(started("signed", _ASK))
+    cluster.create(started("signed", ASK))
     request = eventually(partial(request_for, cluster, "signed"), bool)
     assert request is not None
     assert request["spec"]["serviceAccountName"] == "default"

@@ -71,6 +71,7 @@ def test_without_the_sidecars_image_nothing_is_installed(
 ) -> None:
     monkeypatch.delenv("TOKENWARD_SIDECAR_IMAGE", raising=False)
     monkeypatch.setenv("KUBECONFIG", "/dev/null")
+    monkeypatch.setattr("sys.argv", ["demo.cluster"])
     assert driver.main() == 1
     assert "TOKENWARD_SIDECAR_IMAGE" in capsys.readouterr().err
 

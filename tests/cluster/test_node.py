@@ -127,3 +127,28 @@ def _memory(cluster: Cluster) -> int:
     ours = (found for found in pods if found["podRef"]["namespace"] == cluster.namespace)
     sidecars = (c for found in ours for c in found["containers"] if c["name"] == SIDECAR)
     return sum(int(one.get("memory", {}).get("rssBytes", 0)) for one in sidecars)
+
+
+@pytest.mark.parametrize(
+    ("start", "module"),
+    [
+        ("python -v -m sidecar", "sidecar/__pycache__/app."),
+        ("python -v -S -c 'import sidecar.wait_until_ready'", "/wait_until_ready."),
+    ],
+)
+def test_a_start_finds_every_module_compiled(cluster: Cluster, start: str, module: str) -> None:
+    """The root is read-only: what is not compiled in the image is compiled at each start."""
+    # Without its variables the sidecar ends when it has imported everything.
+    made = started("compiled", f"{start} 2>&1 | grep 'code object from'")
+    made["metadata"]["annotations"] = {}
+    made["spec"]["containers"][0]["image"] = SIDECAR_IMAGE
+    cluster.create(made)
+
+    def over() -> str:
+        found = cluster.get("pod", "compiled")
+        return "" if found is None else found["status"].get("phase", "")
+
+    eventually(over, lambda phase: phase in ("Succeeded", "Failed"))
+    lines = log_of(cluster, "compiled", "app").splitlines()
+    assert any(module in line for line in lines)
+    assert [line for line in lines if not line.endswith(".pyc'")] == []

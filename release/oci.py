@@ -79,11 +79,12 @@ def commit(name: str, root: Path, path: str, entrypoint: Sequence[str]) -> None:
         buildah("rm", container)
 
 
-def export(name: str, folder: Path) -> Image:
-    """Write the image `name` to `folder`, as an OCI archive with compressed layers."""
+def export(name: str, folder: Path, *, compressed: bool = True) -> Image:
+    """Write the image `name` to `folder`, as an OCI archive."""
     archive = folder / f"{name.rpartition('/')[2].replace(':', '-')}.tar"
     archive.unlink(missing_ok=True)  # buildah adds to an archive that is there
-    buildah("push", "--quiet", name, f"oci-archive:{archive}:{name}")
+    options = [] if compressed else ["--disable-compression"]
+    buildah("push", "--quiet", *options, name, f"oci-archive:{archive}:{name}")
     with tarfile.open(archive) as opened:
         index = opened.extractfile("index.json")
         assert index is not None

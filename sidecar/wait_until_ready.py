@@ -1,8 +1,9 @@
 """`python -S -m sidecar.wait_until_ready`: the sidecar's postStart hook.
 
 The kubelet starts the pod's next container when it returns. A start-up probe is asked once a
-second at best; this asks after a hundredth of a second, and then ever less often. It exits with 1 where the sidecar does not become
-ready, and prints why: the kubelet shows that with the container, which it then starts anew.
+second at best; this asks after a hundredth of a second, and then ever less often. It exits with 1
+where the sidecar does not become ready, and prints why: the kubelet shows that with the container,
+which it then starts anew.
 
 It is a second Python beside the starting sidecar, so it imports little.
 """

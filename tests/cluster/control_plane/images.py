@@ -26,7 +26,7 @@ def build_images(folder: Path, scratch: Path) -> dict[str, Image]:
     busybox = _busybox_root(scratch)
     commit(BUSYBOX, busybox, "/bin", ["sh"])
     commit(PAUSE, busybox, "/bin", ["tail", "-f", "/dev/null"])
-    return {name: export(name, folder) for name in (*ours, BUSYBOX, PAUSE)}
+    return {name: export(name, folder, compressed=False) for name in (*ours, BUSYBOX, PAUSE)}
 
 
 def _busybox_root(scratch: Path) -> Path:

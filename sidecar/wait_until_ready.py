@@ -28,40 +28,40 @@ _PAUSE_SHARE: Final = 0.1
 _LEAST_PAUSE_SECONDS: Final = 0.01
 _MOST_PAUSE_SECONDS: Final = 0.5
 _ANSWER_SECONDS: Final = 2.0
-_ASK: Final = b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+_REQUEST: Final = b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 _MOST_BYTES: Final = 4096
 
 
 def wait(
-    ask: Callable[[], tuple[int, str] | None],
+    probe: Callable[[], tuple[int, str] | None],
     *,
     now: Callable[[], float] = time.monotonic,
     pause: Callable[[float], None] = time.sleep,
 ) -> str:
     """Wait until the sidecar is ready. Returns why it is not; empty when it is.
 
-    `ask` returns the status and the text of an answer, None while nobody answers.
+    `probe` returns the status and the text of an answer, None while nobody answers.
     """
-    begun, answered_at, said = now(), None, "nobody answers"
+    begun, answered_at, reason = now(), None, "nobody answers"
     while True:
-        answer = ask()
+        answer = probe()
         if answer is not None:
-            status, said = answer
+            status, reason = answer
             if status == 200:
                 return ""
             answered_at = now() if answered_at is None else answered_at
         end = begun + LISTENING_SECONDS if answered_at is None else answered_at + READY_SECONDS
         if now() >= end:
-            return f"the sidecar is not ready: {said}"
+            return f"the sidecar is not ready: {reason}"
         share = (now() - begun) * _PAUSE_SHARE
         pause(min(max(share, _LEAST_PAUSE_SECONDS), _MOST_PAUSE_SECONDS))
 
 
-def ask(port: int) -> tuple[int, str] | None:
+def probe(port: int) -> tuple[int, str] | None:
     """What `/readyz` answers on this pod's loopback; None where there is no whole answer."""
     try:
         with socket.create_connection(("127.0.0.1", port), _ANSWER_SECONDS) as connection:
-            connection.sendall(_ASK)
+            connection.sendall(_REQUEST)
             return _read(connection)
     except OSError:
         return None
@@ -81,7 +81,7 @@ def _read(connection: socket.socket) -> tuple[int, str] | None:
 def main(environment: Mapping[str, str]) -> int:
     port = environment.get("TOKENWARD_OPS_PORT", "")
     number = int(port) if port.isdecimal() else DEFAULT_OPS_PORT
-    problem = wait(lambda: ask(number))
+    problem = wait(lambda: probe(number))
     if problem:
         print(problem)  # noqa: T201 - the kubelet reads it
     return 1 if problem else 0

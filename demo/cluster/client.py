@@ -63,13 +63,13 @@ class InClusterJourney:
         while True:
             try:
                 async with self._http.get(url) as answer:
-                    said: object = answer.status
+                    outcome: object = answer.status
             except (aiohttp.ClientError, TimeoutError) as error:
-                said = type(error).__name__
-            if said == 200:
+                outcome = type(error).__name__
+            if outcome == 200:
                 return
             if time.monotonic() > end:
-                raise NotReady(f"{url}: {said}")
+                raise NotReady(f"{url}: {outcome}")
             await asyncio.sleep(_POLL_SECONDS)
 
     async def _sign_in(

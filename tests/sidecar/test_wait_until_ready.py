@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from demo.pki import write_credential
-from sidecar.wait_until_ready import DEFAULT_OPS_PORT, LISTENING_SECONDS, READY_SECONDS, ask, wait
+from sidecar.wait_until_ready import DEFAULT_OPS_PORT, LISTENING_SECONDS, READY_SECONDS, probe, wait
 from tests.sidecar.harness import SPIFFE_ID, Authorities, environment, fake_authserver
 from tests.sidecar.processes import ended, running
 from webhook.annotations import DEFAULT_OPS_PORT as PORT_OF_THE_WEBHOOK
@@ -93,7 +93,7 @@ async def test_a_sidecar_that_ends_unready_says_why_in_its_last_lines(
         fake_authserver(tmp_path, authorities) as fake,
         running(environment(tmp_path, fake.url)) as sidecar,
     ):
-        assert await asyncio.to_thread(ask, sidecar.ops_port) == (503, "not ready")
+        assert await asyncio.to_thread(probe, sidecar.ops_port) == (503, "not ready")
         sidecar.process.send_signal(signal.SIGTERM)
         code, lines = await ended(sidecar.process)
         assert code == 1
@@ -103,7 +103,7 @@ async def test_a_sidecar_that_ends_unready_says_why_in_its_last_lines(
 
 
 def test_nobody_listening_is_no_answer() -> None:
-    assert ask(1) is None
+    assert probe(1) is None
 
 
 def test_without_the_variable_it_asks_the_default_port() -> None:

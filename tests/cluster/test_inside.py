@@ -124,9 +124,9 @@ def test_a_deleted_certificate_is_made_anew_and_reaches_the_running_sidecar(
 
     assert loaded() == []
     servers.inside("delete", "secret", "notes-tokenward")
-    # Whoever deletes it waits: the controller looks at Secrets of tenants every ten minutes, or
-    # when the object changes.
-    servers.inside("annotate", "mcpserverauth", "notes", "tests/again=1", "--overwrite")
+    # The controller looks at Secrets of tenants every ten minutes, or when the object changes.
+    changed = json.dumps({"spec": {"scopes": ["mcp", "again"]}})
+    servers.inside("patch", "mcpserverauth", "notes", "--type=merge", "-p", changed)
     eventually(lambda: servers.get("secret", "notes-tokenward"), lambda found: found is not None)
     eventually(loaded, bool, seconds=150)
     assert container_state(notes_pod(), SIDECAR)["restartCount"] == 0

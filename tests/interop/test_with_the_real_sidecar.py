@@ -6,6 +6,7 @@ The demo and test_dead_grants.py do the same with everything behind the sidecar 
 import asyncio
 import json
 import os
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -84,6 +85,7 @@ async def test_the_sidecar_alone_can_guard_a_server_and_lead_clients(r: Harness,
             assert answer.status == 401
 
 
+@pytest.mark.skipif(shutil.which("node") is None, reason="no Node.js here")
 async def test_node_fetch_is_no_browser(r: Harness) -> None:
     """It sends `Sec-Fetch-Mode: cors` with every request."""
     process = await asyncio.create_subprocess_exec(

@@ -149,9 +149,11 @@ def test_without_the_webhook_opted_in_pods_wait_and_running_ones_go_on(
     finally:
         system.inside("scale", "deployment/tokenward-webhook", "--replicas=1")
         wait_ready(system, "deployment/tokenward-webhook")
-    wait_ready(servers, "deployment/notes")
-    assert [SIDECAR in _names(one) for one in pods(servers, _NOTES)] == [True, True]
-    servers.inside("scale", "deployment/notes", "--replicas=1")
+    try:
+        wait_ready(servers, "deployment/notes")
+        assert [SIDECAR in _names(one) for one in pods(servers, _NOTES)] == [True, True]
+    finally:
+        servers.inside("scale", "deployment/notes", "--replicas=1")
 
 
 def _none(found: list[Object]) -> bool:

@@ -56,15 +56,16 @@ layers: $(STAMP) ## draw docs/explanation/layers.svg from the imports
 	$(RUN) -m tests.architecture.layers
 
 # Whichever of docker, podman and buildah works here. BASE names another base image, BUILD_FLAGS
-# whatever else the tool is to be told.
+# whatever else the tool is to be told. IMAGES=demo builds the demo's, for a cluster of your own.
 IMAGE_TOOL  ?= $(shell for tool in docker podman buildah; do $$tool info >/dev/null 2>&1 && echo $$tool && break; done)
 IMAGE_TAG   ?= dev
+IMAGES      ?= webhook sidecar authserver controller
 BASE        ?=
 BUILD_FLAGS ?=
 
 images: ## build the four images with docker, podman or buildah
 	@test -n "$(IMAGE_TOOL)" || { echo "no working docker, podman or buildah here"; exit 1; }
-	@set -e; for target in webhook sidecar authserver controller; do \
+	@set -e; for target in $(IMAGES); do \
 		echo "$(IMAGE_TOOL): tokenward/$$target:$(IMAGE_TAG)"; \
 		$(IMAGE_TOOL) build $(if $(BASE),--build-arg BASE=$(BASE)) $(BUILD_FLAGS) --target $$target -t tokenward/$$target:$(IMAGE_TAG) .; \
 	done

@@ -28,9 +28,12 @@ def started(name: str, script: str, **spec: Any) -> Object:
     return made
 
 
-def give_credential(cluster: Cluster, server: str, authority: CertificateAuthority) -> None:
-    """Put a new certificate of that MCP server into its Secret."""
-    issued = authority.issue_svid(f"spiffe://example.org/ns/{cluster.namespace}/mcpserver/{server}")
+def give_credential(
+    cluster: Cluster, server: str, authority: CertificateAuthority, named: str = ""
+) -> None:
+    """Put a new certificate of that MCP server, or of the one `named`, into its Secret."""
+    spiffe_id = f"spiffe://example.org/ns/{cluster.namespace}/mcpserver/{named or server}"
+    issued = authority.issue_svid(spiffe_id)
     data = {"tls.crt": issued.chain, "tls.key": issued.key_pem}
     secret: Object = {
         "apiVersion": "v1",

@@ -129,6 +129,32 @@ def _memory(cluster: Cluster) -> int:
     return sum(int(one.get("memory", {}).get("rssBytes", 0)) for one in sidecars)
 
 
+def test_a_sidecar_with_anothers_certificate_ends_and_the_pod_says_why(
+    injecting: Cluster, authority: CertificateAuthority
+) -> None:
+    give_credential(injecting, "wrong", authority, named="other")
+    injecting.create(started("wrong", "sleep 600"))
+
+    def last_words() -> str:
+        state = container_state(injecting.get("pod", "wrong") or {}, SIDECAR).get("lastState", {})
+        return str(state.get("terminated", {}).get("message", ""))
+
+    told = eventually(last_words, bool)
+    assert "credential_unusable" in told
+    assert "start_failed" in told
+    found = injecting.get("pod", "wrong")
+    assert found is not None
+    assert container_state(found, SIDECAR)["lastState"]["terminated"]["exitCode"] == 1
+    assert "running" not in container_state(found, "app").get("state", {})
+    # With the right one it starts at the kubelet's next try.
+    give_credential(injecting, "wrong", authority)
+    eventually(
+        lambda: container_state(injecting.get("pod", "wrong") or {}, "app").get("state", {}),
+        lambda state: "running" in state,
+        seconds=120,
+    )
+
+
 @pytest.mark.parametrize(
     ("start", "module"),
     [

@@ -55,6 +55,8 @@ def auth_server(tenants: list[str], **spec: Any) -> Object:
             "issuer": "https://auth.example.com",
             "upstreams": [upstream],
             "tenants": [tenant],
+            # A test plays the node; a real one would have its own say about the same pods.
+            "template": {"nodeSelector": {"tokenward.dev-tests": "nowhere"}},
             **spec,
         },
     }

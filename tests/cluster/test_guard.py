@@ -59,8 +59,8 @@ def _without_sidecar(made: Object) -> None:
 
 
 def _without_restart_policy(made: Object) -> None:
-    """The probes go too: with them it is no valid pod, which API servers say before any policy."""
-    _sidecar(restartPolicy=None, startupProbe=None, livenessProbe=None)(made)
+    """Hook and probe go too: with them it is no valid pod, which is said before any policy."""
+    _sidecar(restartPolicy=None, lifecycle=None, livenessProbe=None)(made)
 
 
 # What a webhook after ours could leave behind, all of it valid pods, with a word of the refusal.
@@ -72,6 +72,9 @@ _CHANGES: dict[str, tuple[Callable[[Object], None], str]] = {
     "args": (_sidecar(**TAMPERED["args"]), "what the sidecar runs"),
     "workingDir": (_sidecar(**TAMPERED["workingDir"]), "what the sidecar runs"),
     "lifecycle": (_sidecar(**TAMPERED["lifecycle"]), "what the sidecar runs"),
+    "preStop": (_sidecar(**TAMPERED["preStop"]), "what the sidecar runs"),
+    "startupProbe": (_sidecar(**TAMPERED["startupProbe"]), "what the sidecar runs"),
+    "livenessProbe": (_sidecar(**TAMPERED["livenessProbe"]), "what the sidecar runs"),
     "stdin": (_sidecar(**TAMPERED["stdin"]), "what the sidecar runs"),
     "envFrom": (_sidecar(**TAMPERED["envFrom"]), "what the sidecar runs"),
     "variable": (_environment(name="PYTHONPATH", value="/x"), "environment was changed"),

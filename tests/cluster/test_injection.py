@@ -89,7 +89,8 @@ def test_limits_of_the_namespace_do_not_disturb_the_second_pass(
     if "limits" not in other["spec"]["containers"][0].get("resources", {}):
         pytest.skip("this API server applies no LimitRange")
     limits = sidecar_of(installed.create(named("limited")))["resources"]["limits"]
-    assert limits == {"cpu": "200m", "memory": "96Mi", "ephemeral-storage": "1Gi"}
+    # Ours is the memory's; the namespace's is what ours does not say.
+    assert limits == {"cpu": "1", "memory": "96Mi", "ephemeral-storage": "1Gi"}
 
 
 def _limit_range(default: dict[str, str]) -> Object:

@@ -20,7 +20,7 @@ from controller.api.kinds import (
     SECRET,
     VOLUME_CLAIM,
 )
-from controller.api.objects import Key, Object, format_time, metadata, path
+from controller.api.objects import Key, Object, annotations, format_time, generation, metadata, path
 from controller.api.v1alpha1 import AuthServer, ServerAuth
 from controller.cluster import ApiError
 from controller.issuing.rotation import AuthorityState
@@ -373,4 +373,6 @@ def _circumstances(
     server: ServerAuth, counted: AuthServer, authority: AuthorityState | None
 ) -> tuple[object, ...]:
     serial = authority.current.certificate.serial_number if authority is not None else None
-    return (server.uid, counted.trust_domain, counted.workload_certificates, serial)
+    # Who changes the object, or annotates it, has its Secret looked at.
+    wish = (server.uid, generation(server.raw), tuple(sorted(annotations(server.raw).items())))
+    return (*wish, counted.trust_domain, counted.workload_certificates, serial)

@@ -100,6 +100,17 @@ async def test_one_changed_object_costs_few_calls() -> None:
     assert len(calls) <= 4, calls
 
 
+async def test_a_deleted_certificate_is_made_anew_when_its_object_changes() -> None:
+    site, secret = Site(), Key("mcp-servers", "notes-tokenward")
+    site.put_auth_server()
+    site.put_server()
+    async with running(site):
+        await ready(site)
+        site.api.remove(SECRET, secret)
+        site.put_server(scopes=["mcp"])
+        await site.until(lambda: (SECRET, secret) in site.api.objects)
+
+
 async def test_a_change_is_programmed_only_when_the_authserver_shows_it() -> None:
     site = Site()
     site.pods.in_step = False

@@ -31,6 +31,17 @@ _RESERVED_TOKEN_PARAMETERS: Final = frozenset(
         "code_verifier", "grant_type", "redirect_uri", "refresh_token",
     }
 )  # fmt: skip
+_HEADER: Final = re.compile(r"[A-Za-z0-9-]{1,64}", re.ASCII)
+_VISIBLE: Final = re.compile(r"[!-~](?:[ -~]*[!-~])?", re.ASCII)
+_IN_VISIBLE: Final = "printable ASCII"
+# What authenticates, frames or routes a request is ours alone.
+_RESERVED_HEADERS: Final = frozenset(
+    {
+        "accept", "accept-encoding", "authorization", "connection", "content-length",
+        "content-type", "cookie", "expect", "host", "keep-alive", "proxy-authorization", "te",
+        "trailer", "transfer-encoding", "upgrade",
+    }
+)  # fmt: skip
 # Issuers of Microsoft that stand for many tenants; their documents and ID tokens name one.
 _OF_MANY_TENANTS: Final = ("common", "organizations", "consumers")
 
@@ -249,6 +260,18 @@ class OAuth2Upstream(_Upstream):
     answered_scope_separator: Literal[" ", ","] = " "
     token_path: str | None = None
     token_types: tuple[str, ...] = ("bearer",)
+    request_format: Literal["form", "json"] = "form"
+    request_headers: dict[
+        str, Annotated[str, Field(max_length=256), matches_pattern(_VISIBLE, _IN_VISIBLE)]
+    ] = Field(default_factory=dict)
+
+    @field_validator("request_headers")
+    @classmethod
+    def _only_more_headers(cls, headers: dict[str, str]) -> dict[str, str]:
+        for name in headers:
+            if not _HEADER.fullmatch(name):
+                raise ValueError(f"{name!r}: is not a header's name")
+        return _without(_RESERVED_HEADERS, {name.lower(): text for name, text in headers.items()})
 
     @field_validator("former")
     @classmethod

@@ -6,7 +6,7 @@ from urllib.parse import urlencode, urlsplit
 
 from authserver.storage.records import UpstreamTokens
 from authserver.upstream.contract import LoginRequest, MaySend, Unavailable, UpstreamFailure
-from authserver.upstream.http_client import Answer, HttpClient
+from authserver.upstream.http_client import Answer, HttpClient, RequestFormat
 
 
 def login_url(
@@ -67,8 +67,15 @@ async def accepted_at(http: HttpClient, userinfo_endpoint: str, access_token: st
 class UpstreamClient:
     """Our registration at an upstream; public where there is no secret."""
 
-    def __init__(self, client_id: str, secret: str | None, http: HttpClient) -> None:
+    def __init__(
+        self,
+        client_id: str,
+        secret: str | None,
+        http: HttpClient,
+        written_as: RequestFormat = "form",
+    ) -> None:
         self._client_id, self._secret, self._http = client_id, secret, http
+        self._written_as = written_as
 
     async def post(
         self,
@@ -78,18 +85,20 @@ class UpstreamClient:
         in_body: bool,
         may_send: MaySend | None = None,
     ) -> Answer:
-        """Post a form as this client; `in_body` where the upstream takes no Basic header.
+        """Post fields as this client; `in_body` where the upstream takes no Basic header.
 
         A field with several values is sent several times.
         """
+        basic, named = None, dict(fields)
         if self._secret is None:
-            named = {**fields, "client_id": self._client_id}
-            return await self._http.post(url, named, may_send=may_send)
-        if in_body:
-            credentials = {"client_id": self._client_id, "client_secret": self._secret}
-            return await self._http.post(url, {**fields, **credentials}, may_send=may_send)
-        basic = (self._client_id, self._secret)
-        return await self._http.post(url, fields, basic=basic, may_send=may_send)
+            named |= {"client_id": self._client_id}
+        elif in_body:
+            named |= {"client_id": self._client_id, "client_secret": self._secret}
+        else:
+            basic = (self._client_id, self._secret)
+        return await self._http.post(
+            url, named, basic=basic, may_send=may_send, written_as=self._written_as
+        )
 
     async def revoke(self, url: str, tokens: UpstreamTokens, *, in_body: bool) -> None:
         """Revoke the refresh token, which ends the grant; the access token where there is none.

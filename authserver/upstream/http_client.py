@@ -7,14 +7,15 @@ just closed leaves it unknown whether a refresh token was taken.
 """
 
 import base64
+import json
 import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self
+from types import MappingProxyType, TracebackType
+from typing import Any, Final, Literal, Self
 from urllib.parse import quote, urlencode
 
 import aiohttp
@@ -70,17 +71,25 @@ class UpstreamHttp:
         if self._session is not None:
             await self._session.close()
 
-    def client(self, authorities: Path | None = None, proxy: str | None = None) -> "HttpClient":
-        """Calls that accept certificates of these authorities only; of the system's for None."""
+    def client(
+        self,
+        authorities: Path | None = None,
+        proxy: str | None = None,
+        headers: Mapping[str, str] = MappingProxyType({}),
+    ) -> "HttpClient":
+        """Calls that accept certificates of these authorities only; of the system's for None.
+
+        `headers` come with every call.
+        """
         context = self._system_trust if authorities is None else verifying_context(authorities)
-        return HttpClient(self, ssl=context, proxy=proxy)
+        return HttpClient(self, ssl=context, proxy=proxy, headers=headers)
 
     @cached_property
     def _system_trust(self) -> ssl.SSLContext:
         return verifying_context(None)
 
     async def call(
-        self, method: str, url: str, *, body: "FormBody | None" = None, **options: Any
+        self, method: str, url: str, *, body: "RequestBody | None" = None, **options: Any
     ) -> Answer:
         """The answer to a request. Raises Unavailable or OutcomeUnknown."""
         assert self._session is not None
@@ -105,15 +114,27 @@ class UpstreamHttp:
             raise OutcomeUnknown("no_answer") from None
 
 
-class FormBody(aiohttp.BytesPayload):
-    """A form that is written to the socket only if `may_send` still agrees at that moment."""
+# How the fields of a request are written: as a form (RFC 6749), or as members of a JSON object.
+RequestFormat = Literal["form", "json"]
+
+
+class RequestBody(aiohttp.BytesPayload):
+    """Fields that are written to the socket only if `may_send` still agrees at that moment."""
 
     def __init__(
-        self, fields: Mapping[str, str | Sequence[str]], may_send: MaySend | None = None
+        self,
+        fields: Mapping[str, str | Sequence[str]],
+        may_send: MaySend | None = None,
+        *,
+        written_as: RequestFormat = "form",
     ) -> None:
-        super().__init__(
-            urlencode(fields, doseq=True).encode(), content_type="application/x-www-form-urlencoded"
-        )
+        if written_as == "json":
+            super().__init__(json.dumps(fields).encode(), content_type="application/json")
+        else:
+            super().__init__(
+                urlencode(fields, doseq=True).encode(),
+                content_type="application/x-www-form-urlencoded",
+            )
         self.fields = fields
         self._may_send = may_send
         self.sent = self.withheld = False
@@ -132,9 +153,14 @@ class HttpClient:
     """Calls of one upstream, with the trust and the proxy it asks for."""
 
     def __init__(
-        self, http: UpstreamHttp, *, ssl: ssl.SSLContext, proxy: str | None = None
+        self,
+        http: UpstreamHttp,
+        *,
+        ssl: ssl.SSLContext,
+        proxy: str | None = None,
+        headers: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        self._http, self._ssl, self._proxy = http, ssl, proxy
+        self._http, self._ssl, self._proxy, self._headers = http, ssl, proxy, headers
 
     async def get(self, url: str, *, bearer: str | None = None) -> tuple[int, dict[str, Any]]:
         """Status and JSON object of a GET. Raises Unavailable."""
@@ -154,13 +180,20 @@ class HttpClient:
         *,
         basic: tuple[str, str] | None = None,
         may_send: MaySend | None = None,
+        written_as: RequestFormat = "form",
     ) -> Answer:
-        """The answer to a form POST. Raises Unavailable or OutcomeUnknown."""
+        """The answer to a POST of fields. Raises Unavailable or OutcomeUnknown."""
         headers = {"Authorization": _basic(*basic)} if basic else {}
-        return await self._call("POST", url, headers=headers, body=FormBody(fields, may_send))
+        body = RequestBody(fields, may_send, written_as=written_as)
+        return await self._call("POST", url, headers=headers, body=body)
 
-    async def _call(self, method: str, url: str, **options: Any) -> Answer:
-        return await self._http.call(method, url, ssl=self._ssl, proxy=self._proxy, **options)
+    async def _call(
+        self, method: str, url: str, *, headers: Mapping[str, str], **options: Any
+    ) -> Answer:
+        sent = {**self._headers, **headers}
+        return await self._http.call(
+            method, url, ssl=self._ssl, proxy=self._proxy, headers=sent, **options
+        )
 
 
 def verifying_context(authorities: Path | None) -> ssl.SSLContext:

@@ -45,8 +45,14 @@ class OAuth2:
             for former in settings.former
         )
         self._settings = settings
-        self._http, self._clock = http.client(settings.ca_file, settings.proxy), clock
-        self._client = UpstreamClient(settings.client_id, settings.client_secret(), self._http)
+        self._clock = clock
+        self._http = http.client(settings.ca_file, settings.proxy, settings.request_headers)
+        self._client = UpstreamClient(
+            settings.client_id,
+            settings.client_secret(),
+            self._http,
+            settings.request_format,
+        )
         self._in_body = settings.client_authentication != "basic"
         self._rules = TokenRules(
             settings.token_types,

@@ -37,8 +37,9 @@ _PASSING: Final = frozenset(
         "ratelimited", "rate_limited", "internal_error", "fatal_error", "request_timeout",
     }
 )  # fmt: skip
-# Statuses that say: not now. The request was turned away before anybody acted on it.
-_BUSY: Final = frozenset({408, 425, 429, 503})
+# Statuses that say: not now. The request was turned away before anybody acted on it. 529 is
+# Notion's: it names overload, and asks to be treated as 429 (its page "Request limits").
+_BUSY: Final = frozenset({408, 425, 429, 503, 529})
 _REFUSALS: Final = frozenset({200, 400, 401, 403})
 
 

@@ -21,7 +21,7 @@ from authserver.__main__ import serve
 from authserver.config.loader import load
 from authserver.storage.contract import Database, Row, Transactional
 from authserver.storage.engines.open import open_database
-from authserver.upstream.http_client import Answer, FormBody, UpstreamHttp
+from authserver.upstream.http_client import Answer, RequestBody, UpstreamHttp
 from chassis import clock, logs
 
 STEPS: Final = (
@@ -131,7 +131,7 @@ class StumblingHttp(UpstreamHttp):
         self._orders = orders
 
     async def call(
-        self, method: str, url: str, *, body: FormBody | None = None, **options: Any
+        self, method: str, url: str, *, body: RequestBody | None = None, **options: Any
     ) -> Answer:
         if body is None or body.fields.get("grant_type") != "refresh_token":
             return await super().call(method, url, body=body, **options)

@@ -15,7 +15,8 @@ Page = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class WebSite:
     """`pages` maps paths to what answers there; `visits` are the paths asked for, in order.
 
-    `forms` are the fields of the POSTs among them, and `headers` what came with every request.
+    `forms` are the fields of the POSTs among them, `objects` those written as a JSON object, and
+    `headers` what came with every request.
     """
 
     def __init__(self) -> None:
@@ -24,6 +25,7 @@ class WebSite:
         self.pages: dict[str, Page] = {}
         self.visits: list[str] = []
         self.forms: list[dict[str, str]] = []
+        self.objects: list[dict[str, Any]] = []
         self.headers: list[Mapping[str, str]] = []
 
     def put(
@@ -61,7 +63,9 @@ class WebSite:
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         self.visits.append(request.path)
         self.headers.append(request.headers)
-        if request.method == "POST":
+        if request.method == "POST" and request.content_type == "application/json":
+            self.objects.append(await request.json())
+        elif request.method == "POST":
             self.forms.append({name: str(value) for name, value in (await request.post()).items()})
         page = self.pages.get(request.path)
         return await page(request) if page else web.Response(status=404)

@@ -48,7 +48,7 @@ async def speaking(
             "tokenEndpoint": f"{site.url}/token",
             "revocationEndpoint": f"{site.url}/revoke",
         }
-        if upstream["preset"] != "slack":
+        if upstream["preset"] not in ("slack", "notion"):
             moved["userinfoEndpoint"] = f"{site.url}/user"
         async with deployed(folder, upstreams=[moved | upstream]) as world:
             yield world, site
@@ -207,6 +207,100 @@ async def test_slacks_error_with_status_200_signs_nobody_in(tmp_path: Path) -> N
         assert "error" in await refused(world)
 
 
+NOTION = {"preset": "notion"}
+# https://developers.notion.com/reference/create-a-token, read on 2026-11-29.
+NOTION_ANSWER = {
+    "access_token": "ntn_1",
+    "token_type": "bearer",
+    "refresh_token": "nrt_1",
+    "bot_id": "b3414d65",
+    "workspace_icon": None,
+    "workspace_name": "canary of a workspace",
+    "workspace_id": "W1",
+    "owner": {"type": "user", "user": {"object": "user", "id": "U1", "type": "person"}},
+    "duplicated_template_id": None,
+    "request_id": "6a1f",
+}
+
+
+async def test_notion_is_asked_in_json_as_a_basic_client_and_names_its_user(
+    tmp_path: Path,
+) -> None:
+    async with speaking(tmp_path, NOTION) as (world, site):
+        site.put("/token", NOTION_ANSWER)
+        asked, query, client_id, pkce = await begun(world)
+        assert (query["owner"], query.get("scope", "")) == ("user", "")
+        back = query_of((await called_back(world, asked, query["state"])).headers["Location"])
+        jwt = (await world.redeem(client_id, back["code"], pkce)).json()["access_token"]
+        found = (await world.exchange("mcp-servers/notes", jwt)).json()
+        assert found["access_token"] == "ntn_1"
+        assert "expires_in" not in found
+        assert "canary" not in str(found)
+        [sent], [headers] = site.objects, site.headers
+        assert sent["grant_type"] == "authorization_code"
+        assert sent["redirect_uri"] == f"{world.issuer}/oauth/callback/acme"
+        assert "client_secret" not in sent
+        assert headers["Content-Type"] == "application/json"
+        assert headers["Notion-Version"] == "2026-03-11"
+        assert base64.b64decode(headers["Authorization"].removeprefix("Basic ")) == (
+            b"tokenward:upstream%20secret%20canary"
+        )
+
+
+@pytest.mark.parametrize(
+    ("status", "answer", "error"),
+    [
+        (200, NOTION_ANSWER | {"access_token": "ntn_2", "refresh_token": "nrt_2"}, None),
+        (200, NOTION_ANSWER | {"access_token": "ntn_2", "refresh_token": None}, None),
+        (400, {"object": "error", "status": 400, "code": "invalid_grant"}, "invalid_grant"),
+        (400, {"error": "invalid_grant"}, "invalid_grant"),
+        (400, {"object": "error", "code": "validation_error"}, "temporarily_unavailable"),
+        (529, {"object": "error", "code": "service_overload"}, "temporarily_unavailable"),
+    ],
+    ids=str,
+)
+async def test_notions_refresh_speaks_json_both_ways(
+    tmp_path: Path, status: int, answer: dict[str, Any], error: str | None
+) -> None:
+    async with speaking(tmp_path, NOTION) as (world, site):
+        site.put("/token", NOTION_ANSWER)
+        jwt = (await released(world))["jwt"]
+        site.put("/token", answer, status=status)
+        world.clock.advance(60)
+        rejected = base64.urlsafe_b64encode(hashlib.sha256(b"ntn_1").digest()).rstrip(b"=")
+        again = (
+            await world.exchange("mcp-servers/notes", jwt, rejected_token_sha256=rejected.decode())
+        ).json()
+        assert site.objects[-1] == {"grant_type": "refresh_token", "refresh_token": "nrt_1"}
+        assert again.get("error") == error, again
+        if error is None:
+            assert again["access_token"] == "ntn_2"
+
+
+async def test_two_workspaces_of_one_notion_user_are_two_users(tmp_path: Path) -> None:
+    async with speaking(tmp_path, NOTION) as (world, site):
+        for workspace in ("W1", "W2", "W1"):
+            site.put("/token", NOTION_ANSWER | {"workspace_id": workspace})
+            await released(world)
+        assert await count(tmp_path, "users") == 2
+        for bad in ({"owner": {"workspace": True}}, {"workspace_id": None}, {"owner": None}):
+            site.put("/token", NOTION_ANSWER | bad)
+            assert "error" in await refused(world), bad
+        assert await count(tmp_path, "users") == 2
+
+
+async def test_notions_token_is_revoked_in_json(tmp_path: Path) -> None:
+    async with speaking(tmp_path, NOTION) as (world, site):
+        site.put("/token", NOTION_ANSWER)
+        site.put("/revoke", {"request_id": "6a1f"})
+        jwt = (await released(world))["jwt"]
+        fields = {"token": jwt, "client_id": claims_of(jwt)["client_id"]}
+        assert (await world.call("POST", "/oauth/revoke", data=fields)).status == 200
+        await world.server.drain()
+        assert site.visits[-1] == "/revoke"
+        assert set(site.objects[-1]) == {"token"}
+
+
 async def test_atlassian_is_asked_with_its_audience_and_known_by_account(tmp_path: Path) -> None:
     async with speaking(tmp_path, ATLASSIAN) as (world, site):
         site.put("/user", {"account_id": "5b10a2844c20165700ede21g", "email": "a@example.com"})
@@ -271,8 +365,8 @@ def test_linear_names_nobody_and_stands_behind_an_upstream_that_does(
 
 def test_every_promised_preset_is_there() -> None:
     assert set(PRESETS) == {
-        "github", "google", "microsoft", "slack", "okta", "auth0", "atlassian", "gitlab",
-        "linear", "generic",
+        "github", "github-app", "github-oauth-app", "google", "microsoft", "slack", "okta",
+        "auth0", "atlassian", "gitlab", "linear", "notion", "generic",
     }  # fmt: skip
 
 
@@ -288,6 +382,22 @@ def test_every_promised_preset_is_there() -> None:
             "state",
         ),
         ({"preset": "github", "caFile": "signing.pem"}, "upstreams[0].caFile", "certificate"),
+        ({"preset": "notion", "requestFormat": "xml"}, "upstreams[0].requestFormat", "json"),
+        *(
+            (
+                {"preset": "notion", "requestHeaders": headers},
+                "upstreams[0].requestHeaders",
+                problem,
+            )
+            for headers, problem in (
+                ({"Authorization": "x"}, "authorization: set by us"),
+                ({"content-TYPE": "text/plain"}, "content-type: set by us"),
+                ({"Cookie": "a=b"}, "cookie: set by us"),
+                ({"a b": "x"}, "is not a header's name"),
+                ({"X-A": "b\r\nX-C: d"}, "must be printable ASCII"),
+                ({"X-A": ""}, "must be printable ASCII"),
+            )
+        ),
     ],
 )
 def test_a_bad_upstream_is_named_with_its_fault(

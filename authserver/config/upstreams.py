@@ -31,6 +31,7 @@ _RESERVED_TOKEN_PARAMETERS: Final = frozenset(
         "code_verifier", "grant_type", "redirect_uri", "refresh_token",
     }
 )  # fmt: skip
+_PARAMETER: Final = re.compile(r"[a-z_]{1,64}", re.ASCII)
 _HEADER: Final = re.compile(r"[A-Za-z0-9-]{1,64}", re.ASCII)
 _VISIBLE: Final = re.compile(r"[!-~](?:[ -~]*[!-~])?", re.ASCII)
 _IN_VISIBLE: Final = "printable ASCII"
@@ -254,10 +255,16 @@ class OAuth2Upstream(_Upstream):
     userinfo_endpoint: WebUrl | None = None
     subject_from: Literal["userinfo", "token"] = "userinfo"
     subject_field: str | tuple[str, ...] | None = None
+    refresh_endpoint: WebUrl | None = None
     revocation_endpoint: WebUrl | None = None
+    revocation_sends: Literal["refreshToken", "accessToken", "bearer"] = "refreshToken"
+    revocation_parameter: Annotated[str, matches_pattern(_PARAMETER, "a parameter's name")] = (
+        "token"
+    )
     scope_parameter: Literal["scope", "user_scope"] = "scope"
     scope_separator: Literal[" ", ","] = " "
     answered_scope_separator: Literal[" ", ","] = " "
+    answered_scope_member: Annotated[str, matches_pattern(_PARAMETER, "a member's name")] = "scope"
     token_path: str | None = None
     token_types: tuple[str, ...] = ("bearer",)
     request_format: Literal["form", "json"] = "form"

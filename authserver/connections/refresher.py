@@ -173,7 +173,8 @@ class TokenRefresher:
             raise InvalidGrant("connection_needs_sign_in")
         if isinstance(failure, GrantRevoked):
             raise InvalidGrant(failure.reason)
-        if not lasts(connection.tokens, now, _LEAST_LIFE_SECONDS) and self._given_up(connection):
+        over = rejected or not lasts(connection.tokens, now, _LEAST_LIFE_SECONDS)
+        if over and self._given_up(connection):
             raise InvalidGrant("refresh_token_does_not_work")
         retry_after = failure.retry_after if isinstance(failure, Unavailable) else None
         raise TemporarilyUnavailable("upstream_refresh_failed", retry_after=retry_after or 5)

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final, Literal
 from urllib.parse import urlencode, urlsplit
 
 from authserver.storage.records import UpstreamTokens
@@ -54,14 +56,42 @@ def naming(upstream: str) -> Iterator[None]:
         raise
 
 
+# How Slack refuses a token with status 200 (its page of `auth.test`).
+_REFUSED_TOKENS: Final = frozenset(
+    {"account_inactive", "invalid_auth", "token_expired", "token_revoked"}
+)
+
+
 async def accepted_at(http: HttpClient, userinfo_endpoint: str, access_token: str) -> bool:
-    """Whether a userinfo endpoint takes the token; only a 401 is a no. Raises UpstreamFailure."""
-    status, _ = await http.get(userinfo_endpoint, bearer=access_token)
-    if status == 401:
+    """Whether a userinfo endpoint takes the token. Raises UpstreamFailure.
+
+    Only a 401 is a no, or `ok: false` with a word that says as much.
+    """
+    status, body = await http.get(userinfo_endpoint, bearer=access_token)
+    denied = body.get("ok") is False
+    if status == 401 or (denied and body.get("error") in _REFUSED_TOKENS):
         return False
-    if 200 <= status < 300 or status == 403:
+    if (200 <= status < 300 and not denied) or status == 403:
         return True
     raise Unavailable("userinfo_unclear")
+
+
+@dataclass(frozen=True)
+class Revocation:
+    """How an upstream wants a revocation; the defaults are those of RFC 7009.
+
+    `sends` is which token: `bearer` is the access token as the request's own credential.
+    """
+
+    url: str
+    in_body: bool
+    sends: Literal["refreshToken", "accessToken", "bearer"] = "refreshToken"
+    parameter: str = "token"
+
+    def token_of(self, tokens: UpstreamTokens) -> str:
+        """The token to name; the access token where there is no other."""
+        other = tokens.refresh_token if self.sends == "refreshToken" else None
+        return other or tokens.access_token
 
 
 class UpstreamClient:
@@ -100,13 +130,16 @@ class UpstreamClient:
             url, named, basic=basic, may_send=may_send, written_as=self._written_as
         )
 
-    async def revoke(self, url: str, tokens: UpstreamTokens, *, in_body: bool) -> None:
+    async def revoke(self, revocation: Revocation, tokens: UpstreamTokens) -> None:
         """Revoke the refresh token, which ends the grant; the access token where there is none.
 
         Raises UpstreamFailure where the upstream does not say that it did (RFC 7009 section 2.2).
         """
-        answer = await self.post(
-            url, {"token": tokens.refresh_token or tokens.access_token}, in_body=in_body
-        )
-        if not 200 <= answer.status < 300:
+        if revocation.sends == "bearer":
+            answer = await self._http.post(revocation.url, {}, bearer=tokens.access_token)
+        else:
+            fields = {revocation.parameter: revocation.token_of(tokens)}
+            answer = await self.post(revocation.url, fields, in_body=revocation.in_body)
+        # Slack answers 200 to everything, and says in `ok` whether it did it.
+        if not 200 <= answer.status < 300 or answer.body.get("ok") is False:
             raise Unavailable("revocation_refused", retry_after=answer.retry_after)

@@ -128,7 +128,9 @@ class RequestBody(aiohttp.BytesPayload):
         *,
         written_as: RequestFormat = "form",
     ) -> None:
-        if written_as == "json":
+        if not fields:
+            super().__init__(b"")  # An API that wants no body may refuse a type without one.
+        elif written_as == "json":
             super().__init__(json.dumps(fields).encode(), content_type="application/json")
         else:
             super().__init__(
@@ -179,11 +181,13 @@ class HttpClient:
         fields: Mapping[str, str | Sequence[str]],
         *,
         basic: tuple[str, str] | None = None,
+        bearer: str | None = None,
         may_send: MaySend | None = None,
         written_as: RequestFormat = "form",
     ) -> Answer:
         """The answer to a POST of fields. Raises Unavailable or OutcomeUnknown."""
-        headers = {"Authorization": _basic(*basic)} if basic else {}
+        credential = _basic(*basic) if basic else f"Bearer {bearer}" if bearer else None
+        headers = {"Authorization": credential} if credential else {}
         body = RequestBody(fields, may_send, written_as=written_as)
         return await self._call("POST", url, headers=headers, body=body)
 

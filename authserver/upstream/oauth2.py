@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from authserver.config.upstreams import OAuth2Upstream
 from authserver.storage.records import ClientRegistration, Grant, UpstreamTokens
 from authserver.upstream.account import account_name
-from authserver.upstream.client import UpstreamClient, accepted_at, login_url, naming
+from authserver.upstream.client import Revocation, UpstreamClient, accepted_at, login_url, naming
 from authserver.upstream.contract import (
     BadAnswer,
     CallbackResponse,
@@ -58,6 +58,7 @@ class OAuth2:
             settings.token_types,
             type_may_be_absent=True,
             scope_separator=settings.answered_scope_separator,
+            scope_member=settings.answered_scope_member,
             dead_grant=settings.dead_grant_errors,
         )
         origin = urlsplit(settings.authorization_endpoint)
@@ -82,7 +83,7 @@ class OAuth2:
             "code_verifier": response.code_verifier,
         }
         with naming(self.name):
-            answer = await self._post(fields)
+            answer = await self._post(self._settings.token_endpoint, fields)
             tokens = read_tokens(self._granting(answer), self._rules, now=int(self._clock()))
             subject, account = await self._user(tokens.access_token, answer.body)
         scope = " ".join((*self.scopes, *response.more_scopes))
@@ -96,8 +97,9 @@ class OAuth2:
             "grant_type": "refresh_token",
             "refresh_token": request.tokens.refresh_token,
         }
+        endpoint = self._settings.refresh_endpoint or self._settings.token_endpoint
         with naming(self.name):
-            answer = self._granting(await self._post(fields, request.may_send))
+            answer = self._granting(await self._post(endpoint, fields, request.may_send))
             now = int(self._clock())
             return read_tokens(answer, self._rules, now=now, previous=request.tokens)
 
@@ -109,16 +111,23 @@ class OAuth2:
             return await accepted_at(self._http, endpoint, access_token)
 
     async def revoke(self, tokens: UpstreamTokens) -> bool:
-        endpoint = self._settings.revocation_endpoint
-        if endpoint is not None:
-            with naming(self.name):
-                await self._client.revoke(endpoint, tokens, in_body=self._in_body)
-        return endpoint is not None
-
-    async def _post(self, fields: dict[str, str], may_send: MaySend | None = None) -> Answer:
-        return await self._client.post(
-            self._settings.token_endpoint, fields, in_body=self._in_body, may_send=may_send
+        settings = self._settings
+        if settings.revocation_endpoint is None:
+            return False
+        revocation = Revocation(
+            settings.revocation_endpoint,
+            self._in_body,
+            settings.revocation_sends,
+            settings.revocation_parameter,
         )
+        with naming(self.name):
+            await self._client.revoke(revocation, tokens)
+        return True
+
+    async def _post(
+        self, endpoint: str, fields: dict[str, str], may_send: MaySend | None = None
+    ) -> Answer:
+        return await self._client.post(endpoint, fields, in_body=self._in_body, may_send=may_send)
 
     def _granting(self, answer: Answer) -> Answer:
         """The answer with the part of its body that holds the user's token."""

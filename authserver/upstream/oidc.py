@@ -20,7 +20,7 @@ from authserver.tokens.jws import (
     verify,
 )
 from authserver.upstream.account import account_name
-from authserver.upstream.client import UpstreamClient, accepted_at, login_url, naming
+from authserver.upstream.client import Revocation, UpstreamClient, accepted_at, login_url, naming
 from authserver.upstream.contract import (
     BadAnswer,
     CallbackResponse,
@@ -134,9 +134,8 @@ class Oidc:
         with naming(self.name):
             provider = await self._discovery.provider()
             if provider.revocation_endpoint is not None:
-                await self._client.revoke(
-                    provider.revocation_endpoint, tokens, in_body=self._in_body(provider)
-                )
+                revocation = Revocation(provider.revocation_endpoint, self._in_body(provider))
+                await self._client.revoke(revocation, tokens)
             return provider.revocation_endpoint is not None
 
     def _in_body(self, provider: Provider) -> bool:

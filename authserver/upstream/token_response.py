@@ -54,6 +54,7 @@ class TokenRules:
     types: tuple[str, ...] = ("bearer",)
     type_may_be_absent: bool = False
     scope_separator: str = " "
+    scope_member: str = "scope"
     dead_grant: tuple[str, ...] = ()
 
 
@@ -101,7 +102,7 @@ def _tokens(
     previous: UpstreamTokens | None,
 ) -> UpstreamTokens:
     lifetime = _lifetime(body.get("expires_in"))
-    scope = _scope(body.get("scope"), rules.scope_separator)
+    scope = _scope(body.get(rules.scope_member), rules.scope_separator)
     return UpstreamTokens(
         access_token=body["access_token"],
         refresh_token=refresh_token or (previous.refresh_token if previous else None),
@@ -131,6 +132,9 @@ def _error_of(body: dict[str, Any]) -> object:
 def _failure(answer: Answer, rules: TokenRules) -> UpstreamFailure:
     status, error = answer.status, _error_of(answer.body)
     word = error.lower() if isinstance(error, str) else None
+    if status == 401 and word == "access_denied":
+        # Auth0 and Atlassian say so of a wrong client secret, which costs no user a grant.
+        return Unavailable("upstream_refused", member="error", lasting=True)
     if _ends_grant(answer.body, word, rules.dead_grant):
         return GrantRevoked("upstream_ended_the_grant")
     if status in _BUSY:

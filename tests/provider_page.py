@@ -17,7 +17,8 @@ provider that were read, and the day. "Not documented" means that these pages do
 is made of the data in `authserver/config/providers/` by `python -m tests.provider_page`.
 
 What you write in the configuration wins over a preset. `generic` knows nothing. No preset was tried
-at the provider itself.
+at the provider itself: each meets a [fake](../../demo/upstream/dialects/table.py) that behaves as
+these pages say.
 
 | preset | provider | new refresh token | a spent one | one revocation ends | Attach |
 |---|---|---|---|---|---|

@@ -43,7 +43,7 @@ ATLASSIAN: Final = Provider(
         rotation="always",
         spends=True,
         reuse_grace="10m",
-        access_lasts="1 hour",
+        access_lasts="1 hour; the one before ends 10 minutes after the refresh",
         refresh_lasts="90 days without use",
         repeated="200 within 10 minutes, then 403 `error=invalid_grant`",
         late="403 `error=invalid_grant`",
@@ -54,6 +54,11 @@ ATLASSIAN: Final = Provider(
             "https://developer.atlassian.com/cloud/oauth/getting-started/refresh-tokens", _READ_ON
         ),
         Source("https://developer.atlassian.com/cloud/jira/platform/oauth-2-3lo-apps", _READ_ON),
+        Source(
+            "https://community.developer.atlassian.com/t/the-old-access-token-will-be-revoked-"
+            "during-the-refresh-token-exchange/83103",
+            _READ_ON,
+        ),
     ),
     subject="`account_id` of `GET /me`, which needs the scope `read:me`",
     apis=(_CLOUD,),

@@ -61,7 +61,10 @@ GOOGLE: Final = Provider(
         spends=False,
         revocation_ends_grant=True,
         access_lasts="1 hour",
-        refresh_lasts="6 months without use; 7 days for an app in testing",
+        refresh_lasts=(
+            "6 months without use; 7 days for an app in testing; as long as the user chose where"
+            " they permit it for a time (`refresh_token_expires_in`)"
+        ),
         repeated="200: it stays valid",
         late="400 `error=invalid_grant`",
     ),
@@ -75,6 +78,8 @@ GOOGLE: Final = Provider(
     apis=(_DRIVE, _GMAIL, _CALENDAR),
     notes=(
         "Whoever writes `authorizeParameters` repeats `access_type` and `prompt`.",
+        "A revocation ends what the user granted to every client of the same Google project: give"
+        " each installation a project of its own.",
         "A user has at most 100 refresh tokens for a client; the oldest ends silently.",
     ),
 )

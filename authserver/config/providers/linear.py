@@ -9,6 +9,7 @@ _SCOPES: Final = {
     "write": "Change what you can change in Linear",
     "issues:create": "Create issues in your name",
     "comments:create": "Write comments in your name",
+    "timeSchedule:write": "Create and change time schedules",
 }
 
 LINEAR: Final = Provider(
@@ -19,6 +20,7 @@ LINEAR: Final = Provider(
         "authorizationEndpoint": "https://linear.app/oauth/authorize",
         "tokenEndpoint": "https://api.linear.app/oauth/token",
         "revocationEndpoint": "https://api.linear.app/oauth/revoke",
+        "revocationParameter": "refresh_token",
         "scopes": ["read"],
         "scopeSeparator": ",",
     },
@@ -29,7 +31,7 @@ LINEAR: Final = Provider(
     ),
     sources=(Source("https://linear.app/developers/oauth-2-0-authentication", "2026-11-29"),),
     subject="none outside GraphQL: put it behind an upstream that names the user",
-    pkce="supported",
+    pkce="S256 or plain",
     api_base_urls=("https://api.linear.app/graphql",),
     notes=("Its API is GraphQL only, where Attach could not tell reading from writing.",),
 )

@@ -76,3 +76,31 @@ MICROSOFT: Final = Provider(
     apis=(_GRAPH,),
     notes=_NOTES,
 )
+
+# Its ID tokens name the user's own tenant as issuer, so the user is read from Microsoft Graph. A
+# token for another API than Graph cannot be used there.
+MICROSOFT_MULTITENANT: Final = Provider(
+    settings={
+        "displayName": "Microsoft",
+        "scopeDescriptions": _SCOPES,
+        "type": "oauth2",
+        "authorizationEndpoint": (
+            "https://login.microsoftonline.com/organizations/oauth2/v2.0/authorize"
+        ),
+        "tokenEndpoint": "https://login.microsoftonline.com/organizations/oauth2/v2.0/token",
+        "userinfoEndpoint": "https://graph.microsoft.com/oidc/userinfo",
+        "subjectField": "sub",
+        "scopes": ["openid", "offline_access", "User.Read"],
+    },
+    refresh=_REFRESH,
+    sources=(*_SOURCES, Source(f"{_PAGES}/userinfo", _READ_ON)),
+    subject="`sub` of the userinfo endpoint, which differs from client to client",
+    pkce=_PKCE,
+    apis=(_GRAPH,),
+    notes=(
+        "Work and school accounts of every tenant may sign in. Whom you admit is decided by the"
+        " client's registration and by who can reach the MCP server.",
+        "Scopes are those of Microsoft Graph: its userinfo endpoint takes no other API's token.",
+        *_NOTES,
+    ),
+)

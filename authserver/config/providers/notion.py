@@ -31,6 +31,7 @@ NOTION: Final = Provider(
         "clientAuthentication": "basic",
         "requestFormat": "json",
         "requestHeaders": {"Notion-Version": _VERSION},
+        "userinfoEndpoint": "https://api.notion.com/v1/users/me",
         "subjectFrom": "token",
         "subjectField": ["workspace_id", "owner.user.id"],
     },

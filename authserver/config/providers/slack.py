@@ -43,6 +43,9 @@ SLACK: Final = Provider(
         "type": "oauth2",
         "authorizationEndpoint": "https://slack.com/oauth/v2/authorize",
         "tokenEndpoint": "https://slack.com/api/oauth.v2.access",
+        # It names the user too, but not as the token answer does: it tells whether a token lives.
+        "userinfoEndpoint": "https://slack.com/api/auth.test",
+        "revocationEndpoint": "https://slack.com/api/auth.revoke",
         "scopeParameter": "user_scope",
         "scopeSeparator": ",",
         "answeredScopeSeparator": ",",
@@ -55,17 +58,23 @@ SLACK: Final = Provider(
         rotation="a setting",
         spends=True,
         access_lasts="12 hours with rotation, else no end",
-        refresh_lasts="until it is used",
-        repeated="200 `ok=false`, `error=invalid_refresh_token`",
-        late="",
+        refresh_lasts="until it is used, and a short grace",
+        repeated="200 `ok=false`, `error=invalid_refresh_token` after a short grace",
         dead_grant=("token_expired", "account_inactive", "invalid_auth"),
     ),
     sources=(
         Source("https://docs.slack.dev/authentication/using-token-rotation", _READ_ON),
         Source("https://docs.slack.dev/authentication/installing-with-oauth", _READ_ON),
         Source("https://docs.slack.dev/reference/methods/oauth.v2.access", _READ_ON),
+        Source("https://docs.slack.dev/reference/methods/auth.revoke", _READ_ON),
     ),
     subject="`team.id` and `authed_user.id` of the first token answer",
     apis=(_WEB,),
-    notes=("Errors come with status 200 and `ok: false`.",),
+    notes=(
+        "Errors come with status 200 and `ok: false`.",
+        "Rotation is turned on in the app's settings and cannot be turned off again.",
+        "Of one authorization two access tokens live at most: a third refresh within 12 hours ends"
+        " the oldest.",
+        "With rotation a revocation ends the one token that it names; without, the authorization.",
+    ),
 )

@@ -366,7 +366,9 @@ def test_linear_names_nobody_and_stands_behind_an_upstream_that_does(
 def test_every_promised_preset_is_there() -> None:
     assert set(PRESETS) == {
         "github", "github-app", "github-oauth-app", "google", "microsoft", "slack", "okta",
-        "auth0", "atlassian", "gitlab", "linear", "notion", "generic",
+        "auth0", "atlassian", "gitlab", "linear", "notion", "generic", "asana", "cognito",
+        "dropbox", "figma", "generic-oidc", "hubspot", "keycloak", "microsoft-multitenant",
+        "salesforce", "zoom",
     }  # fmt: skip
 
 

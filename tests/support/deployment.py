@@ -228,10 +228,14 @@ async def log_in(browser: Browser, page: Page, user: str) -> Page:
 
 @asynccontextmanager
 async def deployed(
-    folder: Path, *, access_token_lifetime: int = 3600, **changes: object
+    folder: Path,
+    *,
+    access_token_lifetime: int = 3600,
+    clock: ManualClock | None = None,
+    **changes: object,
 ) -> AsyncIterator[Deployment]:
     """Start everything on free ports of 127.0.0.1; `changes` replace configuration members."""
-    clock = ManualClock()
+    clock = clock or ManualClock()
     async with AsyncExitStack() as stack:
         public = _socket()
         issuer = f"http://127.0.0.1:{public.getsockname()[1]}"

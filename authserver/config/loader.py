@@ -116,7 +116,7 @@ def _listed(resource: dict[str, Any]) -> list[tuple[str, str]]:
 def _names_its_user(upstream: dict[str, Any]) -> bool:
     if upstream.get("type") != "oauth2":
         return True
-    source = upstream.get("userinfoEndpoint") or upstream.get("subjectFrom") == "token"
+    source = upstream.get("userinfoEndpoint") or upstream.get("subjectFrom") in ("token", "idToken")
     return bool(source and upstream.get("subjectField"))
 
 

@@ -253,7 +253,7 @@ class OAuth2Upstream(_Upstream):
     authorization_endpoint: WebUrl
     token_endpoint: WebUrl
     userinfo_endpoint: WebUrl | None = None
-    subject_from: Literal["userinfo", "token"] = "userinfo"
+    subject_from: Literal["userinfo", "token", "idToken"] = "userinfo"
     subject_field: str | tuple[str, ...] | None = None
     refresh_endpoint: WebUrl | None = None
     revocation_endpoint: WebUrl | None = None
@@ -294,7 +294,7 @@ class OAuth2Upstream(_Upstream):
 
     @property
     def names_its_user(self) -> bool:
-        source = self.userinfo_endpoint is not None or self.subject_from == "token"
+        source = self.userinfo_endpoint is not None or self.subject_from != "userinfo"
         return source and bool(self.subject_fields)
 
     @property

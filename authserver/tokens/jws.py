@@ -132,7 +132,7 @@ def unverified_kid(token: str) -> str | None:
 
 
 def unverified_claims(token: str) -> dict[str, Any]:
-    """What a token says, for finding out whose keys verify it and nothing else."""
+    """What a token says, where something else vouches for it, or to find out whose keys do."""
     return _object(token, 1)
 
 

@@ -43,6 +43,7 @@ ATLASSIAN: Final = Provider(
         rotation="always",
         spends=True,
         reuse_grace="10m",
+        reuse_ends_grant=True,
         access_lasts="1 hour; the one before ends 10 minutes after the refresh",
         refresh_lasts="90 days without use",
         repeated="200 within 10 minutes, then 403 `error=invalid_grant`",

@@ -74,7 +74,6 @@ GOOGLE: Final = Provider(
         Source("https://developers.google.com/identity/openid-connect/openid-connect", _READ_ON),
     ),
     subject="`sub` of the ID token",
-    pkce="S256 or plain",
     apis=(_DRIVE, _GMAIL, _CALENDAR),
     notes=(
         "Whoever writes `authorizeParameters` repeats `access_type` and `prompt`.",

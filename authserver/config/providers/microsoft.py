@@ -48,14 +48,15 @@ _REFRESH: Final = Refresh(
     rotation="always",
     spends=False,
     reuse_ends_grant=False,
-    access_lasts="60 to 90 minutes",
+    access_lasts="60 to 90 minutes, by chance",
     refresh_lasts="90 days",
     repeated="200: it stays valid",
-    late="400 `error=invalid_grant`, `AADSTS70008` or `AADSTS700082` in the description",
+    late="400 `error=invalid_grant`, with more in `error_codes`",
 )
 _SOURCES: Final = (
     Source(f"{_PAGES}/refresh-tokens", _READ_ON),
     Source(f"{_PAGES}/v2-oauth2-auth-code-flow", _READ_ON),
+    Source(f"{_PAGES}/access-tokens", _READ_ON),
 )
 _PKCE: Final = "recommended for every kind of client"
 _NOTES: Final = ("There is no revocation endpoint: a signed-out token ends by itself.",)
@@ -77,8 +78,8 @@ MICROSOFT: Final = Provider(
     notes=_NOTES,
 )
 
-# Its ID tokens name the user's own tenant as issuer, so the user is read from Microsoft Graph. A
-# token for another API than Graph cannot be used there.
+# Its ID tokens name the user's own tenant as issuer, which no discovery document does. A `sub`
+# counts within its tenant.
 MICROSOFT_MULTITENANT: Final = Provider(
     settings={
         "displayName": "Microsoft",
@@ -88,19 +89,18 @@ MICROSOFT_MULTITENANT: Final = Provider(
             "https://login.microsoftonline.com/organizations/oauth2/v2.0/authorize"
         ),
         "tokenEndpoint": "https://login.microsoftonline.com/organizations/oauth2/v2.0/token",
-        "userinfoEndpoint": "https://graph.microsoft.com/oidc/userinfo",
-        "subjectField": "sub",
-        "scopes": ["openid", "offline_access", "User.Read"],
+        "subjectFrom": "idToken",
+        "subjectField": ["tid", "sub"],
+        "scopes": ["openid", "offline_access"],
     },
     refresh=_REFRESH,
-    sources=(*_SOURCES, Source(f"{_PAGES}/userinfo", _READ_ON)),
-    subject="`sub` of the userinfo endpoint, which differs from client to client",
+    sources=(*_SOURCES, Source(f"{_PAGES}/v2-protocols-oidc", _READ_ON)),
+    subject="`tid` and `sub` of the ID token; `sub` differs from client to client",
     pkce=_PKCE,
     apis=(_GRAPH,),
     notes=(
         "Work and school accounts of every tenant may sign in. Whom you admit is decided by the"
         " client's registration and by who can reach the MCP server.",
-        "Scopes are those of Microsoft Graph: its userinfo endpoint takes no other API's token.",
         *_NOTES,
     ),
 )

@@ -20,7 +20,10 @@ OKTA: Final = Provider(
         repeated="400 `error=invalid_grant` where the app rotates, 200 where it does not",
         late="400 `error=invalid_grant`",
     ),
-    sources=(Source("https://developer.okta.com/docs/guides/refresh-tokens/main/", "2026-11-29"),),
+    sources=(
+        Source("https://developer.okta.com/docs/guides/refresh-tokens/main/", "2026-11-29"),
+        Source("https://developer.okta.com/docs/reference/api/oidc/", "2026-11-29"),
+    ),
     subject="`sub` of the ID token",
     pkce="supported",
     issuer_form="https://YOUR-DOMAIN.okta.com/oauth2/default",

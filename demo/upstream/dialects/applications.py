@@ -116,6 +116,7 @@ _ATLASSIAN: Final = Behaviour(
     again=standard(_HOUR),
     lifetime=_HOUR,
     spent_lives=600,
+    reuse_ends_grant=True,
     idle=90 * _DAY,
     refused=Answer(403, {"error": "invalid_grant", "error_description": "Unknown or invalid"}),
     bad_client=Answer(401, {"error": "access_denied", "error_description": "Unauthorized"}),
@@ -264,7 +265,7 @@ def _hubspot(issued: Issued) -> dict[str, Any]:
         "token_type": "bearer",
         "token_use": "access_token",
         "expires_in": 1800,
-        "hub_id": 55,
+        "hub_id": int(issued.person.group),
         "user_id": int(issued.person.id),
         "scopes": list(issued.scopes),
     } | ({} if issued.refresh_token is None else {"refresh_token": issued.refresh_token})

@@ -60,10 +60,11 @@ def standard(lifetime: int | None, *, separator: str = " ", kind: str = "Bearer"
 class Behaviour:
     """One provider, or one way in which it can be set up. Addresses are `HOST/PATH`.
 
-    Endpoints: `issuer` is set where it speaks OpenID Connect and is found by discovery. `refresh`
-    is where refresh tokens go, if not to `token`. `credentials` are the client authentications it
-    takes. `wants_headers` are required at every endpoint of ours. `checks_pkce`: a code that came
-    with a challenge needs its verifier.
+    Endpoints: `issuer` is set where it speaks OpenID Connect and is found by discovery. ID tokens
+    name it, or `names_issuer` of their person; `claims` are further ones. `refresh` is where
+    refresh tokens go, if not to `token`. `credentials` are the client authentications it takes.
+    `wants_headers` are required at every endpoint of ours. `checks_pkce`: a code that came with a
+    challenge needs its verifier.
 
     Authorization: `wants` are parameters without which it refuses. `offline` are parameters, and
     `offline_scope` a scope, without which it gives no refresh token.
@@ -88,6 +89,8 @@ class Behaviour:
     token: str
     refresh: str = ""
     issuer: str = ""
+    names_issuer: Callable[[Person], str] | None = None
+    claims: Callable[[Person], Mapping[str, Any]] = field(default=lambda _: {})
     userinfo: str = ""
     person: Callable[[Person], Mapping[str, Any]] = field(default=lambda one: {"sub": one.id})
     credentials: tuple[Literal["basic", "body"], ...] = ("basic", "body")

@@ -116,6 +116,10 @@ class ProviderGrants:
             if grant is what or grant.person == what:
                 grant.ended = True
 
+    def forget(self, grant: Grant) -> None:
+        """Know nothing of its tokens any more, as after a restore of the provider's own storage."""
+        self.grants.remove(grant)
+
     def bearer(self, token: str) -> Grant | None:
         """The grant behind an access token that is valid now."""
         grant = self._lending(token)

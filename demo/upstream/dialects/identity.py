@@ -41,11 +41,14 @@ _MICROSOFT: Final = Behaviour(
     refused=Answer(400, {"error": "invalid_grant", "error_codes": [700082]}),
     bad_client=Answer(401, {"error": "invalid_client", "error_codes": [7000215]}),
 )
-# No issuer: its discovery document and its ID tokens name a tenant that nobody knows beforehand.
+# Its ID tokens name the user's own tenant as issuer. "Claims like `sub` are interpreted within the
+# context of the issuer/tenant."
 _MICROSOFT_MULTITENANT: Final = replace(
     _MICROSOFT,
-    source="https://learn.microsoft.com/entra/identity-platform/userinfo",
+    source="https://learn.microsoft.com/entra/identity-platform/access-tokens",
     issuer="",
+    names_issuer=lambda one: f"login.microsoftonline.com/{one.group}/v2.0",
+    claims=lambda one: {"tid": one.group},
     authorize="login.microsoftonline.com/organizations/oauth2/v2.0/authorize",
     token="login.microsoftonline.com/organizations/oauth2/v2.0/token",
 )

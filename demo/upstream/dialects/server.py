@@ -19,8 +19,8 @@ from demo.upstream.dialects.grants import Grant, ProviderGrants, Refused
 
 HOST: Final = "127.0.0.1"
 _ALGORITHM: Final = "ES256"
-ALICE: Final = Person("1001", "G1", "Alice")
-BOB: Final = Person("1002", "G1", "Bob")
+ALICE: Final = Person("1001", "55", "Alice")
+BOB: Final = Person("1002", "55", "Bob")
 _UNKNOWN_ENDPOINT: Final = Answer(404, {"error": "no such endpoint in the provider's pages"})
 
 
@@ -28,7 +28,8 @@ class ProviderServer:
     """One provider with one registered client.
 
     `person` is who sits at the browser. `loses_answers`: refreshes are made and nobody is told.
-    `adds` is put into every answer, `leaves_out` is taken from it.
+    `adds` is put into every answer, `adds_claims` into every ID token; `leaves_out` is a member, as
+    a dotted path, that is taken from both kinds of answer.
     """
 
     def __init__(self, behaviour: Behaviour, secret: str, now: Clock, prefix: str = "p") -> None:
@@ -38,6 +39,7 @@ class ProviderServer:
         self.url = ""
         self.loses_answers = False
         self.adds: Mapping[str, Any] = {}
+        self.adds_claims: Mapping[str, Any] = {}
         self.leaves_out = ""
         self._now = now
         self._key = ECKey.generate_key("P-256", {"use": "sig", "alg": _ALGORITHM}, auto_kid=True)
@@ -117,25 +119,29 @@ class ProviderServer:
             raise Refused(Answer(400, {"error": "unsupported_grant_type"}))
         return _rendered(Answer(200, self._changed(self._with_id_token(body, grant, issued))))
 
-    def _changed(self, body: dict[str, Any]) -> dict[str, Any]:
+    def _changed(self, body: Mapping[str, Any]) -> dict[str, Any]:
         *path, last = self.leaves_out.split(".")
         changed = json.loads(json.dumps(body))
         inner = changed
         for name in path:
-            inner = inner[name]
+            inner = inner.get(name, {})
         inner.pop(last, None)
         return {**changed, **self.adds}
 
     def _with_id_token(self, body: dict[str, Any], grant: Grant, issued: Issued) -> dict[str, Any]:
-        if not self.behaviour.issuer or "openid" not in issued.scopes:
+        one, person = self.behaviour, grant.person
+        issuer = one.issuer if one.names_issuer is None else one.names_issuer(person)
+        if not issuer or "openid" not in issued.scopes:
             return body
         now = int(self._now())
         claims: dict[str, Any] = {
-            "iss": f"{self.url}/{self.behaviour.issuer}",
-            "sub": grant.person.id,
+            "iss": f"{self.url}/{issuer}",
+            "sub": person.id,
             "aud": "tokenward",
             "iat": now,
             "exp": now + 300,
+            **one.claims(person),
+            **self.adds_claims,
         }
         if grant.nonce is not None:
             claims["nonce"] = grant.nonce
@@ -155,7 +161,7 @@ class ProviderServer:
         grant = self.grants.bearer(_bearer(request))
         if grant is None:
             return _rendered(self.behaviour.bad_token)
-        return _rendered(Answer(200, {**self.behaviour.person(grant.person), **self.adds}))
+        return _rendered(Answer(200, self._changed(self.behaviour.person(grant.person))))
 
     async def _discovery(self, _: web.Request) -> web.Response:
         one = self.behaviour

@@ -10,7 +10,7 @@ import hashlib
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -38,6 +38,22 @@ ISSUERS: Final = {
 }
 # They tell nobody's name, so another upstream has to stand before them.
 NAMELESS: Final = ("linear",)
+# What names the user in the answers of those that are not found by discovery.
+SUBJECTS: Final = {
+    "asana": "data.id",
+    "atlassian": "account_id",
+    "dropbox": "account_id",
+    "figma": "id",
+    "github-app": "id",
+    "github-oauth-app": "id",
+    "hubspot": "user_id",
+    "notion": "owner.user.id",
+    "salesforce": "id",
+    "slack": "authed_user.id",
+    "zoom": "id",
+}
+# Those whose users are known within a team, workspace, organisation or tenant only.
+GROUPED: Final = ("hubspot", "microsoft-multitenant", "notion", "salesforce", "slack")
 # Their pages name no word for a grant that is over: several refusals over minutes count as one.
 WORDLESS: Final = ("figma",)
 
@@ -344,26 +360,85 @@ async def test_a_wrong_client_secret_costs_no_user_a_grant(tmp_path: Path, name:
         assert s.provider.accepts(answer.json()["access_token"]), answer.text
 
 
+@pytest.mark.parametrize("what", ["token", "subject"])
 @EACH
 async def test_a_member_that_is_missing_is_a_fault_with_the_providers_name(
-    tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, name: str, what: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    slack = preset_of(name) == "slack"
-    member = "authed_user.access_token" if slack else "access_token"
+    preset, member = preset_of(name), "access_token"
+    if what == "subject":
+        member = SUBJECTS.get(preset, "id_token")
+    if what == "subject" and name in NAMELESS:
+        pytest.skip("it names nobody")
     async with scene(tmp_path, name) as s:
-        s.provider.leaves_out = member
+        in_user = preset == "slack" and what == "token"
+        s.provider.leaves_out = f"authed_user.{member}" if in_user else member
         s.provider.adds = {"x_canary": CANARY}
         client_id = str((await s.world.register())["client_id"])
         back = query_of(await s.walked(client_id, Pkce()))
         # An upstream that is only linked keeps nobody from signing in.
         assert back.get("error") == (None if name in NAMELESS else "server_error")
-        assert CANARY not in str(back)
         faults = [
             getattr(record, "fields", {})
             for record in caplog.records
             if getattr(record, "fields", {}).get("upstream") == "acme"
         ]
-        assert [fault["member"] for fault in faults if "member" in fault] == ["access_token"]
+        assert [fault["member"] for fault in faults if "member" in fault] == [member]
+        assert CANARY not in str(back)
         assert CANARY not in caplog.text
-        assert await count(tmp_path, "users") == 0 or name in NAMELESS
+        assert await count(tmp_path, "users") == (1 if name in NAMELESS else 0)
+
+
+@pytest.mark.parametrize("name", GROUPED)
+async def test_a_namesake_of_another_group_is_another_user(tmp_path: Path, name: str) -> None:
+    async with scene(tmp_path, name) as s:
+        for group in ("55", "56", "55"):
+            await s.sign_in(replace(ALICE, group=group))
+        assert await count(tmp_path, "users") == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "member"),
+    [
+        ({"aud": "another client"}, "aud"),
+        ({"aud": ["tokenward", "another client"]}, "aud"),
+        ({"aud": None}, "aud"),
+        ({"exp": 1}, "exp"),
+        ({"exp": "soon"}, "exp"),
+        ({"tid": None}, "tid"),
+        ({"sub": ""}, "sub"),
+    ],
+    ids=str,
+)
+async def test_an_id_token_that_names_somebody_else_signs_nobody_in(
+    tmp_path: Path, change: dict[str, Any], member: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with scene(tmp_path, "microsoft-multitenant") as s:
+        s.provider.adds_claims = change
+        client_id = str((await s.world.register())["client_id"])
+        assert query_of(await s.walked(client_id, Pkce()))["error"] == "server_error"
+        fields = [getattr(record, "fields", {}) for record in caplog.records]
+        assert [one["member"] for one in fields if "member" in one] == [member]
+        assert await count(tmp_path, "users") == 0
+
+
+@pytest.mark.parametrize("id_token", ["x", "a.b.c", 5, ""])
+async def test_an_unreadable_id_token_signs_nobody_in(tmp_path: Path, id_token: object) -> None:
+    async with scene(tmp_path, "microsoft-multitenant") as s:
+        s.provider.adds = {"id_token": id_token}
+        client_id = str((await s.world.register())["client_id"])
+        assert query_of(await s.walked(client_id, Pkce()))["error"] == "server_error"
+        assert await count(tmp_path, "users") == 0
+
+
+async def test_a_revocation_that_slack_did_not_make_is_reported(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It says so with status 200."""
+    async with scene(tmp_path, "slack") as s:
+        signed = await s.sign_in()
+        s.provider.grants.forget(signed.grant)
+        await s.sign_out(signed)
+        said = [getattr(record, "fields", {}).get("reason") for record in caplog.records]
+        assert "revocation_refused" in said

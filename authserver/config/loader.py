@@ -101,7 +101,8 @@ def _resource_faults(
         elif position == 0 and "exchange" not in named[name] and not _names_its_user(named[name]):
             yield ConfigProblem(
                 place,
-                "the first upstream names the user: it needs userinfoEndpoint and subjectField",
+                "the first upstream names the user: it needs subjectField, and userinfoEndpoint or "
+                "subjectFrom",
             )
 
 

@@ -2,7 +2,8 @@
 
 `grants` holds everything it remembers and decides, without HTTP; `id_tokens` signs; `protocol`
 reads requests and names refusals; `app` is the HTTP around them. It knows nothing of Tokenward:
-to it, the authserver is one registered client among thousands.
+to it, the authserver is one registered client among thousands. `dialects` are further fakes, which
+behave as real providers do.
 """
 
 from demo.upstream.app import FakeUpstream

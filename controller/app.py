@@ -16,17 +16,19 @@ from controller.api.objects import Key, Object, annotations, generation, is_bein
 from controller.api.objects import metadata as meta_of
 from controller.api.v1alpha1 import SCHEMA, SCHEMA_ANNOTATION
 from controller.applier import Applier
+from controller.auth_server_reconciler import AuthServerReconciler
 from controller.backoff import Random
 from controller.cluster import ApiError, Cluster
 from controller.issuing.authority import new_key
 from controller.issuing.pod_certificate_signer import SIGNER
 from controller.leader_election import LeaderElection, LeaderLost
 from controller.map_probe import MapProbe
+from controller.map_reconciler import MapReconciler
 from controller.metrics import Metrics
 from controller.pod_certificate_reconciler import PodCertificateReconciler
 from controller.reconcile.index import Index
 from controller.reconcile.plan import Makers
-from controller.reconcilers import AuthServerReconciler, MapReconciler, ServerReconciler
+from controller.server_reconciler import ServerReconciler
 from controller.settings import Settings
 from controller.watch import Informer, Store, without_managed_fields
 from controller.webhook_reconciler import WebhookReconciler

@@ -11,8 +11,7 @@ from controller.issuing.authority import InvalidAuthority
 from controller.issuing.pod_certificate_signer import Denied, Signed
 from controller.reconcile import guard
 from controller.reconcile.plan import Event
-from controller.reconcilers import authority_of
-from controller.world import World
+from controller.world import World, authority_of
 
 _log = Log("pod_certificates")
 

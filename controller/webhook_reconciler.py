@@ -9,8 +9,7 @@ from controller.api.objects import Key, annotations
 from controller.cluster import ApiError
 from controller.issuing.authority import InvalidAuthority
 from controller.reconcile import webhook
-from controller.reconcilers import authority_of
-from controller.world import AUTHSERVER_CA, World
+from controller.world import AUTHSERVER_CA, World, authority_of
 
 _log = Log("webhook_reconciler")
 

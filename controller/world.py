@@ -9,12 +9,14 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from controller.api.kinds import SECRET, Kind
 from controller.api.objects import Key, Object, annotations, labels, metadata, path
+from controller.api.v1alpha1 import AuthServer
 from controller.applier import Applier
 from controller.issuing import rotation
 from controller.issuing.authority import InvalidAuthority
 from controller.issuing.rotation import AuthorityState
 from controller.map_probe import MapProbe
 from controller.metrics import Metrics
+from controller.reconcile.certificates import Which, authority_secret
 from controller.reconcile.index import Index
 from controller.reconcile.plan import Makers
 from controller.reconcile.resource_map import Map
@@ -94,6 +96,13 @@ class World:
             state = None
         self._authorities[key] = (version, state)
         return state
+
+
+def authority_of(world: World, server: AuthServer, which: Which) -> AuthorityState | None:
+    """The authority `workloads` or `servers` of an MCPAuthServer, as it is in the cluster."""
+    named = path(server.authority(which), "secretRef", "name")
+    secret = str(named or authority_secret(server.name, which))
+    return world.authority(secret, foreign=named is not None)
 
 
 def slim_pod(pod: dict[str, Any]) -> Object:

@@ -15,10 +15,11 @@ from chassis import clock, logs, probes, process
 from chassis.http1.listener import Listener
 from chassis.http1_probes import ops_server
 from controller.api.kinds import Kind
-from controller.app import Controller, OldSchema, check_schemas, pod_certificates_of
+from controller.app import Controller
 from controller.cluster import ApiError, Cluster, NoCluster
 from controller.map_probe import HttpMapProbe
 from controller.settings import Settings, load
+from controller.start_checks import OldSchema, check_schemas, pod_certificates_of
 
 _DRAIN_SECONDS: Final = 5.0
 

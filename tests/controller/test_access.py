@@ -18,9 +18,9 @@ from controller.api.kinds import (
     SECRET,
 )
 from controller.api.objects import Key
-from controller.app import check_schemas
 from controller.issuing import authority, rotation
 from controller.issuing.authority import new_key
+from controller.start_checks import check_schemas
 from tests.controller.pod_requests import answer, put_request
 from tests.controller.running import MAIN, NOTES, Site, running
 from tests.controller.samples import SYSTEM

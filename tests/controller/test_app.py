@@ -22,10 +22,10 @@ from controller.api.kinds import (
     Kind,
 )
 from controller.api.objects import Key
-from controller.app import OldSchema, check_schemas
 from controller.cluster import ApiError
 from controller.issuing import leaves, rotation
 from controller.reconcile import resource_map
+from controller.start_checks import OldSchema, check_schemas
 from tests.controller.running import MAIN, NOTES, Site, running
 from tests.controller.samples import SYSTEM, condition, tenant
 

@@ -9,7 +9,7 @@ from authserver.audit import Audit
 from authserver.connections.registration_binding import RegistrationBinding
 from authserver.connections.termination import SessionTermination
 from authserver.metrics import Metrics
-from authserver.oauth.resources import ResourceMap
+from authserver.oauth.resources import Resource, ResourceMap
 from authserver.storage.absent_registrations import AbsentRegistrations
 from authserver.storage.connections import Connections
 from authserver.storage.contract import StorageUnavailable
@@ -21,7 +21,6 @@ from authserver.storage.orphaned_owners import OrphanedOwners
 from authserver.storage.sessions import Sessions
 from chassis.clock import Clock
 from chassis.logs import Log, LogWriteFailed
-from chassis.spiffe_id import Workload
 
 _log = Log("housekeeping")
 
@@ -34,6 +33,9 @@ _LEASE: Final = "housekeeping"
 # connections of a registration.
 _ORPHANED_SECONDS: Final = 7 * 86400
 _EXCHANGED_SECONDS: Final = 7 * 86400
+# From when a map says that an owner adopts another's sessions until they are its own: by then every
+# replica has that map, and pods with a map of before are gone.
+_ADOPTION_SECONDS: Final = 600
 # Between two batches the flows have the database to themselves.
 _PAUSE_SECONDS: Final = 0.05
 _MAX_BATCHES: Final = 200
@@ -74,7 +76,8 @@ class Housekeeping:
         self._resources, self._binding = resources, binding
         self._termination, self._audit = termination, audit
         self._metrics, self._clock = metrics, clock
-        self._succeeded: set[tuple[str, Workload, float]] = set()
+        self._succeeded: set[Resource] = set()
+        self._adopting: dict[Resource, float] = {}
 
     async def run(self) -> None:
         """Until cancelled. Storage that is down is no reason to stop."""
@@ -90,6 +93,7 @@ class Housekeeping:
         await self._orphaned_owners.are_named(self._resources.owned())
         await self._absent_registrations.are_named(self._binding.named())
         await self.end_inherited()
+        await self.adopt()
         if await self._is_ours():
             await self._write_operator_events()
             await self.sweep()
@@ -103,17 +107,36 @@ class Housekeeping:
         On every replica, and at once when the map changes.
         """
         renewed = self._resources.renewed()
-        for resource, owner, since in renewed - self._succeeded:
+        for one in renewed - self._succeeded:
             now = int(self._clock())
-            while sessions := await self._orphaned_owners.sessions_before(
-                (resource, owner), int(since)
-            ):
+            while sessions := await self._inherited(one):
                 for tsid in sessions:
                     await self._sessions.end(tsid, now)
                 _log.info(
-                    "sessions_orphaned", resource=resource, owner=str(owner), count=len(sessions)
+                    "sessions_orphaned", resource=one.url, owner=str(one.owner), count=len(sessions)
                 )
         self._succeeded = renewed
+
+    async def _inherited(self, resource: Resource) -> list[str]:
+        """By the UID, and where the map has none by the time."""
+        owned = (resource.url, resource.owner)
+        if resource.owner_uid:
+            return await self._orphaned_owners.sessions_of_others(owned, resource.owner_uids)
+        return await self._orphaned_owners.sessions_before(owned, int(resource.owned_since or 0))
+
+    async def adopt(self) -> None:
+        """Give sessions of an earlier owner to the one that the map lets adopt them, in time."""
+        adopting, now = self._resources.adopting(), self._clock()
+        self._adopting = {one: self._adopting.get(one, now) for one in adopting}
+        for one, since in self._adopting.items():
+            if one.adopts is None or now < since + _ADOPTION_SECONDS:
+                continue
+            owned = (one.url, one.owner)
+            count = await self._orphaned_owners.adopt(owned, one.owner_uid, one.adopts)
+            # New sessions have the new UID from here on; some may have begun meanwhile.
+            self._resources.finish_adoption(one)
+            count += await self._orphaned_owners.adopt(owned, one.owner_uid, one.adopts)
+            _log.info("sessions_adopted", resource=one.url, owner=str(one.owner), count=count)
 
     async def _write_operator_events(self) -> None:
         """Put what operators' commands did into the audit trail of this process."""

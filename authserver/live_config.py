@@ -52,7 +52,9 @@ class LiveConfig:
         self.apis = AnsweredApis(settings.upstreams)
         self._put_upstreams(self._built(settings))
         self.workload_policy = WorkloadPolicy(
-            settings.allowed_workloads, settings.denied_certificates
+            settings.allowed_workloads,
+            settings.denied_certificates,
+            self.resource_files.denied_serials,
         )
 
     async def replace(self, settings: Settings) -> None:
@@ -81,14 +83,23 @@ class LiveConfig:
         self.resources.replace(self._all_resources(settings))
         self.apis.replace(apis)
         self._put_upstreams(upstreams)
-        self.workload_policy.replace(settings.allowed_workloads, settings.denied_certificates)
+        self._put_policy()
 
     def poll_resources(self) -> bool:
         """Put changed files of `resourcesDir` into force; whether there were any."""
         if not self.resource_files.poll():
             return False
         self.resources.replace(self._all_resources(self._settings))
+        self._put_policy()
         return True
+
+    def _put_policy(self) -> None:
+        settings = self._settings
+        self.workload_policy.replace(
+            settings.allowed_workloads,
+            settings.denied_certificates,
+            self.resource_files.denied_serials,
+        )
 
     def _all_resources(self, settings: Settings) -> list[Resource]:
         configured = [entry.entry() for entry in settings.resources]

@@ -352,6 +352,7 @@ class Connect:
             resource=session.resource,
             scope=session.scope,
             owner=session.owner,
+            owner_uid=session.owner_uid,
         )
         return PendingSignIn(
             request, remaining=(upstream,), account=NO_ACCOUNT, connects=subject.text

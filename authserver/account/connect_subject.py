@@ -81,6 +81,7 @@ class ConnectSubjects:
         if (
             resource is None
             or resource.owner != session.owner
+            or session.owner_uid not in resource.owner_uids
             or upstream is None
             or link.upstream not in resource.upstreams
             or link.upstream in resource.exchanged

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from authserver.config.exchange_rules import problems_of_resource
 from authserver.config.exchanged_upstreams import ConfiguredUpstream, ExchangedUpstream
 from authserver.config.resource_map import ResourceSettings
+from authserver.config.workloads import DeniedLeaf
 from authserver.oauth.resources import Resource, collision_key
 from chassis.config_types import Model
 from chassis.file_watch import FileWatch
@@ -32,12 +33,13 @@ class ResourceFile(Model):
     """The content of one file."""
 
     resources: tuple[ResourceSettings, ...] = ()
+    denied_certificates: tuple[DeniedLeaf, ...] = ()
 
 
 @dataclass(frozen=True)
 class _Read:
     digest: str  # SHA-256 of the file's bytes, in hex
-    entries: tuple[ResourceSettings, ...]
+    content: ResourceFile
 
 
 class ResourceFiles:
@@ -59,6 +61,13 @@ class ResourceFiles:
         """Whether a file changed and was read."""
         return self._watch.changed() and self._poll()
 
+    @property
+    def denied_serials(self) -> frozenset[str]:
+        """Serials of leaves whose object is gone, until they end."""
+        return frozenset(
+            leaf.serial for read in self._read.values() for leaf in read.content.denied_certificates
+        )
+
     def entries(
         self, configured: Iterable[Resource], upstreams: Iterable[ConfiguredUpstream]
     ) -> list[Resource]:
@@ -72,11 +81,13 @@ class ResourceFiles:
         resources: list[Resource] = []
         self._in_force = {}
         for name, read in sorted(self._read.items()):
-            usable = [one for one in read.entries if _usable(one, taken, known)]
-            if len(usable) == len(read.entries):
+            usable = [one for one in read.content.resources if _usable(one, taken, known)]
+            if len(usable) == len(read.content.resources):
                 self._in_force[name] = read.digest
             else:
-                _log.warning("resources_left_out", file=name, count=len(read.entries) - len(usable))
+                _log.warning(
+                    "resources_left_out", file=name, count=len(read.content.resources) - len(usable)
+                )
             resources += [one.entry() for one in usable]
         return resources
 
@@ -100,10 +111,10 @@ class ResourceFiles:
         before, digest = self._read.get(file.name), _digest(file)
         if before is not None and before.digest == digest:
             return False
-        entries = _parse(file)
+        content = _parse(file)
         if _digest(file) != digest:
             raise OSError  # swapped while we read it; the next poll sees it whole
-        self._read[file.name] = _Read(digest, entries)
+        self._read[file.name] = _Read(digest, content)
         return True
 
     def _files(self) -> Iterator[Path]:
@@ -118,9 +129,9 @@ def _digest(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def _parse(file: Path) -> tuple[ResourceSettings, ...]:
+def _parse(file: Path) -> ResourceFile:
     try:
-        return ResourceFile.model_validate(read_mapping(file)).resources
+        return ResourceFile.model_validate(read_mapping(file))
     except ValidationError as invalid:
         raise ConfigurationError(list(problems_of(invalid))) from None
 

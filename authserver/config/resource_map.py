@@ -21,13 +21,15 @@ from chassis.spiffe_id import Workload, is_dns_label
 class WorkloadName(Model):
     """`uid` and `notBefore` are the controller's: which object of this name it is, and since when.
 
-    A certificate that began before `notBefore` is of a namesake that was deleted.
+    A certificate that began before `notBefore` is of a namesake that was deleted. `adopts` is the
+    UID of an object whose sessions pass to this one; "" for the owner in a hand-written map.
     """
 
     namespace: str
     name: str
     uid: Annotated[str, Field(max_length=64)] = ""
     not_before: AwareDatetime | None = None
+    adopts: Annotated[str, Field(max_length=64)] | None = None
 
     @field_validator("namespace", "name")
     @classmethod
@@ -108,6 +110,8 @@ class ResourceSettings(Model):
             ),
             owned_since=since.timestamp() if since is not None else None,
             required_scopes=self.required_scopes,
+            owner_uid=self.workload.uid,
+            adopts=self.workload.adopts if self.workload.adopts != self.workload.uid else None,
         )
 
 

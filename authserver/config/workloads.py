@@ -1,6 +1,8 @@
 """Which workloads the internal listener serves, and which certificates it refuses."""
 
-from pydantic import field_validator
+from typing import Annotated
+
+from pydantic import AfterValidator, AwareDatetime
 
 from chassis.config_types import Model
 from chassis.spiffe_id import Workload
@@ -20,13 +22,23 @@ def _listed(label: str, allowed: tuple[str, ...]) -> bool:
     return "*" in allowed or label in allowed
 
 
+def _one_spelling(serial: str) -> str:
+    return serial.replace(":", "").lstrip("0").upper()
+
+
+Serial = Annotated[str, AfterValidator(_one_spelling)]
+"""The serial number of a certificate, in hex, as X.509 tools print it."""
+
+
+class DeniedLeaf(Model):
+    """A leaf whose object is gone; whoever wrote it takes it off the list after `until`."""
+
+    serial: Serial
+    until: AwareDatetime
+
+
 class DeniedCertificates(Model):
     """Certificates turned away although their CA is trusted."""
 
-    serials: tuple[str, ...] = ()
+    serials: tuple[Serial, ...] = ()
     spiffe_ids: tuple[str, ...] = ()
-
-    @field_validator("serials")
-    @classmethod
-    def _one_spelling(cls, serials: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(serial.replace(":", "").lstrip("0").upper() for serial in serials)

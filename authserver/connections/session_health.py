@@ -66,7 +66,7 @@ class SessionHealth:
         Usually one; more where two upstreams are the same provider.
         """
         user = await self._users.get(session.user_id)
-        stored = await self._connections.of_user(session.user_id, session.owner)
+        stored = await self._connections.of_user(session.user_id, session.owner, session.owner_uid)
         return [
             connection
             for connection in stored.values()

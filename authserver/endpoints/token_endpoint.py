@@ -222,6 +222,8 @@ class TokenEndpoint:
         resource = self._resources.get(session.resource)
         if resource is None or resource.owner != session.owner:
             raise InvalidGrant("resource_changed_hands")
+        if session.owner_uid not in resource.owner_uids:
+            raise InvalidGrant("resource_changed_hands")
 
     def _check_required_scopes(self, session: Session) -> None:
         """A scope that the resource requires since the sign-in comes with a new sign-in only.

@@ -60,7 +60,14 @@ class ExchangedRelease:
         self._exchanged_tokens, self._exchanger = exchanged_tokens, exchanger
 
     async def stored(
-        self, token: ExchangeMeant, tsid: str, *, client_id: str, resource: str, now: float
+        self,
+        token: ExchangeMeant,
+        tsid: str,
+        *,
+        client_id: str,
+        resource: str,
+        now: float,
+        owner_uids: tuple[str, str],
     ) -> tuple[Connection | None, bool]:
         """The stored token, and whether the session's authorization named its upstream.
 
@@ -68,7 +75,12 @@ class ExchangedRelease:
         """
         try:
             released = await self._exchanged_tokens.of_session(
-                tsid, token.key, client_id=client_id, resource=resource, now=now
+                tsid,
+                token.key,
+                client_id=client_id,
+                resource=resource,
+                now=now,
+                owner_uids=owner_uids,
             )
         except UpstreamNotNamed:
             return None, False

@@ -231,10 +231,7 @@ class Internal:
             raise InvalidClient(DenialReason.CERTIFICATE_NOT_VALID_NOW)
         if self._svids.impersonates_us(svid):
             raise InvalidClient(DenialReason.CERTIFICATE_NAMES_THE_AUTHSERVER)
-        if (
-            svid.serial in self._workload_policy.denied.serials
-            or svid.spiffe_id in self._workload_policy.denied.spiffe_ids
-        ):
+        if self._workload_policy.denies(svid):
             raise ForbiddenClient(DenialReason.CERTIFICATE_DENIED)
         if not self._workload_policy.allowed.admit(svid.workload):
             raise ForbiddenClient(DenialReason.WORKLOAD_NOT_ALLOWED)

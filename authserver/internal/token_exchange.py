@@ -209,6 +209,7 @@ class Exchange:
                 client_id=claims.client_id,
                 resource=resource.url,
                 now=self._clock(),
+                owner_uids=resource.owner_uids,
             )
         except NoSuchSession:
             raise SubjectTokenRejected(DenialReason.NO_SUCH_SESSION) from None
@@ -292,6 +293,7 @@ class Exchange:
                 client_id=claims.client_id,
                 resource=resource.url,
                 now=self._clock(),
+                owner_uids=resource.owner_uids,
             )
         except NoSuchSession:
             raise SubjectTokenRejected(DenialReason.NO_SUCH_SESSION) from None

@@ -5,7 +5,7 @@ issue and compare inside is the configured spelling, byte for byte.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from authserver.oauth.parsing import SEPARATOR
@@ -28,6 +28,9 @@ class Resource:
     `owned_since`: what is older, in seconds since the Unix epoch, was another owner's of that name.
     `required_scopes`: without all of them its server answers no call. `exchanged`: upstreams whose
     tokens are made of another one's here; nobody signs in at them.
+    `owner_uid`: which object of the owner's name it is; empty for an owner of a hand-written map.
+    `adopts`: the UID whose sessions and connections pass to this owner, None where none do.
+    `adopted`: they have passed.
     """
 
     url: str
@@ -39,6 +42,22 @@ class Resource:
     owned_since: float | None = None
     required_scopes: tuple[str, ...] = ()
     exchanged: frozenset[str] = frozenset()
+    owner_uid: str = ""
+    adopts: str | None = None
+    adopted: bool = False
+
+    @property
+    def owner_uids(self) -> tuple[str, str]:
+        """The UIDs of which a session is this owner's; twice the same where nothing is adopted."""
+        return self.owner_uid, self.owner_uid if self.adopts is None else self.adopts
+
+    @property
+    def recorded_uid(self) -> str:
+        """The UID that a new session is stored with.
+
+        The old one until the adoption is over: a replica with the map of before knows no other.
+        """
+        return self.owner_uid if self.adopts is None or self.adopted else self.adopts
 
     @property
     def at_sign_in(self) -> tuple[str, ...]:
@@ -51,11 +70,12 @@ class ResourceMap:
     """All configured resources. Raises ValueError where two spell the same resource."""
 
     def __init__(self, resources: Iterable[Resource]) -> None:
+        self._exact: dict[str, Resource] = {}
         self.replace(resources)
 
     def replace(self, resources: Iterable[Resource]) -> None:
         """Put another map in force, whole."""
-        exact: dict[str, Resource] = {}
+        before, exact = self._exact, dict[str, Resource]()
         folded: dict[str, Resource] = {}
         seen: set[str] = set()
         for resource in resources:
@@ -65,6 +85,17 @@ class ResourceMap:
             exact[resource.url] = resource
             folded[canonical(resource.url)] = resource
         self._exact, self._canonical = exact, folded
+        for known in before.values():
+            if known.adopted:
+                self.finish_adoption(known)
+
+    def finish_adoption(self, resource: Resource) -> None:
+        """What `resource` adopts has passed to its owner, if the map has it as it was."""
+        adopted = replace(resource, adopted=True)
+        for known in (self._exact, self._canonical):
+            for url, one in known.items():
+                if replace(one, adopted=True) == adopted:
+                    known[url] = adopted
 
     def resolve(self, text: str) -> Resource | None:
         """What a client means by `text`, in any spelling; for the edges only.
@@ -86,13 +117,13 @@ class ResourceMap:
         """Every resource and its owner."""
         return {(resource.url, resource.owner) for resource in self._exact.values()}
 
-    def renewed(self) -> set[tuple[str, Workload, float]]:
-        """Resources whose owner may have had a namesake: since when it is the owner."""
-        return {
-            (one.url, one.owner, one.owned_since)
-            for one in self._exact.values()
-            if one.owned_since is not None
-        }
+    def renewed(self) -> set[Resource]:
+        """Resources whose owner may have had a namesake: an object of its name, deleted since."""
+        return {one for one in self._exact.values() if one.owner_uid or one.owned_since is not None}
+
+    def adopting(self) -> set[Resource]:
+        """Resources whose owner takes over what another of its name has left."""
+        return {one for one in self._exact.values() if one.adopts is not None and not one.adopted}
 
     def identifying(self) -> list[str]:
         """The upstreams that name the users of some resource."""

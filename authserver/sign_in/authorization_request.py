@@ -117,6 +117,7 @@ def read_request(
         resource.owner,
         resource.upstreams,
         requested_upstream_scopes(fields.get("scope"), _beyond(resource, upstreams)),
+        resource.owner_uid,
     )
 
 

@@ -46,7 +46,9 @@ class BrowserLogin:
         """
         if visitor is None:
             return resource.at_sign_in
-        connections = await self._connections.of_user(visitor.user_id, resource.owner)
+        connections = await self._connections.of_user(
+            visitor.user_id, resource.owner, *resource.owner_uids
+        )
         first = connections.get(resource.upstreams[0])
         if (
             first is None

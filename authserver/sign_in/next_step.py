@@ -91,6 +91,7 @@ class NextStep:
             upstreams=request.upstreams or None,
             when_needed=_when_needed(pending, resource),
             declined_scopes=_declined_scopes(pending),
+            owner_uid=resource.recorded_uid,
         )
         began = None if pending.user_id else self._services.new_handle()
         try:
@@ -118,7 +119,8 @@ class NextStep:
         resource = self._services.resources.get(pending.request.resource)
         if resource is None:
             raise InvalidTarget("resource_gone")
-        if resource.owner != pending.request.owner:
+        request = pending.request
+        if resource.owner != request.owner or request.owner_uid not in resource.owner_uids:
             raise InvalidTarget("resource_changed_hands")
         return resource
 

@@ -71,7 +71,9 @@ class SignIns:
             if grants:
                 await list_upstreams(transaction, session.user_id, session.owner)
             for grant in grants:
-                await self._connections.put(transaction, session.user_id, session.owner, grant)
+                await self._connections.put(
+                    transaction, session.user_id, session.owner, grant, session.owner_uid
+                )
             await lift_required_sign_ins(transaction, session.user_id, session.owner)
             if consent is not None:
                 await remember(transaction, session.user_id, consent)

@@ -43,7 +43,9 @@ class ConnectedAccounts:
             await list_upstreams(transaction, session.user_id, session.owner)
             for upstream in (grant.upstream, *exchanged):
                 await allow_upstream(transaction, session.tsid, upstream)
-            await self._connections.put(transaction, session.user_id, session.owner, grant)
+            await self._connections.put(
+                transaction, session.user_id, session.owner, grant, session.owner_uid
+            )
             await lift_required_sign_ins(transaction, session.user_id, session.owner)
 
     async def sign_in(
@@ -55,7 +57,9 @@ class ConnectedAccounts:
         """
         async with self._database.transaction() as transaction:
             await self._check_live(transaction, session, now)
-            await self._connections.put(transaction, session.user_id, session.owner, grant)
+            await self._connections.put(
+                transaction, session.user_id, session.owner, grant, session.owner_uid
+            )
             await self._begin(transaction, session.user_id, grant, browser, now)
 
     async def recognise(

@@ -33,14 +33,16 @@ _OF_SESSION = (
     f"SELECT {VALUES}, s.upstreams, (SELECT u.blocked_at FROM users u WHERE u.user_id = s.user_id)"
     " AS blocked_at FROM sessions s LEFT JOIN connections c ON c.user_id = s.user_id"
     " AND c.owner_namespace = s.owner_namespace AND c.owner_name = s.owner_name"
-    " AND c.upstream = ? WHERE s.tsid = ? AND s.user_id = ? AND s.client_id = ?"
+    " AND c.owner_uid = s.owner_uid AND c.upstream = ?"
+    " WHERE s.tsid = ? AND s.user_id = ? AND s.client_id = ?"
     " AND s.resource = ? AND s.owner_namespace = ? AND s.owner_name = ?"
-    " AND s.ended_at IS NULL AND s.expires_at > ?"
+    " AND s.owner_uid IN (?, ?) AND s.ended_at IS NULL AND s.expires_at > ?"
 )
 _LIVE_SESSION = (
     "SELECT 1 FROM sessions s WHERE s.user_id = connections.user_id"
     " AND s.owner_namespace = connections.owner_namespace"
-    " AND s.owner_name = connections.owner_name AND s.ended_at IS NULL AND s.expires_at > ?"
+    " AND s.owner_name = connections.owner_name"
+    " AND s.owner_uid = connections.owner_uid AND s.ended_at IS NULL AND s.expires_at > ?"
 )
 
 
@@ -50,17 +52,34 @@ class Connections:
         self._opened = OpenedConnections(keyring)
 
     async def of_session(
-        self, tsid: str, key: ConnectionKey, *, client_id: str, resource: str, now: float
+        self,
+        tsid: str,
+        key: ConnectionKey,
+        *,
+        client_id: str,
+        resource: str,
+        now: float,
+        owner_uids: tuple[str, str] = ("", ""),
     ) -> Connection | None:
         """The connection at `key` of a session that is bound to exactly all this, in one read.
 
         None where there is none, or where the session's authorization did not name the upstream:
         its consent page said nothing of it. Raises NoSuchSession, for one of somebody else just as
-        for one that does not exist, and UserBlocked.
+        for one that does not exist, and UserBlocked. `owner_uids` are the owner's own UID and the
+        one it adopts: a session of another object of its name is somebody else's.
         """
         user_id, namespace, name, upstream = at(key)
         row = await self._database.look_up(
-            _OF_SESSION, upstream, tsid, user_id, client_id, resource, namespace, name, int(now)
+            _OF_SESSION,
+            upstream,
+            tsid,
+            user_id,
+            client_id,
+            resource,
+            namespace,
+            name,
+            *owner_uids,
+            int(now),
         )
         if row is None:
             self._opened.forget(key)
@@ -85,14 +104,19 @@ class Connections:
             return None
         return self._sealed.open_exchanged(row) if key.made_of else self._sealed.open(row)
 
-    async def of_user(self, user_id: str, owner: Workload) -> dict[str, Connection]:
-        """What this user has with `owner`, by upstream."""
+    async def of_user(
+        self, user_id: str, owner: Workload, *owner_uids: str
+    ) -> dict[str, Connection]:
+        """What this user has with the objects `owner_uids` of an owner's name, by upstream."""
+        named = ", ".join("?" for _ in owner_uids)
         rows = await self._database.fetch_all(
             f"SELECT {COLUMNS} FROM connections"
-            " WHERE user_id = ? AND owner_namespace = ? AND owner_name = ?",
+            " WHERE user_id = ? AND owner_namespace = ? AND owner_name = ?"
+            f" AND owner_uid IN ({named})",
             user_id,
             owner.namespace,
             owner.name,
+            *owner_uids,
         )
         return {row["upstream"]: self._sealed.open(row) for row in rows}
 
@@ -165,22 +189,29 @@ class Connections:
         return [(row["upstream"], bool(row["dead"]), row["n"]) for row in rows]
 
     async def put(
-        self, transaction: Transactional, user_id: str, owner: Workload, grant: Grant
+        self,
+        transaction: Transactional,
+        user_id: str,
+        owner: Workload,
+        grant: Grant,
+        owner_uid: str = "",
     ) -> None:
         """Store what a sign-in gave, within its transaction, as the next generation.
 
         Where the upstream gave no refresh token this time, the stored one of the same upstream
-        account stays in use, unless somebody is presenting it right now.
+        account stays in use, unless somebody is presenting it right now. `owner_uid` says which
+        object of the owner's name it is for; nothing of another one's is carried over.
         """
         key = ConnectionKey(user_id, owner, grant.upstream)
         # Locked: a refresh that starts just now must not present what is carried over here.
         row = await transaction.fetch_locked(
-            f"SELECT {COLUMNS} FROM connections WHERE {AT_KEY}",
+            f"SELECT {COLUMNS}, owner_uid FROM connections WHERE {AT_KEY}",
             *at(key),
         )
-        before = self._sealed.open_if_whole(row) if row else None
-        if row is not None and not _same_account(row, grant):
-            # What sidecars hold is another account's.
+        same_owner = row is not None and row["owner_uid"] == owner_uid
+        before = self._sealed.open_if_whole(row[:-1]) if row and same_owner else None
+        if row is not None and not (same_owner and _same_account(row, grant)):
+            # What sidecars hold is another account's, or another object's.
             await revocations.connections_ended(transaction, [key], grant.tokens.obtained_at)
         after = Connection(
             key,
@@ -196,8 +227,8 @@ class Connections:
         await transaction.execute(
             "INSERT INTO connections (user_id, owner_namespace, owner_name, upstream, generation,"
             " upstream_issuer, upstream_subject, asked_scope, sealed_tokens, sealed_under,"
-            " authorization_server, registered_client_id)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            " authorization_server, registered_client_id, owner_uid)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             *at(key),
             after.generation,
             after.upstream_issuer,
@@ -207,6 +238,7 @@ class Connections:
             key_id_of(sealed),
             grant.registration.authorization_server if grant.registration else None,
             grant.registration.client_id if grant.registration else None,
+            owner_uid,
         )
 
 

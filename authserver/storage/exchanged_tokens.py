@@ -35,11 +35,13 @@ _OF_SESSION: Final = (
     f"SELECT {_OF_C}, s.upstreams, (SELECT u.blocked_at FROM users u WHERE u.user_id = s.user_id)"
     " AS blocked_at FROM sessions s LEFT JOIN connections p ON p.user_id = s.user_id"
     " AND p.owner_namespace = s.owner_namespace AND p.owner_name = s.owner_name"
-    " AND p.upstream = ? AND p.dead = 0 LEFT JOIN exchanged_tokens c ON c.user_id = p.user_id"
+    " AND p.owner_uid = s.owner_uid AND p.upstream = ? AND p.dead = 0"
+    " LEFT JOIN exchanged_tokens c ON c.user_id = p.user_id"
     " AND c.owner_namespace = p.owner_namespace AND c.owner_name = p.owner_name"
     " AND c.made_of = p.upstream AND c.upstream = ? AND c.variant = ?"
     " WHERE s.tsid = ? AND s.user_id = ? AND s.client_id = ? AND s.resource = ?"
-    " AND s.owner_namespace = ? AND s.owner_name = ? AND s.ended_at IS NULL AND s.expires_at > ?"
+    " AND s.owner_namespace = ? AND s.owner_name = ? AND s.owner_uid IN (?, ?)"
+    " AND s.ended_at IS NULL AND s.expires_at > ?"
 )
 _INSERT: Final = (
     "INSERT INTO exchanged_tokens (user_id, owner_namespace, owner_name, made_of, upstream,"
@@ -65,7 +67,14 @@ class ExchangedTokens:
         self._opened = OpenedConnections(keyring)
 
     async def of_session(
-        self, tsid: str, key: ConnectionKey, *, client_id: str, resource: str, now: float
+        self,
+        tsid: str,
+        key: ConnectionKey,
+        *,
+        client_id: str,
+        resource: str,
+        now: float,
+        owner_uids: tuple[str, str] = ("", ""),
     ) -> Connection | None:
         """The tokens at `key` of a session that is bound to exactly all this, in one read.
 
@@ -76,7 +85,7 @@ class ExchangedTokens:
         user_id, namespace, name, made_of, upstream, variant = at(key)
         row = await self._database.look_up(
             _OF_SESSION, made_of, upstream, variant, tsid, user_id, client_id, resource, namespace,
-            name, int(now),
+            name, *owner_uids, int(now),
         )  # fmt: skip
         if row is None:
             self._opened.forget(key)

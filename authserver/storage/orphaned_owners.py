@@ -65,6 +65,35 @@ class OrphanedOwners:
         )
         return [row["tsid"] for row in rows]
 
+    async def sessions_of_others(self, owned: Owned, uids: tuple[str, str]) -> list[str]:
+        """Up to a batch of live sessions of other objects of the owner's name."""
+        rows = await self._database.fetch_all(
+            f"SELECT tsid FROM sessions WHERE {_AT} AND owner_uid NOT IN (?, ?)"
+            f" AND ended_at IS NULL LIMIT {BATCH}",
+            *_columns(owned),
+            *uids,
+        )
+        return [row["tsid"] for row in rows]
+
+    async def adopt(self, owned: Owned, uid: str, former: str) -> int:
+        """Give the owner's object `uid` what the object `former` has left; how many sessions."""
+        _, owner = owned
+        async with self._database.transaction() as transaction:
+            await transaction.execute(
+                "UPDATE connections SET owner_uid = ? WHERE owner_namespace = ? AND owner_name = ?"
+                " AND owner_uid = ?",
+                uid,
+                owner.namespace,
+                owner.name,
+                former,
+            )
+            return await transaction.execute(
+                f"UPDATE sessions SET owner_uid = ? WHERE {_AT} AND owner_uid = ?",
+                uid,
+                *_columns(owned),
+                former,
+            )
+
     async def forget(self, owned: Owned) -> None:
         await self._database.write(f"DELETE FROM former_owners WHERE {_AT}", *_columns(owned))
 

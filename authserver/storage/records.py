@@ -73,7 +73,8 @@ NO_ACCOUNT: Final = Account()
 class AuthorizationRequest:
     """A validated authorization request, as it stays until its code is issued.
 
-    `owner` is who owned the resource then: whom the user is asked about, and nobody else.
+    `owner` is who owned the resource then: whom the user is asked about, and nobody else;
+    `owner_uid` says which object of that name.
     `upstreams` are those that the consent page named. `upstream_scopes` are scopes that were asked
     for beyond what the upstreams are asked for anyway, each as (upstream, scope).
     """
@@ -88,6 +89,7 @@ class AuthorizationRequest:
     owner: Workload | None = None
     upstreams: tuple[str, ...] = ()
     upstream_scopes: tuple[tuple[str, str], ...] = ()
+    owner_uid: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +114,8 @@ class Session:
     authorization named; None for a session stored by an earlier version. `when_needed` are those
     of them that declined or failed at the sign-in, or that no sign-in asks for: their absence
     refuses no refresh. `declined_scopes` are scopes of upstreams, as clients write them, that the
-    user was asked for and did not grant. `blocked`: an operator keeps the user out.
+    user was asked for and did not grant. `blocked`: an operator keeps the user out. `owner_uid` is
+    the UID of the owner's object, empty where the map has none.
     """
 
     tsid: str
@@ -130,6 +133,7 @@ class Session:
     when_needed: tuple[str, ...] = ()
     blocked: bool = False
     declined_scopes: tuple[str, ...] = ()
+    owner_uid: str = ""
 
     def live(self, now: float) -> bool:
         return self.ended_at is None and now < self.expires_at and not self.blocked

@@ -11,7 +11,7 @@ from chassis.spiffe_id import Workload
 COLUMNS = (
     "tsid, user_id, client_id, resource, owner_namespace, owner_name, scope, created_at,"
     " expires_at, ended_at, signed_in_at, sign_in_required_at, upstreams, when_needed,"
-    " declined_scopes"
+    " declined_scopes, owner_uid"
 )
 BLOCKED_AT = "(SELECT u.blocked_at FROM users u WHERE u.user_id = sessions.user_id) AS blocked_at"
 # What `session_of` reads, of the table itself and of one that is joined as `s`.
@@ -45,7 +45,7 @@ class Sessions:
         """Store a session, within a sign-in's transaction."""
         await transaction.execute(
             f"INSERT INTO sessions ({COLUMNS})"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?, NULL, ?, ?, ?)",
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?, NULL, ?, ?, ?, ?)",
             session.tsid,
             session.user_id,
             session.client_id,
@@ -59,6 +59,7 @@ class Sessions:
             None if session.upstreams is None else " ".join(session.upstreams),
             " ".join(session.when_needed),
             " ".join(session.declined_scopes),
+            session.owner_uid,
         )
 
     async def get(self, tsid: str) -> Session | None:
@@ -140,7 +141,7 @@ class Sessions:
 def session_of(row: Iterable[Any]) -> Session:
     """The session in a row of `READ`, in its order."""
     tsid, user, client, resource, namespace, name, scope, created, expires, *rest = row
-    ended, signed_in, required, upstreams, when_needed, declined, blocked_at = rest
+    ended, signed_in, required, upstreams, when_needed, declined, owner_uid, blocked_at = rest
     return Session(
         tsid, user, client, resource, Workload(namespace, name),
         scope, created, expires, ended, signed_in,
@@ -149,6 +150,7 @@ def session_of(row: Iterable[Any]) -> Session:
         when_needed=tuple(when_needed.split()),
         blocked=blocked_at is not None,
         declined_scopes=tuple(declined.split()),
+        owner_uid=owner_uid,
     )  # fmt: skip
 
 

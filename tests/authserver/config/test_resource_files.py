@@ -3,11 +3,13 @@
 import hashlib
 import json
 import shutil
+import sqlite3
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
 
 from chassis import probes
 from chassis.process import ConfigurationError
@@ -100,25 +102,110 @@ async def test_a_new_object_inherits_no_session_and_no_certificate(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with deployed(tmp_path) as world:
-        await mapped(world, entry(NOTES, NOTES_SERVER))
+        await mapped(world, entry(NOTES, NOTES_SERVER, uid=""))
         jwt = (await world.signed_in()).access_token
         assert (await world.exchange(NOTES_SERVER, jwt)).status == 200
         # Made anew a minute from now: what is there began before it.
         later = datetime.now(UTC) + timedelta(minutes=1)
-        put(world, FIRST, entry(NOTES, NOTES_SERVER, notBefore=later.isoformat()))
+        put(world, FIRST, entry(NOTES, NOTES_SERVER, uid="", notBefore=later.isoformat()))
         await world.server.poll_resources()
         with audited(caplog) as trail:
             assert verdict(await world.exchange(NOTES_SERVER, jwt)) == DENIED
             assert trail.reason == "certificate_of_a_namesake"
         # A good certificate finds that the session is over.
         earlier = datetime.now(UTC) - timedelta(hours=1)
-        put(world, FIRST, entry(NOTES, NOTES_SERVER, notBefore=earlier.isoformat()))
+        put(world, FIRST, entry(NOTES, NOTES_SERVER, uid="", notBefore=earlier.isoformat()))
         await world.server.poll_resources()
         with audited(caplog) as trail:
             assert verdict(await world.exchange(NOTES_SERVER, jwt)) == DENIED
             assert trail.reason == "no_such_session_of_this_token"
         again = (await world.signed_in()).access_token
         assert (await world.exchange(NOTES_SERVER, again)).status == 200
+
+
+async def remapped(world: Deployment, *entries: dict[str, Any]) -> None:
+    put(world, FIRST, *entries)
+    await world.server.poll_resources()
+
+
+async def test_another_object_of_the_name_inherits_no_session_and_no_connection(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with deployed(tmp_path) as world:
+        await mapped(world, entry(NOTES, NOTES_SERVER, uid="first"))
+        user = await world.signed_in()
+        assert (await world.exchange(NOTES_SERVER, user.access_token)).status == 200
+        await remapped(world, entry(NOTES, NOTES_SERVER, uid="second"))
+        with audited(caplog) as trail:
+            assert verdict(await world.exchange(NOTES_SERVER, user.access_token)) == DENIED
+            assert trail.reason == "no_such_session_of_this_token"
+        refused = await world.refresh(user.client_id, user.refresh_token)
+        assert (refused.status, refused.json()["error"]) == (400, "invalid_grant")
+        # A user who comes again is asked by the upstream again, and the old JWT stays refused.
+        again = (await world.signed_in()).access_token
+        assert (await world.exchange(NOTES_SERVER, again)).status == 200
+        assert verdict(await world.exchange(NOTES_SERVER, user.access_token)) == DENIED
+
+
+async def test_a_session_that_another_replica_has_not_ended_is_not_served(tmp_path: Path) -> None:
+    async with deployed(tmp_path) as world:
+        await mapped(world, entry(NOTES, NOTES_SERVER, uid="second"))
+        user = await world.signed_in()
+        database = sqlite3.connect(tmp_path / "tokenward.db")
+        with database:  # as a replica with the map of before stored it
+            for table in ("sessions", "connections"):
+                database.execute(f"UPDATE {table} SET owner_uid = 'first'")
+        database.close()
+        assert verdict(await world.exchange(NOTES_SERVER, user.access_token)) == DENIED
+        refused = await world.refresh(user.client_id, user.refresh_token)
+        assert (refused.status, refused.json()["error"]) == (400, "invalid_grant")
+
+
+@pytest.mark.parametrize("former", ["", "old"])
+async def test_an_owner_is_adopted_once_and_nobody_is_signed_out(
+    tmp_path: Path, former: str
+) -> None:
+    async with deployed(tmp_path) as world:
+        await mapped(world, entry(NOTES, NOTES_SERVER, uid=former))
+        user = await world.signed_in()
+        adopting = entry(NOTES, NOTES_SERVER, uid="new", adopts=former)
+        await remapped(world, adopting)
+        assert (await world.exchange(NOTES_SERVER, user.access_token)).status == 200
+        # A replica with the map of before serves who signs in now.
+        during = (await world.signed_in("bob")).access_token
+        await remapped(world, entry(NOTES, NOTES_SERVER, uid=former))
+        assert (await world.exchange(NOTES_SERVER, during)).status == 200
+        await remapped(world, adopting)
+        await world.server.housekeeping.round()
+        world.clock.advance(600)
+        await world.server.housekeeping.round()
+        # The adoption is over: it need not be in the map any more.
+        await remapped(world, entry(NOTES, NOTES_SERVER, uid="new"))
+        assert (await world.exchange(NOTES_SERVER, user.access_token)).status == 200
+        assert (await world.refresh(user.client_id, user.refresh_token)).status == 200
+        # A later object of the name adopts nothing of the old one: there is nothing left of it.
+        await remapped(world, entry(NOTES, NOTES_SERVER, uid="newer", adopts=former))
+        assert verdict(await world.exchange(NOTES_SERVER, user.access_token)) == DENIED
+
+
+async def test_a_leaf_of_a_deleted_object_is_denied_by_its_serial(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with deployed(tmp_path) as world:
+        await mapped(world, entry(NOTES, NOTES_SERVER))
+        jwt, svid = (await world.signed_in()).access_token, world.svid(NOTES_SERVER)
+        assert (await world.exchange_with(world.tls(svid), jwt)).status == 200
+        serial = f"{x509.load_pem_x509_certificate(svid.certificate_pem).serial_number:x}"
+        denied = {"serial": serial, "until": datetime.now(UTC).isoformat()}
+        text = json.dumps(
+            {"resources": [entry(NOTES, NOTES_SERVER)], "deniedCertificates": [denied]}
+        )
+        (world.folder / "resources" / FIRST).write_text(text)
+        await world.server.poll_resources()
+        with audited(caplog) as trail:
+            assert (await world.exchange_with(world.tls(svid), jwt)).status == 403
+            assert trail.reason == "certificate_denied"
+        assert (await world.exchange(NOTES_SERVER, jwt)).status == 200
 
 
 async def test_a_folder_that_is_not_there_is_a_fault_with_its_path(tmp_path: Path) -> None:

@@ -118,7 +118,11 @@ async def test_a_new_sign_in_is_the_next_generation_and_voids_a_claim(tmp_path: 
 
 
 @pytest.mark.parametrize(
-    "state", ["as it was", "presented", "dead", "of another subject", "of another issuer"]
+    "state",
+    [
+        "as it was", "presented", "dead", "of another subject", "of another issuer",
+        "of another object",
+    ],
 )
 async def test_an_old_refresh_token_stays_in_use_only_where_it_surely_works(
     tmp_path: Path, state: str
@@ -135,6 +139,8 @@ async def test_an_old_refresh_token_stays_in_use_only_where_it_surely_works(
             )
         elif state == "of another subject":
             await sql(tmp_path, "UPDATE connections SET upstream_subject = 'bob'")
+        elif state == "of another object":
+            await sql(tmp_path, "UPDATE connections SET owner_uid = 'deleted'")
         elif state == "of another issuer":
             await sql(tmp_path, "UPDATE connections SET upstream_issuer = 'https://other'")
         await store.sign_in("s2", refresh_token=None)
@@ -224,6 +230,23 @@ async def test_connections_are_purged_when_no_live_session_holds_them(tmp_path: 
         assert purged.tokens.refresh_token == "upstream refresh canary"
         assert await count(tmp_path, "connections") == 2
         assert await store.connections.purge_unused("u1", OWNER, NOW) == []
+
+
+async def test_another_object_of_the_name_has_neither_session_nor_connection(
+    tmp_path: Path,
+) -> None:
+    async with stores(tmp_path) as (store, _):
+        await store.redeemed("s1")
+        assert await of_session(store, owner_uids=("", "")) is not None
+        assert await of_session(store, owner_uids=("new", "")) is not None
+        with pytest.raises(NoSuchSession):
+            await of_session(store, owner_uids=("new", "new"))
+        await sql(tmp_path, "UPDATE connections SET owner_uid = 'new'")
+        # A session of the deleted object finds no connection of the new one, and holds none.
+        assert await of_session(store) is None
+        assert await store.connections.of_user("u1", OWNER, "", "other") == {}
+        assert set(await store.connections.of_user("u1", OWNER, "new")) == {"acme"}
+        assert len(await store.connections.purge_unused("u1", OWNER, NOW)) == 1
 
 
 async def test_a_session_that_is_over_holds_nothing(tmp_path: Path) -> None:

@@ -90,13 +90,13 @@ class Applier:
         return True
 
     async def write_status(
-        self, kind: Kind, current: Object, status: Mapping[str, Any], leave: str = ""
+        self, kind: Kind, current: Object, status: Mapping[str, Any], *leave: str
     ) -> bool:
         """Write the status where it differs; whether there was a write.
 
-        The member `leave` is somebody else's: another reconciliation writes it.
+        The members `leave` are somebody else's: another reconciliation writes them.
         """
-        before = {k: v for k, v in (current.get("status") or {}).items() if k != leave}
+        before = {k: v for k, v in (current.get("status") or {}).items() if k not in leave}
         if before == status:
             return False
         gone = {name: None for name in before if name not in status}

@@ -51,8 +51,10 @@ class AuthServerReconciler:
             world.makers,
         )
         await world.applier.run(plan)
-        # A reservation is written with the map, by whoever writes the map.
-        await world.applier.write_status(MCP_AUTH_SERVER, server.raw, plan.status, "reserved")
+        # Reservations and adoptions are written with the map, by whoever writes the map.
+        await world.applier.write_status(
+            MCP_AUTH_SERVER, server.raw, plan.status, "reserved", "adopted"
+        )
         for event in plan.events:
             if event.reason == "CertificateIssued":
                 world.metrics.certificates.labels("BuiltIn", "issued").inc()

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -9,7 +10,7 @@ from controller.api import conditions
 from controller.api.conditions import Condition, Reason
 from controller.api.kinds import MCP_AUTH_SERVER, POD
 from controller.api.objects import Key, Object, format_time, metadata, path
-from controller.api.v1alpha1 import AuthServer, ServerAuth
+from controller.api.v1alpha1 import Adoption, AuthServer, ServerAuth
 from controller.cluster import ApiError
 from controller.reconcile import auth_server, resource_map
 from controller.reconcile.authserver_objects import Objects
@@ -36,29 +37,35 @@ class MapReconciler:
             world.shown.pop(key, None)
             return None
         now = world.clock()
-        await self._reserve(server, now)
-        built = resource_map.build(server, world.index.accepted(key, now))
+        accepted = world.index.accepted(key, now)
+        adopted = resource_map.adoptions(server, accepted)
+        await self._record(server, adopted, now)
+        denied = world.index.denied(key.name, now)
+        built = resource_map.build(accepted, adopted, denied)
         objects = _objects(server, world)
         for number, text in enumerate(built.shards):
             await world.applier.apply(objects.shard(number, text))
         world.maps[key] = built
         pods = _running(auth_server.own_pods(server, world.own(POD).values()))
-        again = await self._touch(key, built, pods, now)
-        if await self._look(key, built, pods):
-            return again
-        return min(again, now + _LOOK_AGAIN) if again else now + _LOOK_AGAIN
+        due = [ends for leaves in denied.values() for ends in leaves.values()]
+        if (again := await self._touch(key, built, pods, now)) is not None:
+            due.append(again)
+        if not await self._look(key, built, pods):
+            due.append(now + _LOOK_AGAIN)
+        return min(due, default=None)
 
-    async def _reserve(self, server: AuthServer, now: datetime) -> None:
-        """Before the map forgets an owner, the status remembers it."""
+    async def _record(self, server: AuthServer, adopted: list[Adoption], now: datetime) -> None:
+        """Before the map forgets an owner or lets one be adopted, the status has it."""
         wanted = self._world.index.reservations(server, now)
-        if wanted == list(server.reserved):
+        if wanted == list(server.reserved) and adopted == list(server.adopted):
             return
         listed = [
             {"resource": one.resource, "namespace": one.namespace, "until": format_time(one.until)}
             for one in wanted
         ]
         self._world.check()
-        change = {"status": {"reserved": listed or None}}
+        objects = [asdict(one) for one in adopted]
+        change = {"status": {"reserved": listed or None, "adopted": objects or None}}
         await self._world.cluster.patch(MCP_AUTH_SERVER, server.key, change, "status")
 
     async def _touch(

@@ -114,7 +114,7 @@ class ServerReconciler:
         return (
             bool(answers)
             and all(one.get(name) == digest for one in answers or ())
-            and resource_map.holds(built, server, counted)
+            and resource_map.holds(built, server)
         )
 
     def _remember(

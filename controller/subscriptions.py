@@ -7,10 +7,20 @@ from typing import Any, Final
 
 from controller.api import kinds
 from controller.api.kinds import Kind
-from controller.api.objects import Key, Object, annotations, generation, is_being_deleted, labels
+from controller.api.objects import (
+    Key,
+    Object,
+    annotations,
+    generation,
+    is_being_deleted,
+    labels,
+    uid,
+)
 from controller.api.objects import metadata as meta_of
+from controller.api.v1alpha1 import ServerAuth
 from controller.backoff import Random
 from controller.cluster import Cluster
+from controller.issuing import issued_leaves
 from controller.issuing.pod_certificate_signer import SIGNER
 from controller.metrics import Metrics
 from controller.reconcile.index import Index
@@ -180,6 +190,8 @@ class Subscriptions:
         self._enqueue_servers(one.key for one in self._index.servers_of(key))
 
     def _on_server(self, key: Key, before: Object | None, now: Object | None) -> None:
+        if before is not None and (now is None or uid(before) != uid(now)):
+            self._deny_leaves(ServerAuth.of(before))
         claims = self._index.put_server(key, now)
         if _same_wish(before, now):
             return
@@ -187,6 +199,21 @@ class Subscriptions:
         for claim in claims:
             self._enqueue_auth_server(claim[0])
             self._enqueue_servers(self._index.claimants(claim))
+
+    def _deny_leaves(self, gone: ServerAuth) -> None:
+        """An object made anew under this name is another one: these are not its certificates."""
+        auth_server = self._index.counts(gone.auth_server)
+        if auth_server is None:
+            return
+        leaves = dict(gone.certificates)
+        if self._pod_certificates is not None:
+            requests = self._informers[self._pod_certificates].store
+            of_namespace = (
+                one for key, one in requests.items() if key.namespace == gone.key.namespace
+            )
+            spiffe_id = gone.workload.spiffe_id(auth_server.trust_domain)
+            leaves |= issued_leaves.of_requests(of_namespace, spiffe_id)
+        self._index.deny(gone, leaves)
 
     def _on_namespace(self, key: Key, before: Object | None, now: Object | None) -> None:
         self._index.put_namespace(key.name, now)

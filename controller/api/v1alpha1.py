@@ -29,11 +29,12 @@ GROUP: Final = "tokenward.dev"
 VERSION: Final = "v1alpha1"
 API_VERSION: Final = f"{GROUP}/{VERSION}"
 SCHEMA: Final = (
-    1  # of the annotation on both CustomResourceDefinitions; raised with each new member
+    2  # of the annotation on both CustomResourceDefinitions; raised with each new member
 )
 SCHEMA_ANNOTATION: Final = f"{GROUP}/schema"
 
 PAUSED: Final = f"{GROUP}/paused"
+ADOPT: Final = f"{GROUP}/adopt"
 RELEASE_RESOURCE: Final = f"{GROUP}/release-resource"
 
 _DURATION: Final = re.compile(r"([1-9][0-9]{0,6})(h|m|s)", re.ASCII)
@@ -115,6 +116,20 @@ class ServerAuth:
         return _mapping(self.raw.get("status"))
 
     @property
+    def adopts(self) -> str:
+        """The resource whose earlier owner this object takes over, if the operator agrees."""
+        return annotations(self.raw).get(ADOPT, "")
+
+    @property
+    def certificates(self) -> Mapping[str, datetime]:
+        """The serials of leaves that were issued to this object, each with its end."""
+        return {
+            str(one.get("serial")): ends
+            for one in dicts(self.status.get("certificates"))
+            if (ends := parse_time(one.get("ends"))) is not None
+        }
+
+    @property
     def paused(self) -> bool:
         return annotations(self.raw).get(PAUSED) == "true"
 
@@ -154,6 +169,24 @@ class Reservation:
     resource: str
     namespace: str
     until: datetime
+
+
+@dataclass(frozen=True)
+class Adoption:
+    """The owner `former` (its UID; empty in a hand-written map) of a resource is taken over.
+
+    `uid` is the object that does so; empty in the operator's wish, which any object may answer.
+    """
+
+    resource: str
+    namespace: str
+    former: str
+    uid: str = ""
+
+    @classmethod
+    def of(cls, raw: Mapping[str, Any]) -> "Adoption":
+        names = ("resource", "namespace", "former", "uid")
+        return cls(*(str(raw.get(name, "")) for name in names))
 
 
 @dataclass(frozen=True)
@@ -253,12 +286,14 @@ class AuthServer:
         return _mapping(path(self.spec, "certificates", "authorities", which))
 
     @property
-    def adoptions(self) -> frozenset[tuple[str, str]]:
-        """Pairs of resource and namespace."""
-        return frozenset(
-            (str(one.get("resource")), str(one.get("namespace")))
-            for one in dicts(self.spec.get("adoptions"))
-        )
+    def adoptions(self) -> tuple[Adoption, ...]:
+        """What the operator agrees to."""
+        return tuple(Adoption.of(one) for one in dicts(self.spec.get("adoptions")))
+
+    @property
+    def adopted(self) -> tuple[Adoption, ...]:
+        """Which object each adoption went to: it is for one, once."""
+        return tuple(Adoption.of(one) for one in dicts(self.status.get("adopted")))
 
     @property
     def status(self) -> Mapping[str, Any]:

@@ -12,7 +12,7 @@ from controller.api.conditions import Condition
 from controller.api.objects import Key, Object, labels
 from controller.api.v1alpha1 import AuthServer, Reservation, ServerAuth
 from controller.reconcile import acceptance, resource_map
-from controller.reconcile.resource_map import Claims
+from controller.reconcile.resource_map import Claims, Leaves
 
 Claim = tuple[Key, str]
 """An MCPAuthServer and a resource, by its collision key."""
@@ -38,6 +38,8 @@ class Index:
             tuple[ServerAuth, AuthServer | None, Mapping[str, str] | None, Condition | None],
         ] = {}
         self._shards: dict[str, dict[str, Mapping[str, Any]]] = {}
+        self._denied: dict[str, Leaves] = {}
+        self._just_denied: dict[str, Leaves] = {}
 
     def put_auth_server(self, key: Key, raw: Object | None) -> None:
         if raw is None:
@@ -57,6 +59,25 @@ class Index:
             self._shards.pop(name, None)
         else:
             self._shards[name] = resource_map.owners([config_map])
+            self._denied[name] = resource_map.denied(config_map)
+            just = self._just_denied.get(name, {}).items() - self._denied[name].items()
+            self._just_denied[name] = dict(just)
+
+    def deny(self, server: ServerAuth, leaves: Leaves) -> None:
+        """Leaves of an object that is gone; they are denied until they end."""
+        name = resource_map.config_map_name(
+            server.auth_server.name, resource_map.shard_of(server.key)
+        )
+        self._just_denied[name] = {**self._just_denied.get(name, {}), **leaves}
+
+    def denied(self, auth_server: str, now: datetime) -> Mapping[int, Leaves]:
+        """What is denied now, by shard: what the map has, and what it does not have yet."""
+        found = {}
+        for shard in range(resource_map.SHARDS):
+            name = resource_map.config_map_name(auth_server, shard)
+            leaves = {**self._denied.get(name, {}), **self._just_denied.get(name, {})}
+            found[shard] = {serial: ends for serial, ends in leaves.items() if ends > now}
+        return found
 
     def put_server(self, key: Key, raw: Object | None) -> set[Claim]:
         """Take a server over; the claims whose outcome may have changed."""

@@ -7,13 +7,13 @@ are also the durable record of who owned a resource last: what leaves them is re
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from chassis.resource_url import InvalidResource, collision_key
-from controller.api.objects import Key, Object, dicts, format_time, path
-from controller.api.v1alpha1 import AuthServer, Reservation, ServerAuth
+from controller.api.objects import Key, Object, dicts, format_time, parse_time, path
+from controller.api.v1alpha1 import Adoption, AuthServer, Reservation, ServerAuth
 from controller.reconcile.acceptance import Hold
 
 SHARDS: Final = 16
@@ -41,11 +41,30 @@ def config_map_name(auth_server: str, shard: int) -> str:
     return f"{auth_server}-resources-{shard:02d}"
 
 
-def entry(server: ServerAuth, auth_server: AuthServer) -> dict[str, Any]:
+def adoptions(auth_server: AuthServer, accepted: Iterable[ServerAuth]) -> list[Adoption]:
+    """Which object each adoption that the operator confirms goes to.
+
+    The first object that asks gets it, and no other one ever: not its namesake after it was
+    deleted. The list has to be in the status before the map says so.
+    """
+    wanted = {replace(one, uid=""): one for one in auth_server.adoptions}
+    made = {known: one for one in auth_server.adopted if (known := replace(one, uid="")) in wanted}
+    free = {(one.resource, one.namespace): one for one in wanted if one not in made}
+    for server in accepted if free else ():
+        one = free.get((server.resource, server.key.namespace))
+        if one is not None and server.adopts == server.resource:
+            made[one] = replace(one, uid=server.uid)
+    return sorted(made.values(), key=lambda one: (one.namespace, one.resource, one.former))
+
+
+def entry(server: ServerAuth, adopted: Iterable[Adoption] = ()) -> dict[str, Any]:
     """One entry, with the members of the configuration file's `resources`."""
     workload: dict[str, Any] = {"namespace": server.key.namespace, "name": server.key.name}
-    if (server.resource, server.key.namespace) not in auth_server.adoptions:
-        workload["uid"] = server.uid
+    workload["uid"] = server.uid
+    former = [one.former for one in adopted if one.uid == server.uid]
+    if former:
+        workload["adopts"] = former[0]
+    else:
         workload["notBefore"] = format_time(server.created - CLOCK_MARGIN)
     upstreams: list[Any] = [
         {"name": one.name, "connect": "WhenNeeded"} if one.when_needed else one.name
@@ -65,10 +84,11 @@ def entry(server: ServerAuth, auth_server: AuthServer) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Map:
-    """The shards as texts, their hashes, and whose entries did not fit."""
+    """The shards as texts, their hashes, whose entries did not fit, and who adopts what."""
 
     shards: tuple[str, ...]
     left_out: frozenset[Key]
+    adopted: tuple[Adoption, ...] = ()
 
     @property
     def hashes(self) -> tuple[str, ...]:
@@ -80,43 +100,77 @@ def shard_hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def build(auth_server: AuthServer, accepted: Iterable[ServerAuth]) -> Map:
-    """The map of these servers; the order in which they come changes nothing."""
+Leaves = Mapping[str, datetime]
+"""Serials of certificates, each with its end."""
+
+
+def build(
+    accepted: Iterable[ServerAuth],
+    adopted: Iterable[Adoption] = (),
+    denied: Mapping[int, Leaves] | None = None,
+) -> Map:
+    """The map of these servers; the order in which they come changes nothing.
+
+    `denied` are leaves of deleted objects, by the shard that the object's entry was in.
+    """
+    adopted, denied = tuple(adopted), denied or {}
     lines: list[list[str]] = [[] for _ in range(SHARDS)]
-    sizes, left_out = [0] * SHARDS, set()
+    sizes = [len(json.dumps(_denied(denied.get(shard, {})))) for shard in range(SHARDS)]
+    left_out = set()
     for server in sorted(accepted, key=lambda one: (one.created, one.uid)):
-        shard, line = shard_of(server.key), _line(server, auth_server)
+        shard, line = shard_of(server.key), _line(server, adopted)
         if sizes[shard] + len(line) + 3 > MAX_SHARD_BYTES:
             left_out.add(server.key)
             continue
         sizes[shard] += len(line) + 3
         lines[shard].append(line)
-    return Map(tuple(_render(one) for one in lines), frozenset(left_out))
+    shards = (_render(one, denied.get(shard, {})) for shard, one in enumerate(lines))
+    return Map(tuple(shards), frozenset(left_out), adopted)
 
 
-def holds(built: Map, server: ServerAuth, auth_server: AuthServer) -> bool:
+def holds(built: Map, server: ServerAuth) -> bool:
     """Whether the map has the entry of this server as it is now."""
-    return _line(server, auth_server) in built.shards[shard_of(server.key)]
+    return _line(server, built.adopted) in built.shards[shard_of(server.key)]
 
 
-def _line(server: ServerAuth, auth_server: AuthServer) -> str:
-    return json.dumps(entry(server, auth_server), sort_keys=True)
+def _line(server: ServerAuth, adopted: Iterable[Adoption]) -> str:
+    return json.dumps(entry(server, adopted), sort_keys=True)
 
 
-def _render(lines: list[str]) -> str:
+def _render(lines: list[str], denied: Leaves) -> str:
     """JSON, which is YAML too, with a line for each entry, so that a person can read a change."""
-    if not lines:
-        return '{"resources": []}\n'
-    return '{"resources": [\n' + ",\n".join(sorted(lines)) + "\n]}\n"
+    entries = "[\n" + ",\n".join(sorted(lines)) + "\n]" if lines else "[]"
+    if not denied:
+        return f'{{"resources": {entries}}}\n'
+    return f'{{"deniedCertificates": {json.dumps(_denied(denied))},\n"resources": {entries}}}\n'
+
+
+def _denied(leaves: Leaves) -> list[dict[str, str]]:
+    return [
+        {"serial": serial, "until": format_time(ends)} for serial, ends in sorted(leaves.items())
+    ]
+
+
+def denied(config_map: Object) -> Leaves:
+    """The leaves that a shard denies, as it is in the cluster."""
+    return {
+        str(one.get("serial")): ends
+        for one in _members(config_map, "deniedCertificates")
+        if (ends := parse_time(one.get("until"))) is not None
+    }
 
 
 def entries(config_map: Object) -> list[Mapping[str, Any]]:
     """The entries of a shard's ConfigMap as it is in the cluster; empty where it is unreadable."""
+    return _members(config_map, "resources")
+
+
+def _members(config_map: Object, name: str) -> list[Mapping[str, Any]]:
     data = config_map.get("data")
     result: list[Mapping[str, Any]] = []
     for text in data.values() if isinstance(data, Mapping) else ():
         try:
-            result += dicts(path(json.loads(text), "resources"))
+            result += dicts(path(json.loads(text), name))
         except (ValueError, RecursionError):
             continue  # edited by hand; it is put back, and what it reserved is in the status
     return result

@@ -25,6 +25,7 @@ from controller.reconcile.plan import (
 )
 
 KIND: Final = "MCPServerAuth"
+_MAX_CERTIFICATES: Final = 8
 
 # Every new object passes through these; an event of each would only be noise.
 _WAITING: Final = frozenset(
@@ -107,6 +108,7 @@ class _Credential:
     events: tuple[Event, ...] = ()
     ends: datetime | None = None
     again_at: datetime | None = None
+    serial: str = ""
 
 
 def _credential(
@@ -168,6 +170,7 @@ def _built_in(
     return replace(
         _issued(leaf.credential.ends, leaf.again_at),
         apply=(_secret(server, leaf.data),),
+        serial=leaf.credential.serial,
         events=(leaf.event,) if leaf.event is not None else (),
     )
 
@@ -246,9 +249,23 @@ def _status(
             status["spiffeId"] = server.workload.spiffe_id(observed.auth_server.trust_domain)
     if credential.in_secret:
         status["secretName"] = secret_name(server)
+    if certificates_now := _certificates(server, credential, now):
+        status["certificates"] = certificates_now
     if credential.ends is not None:
         status["certificateExpiry"] = format_time(credential.ends)
     return status
+
+
+def _certificates(
+    server: ServerAuth, credential: _Credential, now: datetime
+) -> list[dict[str, str]]:
+    """Leaves of this object; one that has ended is dropped with the next one that is issued."""
+    known = server.certificates
+    if credential.serial and credential.ends is not None and credential.serial not in known:
+        lasting = {serial: ends for serial, ends in known.items() if ends > now}
+        known = {**lasting, credential.serial: credential.ends}
+    listed = sorted(known.items(), key=lambda one: one[1])[-_MAX_CERTIFICATES:]
+    return [{"serial": serial, "ends": format_time(ends)} for serial, ends in listed]
 
 
 def _phase(results: list[Condition], observed: Observed) -> str:

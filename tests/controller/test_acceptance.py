@@ -259,10 +259,7 @@ def test_any_order_of_events_ends_in_the_same_map(
     assert {key: made.verdict(key, NOW) for key in made.servers} == {
         key: expected.verdict(key, NOW) for key in expected.servers
     }
-    maps = [
-        resource_map.build(one.auth_servers[MAIN], one.accepted(MAIN, NOW))
-        for one in (made, expected)
-    ]
+    maps = [resource_map.build(one.accepted(MAIN, NOW)) for one in (made, expected)]
     assert maps[0] == maps[1]
     # Each resource has one owner at most, and somebody has it if somebody may.
     owned = [claim_of(one) for one in made.accepted(MAIN, NOW)]

@@ -90,12 +90,11 @@ def test_rotated_signing_keys_are_a_configuration_that_is_accepted(tmp_path: Pat
 
 
 def test_the_authserver_puts_the_shards_into_force(tmp_path: Path) -> None:
-    main = auth_server()
     servers = [
         server(f"s{n}", resource=f"https://s{n}.mcp.example.com/mcp", scopes=["mcp"])
         for n in range(50)
     ]
-    built = resource_map.build(main, servers)
+    built = resource_map.build(servers)
     for number, text in enumerate(built.shards):
         (tmp_path / resource_map.file_name(number)).write_text(text)
     site = Site().installed()
@@ -143,18 +142,17 @@ def test_the_webhook_accepts_what_is_rendered_for_it(tmp_path: Path, source: str
 
 
 def test_ten_thousand_entries_fit_and_one_change_rewrites_one_shard() -> None:
-    main = auth_server()
     servers = [
         server(
             f"server-{n:05}", f"namespace-{n % 97}", resource=f"https://s{n}.mcp.example.com/mcp"
         )
         for n in range(10_000)
     ]
-    before = resource_map.build(main, servers)
+    before = resource_map.build(servers)
     assert before.left_out == frozenset()
     assert all(len(one) < resource_map.MAX_SHARD_BYTES for one in before.shards)
     assert min(len(one) for one in before.shards) * 2 > max(len(one) for one in before.shards)
-    after = resource_map.build(main, servers[1:])
+    after = resource_map.build(servers[1:])
     assert sum(a != b for a, b in zip(before.shards, after.shards, strict=True)) == 1
 
 
@@ -166,7 +164,7 @@ def test_an_entry_without_room_is_left_out_and_the_oldest_stay(
         server(f"s{n}", resource=f"https://s{n}.mcp.example.com/mcp", uid=f"{n:03}")
         for n in range(200)
     ]
-    built = resource_map.build(auth_server(), servers)
+    built = resource_map.build(servers)
     assert built.left_out
     assert all(len(one) <= 1000 + 20 for one in built.shards)
-    assert built == resource_map.build(auth_server(), servers[::-1])
+    assert built == resource_map.build(servers[::-1])

@@ -15,7 +15,7 @@ def of_requests(requests: Iterable[Object], spiffe_id: str) -> dict[str, datetim
     The API server keeps answered requests for a quarter of an hour at least. What was issued
     earlier began before a namesake could be made, so the map's `notBefore` refuses it.
     """
-    found = {}
+    issued = {}
     wanted = [x509.UniformResourceIdentifier(spiffe_id)]
     for one in requests:
         chain = path(one, "status", "certificateChain")
@@ -25,5 +25,5 @@ def of_requests(requests: Iterable[Object], spiffe_id: str) -> dict[str, datetim
             except x509.ExtensionNotFound:
                 continue
             if list(names) == wanted:
-                found[f"{leaf.serial_number:X}"] = leaf.not_valid_after_utc
-    return found
+                issued[f"{leaf.serial_number:X}"] = leaf.not_valid_after_utc
+    return issued

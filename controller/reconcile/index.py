@@ -72,12 +72,12 @@ class Index:
 
     def denied(self, auth_server: str, now: datetime) -> Mapping[int, Leaves]:
         """What is denied now, by shard: what the map has, and what it does not have yet."""
-        found = {}
+        denied = {}
         for shard in range(resource_map.SHARDS):
             name = resource_map.config_map_name(auth_server, shard)
             leaves = {**self._denied.get(name, {}), **self._just_denied.get(name, {})}
-            found[shard] = {serial: ends for serial, ends in leaves.items() if ends > now}
-        return found
+            denied[shard] = {serial: ends for serial, ends in leaves.items() if ends > now}
+        return denied
 
     def put_server(self, key: Key, raw: Object | None) -> set[Claim]:
         """Take a server over; the claims whose outcome may have changed."""

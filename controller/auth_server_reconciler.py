@@ -1,11 +1,13 @@
 """MCPAuthServer: observe, plan, put the plan into the cluster."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 from controller.api import conditions
 from controller.api.conditions import Condition, Reason
 from controller.api.kinds import (
+    ADMISSION_POLICY,
     CONFIG_MAP,
     DEPLOYMENT,
     JOB,
@@ -16,7 +18,7 @@ from controller.api.kinds import (
 )
 from controller.api.objects import Key
 from controller.api.v1alpha1 import AuthServer
-from controller.reconcile import auth_server
+from controller.reconcile import auth_server, guard
 from controller.world import RESOURCE_MAP, Work, World
 
 
@@ -46,6 +48,7 @@ class AuthServerReconciler:
                 world.settings.cluster_domain,
                 accepted=len(world.index.accepted(key, now)),
                 pods_without_bundle=world.pods_without_bundle,
+                old_sidecars=self._old_sidecars(key, now),
             ),
             now,
             world.makers,
@@ -61,6 +64,16 @@ class AuthServerReconciler:
             await world.applier.record(server.raw, event)
         world.enqueue(Work(RESOURCE_MAP, key), None)
         return plan.again_at
+
+    def _old_sidecars(self, key: Key, now: datetime) -> Mapping[str, int]:
+        """Images whose last day is over, each with the pods that have it."""
+        world, settings = self._world, self._world.settings.webhook
+        if settings is None or key.name != settings.auth_server:
+            return {}
+        policy = world.stores[ADMISSION_POLICY].get(Key("", settings.guard_policy))
+        running = world.sidecar_images()
+        former = guard.former_images(policy, settings.image, now, running)
+        return {image: running[image] for image in former}
 
     def _observed(self, server: AuthServer) -> auth_server.Observed:
         world, key = self._world, Key(server.namespace, server.name)

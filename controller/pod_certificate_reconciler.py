@@ -5,7 +5,7 @@ from typing import Final
 
 from chassis.logs import Log
 from controller.api.kinds import ADMISSION_POLICY, POD, Kind
-from controller.api.objects import Key, Object, path
+from controller.api.objects import Key, Object, created, path
 from controller.issuing import pod_certificate_signer as signer
 from controller.issuing.authority import InvalidAuthority
 from controller.issuing.pod_certificate_signer import Denied, Signed
@@ -66,8 +66,14 @@ class PodCertificateReconciler:
             raise Denied("NoAuthServer", "this controller signs for no MCPAuthServer")
         policy = world.stores[ADMISSION_POLICY].get(Key("", settings.guard_policy))
         images = guard.allowed_images(policy, settings.image, now)
+        # A pod that was made while its image was allowed keeps its image, and its identity.
+        made = created(pod) if pod is not None else now
+        former = guard.former_images(policy, settings.image, now, world.sidecar_images())
         workload = signer.workload_of(
-            request, pod, trust_domain=auth_server.trust_domain, images=images.keys()
+            request,
+            pod,
+            trust_domain=auth_server.trust_domain,
+            images={*images, *(image for image, until in former.items() if made <= until)},
         )
         server = Key(workload.namespace, workload.name)
         accepted = server in world.index.servers and world.index.servers[server].live

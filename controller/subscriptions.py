@@ -35,6 +35,7 @@ from controller.world import (
     WEBHOOK,
     Work,
     server_of_pod,
+    sidecar_image,
     slim_pod,
 )
 
@@ -234,6 +235,10 @@ class Subscriptions:
                 del self.pods_of[server]
             if before is None or now is None:
                 self._enqueue(Work(SERVER_AUTH, server))
+        webhook = self._settings.webhook
+        images = {sidecar_image(pod) for pod in (before, now) if pod is not None}
+        if webhook is not None and images - {webhook.image, ""}:
+            self._enqueue_auth_server(Key(self._settings.namespace, webhook.auth_server))
 
     def _on_own_pod(self, key: Key, before: Object | None, now: Object | None) -> None:
         for auth_server in self._index.auth_servers:

@@ -42,6 +42,7 @@ class WebhookReconciler:
             world.stores[SECRET].get(Key(world.namespace, settings.serving_secret)),
             world.stores[MUTATING_WEBHOOK].get(Key("", name)),
             world.stores[ADMISSION_POLICY].get(Key("", settings.guard_policy)),
+            world.sidecar_images(),
         )
         try:
             plan = webhook.plan(

@@ -1,18 +1,19 @@
 """What every reconciliation shares: the caches, the index, the writer and the clocks."""
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, NamedTuple, Protocol
 
-from controller.api.kinds import SECRET, Kind
-from controller.api.objects import Key, Object, annotations, labels, metadata, path
+from controller.api.kinds import POD, SECRET, Kind
+from controller.api.objects import Key, Object, annotations, dicts, labels, metadata, path
 from controller.api.v1alpha1 import AuthServer
 from controller.applier import Applier
 from controller.issuing import rotation
 from controller.issuing.authority import InvalidAuthority
+from controller.issuing.pod_certificate_signer import SIDECAR
 from controller.issuing.rotation import AuthorityState
 from controller.map_probe import MapProbe
 from controller.metrics import Metrics
@@ -80,6 +81,10 @@ class World:
         stored = self.stores[kind]
         return {key.name: one for key, one in stored.items() if key.namespace == self.namespace}
 
+    def sidecar_images(self) -> Counter[str]:
+        """How many running pods have each image of the sidecar."""
+        return Counter(one for pod in self.stores[POD].values() if (one := sidecar_image(pod)))
+
     def authority(self, secret: str, *, foreign: bool) -> AuthorityState | None:
         """The authority in a Secret of ours, None where there is none that works."""
         key = Key(self.namespace, secret)
@@ -119,8 +124,20 @@ def slim_pod(pod: dict[str, Any]) -> Object:
             # The bundle is the same text for all pods: kept once for all of them.
             "annotations": {k: _interned(v) for k, v in kept.items()},
         },
+        "sidecarImage": _interned(_sidecar_image(pod)),
         "status": {"phase": path(pod, "status", "phase")},
     }
+
+
+def sidecar_image(pod: Object) -> str:
+    """The image of the sidecar of an injected pod that has not ended; "" where there is none."""
+    ended = path(pod, "status", "phase") in ("Succeeded", "Failed")
+    return "" if ended else str(pod.get("sidecarImage", ""))
+
+
+def _sidecar_image(pod: Object) -> str:
+    containers = dicts(path(pod, "spec", "initContainers"))
+    return next((str(one.get("image")) for one in containers if one.get("name") == SIDECAR), "")
 
 
 _BUNDLES: dict[str, str] = {}

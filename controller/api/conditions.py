@@ -54,6 +54,7 @@ class Reason(StrEnum):
     WAITING_FOR_PODS = "WaitingForPods"
     # Ready
     READY = "Ready"
+    OLD_SIDECAR_ALLOWED = "OldSidecarAllowed"
     KEY_READABLE_IN_NAMESPACE = "KeyReadableInNamespace"
 
 

@@ -34,6 +34,7 @@ SCHEMA: Final = (
 SCHEMA_ANNOTATION: Final = f"{GROUP}/schema"
 
 PAUSED: Final = f"{GROUP}/paused"
+CONFIRM_SIDECAR: Final = f"{GROUP}/confirm-old-sidecar"
 ADOPT: Final = f"{GROUP}/adopt"
 RELEASE_RESOURCE: Final = f"{GROUP}/release-resource"
 
@@ -307,6 +308,11 @@ class AuthServer:
             for one in dicts(self.status.get("reserved"))
             if (until := parse_time(one.get("until"))) is not None
         )
+
+    @property
+    def confirmed_sidecars(self) -> frozenset[str]:
+        """Former images of the sidecar that the operator knows to be running."""
+        return frozenset(annotations(self.raw).get(CONFIRM_SIDECAR, "").replace(",", " ").split())
 
     @property
     def released(self) -> frozenset[str]:

@@ -1,14 +1,14 @@
 """MCPAuthServer: everything an authserver needs, from one object."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
 from controller.api import conditions
 from controller.api.conditions import Condition, Reason
 from controller.api.objects import Object, dicts, format_time, labels, path
-from controller.api.v1alpha1 import AuthServer
+from controller.api.v1alpha1 import CONFIRM_SIDECAR, AuthServer
 from controller.issuing import leaves, rotation
 from controller.issuing.authority import InvalidAuthority
 from controller.issuing.rotation import AuthorityState
@@ -25,12 +25,16 @@ _MAX_FAULTS: Final = 3000
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What the controller's own settings say, and what was counted elsewhere."""
+    """What the controller's own settings say, and what was counted elsewhere.
+
+    `old_sidecars`: how many running pods have an image that may not be injected any more.
+    """
 
     image: str
     cluster_domain: str
     accepted: int = 0
     pods_without_bundle: int = 0
+    old_sidecars: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -95,12 +99,13 @@ class _Reconciliation:
             self._apply.extend(self._kept_up(objects, valid))
         available = self._available()
         results = [key_plan.condition, certified, valid, stored, available]
+        status = self._status(results, key_plan)
         return Plan(
             tuple(self._create),
             tuple(self._update),
             tuple(self._apply),
             tuple(self._stale_candidates(content if key_plan.usable else None)),
-            self._status(results, key_plan),
+            status,
             tuple(self._events),
             min(self._due, default=None),
             self._expiry,
@@ -280,7 +285,7 @@ class _Reconciliation:
                     yield {"kind": kind, **one}
 
     def _status(self, results: list[Condition], key_plan: KeyPlan) -> dict[str, Any]:
-        ready = conditions.summary(results)
+        ready = self._ready(results)
         before = self._auth_server.status
         issuer = self._auth_server.issuer
         status: dict[str, Any] = {
@@ -300,6 +305,25 @@ class _Reconciliation:
         if key_plan.usable or before.get("keysMade"):
             status["keysMade"] = True
         return status
+
+    def _ready(self, results: list[Condition]) -> Condition:
+        old = {
+            image: count
+            for image, count in sorted(self._surroundings.old_sidecars.items())
+            if image not in self._auth_server.confirmed_sidecars
+        }
+        ready = conditions.summary(results, Reason.OLD_SIDECAR_ALLOWED if old else Reason.READY)
+        if not old or not ready.holds:
+            return ready
+        pods = ", ".join(f"{count} with {image}" for image, count in old.items())
+        text = (
+            f"pods run a sidecar whose last day is over ({pods}); restart them, or confirm the "
+            f"image in the annotation {CONFIRM_SIDECAR}"
+        )
+        former = conditions.find(self._auth_server.status, "Ready") or {}
+        if former.get("reason") != ready.reason.value:
+            self._events.append(Event("Warning", ready.reason.value, text))
+        return replace(ready, message=text)
 
     def _ready_replicas(self) -> int:
         deployment = self._observed.deployment
@@ -346,7 +370,7 @@ def _certificates_not_ready(reason: Reason, message: str) -> Condition:
 
 def _phase(ready: Condition, results: list[Condition]) -> str:
     if ready.holds:
-        return "Ready"
+        return "Degraded" if ready.reason is Reason.OLD_SIDECAR_ALLOWED else "Ready"
     by_type = {one.type: one for one in results}
     if any(by_type[one].status == "False" for one in ("ConfigurationValid", "KeysReady")):
         return "Degraded" if by_type["Available"].holds else "Failed"

@@ -37,6 +37,21 @@ def allowed_images(
     return images
 
 
+def former_images(
+    policy: Object | None, image: str, now: datetime, running: Collection[str]
+) -> Mapping[str, datetime]:
+    """Images that may not be injected any more, and that some running pod has; each with its end.
+
+    Such pods keep their image, and their certificates are renewed. An image that no pod has is
+    forgotten.
+    """
+    return {
+        former: until
+        for former, until in _recorded(policy).items()
+        if former != image and until is not None and until <= now and former in running
+    }
+
+
 def _recorded(policy: Object | None) -> Mapping[str, datetime | None]:
     try:
         images = json.loads(annotations(policy or {}).get(IMAGES, "{}"))
@@ -45,12 +60,18 @@ def _recorded(policy: Object | None) -> Mapping[str, datetime | None]:
         return {}
 
 
-def literals(policy: Object, text: str, images: Mapping[str, datetime | None]) -> Object:
-    """Our one variable of the policy, and our annotation."""
+def literals(
+    policy: Object,
+    text: str,
+    images: Mapping[str, datetime | None],
+    former: Mapping[str, datetime] | None = None,
+) -> Object:
+    """Our one variable of the policy, and our annotation, which remembers `former` images too."""
     lines = [one for one in text.splitlines() if not one.startswith("image: ")]
     lines += [f"image: {image}" for image in sorted(images)]
     recorded = {
-        image: format_time(until) if until is not None else None for image, until in images.items()
+        image: format_time(until) if until is not None else None
+        for image, until in {**(former or {}), **images}.items()
     }
     variable: dict[str, Any] = {"name": VARIABLE, "expression": _list(lines)}
     return {

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -30,7 +30,10 @@ _LABELS: Final = {MANAGED_BY_LABEL: MANAGER, "app.kubernetes.io/name": "tokenwar
 
 @dataclass(frozen=True)
 class Observed:
-    """`servers` are the accepted ones; `configuration` the MutatingWebhookConfiguration."""
+    """`servers` are the accepted ones; `configuration` the MutatingWebhookConfiguration.
+
+    `running` are the images of the sidecars that run.
+    """
 
     auth_server: AuthServer
     servers: tuple[ServerAuth, ...]
@@ -38,6 +41,7 @@ class Observed:
     serving_secret: Object | None
     configuration: Object | None
     guard: Object | None = None
+    running: Collection[str] = ()
 
 
 def plan(
@@ -86,7 +90,9 @@ def plan(
     again = [leaf.again_at]
     if observed.guard is not None:
         images = guard.allowed_images(observed.guard, settings.image, now)
-        wanted.append(guard.literals(observed.guard, text.partition("\nservers:")[0], images))
+        former = guard.former_images(observed.guard, settings.image, now, observed.running)
+        lines = text.partition("\nservers:")[0]
+        wanted.append(guard.literals(observed.guard, lines, images, former))
         again += [until for until in images.values() if until is not None]
     events = (leaf.event,) if leaf.event is not None else ()
     return Plan(apply=tuple(wanted), events=events, again_at=min(again), ends=leaf.credential.ends)

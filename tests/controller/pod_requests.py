@@ -14,6 +14,7 @@ def put_pod(site: Site, **changes: Any) -> None:
     """As the webhook makes it, with the sidecar of the running configuration."""
     made = pod()
     made["apiVersion"], made["kind"] = "v1", POD.kind
+    made["metadata"].setdefault("labels", {})["tokenward.dev/injected"] = "true"
     sidecar = made["spec"]["initContainers"][0]
     sidecar["image"] = SIDECAR
     sidecar["env"][0]["value"] = "spiffe://cluster.local/ns/mcp-servers/mcpserver/notes"

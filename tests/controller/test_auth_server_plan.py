@@ -272,3 +272,27 @@ def test_a_deployment_of_an_earlier_apply_keeps_its_selector() -> None:
     site.installed()
     assert site.observed.deployment is not None
     assert site.observed.deployment["spec"]["selector"] == selector
+
+
+def test_pods_with_a_sidecar_whose_last_day_is_over_are_said_until_they_are_confirmed() -> None:
+    site = Site().installed()
+    claim = {**(site.observed.volume_claim or {}), "status": {"phase": "Bound"}}
+    deployment = {**(site.observed.deployment or {}), "status": {"availableReplicas": 1}}
+    site.observed = replace(site.observed, volume_claim=claim, deployment=deployment)
+    around = replace(AROUND, old_sidecars={"old@sha256:1": 3})
+
+    def plan() -> Plan:
+        made = reconcile.plan(AuthServer.of(site.raw), site.observed, around, NOW, MAKERS)
+        site.raw["status"] = made.status
+        return made
+
+    first = plan()
+    assert condition(first.status, "Ready") == ("True", "OldSidecarAllowed")
+    assert first.status["phase"] == "Degraded"
+    assert [one.reason for one in first.events] == ["OldSidecarAllowed"]
+    assert "3 with old@sha256:1" in first.events[0].message
+    assert plan().events == ()
+    site.raw["metadata"]["annotations"] = {"tokenward.dev/confirm-old-sidecar": "old@sha256:1"}
+    confirmed = plan()
+    assert condition(confirmed.status, "Ready") == ("True", "Ready")
+    assert confirmed.status["phase"] == "Ready"

@@ -53,6 +53,21 @@ def test_a_former_image_passes_for_a_day() -> None:
     assert {f"image: {OLD}", f"image: {NEW}"} <= set(lines(back))
 
 
+def test_an_image_whose_last_day_is_over_is_remembered_while_a_pod_has_it() -> None:
+    changed = after(after(policy(), OLD), NEW)
+    now = NOW + timedelta(days=1)
+    assert guard.former_images(changed, NEW, NOW + timedelta(hours=23), {OLD}) == {}
+    former = guard.former_images(changed, NEW, now, {OLD, NEW})
+    assert former == {OLD: now}
+    images = guard.allowed_images(changed, NEW, now)
+    kept = {**policy(), **guard.literals(policy(), TEXT, images, former)}
+    assert lines(kept) == [*TEXT.splitlines(), f"image: {NEW}"]
+    week = NOW + timedelta(days=7)
+    assert guard.former_images(kept, NEW, week, {OLD}) == former
+    assert guard.former_images(kept, NEW, week, {NEW}) == {}
+    assert guard.former_images(kept, OLD, week, {OLD}) == {}
+
+
 @pytest.mark.parametrize("text", ["", "x", "[]", '{"a": 1}', "null"])
 def test_an_annotation_that_was_spoilt_allows_the_configured_image_only(text: str) -> None:
     spoilt = {**policy(), "metadata": {"name": "p", "annotations": {guard.IMAGES: text}}}

@@ -1,5 +1,6 @@
 """PodCertificateRequests of a running controller, from the kubelet's question to the answer."""
 
+import json
 from datetime import timedelta
 
 import pytest
@@ -9,7 +10,7 @@ from controller.api.objects import Key
 from controller.reconcile import guard
 from tests.controller.pod_requests import REQUEST, answer, put_pod, put_request
 from tests.controller.running import SIDECAR, Site, running
-from tests.controller.samples import stamp
+from tests.controller.samples import condition, stamp
 
 PER_POD = {"workloads": {"source": "PodCertificate", "duration": "24h"}}
 
@@ -108,3 +109,37 @@ async def test_a_pod_that_is_not_intact_is_denied_with_an_event(change: dict[str
         await site.until(lambda: (answer(site) or ("",))[0] == "Denied")
     events = [o for (kind, _), o in site.api.objects.items() if kind == EVENT]
     assert any(o["type"] == "Warning" and o["involvedObject"]["kind"] == "Pod" for o in events)
+
+
+@pytest.mark.parametrize(("over", "expected"), [(0, "Issued"), (1, "Denied")])
+async def test_a_pod_made_in_its_images_last_day_keeps_its_identity(
+    over: int, expected: str
+) -> None:
+    """The pod is made now; its image's last day was over `over` hours before."""
+    former = f"registry.example.com/tokenward/sidecar@sha256:{'f' * 64}"
+    site = Site()
+    site.put_auth_server(certificates=PER_POD)
+    site.put_server()
+    put_pod(site, image=former)
+    site.api.put(
+        {
+            "apiVersion": ADMISSION_POLICY.api_version,
+            "kind": ADMISSION_POLICY.kind,
+            "metadata": {
+                "name": "tokenward-guard-configuration",
+                "annotations": {guard.IMAGES: json.dumps({former: stamp(-timedelta(hours=over))})},
+            },
+            "spec": {"variables": [{"name": "lines", "expression": "['']"}]},
+        }
+    )
+    async with running(site):
+        await site.until(lambda: site.auth_status().get("phase") == "Degraded")
+        await site.until(lambda: condition(site.auth_status(), "Ready")[0] == "True")
+        assert condition(site.auth_status(), "Ready") == ("True", "OldSidecarAllowed")
+        put_request(site)
+        put_pod(site, image=former)
+        await site.until(lambda: answer(site) is not None)
+    assert (answer(site) or ("", ""))[0] == expected
+    (policy,) = (one for (kind, _), one in site.api.objects.items() if kind == ADMISSION_POLICY)
+    assert former not in str(policy["spec"])
+    assert former in policy["metadata"]["annotations"][guard.IMAGES]

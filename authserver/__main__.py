@@ -27,6 +27,7 @@ import uvloop
 from authserver import listener_tls
 from authserver.admin import consequences, keys
 from authserver.app import Authserver
+from authserver.config import check_report
 from authserver.config.loader import load
 from authserver.config.notes import notes_of
 from authserver.config.settings import Settings
@@ -59,26 +60,42 @@ def main() -> None:
     )
     parser.add_argument("--config", type=Path, required=True, metavar="FILE")
     parser.add_argument("--check", action="store_true", help="check the configuration and exit")
+    parser.add_argument(
+        "--output", choices=("text", "json"), default="text", help="how --check says its faults"
+    )
+    parser.add_argument(
+        "--report", type=Path, metavar="FILE", help="--check writes its faults as JSON there too"
+    )
     parser.add_argument("--key-id", metavar="ID", help="the key that forget-key is about")
     arguments = parser.parse_args()
     if (arguments.key_id is None) == (arguments.command == "forget-key"):
         parser.error("--key-id goes with forget-key, and only there")
     logs.configure("authserver")
     if arguments.check:
-        sys.exit(_check(arguments.config))
+        sys.exit(_check(arguments.config, arguments.output, arguments.report))
     if arguments.command != "serve":
         process.main(lambda: _maintenance(arguments.command, arguments.config, arguments.key_id))
     process.main(lambda: _serve(arguments.config), loop=uvloop.new_event_loop)
 
 
-def _check(config: Path) -> int:
-    """Print every fault on a line of its own, for a person, or what follows; the exit code."""
+def _check(config: Path, output: str, report: Path | None) -> int:
+    """Print every fault on a line of its own, or as JSON, or what follows; the exit code."""
+    settings, faults = None, list[process.ConfigProblem]()
     try:
         settings = _load(config)
     except process.ConfigurationError as bad:
-        for fault in bad.faults:
-            print(fault, file=sys.stderr)  # noqa: T201 - the command's output
+        faults = list(bad.faults)
+        if output == "text":
+            for fault in faults:
+                print(fault, file=sys.stderr)  # noqa: T201 - the command's output
+    if report is not None:
+        report.write_text(check_report.report(faults), "ascii")
+    if output == "json":
+        _say(check_report.report(faults, max_bytes=sys.maxsize))
+    if settings is None:
         return process.EXIT_BAD_CONFIGURATION
+    if output == "json":
+        return 0
     for note in notes_of(settings):
         _say(f"note: {note}")
     _say(f"{config}: no faults")

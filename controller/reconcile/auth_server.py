@@ -1,5 +1,6 @@
 """MCPAuthServer: everything an authserver needs, from one object."""
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -20,7 +21,7 @@ from controller.reconcile.keys import KeyPlan
 from controller.reconcile.plan import INSTANCE_LABEL, Event, Makers, Plan
 
 _FAILED: Final = "Failed"
-_MAX_FAULTS: Final = 3000
+_MAX_FAULTS: Final = 4000
 
 
 @dataclass(frozen=True)
@@ -231,7 +232,7 @@ class _Reconciliation:
             for one in dicts(path(pod, "status", "containerStatuses")):
                 message = path(one, "state", "terminated", "message")
                 if isinstance(message, str) and message.strip():
-                    return message.strip()[:_MAX_FAULTS]
+                    return _faults_in(message.strip())[:_MAX_FAULTS]
         return f"the check failed without a word; see the pods of Job {job}"
 
     def _missing_references(self) -> Iterator[str]:
@@ -334,6 +335,17 @@ class _Reconciliation:
 def own_pods(auth_server: AuthServer, pods: Iterable[Object]) -> tuple[Object, ...]:
     """The pods with this instance's label."""
     return tuple(one for one in pods if labels(one).get(INSTANCE_LABEL) == auth_server.name)
+
+
+def _faults_in(message: str) -> str:
+    """A fault on each line; a message that is no report, as of a crash, as it is."""
+    try:
+        report = json.loads(message)
+        lines = [f"{one['path']}: {one['problem']}" for one in report["faults"]]
+        more = int(report["more"])
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return message
+    return "\n".join([*lines, f"and {more} more"] if more else lines)
 
 
 def _missing(kind: str, objects: Mapping[str, Object], reference: object) -> Iterator[str]:

@@ -24,6 +24,8 @@ from controller.reconcile.plan import (
     owner_reference,
 )
 
+# What a container leaves here, a kubelet puts into the pod's status.
+TERMINATION_LOG: Final = "/dev/termination-log"
 RESTART: Final = "tokenward.dev/restart"
 CHECKED: Final = "tokenward.dev/checked"
 
@@ -85,7 +87,7 @@ class Objects:
         container = pod["containers"][0]
         for member in ("ports", "readinessProbe", "livenessProbe"):
             del container[member]
-        container["args"] = [*container["args"], "--check"]
+        container["args"] = [*container["args"], "--check", "--report", TERMINATION_LOG]
         # The check opens no database; the volume may be in use by the running pod.
         container["volumeMounts"] = [
             one for one in container["volumeMounts"] if one["name"] != "database"

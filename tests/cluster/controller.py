@@ -90,26 +90,31 @@ class Site:
         for job in waiting:
             spec = job["spec"]["template"]["spec"]
             with contextlib.suppress(KeyError):  # a volume's object is not there yet
-                done = self._run(spec, job["metadata"]["name"])
-                self._finish(job["metadata"]["name"], done)
+                code, message = self._run(spec, job["metadata"]["name"])
+                self._finish(job["metadata"]["name"], code, message)
         return bool(waiting)
 
-    def _run(self, spec: Mapping[str, Any], name: str) -> subprocess.CompletedProcess[str]:
+    def _run(self, spec: Mapping[str, Any], name: str) -> tuple[int, str]:
+        """The exit code, and what a kubelet keeps: the termination message, or else the log."""
         folder = self.folder / name
         mount(spec, self.find, folder)
-        return subprocess.run(
+        log = folder / "dev/termination-log"
+        log.parent.mkdir(exist_ok=True)
+        done = subprocess.run(
             self._command(spec, folder), cwd=_ROOT, capture_output=True, text=True, check=False
         )
+        message = log.read_text() if log.exists() else done.stderr
+        return done.returncode, message[:4096]
 
-    def _finish(self, name: str, done: subprocess.CompletedProcess[str]) -> None:
+    def _finish(self, name: str, code: int, message: str) -> None:
         """The pods say it first, and the Job controller then has seen them."""
         pods = json.loads(self.system.inside("get", "pods", "-o", "json"))["items"]
         for pod in pods:
             if pod["metadata"]["labels"].get("batch.kubernetes.io/job-name") != name:
                 continue
-            state = {"terminated": {"exitCode": done.returncode, "message": done.stderr}}
+            state = {"terminated": {"exitCode": code, "message": message}}
             status = {
-                "phase": "Failed" if done.returncode else "Succeeded",
+                "phase": "Failed" if code else "Succeeded",
                 "containerStatuses": [_container_status("authserver", state)],
             }
             self.patch_status("pod", pod["metadata"]["name"], status)

@@ -1,5 +1,6 @@
 """MCPAuthServer as a pure plan: what is made of one object, and what its status says."""
 
+import json
 from base64 import b64encode
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -8,6 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
+from authserver.config import check_report
+from chassis.process import ConfigProblem
 from controller.api.objects import Object, path
 from controller.api.v1alpha1 import AuthServer
 from controller.reconcile import auth_server as reconcile
@@ -131,7 +134,11 @@ def test_a_bad_configuration_is_said_with_every_fault_and_the_old_one_stays() ->
     site.raw["spec"]["configuration"] = {"lifetimes": {"accessToken": "1s"}}
     site.step()
     said = "lifetimes.accessToken: must be at least 60\nupstreams[1].scopes: no"
-    site.check("Failed", said)
+    faults = [ConfigProblem(*line.split(": ", 1)) for line in said.splitlines()]
+    (job,) = site.observed.jobs.values()
+    arguments = path(job, "spec", "template", "spec", "containers")[0]["args"]
+    assert arguments[-3:] == ["--check", "--report", "/dev/termination-log"]
+    site.check("Failed", check_report.report(faults))
     plan = site.step()
     assert condition(plan.status, "ConfigurationValid") == ("False", "Invalid")
     assert any(said == one["message"] for one in plan.status["conditions"])
@@ -143,6 +150,32 @@ def test_a_bad_configuration_is_said_with_every_fault_and_the_old_one_stays() ->
     plan = site.step()
     assert condition(plan.status, "ConfigurationValid") == ("True", "Valid")
     assert site.observed.jobs == {}
+
+
+@pytest.mark.parametrize(
+    "said", ["Traceback", "[]", '{"faults": [{}]}', '{"faults": 1}', '{"faults": [], "more": "x"}']
+)
+def test_a_check_that_ends_without_a_report_is_said_as_it_is(said: str) -> None:
+    site = Site()
+    site.step()
+    site.check("Failed", said)
+    plan = site.step()
+    (valid,) = (one for one in plan.status["conditions"] if one["type"] == "ConfigurationValid")
+    assert valid["message"] == said
+
+
+def test_faults_that_do_not_fit_are_counted() -> None:
+    faults = [ConfigProblem(f"upstreams[{n}]", "x" * 400) for n in range(100)]
+    text = check_report.report(faults)
+    assert len(text) < 4096  # bytes that a kubelet keeps
+    site = Site()
+    site.step()
+    site.check("Failed", text)
+    message = str(site.step().status["conditions"])
+    assert "upstreams[0]: xxx" in message
+    kept = len(json.loads(text)["faults"])
+    assert kept > 5
+    assert f"and {100 - kept} more" in message
 
 
 def test_members_that_need_a_restart_restart_the_pods_and_others_do_not() -> None:

@@ -349,6 +349,15 @@ async def test_a_bad_configuration_lists_every_fault_at_once_and_exits_2(folder:
     checked = await run("--config", str(file), "--check")
     assert checked.code == 2
     assert {line.split(": ")[0] for line in checked.err.splitlines()} == places
+    report = folder / "report"
+    as_json = await run(
+        "--config", str(file), "--check", "--output", "json", "--report", str(report)
+    )
+    assert (as_json.code, as_json.err) == (2, "")
+    assert as_json.out.strip() == report.read_text()
+    said = json.loads(as_json.out)
+    lines = [f"{one['path']}: {one['problem']}" for one in said["faults"]]
+    assert (lines, said["more"]) == (checked.err.splitlines(), 0)
     started = await run("--config", str(file))
     assert started.code == 2
     assert {event["path"] for event in started.events} == places

@@ -93,7 +93,7 @@ lock: $(STAMP) ## recompute requirements.lock from pyproject.toml
 clean: ## remove what the targets made
 	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache artefacts
 
-.PHONY: cluster test-cluster demo-cluster
+.PHONY: cluster controller-drills test-cluster demo-cluster
 
 # Needs Go: the programs are built from tests/cluster/go.mod, once, into the user's cache. NODE=1
 # adds a node that starts pods; it needs root, and packages that the reference names.
@@ -101,6 +101,11 @@ CONTROL_PLANE := $(RUN) -m tests.cluster.control_plane $(if $(NODE),--node)
 
 cluster: $(STAMP) ## run a real Kubernetes control plane on loopback until Ctrl-C; needs Go
 	@$(CONTROL_PLANE)
+
+# Kills the controller 200 times while fifty servers come and go, and stops a leader for 20 s.
+controller-drills: $(STAMP) ## kill and stop the controller at a real API server; needs Go, 30 minutes
+	@TOKENWARD_TEST_DISPOSABLE=1 TOKENWARD_TEST_KILLS=200 $(CONTROL_PLANE) -- $(RUN) -m pytest \
+		tests/cluster/test_controller_kills.py tests/cluster/test_controller_handover.py
 
 test-cluster: $(STAMP) ## run tests/cluster against a real Kubernetes control plane; needs Go
 	@TOKENWARD_TEST_DISPOSABLE=1 $(CONTROL_PLANE) -- $(RUN) -m pytest tests/cluster

@@ -230,6 +230,20 @@ def controller(
 
     With `kill_after` it is killed that many seconds after it leads, or at the end of the block.
     """
+    with replica(kubeconfig, system, folder) as (process, log):
+        killer = _killer(process, log, kill_after) if kill_after is not None else None
+        try:
+            yield log
+        finally:
+            if killer is not None:
+                killer.join()
+
+
+@contextlib.contextmanager
+def replica(
+    kubeconfig: Path, system: Cluster, folder: Path
+) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    """The process of a controller, and its log in `folder`; ended with the block."""
     config, log = folder / "controller.yaml", folder / "controller.log"
     settings = {
         "namespace": system.namespace,
@@ -244,12 +258,9 @@ def controller(
             [sys.executable, "-m", "controller", "--config", str(config)],
             cwd=_ROOT, env=environment, stderr=stderr,
         )  # fmt: skip
-        killer = _killer(process, log, kill_after) if kill_after is not None else None
         try:
-            yield log
+            yield process, log
         finally:
-            if killer is not None:
-                killer.join()
             process.terminate()
             process.wait()
 

@@ -14,16 +14,18 @@ KILLS = int(os.environ.get("TOKENWARD_TEST_KILLS", "12"))  # noqa: TID251 - how 
 SERVERS = 50
 
 
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(3600)
 def test_killed_at_random_it_loses_nothing_and_leaves_nothing(site: Site, tmp_path: Path) -> None:
     chance = random.Random(20261129)
     kubeconfig = kubeconfig_of(site.system, tmp_path)
     site.system.inside("create", "-f", "-", given=auth_server([site.tenant.namespace]))
     wanted: set[str] = set()
     for _ in range(KILLS):
-        with controller(kubeconfig, site.system, tmp_path, kill_after=chance.uniform(1.0, 6.0)):
-            for _ in range(SERVERS * 2 // KILLS):
+        with controller(kubeconfig, site.system, tmp_path, kill_after=chance.uniform(0.0, 4.0)):
+            for _ in range(max(1, SERVERS * 2 // KILLS)):
                 _come_or_go(site, wanted, chance)
+        # The dead process is known to be dead here; its successor need not wait for the lease.
+        site.system.inside("delete", "lease", "tokenward-controller", "--ignore-not-found")
     with controller(kubeconfig, site.system, tmp_path):
         eventually(lambda: _credentials(site.tenant), lambda names: names == wanted)
         eventually(lambda: _mapped(site), lambda names: names == wanted)

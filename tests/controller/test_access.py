@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -13,7 +12,6 @@ from controller.api.kinds import (
     MCP_AUTH_SERVER,
     MCP_SERVER_AUTH,
     MUTATING_WEBHOOK,
-    NAMESPACE,
     POD,
     SECRET,
 )
@@ -24,29 +22,7 @@ from controller.start_checks import check_schemas
 from tests.controller.pod_requests import answer, put_request
 from tests.controller.running import MAIN, NOTES, Site, running
 from tests.controller.samples import SYSTEM
-
-MANIFESTS = Path(__file__).parents[2] / "manifests"
-ACCESS = MANIFESTS / "base/controller/access.yaml"
-ROLES = (
-    "Role tokenward-controller",
-    "ClusterRole tokenward-controller",
-    "ClusterRole tokenward-tenant",
-)
-
-# A right: the role that gives it, the API group, the resource, the verb.
-Right = tuple[str, str, str, str]
-
-
-def granted() -> set[Right]:
-    found = set()
-    for one in yaml.safe_load_all(ACCESS.read_text("utf-8")):
-        role = f"{one['kind']} {one['metadata']['name']}"
-        if role in ROLES:
-            for rule in one["rules"]:
-                for group in rule["apiGroups"]:
-                    for resource in rule["resources"]:
-                        found |= {(role, group, resource, verb) for verb in rule["verbs"]}
-    return found
+from tests.support.controller_rights import ACCESS, MANIFESTS, ROLES, Right, granted, normalised
 
 
 class Recorder:
@@ -133,18 +109,16 @@ async def used() -> set[Right]:
     return recorder.used
 
 
-def normalised(rights: set[Right]) -> Iterator[Right]:
-    """Statuses are a resource of their own; a right in all namespaces holds in ours too."""
+def with_subresources(rights: set[Right]) -> Iterator[Right]:
+    """Statuses are a resource of their own."""
     for role, group, resource, verb in rights:
         if group in ("tokenward.dev", "certificates.k8s.io") and verb == "patch":
             resource = f"{resource}/status"
-        if resource in ("events", NAMESPACE.plural) or group == "apiextensions.k8s.io":
-            role = ROLES[1]
         yield role, group, resource, verb
 
 
 async def test_every_right_is_used_and_every_call_is_permitted() -> None:
-    needed = set(normalised(await used()))
+    needed = set(normalised(with_subresources(await used())))
     # A signer's status is taken from who may `sign` for it; no call of that name exists.
     needed.add((ROLES[1], "certificates.k8s.io", "signers", "sign"))
     assert needed - granted() == set()

@@ -120,7 +120,11 @@ async def test_a_new_sign_in_is_the_next_generation_and_voids_a_claim(tmp_path: 
 @pytest.mark.parametrize(
     "state",
     [
-        "as it was", "presented", "dead", "of another subject", "of another issuer",
+        "as it was",
+        "presented",
+        "dead",
+        "of another subject",
+        "of another issuer",
         "of another object",
     ],
 )

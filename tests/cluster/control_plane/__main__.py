@@ -18,7 +18,7 @@ from time import monotonic, sleep
 from types import FrameType
 from typing import Final
 
-from tests.cluster.control_plane.control_plane import running
+from tests.cluster.control_plane.control_plane import ControlPlane, running
 from tests.cluster.control_plane.images import SIDECAR, build_images
 from tests.cluster.control_plane.network import node_network
 from tests.cluster.control_plane.node import node
@@ -71,7 +71,7 @@ def _run(command: list[str], *, with_node: bool) -> int:
             running_cluster = _enter_with_node(stack, programs, folder)
         else:
             plane = stack.enter_context(running(programs, folder))
-            running_cluster = _Cluster({"KUBECONFIG": str(plane.kubeconfig)}, plane.processes.check)
+            running_cluster = _Cluster(_variables(plane), plane.processes.check)
         seconds = monotonic() - begun
         print(f"Kubernetes {KUBERNETES.version} on etcd {ETCD.version} is up, {seconds:.1f} s")
         if command:
@@ -87,6 +87,10 @@ class _Cluster:
     check: Callable[[], None]
 
 
+def _variables(plane: ControlPlane) -> dict[str, str]:
+    return {"KUBECONFIG": str(plane.kubeconfig), "TOKENWARD_TEST_AUDIT_LOG": str(plane.audit_log)}
+
+
 def _enter_with_node(stack: ExitStack, programs: Mapping[str, Path], folder: Path) -> _Cluster:
     images = build_images(folder, folder)
     network = stack.enter_context(node_network())
@@ -98,7 +102,7 @@ def _enter_with_node(stack: ExitStack, programs: Mapping[str, Path], folder: Pat
         processes.check()
 
     variables = {
-        "KUBECONFIG": str(plane.kubeconfig),
+        **_variables(plane),
         "TOKENWARD_TEST_SIDECAR_IMAGE": images[SIDECAR].by_digest,
         "TOKENWARD_SIDECAR_IMAGE": images[SIDECAR].by_digest,  # for `make demo-cluster`
     }

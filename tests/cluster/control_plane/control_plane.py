@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from tests.cluster.control_plane import audit
 from tests.cluster.control_plane.certificates import Authority, KeyPair, service_account_keys
 from tests.cluster.control_plane.kubeconfig import write_kubeconfig
 from tests.cluster.control_plane.processes import Processes
@@ -34,6 +35,11 @@ class ControlPlane:
     folder: Path
     cluster_ca: Authority
     processes: Processes
+
+    @property
+    def audit_log(self) -> Path:
+        """What ServiceAccounts asked of the API server, one event a line."""
+        return self.folder / audit.FILE
 
     def kubeconfig_of(self, component: str, *groups: str) -> Path:
         """The kubeconfig of a component under its well-known user name, `system:COMPONENT`."""
@@ -80,7 +86,7 @@ def running(
         )
         plane = ControlPlane(admin, url, folder, pki.cluster, processes)
         _start_etcd(processes, programs["etcd"], folder, ports, pki)
-        _start_api_server(processes, programs["kube-apiserver"], address, ports, pki)
+        _start_api_server(processes, programs["kube-apiserver"], folder, address, ports, pki)
         processes.wait_until("kube-apiserver", lambda: answers(f"{url}/readyz"))
         _start_controller_manager(plane, programs["kube-controller-manager"], ports, pki)
         # The last thing that a new cluster needs before pods can be made in it.
@@ -137,7 +143,7 @@ def _start_etcd(
 
 
 def _start_api_server(
-    processes: Processes, program: Path, address: str, ports: _Ports, pki: _Pki
+    processes: Processes, program: Path, folder: Path, address: str, ports: _Ports, pki: _Pki
 ) -> None:
     names = ("localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc")
     serving = pki.cluster.server("kube-apiserver", *names, _LOOPBACK, address, _SERVICE_ADDRESS)
@@ -175,6 +181,7 @@ def _start_api_server(
         "endpoint-reconciler-type": "none" if address == _LOOPBACK else "lease",
         # Nothing forwards a Service's address on this host: webhooks are called at the pod's.
         "enable-aggregator-routing": "true",
+        **audit.options(folder),
     }
     processes.start("kube-apiserver", [program, *_flags(options)])
 

@@ -42,8 +42,9 @@ from controller.world import (
 _log = Log("controller")
 
 _IDLE_SECONDS: Final = 60.0
-# A burst of changes rewrites the map once.
-_MAP_DELAY_SECONDS: Final = 0.3
+# These look at everything, so a burst of changes is one pass.
+_FED_BY_MANY: Final = (AUTH_SERVER, RESOURCE_MAP, WEBHOOK)
+_BURST_SECONDS: Final = 0.3
 
 
 class Controller:
@@ -192,8 +193,8 @@ class Controller:
         now = self._monotonic()
         if when is not None:
             self._queue.add_at(work, now + max(0.0, (when - self._now()).total_seconds()))
-        elif work.kind in (RESOURCE_MAP, WEBHOOK):
-            self._queue.add_at(work, now + _MAP_DELAY_SECONDS)
+        elif work.kind in _FED_BY_MANY:
+            self._queue.add_at(work, now + _BURST_SECONDS)
         else:
             self._queue.add(work, now)
         self._wake.set()

@@ -10,10 +10,8 @@ from controller.api.kinds import Kind
 from controller.api.objects import (
     Key,
     Object,
-    annotations,
-    generation,
-    is_being_deleted,
     labels,
+    same_wish,
     uid,
 )
 from controller.api.objects import metadata as meta_of
@@ -185,7 +183,7 @@ class Subscriptions:
 
     def _on_auth_server(self, key: Key, before: Object | None, now: Object | None) -> None:
         self._index.put_auth_server(key, now)
-        if _same_wish(before, now):
+        if same_wish(before, now):
             return
         self._enqueue_auth_server(key)
         self._enqueue_servers(one.key for one in self._index.servers_of(key))
@@ -194,7 +192,7 @@ class Subscriptions:
         if before is not None and (now is None or uid(before) != uid(now)):
             self._deny_leaves(ServerAuth.of(before))
         claims = self._index.put_server(key, now)
-        if _same_wish(before, now):
+        if same_wish(before, now):
             return
         self._enqueue(Work(SERVER_AUTH, key))
         for claim in claims:
@@ -260,18 +258,6 @@ class Subscriptions:
     ) -> None:
         for auth_server in self._index.auth_servers:
             self._enqueue_auth_server(auth_server)
-
-
-def _same_wish(before: Object | None, now: Object | None) -> bool:
-    """Whether nothing changed that anybody wishes: only the status, which is ours."""
-    if before is None or now is None:
-        return False
-    return (
-        meta_of(before).get("uid") == meta_of(now).get("uid")
-        and generation(before) == generation(now)
-        and annotations(before) == annotations(now)
-        and is_being_deleted(before) == is_being_deleted(now)
-    )
 
 
 def _slim_namespace(stored: dict[str, Any]) -> Object:

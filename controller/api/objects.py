@@ -49,6 +49,19 @@ def is_being_deleted(obj: Object) -> bool:
     return bool(metadata(obj).get("deletionTimestamp"))
 
 
+def same_wish(before: Object | None, now: Object | None) -> bool:
+    """Whether nothing changed that anybody wishes: only the status, which is ours."""
+    if before is None or now is None:
+        return False
+    return (
+        uid(before) == uid(now)
+        and generation(before) == generation(now)
+        and annotations(before) == annotations(now)
+        and is_being_deleted(before) == is_being_deleted(now)
+        and before.get("spec") == now.get("spec")
+    )
+
+
 def created(obj: Object) -> datetime:
     """When the API server made the object; the beginning of time where it does not say."""
     return parse_time(metadata(obj).get("creationTimestamp")) or datetime.fromtimestamp(0, UTC)

@@ -5,17 +5,20 @@ It is fed with changes in any order, and what it answers depends only on the obj
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from datetime import datetime
-from typing import Any
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
 
 from controller.api.conditions import Condition
-from controller.api.objects import Key, Object, labels
+from controller.api.objects import Key, Object, labels, same_wish
 from controller.api.v1alpha1 import AuthServer, Reservation, ServerAuth
 from controller.reconcile import acceptance, resource_map
 from controller.reconcile.resource_map import Claims, Leaves
 
 Claim = tuple[Key, str]
 """An MCPAuthServer and a resource, by its collision key."""
+
+_NEVER: Final = datetime.max.replace(tzinfo=UTC)
 
 
 class Index:
@@ -40,25 +43,38 @@ class Index:
         self._shards: dict[str, dict[str, Mapping[str, Any]]] = {}
         self._denied: dict[str, Leaves] = {}
         self._just_denied: dict[str, Leaves] = {}
+        self._accepted: dict[Key, _Accepted] = {}
 
     def put_auth_server(self, key: Key, raw: Object | None) -> None:
-        if raw is None:
-            self.auth_servers.pop(key, None)
-        else:
-            self.auth_servers[key] = AuthServer.of(raw)
+        before = self.auth_servers.pop(key, None)
+        now = AuthServer.of(raw) if raw is not None else None
+        if now is not None:
+            self.auth_servers[key] = now
+            if before is not None and _is_only_status(before, now):
+                for server in self._by_auth_server.get(key, ()):
+                    self._keep_problem(server, before, now)
+                return
+        self._accepted.pop(key, None)
 
     def put_namespace(self, name: str, raw: Object | None) -> None:
         if raw is None:
             self.labels.pop(name, None)
+        elif self.labels.get(name) == labels(raw):
+            return
         else:
             self.labels[name] = labels(raw)
+        self._accepted.clear()
 
     def put_shard(self, name: str, config_map: Object | None) -> None:
         """A ConfigMap of a resource map, by its name; others may come too and hold no entry."""
         if config_map is None:
             self._shards.pop(name, None)
+            self._accepted.clear()
         else:
-            self._shards[name] = resource_map.owners([config_map])
+            owners = resource_map.owners([config_map])
+            if owners != self._shards.get(name):
+                self._accepted.clear()
+            self._shards[name] = owners
             self._denied[name] = resource_map.denied(config_map)
             just = self._just_denied.get(name, {}).items() - self._denied[name].items()
             self._just_denied[name] = dict(just)
@@ -81,6 +97,10 @@ class Index:
 
     def put_server(self, key: Key, raw: Object | None) -> set[Claim]:
         """Take a server over; the claims whose outcome may have changed."""
+        former = self.servers.get(key)
+        if former is not None and same_wish(former.raw, raw):
+            self._put_status(key, former, ServerAuth.of(raw or {}))
+            return set()
         touched = set()
         if (before := self._claim_of.pop(key, None)) is not None:
             touched.add(before)
@@ -99,7 +119,21 @@ class Index:
             self._by_auth_server[claim[0]].add(key)
             self._by_namespace[key.namespace].add(key)
             touched.add(claim)
+        for auth_server, _ in touched:
+            self._accepted.pop(auth_server, None)
         return touched
+
+    def _put_status(self, key: Key, before: ServerAuth, now: ServerAuth) -> None:
+        """Nothing that anybody decides by has changed: what was decided stays."""
+        self.servers[key] = now
+        known = self._problems.get(key)
+        if known is not None and known[0] is before:
+            self._problems[key] = (now, *known[1:])
+
+    def _keep_problem(self, server: Key, before: AuthServer, now: AuthServer) -> None:
+        known = self._problems.get(server)
+        if known is not None and known[1] is before:
+            self._problems[server] = (known[0], now, *known[2:])
 
     def servers_of(self, auth_server: Key) -> list[ServerAuth]:
         return [self.servers[key] for key in sorted(self._by_auth_server.get(auth_server, ()))]
@@ -136,12 +170,19 @@ class Index:
         )
 
     def accepted(self, auth_server: Key, now: datetime) -> list[ServerAuth]:
-        """The servers that are in the map."""
-        return [
-            one
-            for one in self.servers_of(auth_server)
-            if one.live and self.verdict(one.key, now).holds
-        ]
+        """The servers that are in the map; decided again after a change, or when time decides."""
+        known = self._accepted.get(auth_server)
+        if known is None or now >= known.until:
+            keys = tuple(
+                one.key
+                for one in self.servers_of(auth_server)
+                if one.live and self.verdict(one.key, now).holds
+            )
+            counted = self.counts(auth_server)
+            ends = (one.until for one in (counted.reserved if counted is not None else ()))
+            until = min((end for end in ends if end > now), default=_NEVER)
+            self._accepted[auth_server] = known = _Accepted(keys, until)
+        return [self.servers[key] for key in known.keys]
 
     def reservations(self, auth_server: AuthServer, now: datetime) -> list[Reservation]:
         """What has to be in the status before the map is written."""
@@ -179,6 +220,18 @@ class Index:
         problem = acceptance.problem_of(server, auth_server, self.labels)
         self._problems[server.key] = (server, auth_server, labels_now, problem)
         return problem
+
+
+def _is_only_status(before: AuthServer, now: AuthServer) -> bool:
+    return same_wish(before.raw, now.raw) and before.reserved == now.reserved
+
+
+@dataclass(frozen=True)
+class _Accepted:
+    """Who was accepted; it stays so until that time, if nothing changes."""
+
+    keys: tuple[Key, ...]
+    until: datetime
 
 
 class _Joined(Mapping[str, Mapping[str, Any]]):

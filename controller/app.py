@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from chassis.logs import Log
 from controller.api.kinds import Kind
-from controller.api.objects import Key
+from controller.api.objects import Key, version
 from controller.applier import Applier
 from controller.auth_server_reconciler import AuthServerReconciler
 from controller.backoff import Random
@@ -24,9 +24,11 @@ from controller.metrics import Metrics
 from controller.pod_certificate_reconciler import PodCertificateReconciler
 from controller.reconcile.index import Index
 from controller.reconcile.plan import Makers
+from controller.reconcile.server_auth import SUFFIX
 from controller.server_reconciler import ServerReconciler
 from controller.settings import Settings
 from controller.subscriptions import Subscriptions
+from controller.tenant_objects import TenantObjects
 from controller.webhook_reconciler import WebhookReconciler
 from controller.work_queue import WorkQueue
 from controller.world import (
@@ -90,10 +92,17 @@ class Controller:
             random,
             pod_certificates,
         )
+        self._tenant_objects = TenantObjects(
+            cluster,
+            self._on_tenant_object,
+            random,
+            lambda kind: self.metrics.watch_restarts.labels(kind.kind).inc(),
+        )
+        self._applier = Applier(cluster, self._subscriptions.observe, self._election.check, now)
         self.world = World(
             settings,
             cluster,
-            Applier(cluster, self._subscriptions.observe, self._election.check, now),
+            self._applier,
             self._subscriptions.stores,
             self._index,
             self.metrics,
@@ -102,6 +111,7 @@ class Controller:
             probe,
             self._enqueue,
             self._election.check,
+            self._tenant_objects,
             pods_of=self._subscriptions.pods_of,
         )
         self._reconcilers = {
@@ -138,6 +148,7 @@ class Controller:
             pass  # the first worker that sees it ends them all
         finally:
             self._leading = False
+            await self._tenant_objects.close()
 
     async def _work(self) -> None:
         while True:
@@ -198,6 +209,17 @@ class Controller:
         else:
             self._queue.add(work, now)
         self._wake.set()
+
+    def _on_tenant_object(self, kind: Kind, key: Key) -> None:
+        """A Secret or Certificate of ours changed; its name is the server's with a suffix."""
+        server = Key(key.namespace, key.name.removesuffix(SUFFIX))
+        stored = (self._tenant_objects.follow(kind, key.namespace) or {}).get(key)
+        if stored is None:
+            self._applier.forget(kind, key)
+        elif version(stored) == self._applier.version_of(kind, key):
+            return  # our own write
+        if server in self._index.servers:
+            self._enqueue(Work(SERVER_AUTH, server))
 
     def _on_leadership(self, leads: bool) -> None:
         self.metrics.leader.set(1 if leads else 0)

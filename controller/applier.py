@@ -15,6 +15,7 @@ from controller.api.objects import (
     key_of,
     metadata,
     uid,
+    version,
 )
 from controller.cluster import ApiError
 from controller.reconcile.plan import MANAGER, Event, Plan
@@ -82,12 +83,25 @@ class Applier:
         current = observed if observed is not None else self._observe(kind, key)
         if current is not None and self._is_so(current, wanted, digest):
             return False
-        meta = metadata(wanted)
-        marks = {**(meta.get("annotations") or {}), APPLIED: digest}
         self._check()
-        made = await self._writes.apply({**wanted, "metadata": {**meta, "annotations": marks}})
-        self._answers[kind.kind, key] = (digest, str(metadata(made).get("resourceVersion")))
+        made = await self._writes.apply(_marked(wanted, digest))
+        self._answers[kind.kind, key] = (digest, version(made))
         return True
+
+    async def create(self, wanted: Object) -> None:
+        """Make an object that is not there, as `apply` would have. Raises ApiError, `conflict`."""
+        self._check()
+        digest = _digest(wanted)
+        made = await self._writes.create(_marked(wanted, digest))
+        self._answers[wanted["kind"], key_of(wanted)] = (digest, version(made))
+
+    def version_of(self, kind: Kind, key: Key) -> str:
+        """The state of an object after our last write; "" where we wrote none."""
+        return self._answers.get((kind.kind, key), ("", ""))[1]
+
+    def forget(self, kind: Kind, key: Key) -> None:
+        """The object is gone."""
+        self._answers.pop((kind.kind, key), None)
 
     async def write_status(
         self, kind: Kind, current: Object, status: Mapping[str, Any], *leave: str
@@ -148,7 +162,7 @@ class Applier:
         # The API server may write a value another way than we do. Its answer to this very
         # request is what it makes of it.
         key = (kind_of(wanted).kind, key_of(wanted))
-        return self._answers.get(key) == (digest, str(metadata(current).get("resourceVersion")))
+        return self._answers.get(key) == (digest, version(current))
 
 
 def includes(current: Any, wanted: Any) -> bool:
@@ -186,6 +200,12 @@ def _digest(wanted: Object) -> str:
     """Of our fields. A Secret's data are compared as they are and stay out of an annotation."""
     counted = {k: v for k, v in wanted.items() if not (wanted["kind"] == "Secret" and k == "data")}
     return hashlib.sha256(json.dumps(counted, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _marked(wanted: Object, digest: str) -> Object:
+    meta = metadata(wanted)
+    marks = {**(meta.get("annotations") or {}), APPLIED: digest}
+    return {**wanted, "metadata": {**meta, "annotations": marks}}
 
 
 def _kind(current: Object) -> Kind:

@@ -20,6 +20,9 @@ _client, _config = lean_kubernetes.load()
 
 _APPLY: Final = "application/apply-patch+yaml"
 _MERGE: Final = "application/merge-patch+json"
+_OBJECTS: Final = "application/json"
+_METADATA: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+_METADATA_LIST: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 _PAGE: Final = 500
 
 _CALL_SECONDS: Final = 20.0
@@ -97,9 +100,10 @@ class Cluster:
     ) -> tuple[list[dict[str, Any]], str]:
         """All objects and the resource version of the list; selectors as in the API."""
         answer: list[dict[str, Any]] = []
+        accept = _METADATA_LIST if kind.metadata_only else _OBJECTS
         query = {"limit": str(_PAGE), **selectors}
         while True:
-            page = await self._json("GET", kind.path(namespace), query=query)
+            page = await self._json("GET", kind.path(namespace), query=query, accept=accept)
             answer += page.get("items") or []
             meta = page.get("metadata") or {}
             if not meta.get("continue"):
@@ -124,7 +128,10 @@ class Cluster:
         limit = aiohttp.ClientTimeout(
             total=None, connect=_CONNECT_SECONDS, sock_read=_SILENCE_SECONDS
         )
-        response = await self._send("GET", kind.path(namespace), query=query, limit=limit)
+        accept = _METADATA if kind.metadata_only else _OBJECTS
+        response = await self._send(
+            "GET", kind.path(namespace), query=query, limit=limit, accept=accept
+        )
         try:
             await _raise_for(response)
             async for line in response.content:
@@ -191,9 +198,10 @@ class Cluster:
         query: Mapping[str, str] | None = None,
         body: Object | None = None,
         content_type: str = "application/json",
+        accept: str = _OBJECTS,
     ) -> dict[str, Any]:
         limit = aiohttp.ClientTimeout(total=_CALL_SECONDS, connect=_CONNECT_SECONDS)
-        response = await self._send(method, where, query, body, content_type, limit)
+        response = await self._send(method, where, query, body, content_type, limit, accept)
         try:
             await _raise_for(response)
             answer: dict[str, Any] = json.loads(await response.read())
@@ -211,6 +219,7 @@ class Cluster:
         body: Object | None = None,
         content_type: str = "application/json",
         limit: aiohttp.ClientTimeout | None = None,
+        accept: str = _OBJECTS,
     ) -> aiohttp.ClientResponse:
         self.calls += 1
         try:
@@ -218,7 +227,7 @@ class Cluster:
                 where,
                 method,
                 query_params=list((query or {}).items()),
-                header_params={"Accept": "application/json", "Content-Type": content_type},
+                header_params={"Accept": accept, "Content-Type": content_type},
                 body=body,
                 auth_settings=["BearerToken"],
                 _preload_content=False,

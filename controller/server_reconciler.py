@@ -8,17 +8,19 @@ from typing import Any, Final
 from chassis.logs import Log
 from controller.api import conditions
 from controller.api.conditions import Reason
-from controller.api.kinds import CERTIFICATE, MCP_SERVER_AUTH, SECRET
-from controller.api.objects import Key, Object
+from controller.api.kinds import CERTIFICATE, MCP_SERVER_AUTH, SECRET, SECRET_METADATA
+from controller.api.objects import Key, Object, version
 from controller.api.v1alpha1 import AuthServer, ServerAuth
 from controller.cluster import ApiError
 from controller.issuing.rotation import AuthorityState
 from controller.reconcile import resource_map, server_auth
+from controller.reconcile.plan import Plan
 from controller.reconcile.server_auth import Known, Unprepared
 from controller.world import World, authority_of
 
 _log = Log("reconcile")
 
+_WAIT_FOR_AUTHORITY: Final = timedelta(seconds=5)
 _TRY_NAMESPACE_AGAIN: Final = timedelta(minutes=1)
 
 
@@ -29,6 +31,7 @@ class _Looked:
     circumstances: tuple[object, ...]
     known: Known
     until: datetime
+    version: str
 
 
 class ServerReconciler:
@@ -49,15 +52,9 @@ class ServerReconciler:
             return None
         now = world.clock()
         observed = await self._observed(server, now)
-        plan = server_auth.plan(server, observed, now, world.makers)
-        try:
-            for wanted in plan.apply:
-                await world.applier.apply(wanted, _present(observed.credential))
-        except ApiError as error:
-            if not error.forbidden:
-                raise
-            refused = replace(observed, credential=Unprepared.NAMESPACE)
-            plan = server_auth.plan(server, refused, now, world.makers)
+        if _is_too_early(observed):
+            return now + _WAIT_FOR_AUTHORITY
+        observed, plan = await self._put(server, observed, now)
         self._remember(server, observed, plan.ends, plan.again_at, now)
         await world.applier.write_status(MCP_SERVER_AUTH, server.raw, plan.status)
         for event in plan.events:
@@ -66,6 +63,36 @@ class ServerReconciler:
                 _log.info("certificate_issued", server=str(key), detail=event.message)
             await world.applier.record(server.raw, event)
         return self._again(plan.status, plan.again_at, now)
+
+    async def _put(
+        self, server: ServerAuth, observed: server_auth.Observed, now: datetime
+    ) -> tuple[server_auth.Observed, Plan]:
+        """Put the credential into the cluster; what was observed by then, and the plan."""
+        plan = server_auth.plan(server, observed, now, self._world.makers)
+        try:
+            await self._write(plan, observed)
+        except ApiError as error:
+            if error.conflict:
+                # It is not ours, or we have not seen it yet: look at it.
+                name = Key(server.key.namespace, server_auth.secret_name(server))
+                seen = await self._world.cluster.get(SECRET, name)
+                observed = replace(observed, credential=seen)
+                plan = server_auth.plan(server, observed, now, self._world.makers)
+                await self._write(plan, observed)
+            elif error.forbidden:
+                observed = replace(observed, credential=Unprepared.NAMESPACE)
+                plan = server_auth.plan(server, observed, now, self._world.makers)
+            else:
+                raise
+        return observed, plan
+
+    async def _write(self, plan: Plan, observed: server_auth.Observed) -> None:
+        applier = self._world.applier
+        for wanted in plan.apply:
+            if wanted["kind"] == "Secret" and observed.credential is None:
+                await applier.create(wanted)
+            else:
+                await applier.apply(wanted, _present(observed.credential))
 
     async def _observed(self, server: ServerAuth, now: datetime) -> server_auth.Observed:
         world = self._world
@@ -84,15 +111,20 @@ class ServerReconciler:
         source = counted.workload_certificates.source
         if source == "PodCertificate":
             return observed
+        by_cert_manager = source == "CertManager"
+        kind = CERTIFICATE if by_cert_manager else SECRET_METADATA
+        name = Key(server.key.namespace, server_auth.secret_name(server))
+        present = world.tenant_objects.follow(kind, name.namespace)
+        if present is not None and (by_cert_manager or name not in present):
+            return replace(observed, credential=present.get(name))
         looked = self._looked.get(server.key)
         if (
             looked is not None
             and looked.circumstances == _circumstances(server, counted, authority)
             and now < min(looked.until, looked.known.again_at)
+            and (present is None or looked.version == version(present[name]))
         ):
             return replace(observed, credential=looked.known)
-        kind = CERTIFICATE if source == "CertManager" else SECRET
-        name = Key(server.key.namespace, server_auth.secret_name(server))
         try:
             return replace(observed, credential=await world.cluster.get(kind, name))
         except ApiError as error:
@@ -133,7 +165,13 @@ class ServerReconciler:
         resync = timedelta(minutes=self._world.settings.resync_minutes)
         former = self._looked.get(server.key)
         until = former.until if former and isinstance(observed.credential, Known) else now + resync
-        self._looked[server.key] = _Looked(circumstances, Known(ends, again_at), until)
+        name = Key(server.key.namespace, server_auth.secret_name(server))
+        written = self._world.applier.version_of(SECRET, name)
+        if isinstance(observed.credential, Known) and former is not None:
+            written = former.version
+        elif isinstance(observed.credential, Mapping):
+            written = written or version(observed.credential)
+        self._looked[server.key] = _Looked(circumstances, Known(ends, again_at), until, written)
         self._expiries[server.key] = ends
         soonest = min(self._expiries.values())
         self._world.metrics.soonest_expiry.set(soonest.timestamp())
@@ -141,6 +179,8 @@ class ServerReconciler:
     def _forget(self, key: Key) -> None:
         self._looked.pop(key, None)
         self._expiries.pop(key, None)
+        if not self._world.index.servers_in(key.namespace):
+            self._world.tenant_objects.forget(key.namespace)
 
     def _again(
         self, status: Mapping[str, Any], again_at: datetime | None, now: datetime
@@ -152,6 +192,21 @@ class ServerReconciler:
         if certificate.get("reason") == Reason.NAMESPACE_NOT_PREPARED:
             times.append(now + _TRY_NAMESPACE_AGAIN)
         return min(times)
+
+
+def _is_too_early(observed: server_auth.Observed) -> bool:
+    """Whether the authority is just being made: its coming brings us here again, at once.
+
+    A status that says so would be a write more for each of a thousand objects.
+    """
+    counted = observed.auth_server
+    return (
+        counted is not None
+        and observed.accepted.holds
+        and observed.authority is None
+        and counted.workload_certificates.source == "BuiltIn"
+        and conditions.find(counted.status, "CertificatesReady") is None
+    )
 
 
 def _present(credential: object) -> Object | None:

@@ -82,7 +82,10 @@ class Informer:
         on_restart: Callable[[], None] = lambda: None,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
         random: Random,
+        patient: bool = False,
     ) -> None:
+        """`patient`: that it is forbidden is expected, and is said by somebody else."""
+        self._patient = patient
         self._source, self._kind, self._on_change = source, kind, on_change
         self._namespace, self._selectors = namespace, dict(selectors or {})
         self._transform, self._on_restart = transform, on_restart
@@ -102,7 +105,7 @@ class Informer:
                 await self._follow(version)
             except ApiError as error:
                 failures += 1
-                if not error.gone:
+                if not (error.gone or (self._patient and error.forbidden)):
                     _log.warning(
                         "watch_failed",
                         kind=self._kind.kind,

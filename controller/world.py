@@ -22,6 +22,7 @@ from controller.reconcile.index import Index
 from controller.reconcile.plan import Makers
 from controller.reconcile.resource_map import Map
 from controller.settings import Settings
+from controller.tenant_objects import TenantObjects
 
 AUTH_SERVER: Final = "MCPAuthServer"
 SERVER_AUTH: Final = "MCPServerAuth"
@@ -66,6 +67,7 @@ class World:
     probe: MapProbe
     enqueue: Callable[[Work, datetime | None], None]
     check: Callable[[], None]
+    tenant_objects: TenantObjects
     maps: dict[Key, Map] = field(default_factory=dict)
     shown: dict[Key, list[Mapping[str, str]]] = field(default_factory=dict)
     pods_of: dict[Key, set[Key]] = field(default_factory=lambda: defaultdict(set))

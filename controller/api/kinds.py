@@ -1,6 +1,6 @@
 """The kinds of objects that the controller reads or writes, and their paths in the API."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from controller.api.objects import Object
@@ -9,12 +9,16 @@ from controller.api.v1alpha1 import API_VERSION
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind, as the API server names it. `plural` is the last part of its path."""
+    """A kind, as the API server names it. `plural` is the last part of its path.
+
+    `metadata_only`: lists and watches leave out everything but the metadata.
+    """
 
     api_version: str
     kind: str
     plural: str
     namespaced: bool = True
+    metadata_only: bool = field(default=False, compare=False)
 
     @property
     def prefix(self) -> str:
@@ -34,6 +38,8 @@ MCP_SERVER_AUTH: Final = Kind(API_VERSION, "MCPServerAuth", "mcpserverauths")
 NAMESPACE: Final = Kind("v1", "Namespace", "namespaces", namespaced=False)
 POD: Final = Kind("v1", "Pod", "pods")
 SECRET: Final = Kind("v1", "Secret", "secrets")
+# That a credential is there is kept in memory; the credential is not.
+SECRET_METADATA: Final = Kind("v1", "Secret", "secrets", metadata_only=True)
 CONFIG_MAP: Final = Kind("v1", "ConfigMap", "configmaps")
 SERVICE: Final = Kind("v1", "Service", "services")
 SERVICE_ACCOUNT: Final = Kind("v1", "ServiceAccount", "serviceaccounts")

@@ -33,6 +33,11 @@ def uid(obj: Object) -> str:
     return str(metadata(obj).get("uid", ""))
 
 
+def version(obj: Object) -> str:
+    """Which state of the object this is; only equality means something."""
+    return str(metadata(obj).get("resourceVersion", ""))
+
+
 def annotations(obj: Object) -> Mapping[str, str]:
     return metadata(obj).get("annotations") or {}
 

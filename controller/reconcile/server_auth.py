@@ -25,6 +25,7 @@ from controller.reconcile.plan import (
 )
 
 KIND: Final = "MCPServerAuth"
+SUFFIX: Final = "-tokenward"
 _MAX_CERTIFICATES: Final = 8
 
 # Every new object passes through these; an event of each would only be noise.
@@ -71,7 +72,7 @@ class Observed:
 
 def secret_name(server: ServerAuth) -> str:
     """The Secret that the webhook mounts into the sidecar."""
-    return f"{server.key.name}-tokenward"
+    return f"{server.key.name}{SUFFIX}"
 
 
 def plan(server: ServerAuth, observed: Observed, now: datetime, makers: Makers) -> Plan:

@@ -95,6 +95,7 @@ def test_every_right_is_used_and_every_request_was_permitted(
         eventually(lambda: site.condition("Programmed"), lambda c: c[0] == "True")
         eventually(lambda: _mark(site.tenant), lambda mark: mark != "old")
         _ask_the_signer(site.tenant)
+        _spoil_the_credential(site.tenant)
         _replace_a_candidate(site)
         _age_the_signing_key(site.system)
     account = f"{site.system.namespace}/tokenward-controller"
@@ -140,6 +141,20 @@ def _ask_the_signer(tenant: Cluster) -> None:
     kind = {"apiVersion": "certificates.k8s.io/v1", "kind": "PodCertificateRequest"}
     tenant.inside("create", "-f", "-", given={**kind, "metadata": {"name": "r"}, "spec": spec})
     eventually(lambda: tenant.get("podcertificaterequest", "r"), lambda o: "status" in (o or {}))
+
+
+def _spoil_the_credential(tenant: Cluster) -> None:
+    """It is put back, and made anew when it is deleted; at once, and not with the next resync."""
+    change = [{"op": "replace", "path": "/data", "value": {"tls.crt": "eA==", "tls.key": "eA=="}}]
+    tenant.inside("patch", "secret", "notes-tokenward", "--type=json", "-p", json.dumps(change))
+    eventually(lambda: _certificate(tenant), lambda text: len(text) > 100)
+    tenant.inside("delete", "secret", "notes-tokenward")
+    eventually(lambda: _certificate(tenant), lambda text: len(text) > 100)
+
+
+def _certificate(tenant: Cluster) -> str:
+    secret = tenant.get("secret", "notes-tokenward")
+    return str((secret or {"data": {}})["data"].get("tls.crt", ""))
 
 
 def _replace_a_candidate(site: Site) -> None:

@@ -91,6 +91,10 @@ async def used() -> set[Right]:
         )
         put_request(site)
         await site.until(lambda: answer(site) is not None)
+        # A credential that was edited by hand is put back.
+        stored = Key("mcp-servers", "notes-tokenward")
+        site.api.put({**site.api.found(SECRET, stored), "data": {}})
+        await site.until(lambda: site.api.found(SECRET, stored)["data"] != {})
         # A candidate is checked, and replaced by another one before its check ends.
         run_cluster, site.run_cluster = site.run_cluster, lambda: None  # type: ignore[method-assign]
         site.put_auth_server(configuration={"logLevel": "debug"})

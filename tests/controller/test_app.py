@@ -368,3 +368,68 @@ async def test_an_old_schema_keeps_the_controller_from_starting(version: str | N
     found["metadata"]["annotations"] = {"tokenward.dev/schema": version} if version else {}
     with pytest.raises(OldSchema, match="mcpserverauths"):
         await check_schemas(site.api)  # type: ignore[arg-type]
+
+
+async def test_a_credential_that_is_deleted_or_edited_is_made_anew_at_once() -> None:
+    site = Site()
+    site.put_auth_server()
+    site.put_server()
+    name = Key("mcp-servers", "notes-tokenward")
+
+    def credential() -> leaves.Credential | None:
+        stored = site.api.objects.get((SECRET, name))
+        return leaves.read(rotation.decoded(stored)) if stored is not None else None
+
+    async with running(site):
+        await ready(site)
+        await site.quiet()
+        first = credential()
+        site.api.remove(SECRET, name)
+        await site.until(lambda: credential() is not None)
+        second = credential()
+        assert first is not None
+        assert second is not None
+        assert second.serial != first.serial
+        await site.quiet()
+        site.api.put({**site.api.found(SECRET, name), "data": {"tls.crt": "eA=="}})
+        await site.until(lambda: credential() is not None)
+        await site.quiet()
+        # All three are known, should the object be deleted.
+        listed = [one["serial"] for one in site.status()["certificates"]]
+        third = credential()
+        assert third is not None
+        assert set(listed) == {first.serial, second.serial, third.serial}
+
+
+async def test_a_secret_of_somebody_else_is_left_alone_although_it_is_not_followed() -> None:
+    site = Site()
+    site.put_secret("notes-tokenward", {"mine": "eA=="}, "mcp-servers")
+    site.put_auth_server()
+    site.put_server()
+    name = Key("mcp-servers", "notes-tokenward")
+    async with running(site):
+        await site.until(lambda: site.is_so("CertificateReady", "False"))
+        await site.quiet()
+        assert condition(site.status(), "CertificateReady") == ("False", "SecretNotOurs")
+        assert site.api.found(SECRET, name)["data"] == {"mine": "eA=="}
+
+
+async def test_a_new_server_costs_a_credential_two_statuses_and_no_look() -> None:
+    site = Site()
+    site.put_auth_server()
+    site.put_server()
+    async with running(site):
+        await ready(site)
+        await site.quiet()
+        site.api.calls.clear()
+        site.put_server("more", resource="https://more.mcp.example.com/mcp")
+        await site.until(lambda: site.is_so("Ready", "True", Key("mcp-servers", "more")))
+        await site.quiet()
+    of_server = sorted(
+        (verb, kind)
+        for verb, kind, key in site.api.calls
+        if key.name.startswith("more") and kind != "Event"
+    )
+    assert of_server == [
+        ("create", "Secret"), ("patch", "MCPServerAuth"), ("patch", "MCPServerAuth"),
+    ]  # fmt: skip

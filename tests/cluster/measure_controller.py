@@ -1,9 +1,15 @@
 """Measures a controller against a real API server: `python -m tests.cluster.measure_controller N`.
 
 Needs KUBECONFIG and the custom resource definitions. N MCPServerAuths are made, then a controller
-is started. Beside it, a bare loop makes the same writes with the same client and concurrency.
+is started, and has to make all of them Ready. An authserver's pod is played by this process: it
+shows the map as it is in the cluster. Afterwards a bare loop makes the same writes with the same
+client and concurrency: a Secret, two statuses and an event for each object.
+
+CPU seconds are of the one process, the API server's are in neither. With `--source PodCertificate`
+there are no Secrets. Memory is compared with a process that holds the same objects as dicts.
 """
 
+import argparse
 import asyncio
 import json
 import os
@@ -13,17 +19,20 @@ import tempfile
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from pathlib import Path
-from time import monotonic
+from time import monotonic, process_time
 
 import yaml
+from aiohttp import web
 
-from controller.api.kinds import EVENT, MCP_SERVER_AUTH, NAMESPACE, SECRET
+from controller.api.kinds import CONFIG_MAP, EVENT, MCP_SERVER_AUTH, NAMESPACE, POD, SECRET
 from controller.api.objects import Key
 from controller.cluster import Cluster
+from controller.reconcile import resource_map
 from tests.cluster.controller import SIDECAR, auth_server, server_auth
 
 _ROOT = Path(__file__).parents[2]
 _WORKERS = 8
+_ADDRESS = "127.77.0.2"  # of the pod that this process plays
 
 
 async def _all(work: Iterable[Callable[[], Awaitable[object]]], at_once: int = _WORKERS) -> None:
@@ -36,13 +45,13 @@ async def _all(work: Iterable[Callable[[], Awaitable[object]]], at_once: int = _
     await asyncio.gather(*(one(make) for make in work))
 
 
-async def _prepare(cluster: Cluster, system: str, tenant: str, count: int) -> None:
+async def _prepare(cluster: Cluster, system: str, tenant: str, count: int, source: str) -> None:
     for name in (system, tenant):
         meta = {"name": name}
         await cluster.create({"apiVersion": "v1", "kind": NAMESPACE.kind, "metadata": meta})
     secret = {"apiVersion": "v1", "kind": "Secret", "stringData": {"secret": "x"}}
     await cluster.create({**secret, "metadata": {"name": "github-app", "namespace": system}})
-    made = auth_server([tenant])
+    made = auth_server([tenant], certificates={"workloads": {"source": source}})
     made["metadata"]["namespace"] = system
     await cluster.create(made)
     made_of = [server_auth(f"s{number}", system) for number in range(count)]
@@ -51,17 +60,57 @@ async def _prepare(cluster: Cluster, system: str, tenant: str, count: int) -> No
     await _all([partial(cluster.create, one) for one in made_of])
 
 
-async def _issued(cluster: Cluster, tenant: str) -> int:
+async def _play_pod(cluster: Cluster, system: str) -> web.AppRunner:
+    """A pod of the authserver, which shows what its kubelet would have written by now."""
+
+    async def shown(_: web.Request) -> web.Response:
+        listed, _version = await cluster.list(CONFIG_MAP, system)
+        files = {
+            name: resource_map.shard_hash(text)
+            for one in listed
+            if "-resources-" in one["metadata"]["name"]
+            for name, text in one["data"].items()
+        }
+        return web.json_response({"files": files})
+
+    app = web.Application()
+    app.router.add_get("/resource-map", shown)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, _ADDRESS, 0)
+    await site.start()
+    port = runner.addresses[0][1]
+    labels = {
+        "app.kubernetes.io/name": "tokenward-authserver",
+        "app.kubernetes.io/instance": "main",
+    }
+    container = {
+        "name": "authserver", "image": "x", "ports": [{"name": "ops", "containerPort": port}]
+    }  # fmt: skip
+    meta = {"name": "main-played", "namespace": system, "labels": labels}
+    account = {"apiVersion": "v1", "kind": "ServiceAccount"}
+    await cluster.apply({**account, "metadata": {"name": "default", "namespace": system}})
+    spec = {"containers": [container], "nodeName": "nowhere"}
+    await cluster.create({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec})
+    status = {"phase": "Running", "podIP": _ADDRESS, "podIPs": [{"ip": _ADDRESS}]}
+    await cluster.patch(POD, Key(system, "main-played"), {"status": status}, "status")
+    return runner
+
+
+async def _ready(cluster: Cluster, tenant: str) -> int:
     listed, _ = await cluster.list(MCP_SERVER_AUTH, tenant)
     return sum(
-        one["type"] == "CertificateReady" and one["status"] == "True"
+        one["type"] == "Ready" and one["status"] == "True"
         for each in listed
         for one in each.get("status", {}).get("conditions", [])
     )
 
 
-async def _bare_loop(cluster: Cluster, tenant: str, count: int) -> float:
-    """Per object: read and write a Secret, write a status and an event, as the controller does."""
+async def _bare_loop(cluster: Cluster, tenant: str, count: int) -> tuple[float, float]:
+    """Per object: a Secret, two statuses and an event, as the controller writes them.
+
+    Seconds, and CPU seconds of this process.
+    """
     listed, _ = await cluster.list(MCP_SERVER_AUTH, tenant)
     secrets, _ = await cluster.list(SECRET, tenant)
     data = next(one["data"] for one in secrets if one["metadata"]["name"] == "s0-tokenward")
@@ -69,19 +118,19 @@ async def _bare_loop(cluster: Cluster, tenant: str, count: int) -> float:
 
     async def one(name: str) -> None:
         key = Key(tenant, f"{name}-copy")
-        await cluster.get(SECRET, key)
         meta = {"name": key.name, "namespace": tenant}
         secret = {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "data": data}
-        await cluster.apply(secret)
-        change = {"status": {**status, "spiffeId": f"x{name}"}}
-        await cluster.patch(MCP_SERVER_AUTH, Key(tenant, name), change, "status")
+        await cluster.create(secret)
+        for written in ("x", "y"):
+            change = {"status": {**status, "spiffeId": f"{written}{name}"}}
+            await cluster.patch(MCP_SERVER_AUTH, Key(tenant, name), change, "status")
         event = {"apiVersion": "v1", "kind": EVENT.kind, "type": "Normal", "reason": "Test"}
         about = {"involvedObject": {"kind": "Secret", "name": name, "namespace": tenant}}
         await cluster.create({**event, **about, "metadata": {**meta, "name": f"{name}.copy"}})
 
-    begun = monotonic()
+    begun, cpu = monotonic(), process_time()
     await _all([partial(one, f"s{n}") for n in range(count)])
-    return monotonic() - begun
+    return monotonic() - begun, process_time() - cpu
 
 
 def _usage(pid: int) -> tuple[float, float]:
@@ -92,11 +141,32 @@ def _usage(pid: int) -> tuple[float, float]:
     return cpu, rss
 
 
-async def main(count: int) -> None:
+def _held() -> float:
+    """MiB of a process that holds the same objects as dicts, from the same client."""
+    program = (
+        "import asyncio, sys, resource\n"
+        "from controller.cluster import Cluster\n"
+        "from controller.api.kinds import MCP_SERVER_AUTH\n"
+        "async def main():\n"
+        "    cluster = await Cluster.connect()\n"
+        "    held, _ = await cluster.list(MCP_SERVER_AUTH)\n"
+        "    pages = int(open('/proc/self/statm').read().split()[1])\n"
+        "    print(pages * resource.getpagesize() / (1 << 20))\n"
+        "    await cluster.close()\n"
+        "asyncio.run(main())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=_ROOT, capture_output=True, text=True, check=True
+    )
+    return float(done.stdout)
+
+
+async def main(count: int, source: str) -> None:
     cluster = await Cluster.connect()
     suffix = f"{os.getpid():x}"
     system, tenant = f"measure-{suffix}-system", f"measure-{suffix}"
-    await _prepare(cluster, system, tenant, count)
+    await _prepare(cluster, system, tenant, count, source)
+    played = await _play_pod(cluster, system)
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder, "controller.yaml")
         settings = {
@@ -110,8 +180,10 @@ async def main(count: int) -> None:
         command = [sys.executable, "-m", "controller", "--config", str(config)]
         begun = monotonic()
         process = subprocess.Popen(command, cwd=_ROOT, stderr=subprocess.DEVNULL)
-        while await _issued(cluster, tenant) < count:
-            await asyncio.sleep(0.5)
+        while await _ready(cluster, tenant) < count:
+            await asyncio.sleep(max(0.5, count / 500))
+            if process.poll() is not None:
+                raise RuntimeError("the controller ended")
         cold = monotonic() - begun
         cpu, _ = _usage(process.pid)
         await asyncio.sleep(20)
@@ -122,16 +194,21 @@ async def main(count: int) -> None:
         written = await _versions(cluster, tenant) != before
         process.terminate()
         process.wait()
-    bare = await _bare_loop(cluster, tenant, count)
+    held = _held()
+    await played.cleanup()
+    bare, bare_cpu = await _bare_loop(cluster, tenant, count) if source == "BuiltIn" else (0.0, 0.0)
     figures = {
+        "source": source,
         "objects": count,
         "seconds": round(cold, 1),
         "bare_loop_seconds": round(bare, 1),
-        "ratio": round(cold / bare, 2),
+        "ratio": round(cold / bare, 2) if bare else None,
         "cpu_seconds": round(cpu, 1),
+        "bare_loop_cpu_seconds": round(bare_cpu, 1),
         "quiet_share_of_a_core": round((after - quiet) / 30, 4),
         "wrote_while_quiet": written,
         "memory_mib": round(memory, 1),
+        "memory_of_dicts_mib": round(held, 1),
     }
     print(json.dumps(figures))  # noqa: T201 - the measurement
     for name in (system, tenant):
@@ -147,4 +224,8 @@ async def _versions(cluster: Cluster, tenant: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1])))
+    parser = argparse.ArgumentParser(prog="python -m tests.cluster.measure_controller")
+    parser.add_argument("count", type=int)
+    parser.add_argument("--source", default="BuiltIn", choices=("BuiltIn", "PodCertificate"))
+    given = parser.parse_args()
+    asyncio.run(main(given.count, given.source))

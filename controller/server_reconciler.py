@@ -9,7 +9,7 @@ from chassis.logs import Log
 from controller.api import conditions
 from controller.api.conditions import Reason
 from controller.api.kinds import CERTIFICATE, MCP_SERVER_AUTH, SECRET, SECRET_METADATA
-from controller.api.objects import Key, Object, version
+from controller.api.objects import Key, Object, annotations, generation, version
 from controller.api.v1alpha1 import AuthServer, ServerAuth
 from controller.cluster import ApiError
 from controller.issuing.rotation import AuthorityState
@@ -217,4 +217,6 @@ def _circumstances(
     server: ServerAuth, counted: AuthServer, authority: AuthorityState | None
 ) -> tuple[object, ...]:
     serial = authority.current.certificate.serial_number if authority is not None else None
-    return (server.uid, counted.trust_domain, counted.workload_certificates, serial)
+    # Who changes the object, or annotates it, has its Secret looked at.
+    wish = (server.uid, generation(server.raw), tuple(sorted(annotations(server.raw).items())))
+    return (*wish, counted.trust_domain, counted.workload_certificates, serial)

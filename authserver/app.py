@@ -80,6 +80,7 @@ from authserver.storage.sessions import Sessions
 from authserver.storage.used_assertions import UsedAssertions
 from authserver.storage.used_connect_links import UsedConnectLinks
 from authserver.storage.users import Users
+from authserver.storage.users_needed import UsersNeeded
 from authserver.tokens.access_tokens import AccessTokens
 from authserver.tokens.id_tokens import IdTokens
 from authserver.upstream.http_client import UpstreamHttp
@@ -176,6 +177,7 @@ class Authserver:
                 self._connections,
                 self._exchanged_tokens,
                 OperatorEvents(database),
+                UsersNeeded(database),
             ),
             live.resources,
             live.binding,
@@ -184,6 +186,7 @@ class Authserver:
             self._metrics,
             clock,
             replica=new_handle(),
+            absolute_seconds=settings.lifetimes.refresh_token_absolute,
         )
 
     async def start(self) -> None:

@@ -19,6 +19,7 @@ from authserver.storage.leases import Leases
 from authserver.storage.operator_events import OperatorEvents
 from authserver.storage.orphaned_owners import OrphanedOwners
 from authserver.storage.sessions import Sessions
+from authserver.storage.users_needed import UsersNeeded
 from chassis.clock import Clock
 from chassis.logs import Log, LogWriteFailed
 
@@ -39,6 +40,9 @@ _ADOPTION_SECONDS: Final = 600
 # Between two batches the flows have the database to themselves.
 _PAUSE_SECONDS: Final = 0.05
 _MAX_BATCHES: Final = 200
+_WEEK_SECONDS: Final = 7 * 86400
+# The number changes slowly, and its query looks at every session that expires within a week.
+_USERS_NEEDED_SECONDS: Final = 600
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,7 @@ class CleanUpStores:
     connections: Connections
     exchanged_tokens: ExchangedTokens
     operator_events: OperatorEvents
+    users_needed: UsersNeeded
 
 
 class Housekeeping:
@@ -66,7 +71,11 @@ class Housekeeping:
         metrics: Metrics,
         clock: Clock,
         replica: str,
+        *,
+        absolute_seconds: int,
     ) -> None:
+        self._users_needed, self._users_needed_at = stores.users_needed, float("-inf")
+        self._absolute_seconds = absolute_seconds
         self._leases, self._replica = stores.leases, replica
         self._expiry, self._absent_registrations = stores.expiry, stores.absent_registrations
         self._sessions, self._connections = stores.sessions, stores.connections
@@ -170,6 +179,17 @@ class Housekeeping:
         self._metrics.connections.clear()
         for upstream, dead, count in counts:
             self._metrics.connections.labels(upstream, "dead" if dead else "live").set(count)
+        await self._measure_users_needed()
+
+    async def _measure_users_needed(self) -> None:
+        now = self._clock()
+        if now - self._users_needed_at < _USERS_NEEDED_SECONDS:
+            return
+        needed = await self._users_needed.count(
+            now, within=_WEEK_SECONDS, absolute_seconds=self._absolute_seconds
+        )
+        self._users_needed_at = now
+        self._metrics.users_needed.set(needed)
 
     async def _end_orphans(self) -> None:
         """End sessions of owners whom no map has named for a week, a batch of each.
@@ -216,6 +236,8 @@ class Housekeeping:
         """Another replica says how much there is; the sum over all replicas stays right."""
         self._metrics.sessions.set(0)
         self._metrics.connections.clear()
+        self._metrics.users_needed.set(0)
+        self._users_needed_at = float("-inf")
 
     async def _is_ours(self) -> bool:
         now = int(self._clock())

@@ -85,6 +85,11 @@ class Metrics:
         self.connections = Gauge(
             f"{_PREFIX}_connections", "Connections", ["upstream", "state"], registry=registry
         )
+        self.users_needed = Gauge(
+            f"{_PREFIX}_users_needed_within_week",
+            "Users whose authorization ends within seven days, however much they use it",
+            registry=registry,
+        )
 
     def _of_configuration(self, registry: CollectorRegistry) -> None:
         self.reloads = Counter(

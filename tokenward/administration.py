@@ -26,7 +26,16 @@ _SESSIONS: Final = (
     "state",
 )
 _CONNECTIONS: Final = ("user", "subject", "server", "upstream", "account", "state")
-_RIGHTS: Final = ("user", "subject", "server", "upstream", "sessions", "until", "state")
+_RIGHTS: Final = (
+    "user",
+    "subject",
+    "server",
+    "upstream",
+    "sessions",
+    "until",
+    "needs_user",
+    "state",
+)
 _SELECTORS: Final = ("user", "server", "upstream", "client", "session")
 
 _FATES: Final = {

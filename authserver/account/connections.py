@@ -50,22 +50,32 @@ class ApplicationUse:
 
 @dataclass(frozen=True)
 class UpstreamUse:
-    """An upstream that a server may use. `connect_url` is set where the user can mend it."""
+    """An upstream that a server may use. `connect_url` is set where the user can mend it.
+
+    Where the upstream told them (seconds since the Unix epoch): at `ends_at` the user is asked
+    again, at `unused_ends_at` only if the server does not use it before.
+    """
 
     upstream: Upstream
     connected: bool
     works: bool
+    ends_at: int | None = None
+    unused_ends_at: int | None = None
     connect_url: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True)
 class ServerUse:
-    """One MCP server; at `ends_at` (seconds since the Unix epoch) its user is asked again."""
+    """One MCP server; at `ends_at` (seconds since the Unix epoch) its user is asked again.
+
+    At `unused_ends_at` only if no application renews its use before.
+    """
 
     resource: str
     upstreams: tuple[UpstreamUse, ...]
     applications: tuple[ApplicationUse, ...]
     ends_at: int
+    unused_ends_at: int
 
 
 @dataclass(frozen=True)
@@ -177,12 +187,15 @@ class ConnectionsPage:
             await self._upstream(name, sessions[-1], connections)
             for name in self._named(resource, sessions, connections)
         ]
-        ends_at = max(used.session.created_at for used in sessions) + self._absolute_seconds
+        uses = tuple(use for use in upstreams if use is not None)
+        last_begun = max(used.session.created_at for used in sessions)
+        ends = [use.ends_at for use in uses if use.ends_at is not None]
         return ServerUse(
             resource,
-            tuple(use for use in upstreams if use is not None),
+            uses,
             tuple(applications),
-            ends_at,
+            min([last_begun + self._absolute_seconds, *ends]),
+            max(used.session.expires_at for used in sessions),
         )
 
     def _named(
@@ -216,7 +229,14 @@ class ConnectionsPage:
         root = self._upstreams.get(upstream.made_of or name)
         connection = connections.get((used.session.owner, upstream.made_of or name))
         if connection is not None and healthy(connection, root, self._clock()):
-            return UpstreamUse(upstream, connected=True, works=True)
+            tokens = connection.tokens
+            return UpstreamUse(
+                upstream,
+                connected=True,
+                works=True,
+                ends_at=tokens.needs_user_at,
+                unused_ends_at=tokens.refresh_expires_at,
+            )
         url = await self._links.url_of(used.session.tsid, upstream.made_of or name)
         return UpstreamUse(upstream, connection is not None, works=False, connect_url=url)
 

@@ -6,6 +6,7 @@ from typing import Any, Final
 from authserver.admin.opened import Opened
 from authserver.admin.rows import PAGE, Item, moment
 from authserver.admin.selection import Selection
+from authserver.storage.contract import Row
 from chassis.spiffe_id import Workload
 
 _KEY: Final = "user_id, owner_namespace, owner_name, upstream"
@@ -15,6 +16,7 @@ _NAMED: Final = (
 )
 _SQL: Final = (
     "SELECT k.user_id, k.owner_namespace, k.owner_name, k.upstream, k.dead, k.rejected,"
+    " k.needs_user_at, MAX(s.created_at) AS created,"
     " u.upstream_issuer AS user_issuer, u.subject AS user_subject, u.blocked_at,"
     " COUNT(*) AS sessions, MAX(s.signed_in_at) AS signed_in, MAX(s.expires_at) AS expires"
     f" FROM (SELECT * FROM connections WHERE {{condition}} AND ({_KEY}) > (?, ?, ?, ?)"
@@ -27,6 +29,7 @@ _SQL: Final = (
     " AND s.owner_name = k.owner_name AND s.ended_at IS NULL AND s.expires_at > ?"
     f" AND {_NAMED.replace('connections.', 'k.')}"
     " GROUP BY k.user_id, k.owner_namespace, k.owner_name, k.upstream, k.dead, k.rejected,"
+    " k.needs_user_at,"
     " u.upstream_issuer, u.subject, u.blocked_at"
     " ORDER BY k.user_id, k.owner_namespace, k.owner_name, k.upstream"
 )
@@ -40,7 +43,7 @@ async def who_can(opened: Opened, selection: Selection) -> AsyncIterator[Item]:
     condition, values = selection.of_connections()
     sql, now = _SQL.format(condition=condition), int(opened.clock())
     after: tuple[str, ...] = ("", "", "", "")
-    servers = _Servers(opened)
+    servers, absolute = _Servers(opened), opened.settings.lifetimes.refresh_token_absolute
     while rows := await opened.database.fetch_all(sql, *values, *after, now, now):
         for row in rows:
             owner = Workload(row["owner_namespace"], row["owner_name"])
@@ -53,9 +56,16 @@ async def who_can(opened: Opened, selection: Selection) -> AsyncIterator[Item]:
                 "sessions": row["sessions"],
                 "signed_in": moment(row["signed_in"]),
                 "until": moment(row["expires"]),
+                "needs_user": moment(_needs_user_at(row, absolute)),
                 "state": servers.state(owner, row["upstream"], row),
             }
         after = (rows[-1][0], rows[-1][1], rows[-1][2], rows[-1][3])
+
+
+def _needs_user_at(row: Row, absolute: int) -> int:
+    """When the user is needed again, however busy the sessions are."""
+    session_ends, upstream_ends = int(row["created"]) + absolute, row["needs_user_at"]
+    return session_ends if upstream_ends is None else min(session_ends, int(upstream_ends))
 
 
 class _Servers:

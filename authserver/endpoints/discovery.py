@@ -1,6 +1,6 @@
 """What clients discover: RFC 8414 and OpenID Connect Discovery documents, without nulls."""
 
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from authserver.clients.authentication import AUTH_METHODS
@@ -13,6 +13,8 @@ from authserver.tokens.algorithms import OURS
 from authserver.tokens.id_tokens import CLAIMS
 from authserver.tokens.signing_keys import SigningKeys
 
+# draft-ietf-oauth-refresh-token-expiration: our token answers tell both ends.
+EXPIRATION_TYPES: Final = ("authorization", "token_timeout")
 OAUTH, OPENID = "oauth-authorization-server", "openid-configuration"
 
 
@@ -57,6 +59,7 @@ class MetadataDocument:
             "client_id_metadata_document_supported": self._documents,
             "code_challenge_methods_supported": [METHOD],
             "authorization_response_iss_parameter_supported": True,
+            "refresh_token_expiration_types_supported": list(EXPIRATION_TYPES),
             "subject_types_supported": ["public"],
             "id_token_signing_alg_values_supported": self._keys.algorithms(),
         }

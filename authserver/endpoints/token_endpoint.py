@@ -130,7 +130,9 @@ class TokenEndpoint:
             raise InvalidGrant("code_replayed")
         await self._registered.keep(client.client_id)
         self._audit.token_grant(subject_of(session), Outcome.SUCCESS, "authorization_code")
-        answer = self._answer(session, refresh.token if refresh else None, now)
+        answer = self._answer(session, now)
+        if refresh is not None:
+            answer |= self._with_refresh_token(session, refresh.token, refresh.expires_at, now)
         if OPENID in session.scope.split():
             access_token = answer["access_token"]
             answer["id_token"] = self._id_tokens.mint(session, access_token, code.nonce, now)
@@ -195,14 +197,16 @@ class TokenEndpoint:
         )
         match outcome:
             case Rotated():
-                return self._answer(replace(session, scope=scope), successor.token, now)
-            case Repeated(successor=again):
-                return self._answer(replace(session, scope=scope), again, now)
+                token, ends = successor.token, successor.expires_at
+            case Repeated(successor=token, expires_at=ends):
+                pass
             case Reused():
                 await self._termination.end(session, "refresh_token_reused")
                 raise InvalidGrant("refresh_token_reused")
             case None:
                 raise InvalidGrant("refresh_token_unknown_or_over")
+        answer = self._answer(replace(session, scope=scope), now)
+        return answer | self._with_refresh_token(session, token, ends, now)
 
     def _check_in_map(self, url: str) -> None:
         """A resource that left the map gets no new JWT; its sessions wait for it to come back."""
@@ -252,13 +256,24 @@ class TokenEndpoint:
         if session is not None:
             await self._termination.end(session, reason)
 
-    def _answer(self, session: Session, refresh_token: str | None, now: int) -> dict[str, Any]:
-        answer: dict[str, Any] = {
+    def _with_refresh_token(
+        self, session: Session, token: str, expires_at: int, now: int
+    ) -> dict[str, Any]:
+        """The refresh token with both ends (draft-ietf-oauth-refresh-token-expiration, section 5).
+
+        In seconds: how long it may be held, and how long the user's authorization lasts.
+        """
+        absolute = session.created_at + self._lifetimes.refresh_token_absolute
+        return {
+            "refresh_token": token,
+            "refresh_token_timeout": max(0, expires_at - now),
+            "authorization_expires_in": max(0, absolute - now, expires_at - now),
+        }
+
+    def _answer(self, session: Session, now: int) -> dict[str, Any]:
+        return {
             "access_token": self._tokens.mint(session, jti=self._new_handle(), now=now),
             "token_type": "Bearer",
             "expires_in": self._tokens.lifetime,
             "scope": session.scope,
         }
-        if refresh_token is not None:
-            answer["refresh_token"] = refresh_token
-        return answer

@@ -100,20 +100,25 @@ class ClaimRows:
             registration=registration,
         )
         sealed = self._sealed.seal(successor)
-        (table, at_key), age = place_of(connection.key), ""
-        if connection.key.made_of:
-            age = f", renewed_at = {int(tokens.obtained_at)}"
+        table, at_key = place_of(connection.key)
+        # What was exchanged is made anew without the user, and goes when nobody renews it.
+        column, moment = (
+            ("renewed_at", int(tokens.obtained_at))
+            if connection.key.made_of
+            else ("needs_user_at", tokens.needs_user_at)
+        )
         changed = await self._database.write(
             f"UPDATE {table} SET generation = ?, sealed_tokens = ?, sealed_under = ?, dead = 0,"
             " refresh_claim = NULL, refresh_claimed_at = NULL, first_claimed_at = NULL,"
             " refused_since = NULL, refusals = 0, rejected = 0,"
-            f" authorization_server = ?, registered_client_id = ?{age}"
+            f" authorization_server = ?, registered_client_id = ?, {column} = ?"
             f" WHERE {at_key} AND generation = ? AND refresh_claim = ?",
             successor.generation,
             sealed,
             key_id_of(sealed),
             registration.authorization_server if registration else None,
             registration.client_id if registration else None,
+            moment,
             *at(connection.key),
             connection.generation,
             handle,

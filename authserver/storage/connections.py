@@ -227,8 +227,8 @@ class Connections:
         await transaction.execute(
             "INSERT INTO connections (user_id, owner_namespace, owner_name, upstream, generation,"
             " upstream_issuer, upstream_subject, asked_scope, sealed_tokens, sealed_under,"
-            " authorization_server, registered_client_id, owner_uid)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            " authorization_server, registered_client_id, owner_uid, needs_user_at)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             *at(key),
             after.generation,
             after.upstream_issuer,
@@ -239,6 +239,7 @@ class Connections:
             grant.registration.authorization_server if grant.registration else None,
             grant.registration.client_id if grant.registration else None,
             owner_uid,
+            after.tokens.needs_user_at,
         )
 
 
@@ -261,5 +262,9 @@ def _carry_refresh_token(before: Connection | None, grant: Grant) -> UpstreamTok
         and before.upstream_issuer == grant.upstream_issuer
         and before.upstream_subject == grant.upstream_subject
     ):
-        return replace(grant.tokens, refresh_token=before.tokens.refresh_token)
+        return replace(
+            grant.tokens,
+            refresh_token=before.tokens.refresh_token,
+            refresh_expires_at=before.tokens.refresh_expires_at,
+        )
     return grant.tokens

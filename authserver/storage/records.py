@@ -141,13 +141,26 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class UpstreamTokens:
-    """What an upstream gave; `expires_at` is None where it did not say."""
+    """What an upstream gave; each end is None where it did not say.
+
+    `refresh_expires_at`: when the refresh token ends if it is not presented before.
+    `authorization_expires_at`: when the user's authorization ends, whatever is done.
+    """
 
     access_token: str = field(repr=False)
     refresh_token: str | None = field(repr=False)
     scope: str | None
     obtained_at: int
     expires_at: int | None
+    refresh_expires_at: int | None = None
+    authorization_expires_at: int | None = None
+
+    @property
+    def needs_user_at(self) -> int | None:
+        """From when on only the user can bring another token; None where nothing tells."""
+        access_ends = self.expires_at if self.refresh_token is None else None
+        ends = (access_ends, self.authorization_expires_at)
+        return min((end for end in ends if end is not None), default=None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,9 +27,10 @@ class Rotated:
 
 @dataclass(frozen=True)
 class Repeated:
-    """The presented token was used a moment ago: its unused successor again."""
+    """The presented token was used a moment ago: its unused successor again, and its end."""
 
     successor: str = field(repr=False)
+    expires_at: int
 
 
 @dataclass(frozen=True)
@@ -119,13 +120,14 @@ class RefreshTokens:
         self, transaction: Transactional, row: Row, now: int, grace: int
     ) -> Repeated | Reused:
         unused_successor = await transaction.fetch_one(
-            "SELECT 1 FROM refresh_tokens WHERE token_hash = ? AND used_at IS NULL",
+            "SELECT expires_at FROM refresh_tokens WHERE token_hash = ? AND used_at IS NULL",
             row["successor_hash"],
         )
         sealed = row["sealed_successor"]
         if unused_successor and sealed is not None and now - row["used_at"] <= grace:
             place = successor_place(row["tsid"], row["token_hash"])
-            return Repeated(self._keyring.open(sealed, *place).decode())
+            token = self._keyring.open(sealed, *place).decode()
+            return Repeated(token, unused_successor["expires_at"])
         await end_session(transaction, row["tsid"], now)
         return Reused()
 

@@ -41,6 +41,12 @@ _PASSING: Final = frozenset(
 # Notion's: it names overload, and asks to be treated as 429 (its page "Request limits").
 _BUSY: Final = frozenset({408, 425, 429, 503, 529})
 _REFUSALS: Final = frozenset({200, 400, 401, 403})
+# draft-ietf-oauth-refresh-token-expiration, and what GitHub, Google and Keycloak say before it.
+_REFRESH_LIFETIMES: Final = (
+    "refresh_token_timeout",
+    "refresh_token_expires_in",
+    "refresh_expires_in",
+)
 
 
 @dataclass(frozen=True)
@@ -84,6 +90,8 @@ def read_tokens(
         previous,
         refresh_token=refresh_token,
         expires_at=now if previous.expires_at is None else previous.expires_at,
+        refresh_expires_at=_refresh_end(body, now, refresh_token, previous),
+        authorization_expires_at=_authorization_end(body, now, previous),
     )
 
 
@@ -110,7 +118,30 @@ def _tokens(
         scope=previous.scope if scope is None and previous else scope,
         obtained_at=now,
         expires_at=now + lifetime if lifetime is not None else None,
+        refresh_expires_at=_refresh_end(body, now, refresh_token, previous),
+        authorization_expires_at=_authorization_end(body, now, previous),
     )
+
+
+def _refresh_end(
+    body: dict[str, Any], now: int, refresh_token: str | None, previous: UpstreamTokens | None
+) -> int | None:
+    """When the refresh token ends if it is not presented; a new one has an end of its own."""
+    for name in _REFRESH_LIFETIMES:
+        if (lifetime := _lifetime(body.get(name))) is not None:
+            return now + lifetime
+    kept = previous is not None and refresh_token in (None, previous.refresh_token)
+    return previous.refresh_expires_at if previous is not None and kept else None
+
+
+def _authorization_end(
+    body: dict[str, Any], now: int, previous: UpstreamTokens | None
+) -> int | None:
+    """When the user's authorization ends; what was said before holds until something else is."""
+    lifetime = _lifetime(body.get("authorization_expires_in"))
+    if lifetime is not None:
+        return now + lifetime
+    return previous.authorization_expires_at if previous is not None else None
 
 
 def _wrong_member(body: dict[str, Any], rules: TokenRules, *, at_refresh: bool) -> str | None:

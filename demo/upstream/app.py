@@ -51,6 +51,8 @@ class FakeUpstream:
         self.redirect_uri = redirect_uri
         self.issuer = ""
         self.interference = Interference()
+        # What every token answer says beside the usual, such as when the grant ends.
+        self.token_members: dict[str, Any] = {}
         self.grants = Grants(now=now, access_token_lifetime=access_token_lifetime)
         self._client = protocol.Client(client_id, client_secret)
         self._id_tokens = IdTokens()
@@ -183,7 +185,7 @@ class FakeUpstream:
             "expires_in": tokens.expires_in,
             "refresh_token": tokens.refresh_token,
             "scope": tokens.grant.scope,
-        }
+        } | self.token_members
         if "openid" in tokens.grant.scope.split():
             answer["id_token"] = self._id_tokens.sign(
                 tokens.grant,

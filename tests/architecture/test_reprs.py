@@ -66,4 +66,4 @@ def test_the_successor_of_a_repeated_refresh_is_among_them() -> None:
     from authserver.storage.refresh_tokens import Repeated
 
     assert [field.name for field in secrets_of(Repeated)] == ["successor"]
-    assert "canary" not in repr(Repeated("canary"))
+    assert "canary" not in repr(Repeated("canary", 0))

@@ -210,6 +210,8 @@ class SignedIn:
     scope: str
     refresh_token: str = ""
     id_token: str = ""
+    refresh_token_timeout: int = 0
+    authorization_expires_in: int = 0
 
 
 async def walk(browser: Browser, url: str, user: str, decision: str = "allow") -> dict[str, str]:

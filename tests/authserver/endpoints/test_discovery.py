@@ -62,6 +62,7 @@ async def test_both_documents_name_the_exact_issuer_and_every_endpoint(tmp_path:
             "revocation_endpoint_auth_signing_alg_values_supported": algorithms,
             "code_challenge_methods_supported": ["S256"],
             "authorization_response_iss_parameter_supported": True,
+            "refresh_token_expiration_types_supported": ["authorization", "token_timeout"],
             "subject_types_supported": ["public"],
             "id_token_signing_alg_values_supported": ["ES256"],
         }

@@ -43,7 +43,10 @@ async def test_an_access_token_says_what_was_promised_and_nothing_of_the_user(
         client_id, pkce = (await world.register())["client_id"], Pkce()
         answer = await world.redeem(client_id, await world.code(client_id, pkce), pkce)
         body, now = answer.json(), int(world.clock())
-        assert set(body) == {"access_token", "token_type", "expires_in", "scope", "refresh_token"}
+        assert set(body) == {
+            "access_token", "token_type", "expires_in", "scope",
+            "refresh_token", "refresh_token_timeout", "authorization_expires_in",
+        }  # fmt: skip
         assert (body["token_type"], body["expires_in"], body["scope"]) == ("Bearer", 900, "mcp")
         jwks: Any = (await world.call("GET", "/.well-known/jwks.json")).json()
         signed = jws.deserialize_compact(body["access_token"], KeySet.import_key_set(jwks))

@@ -17,6 +17,7 @@ from authserver.storage.exchanged_tokens import ExchangedTokens
 from authserver.storage.leases import Leases
 from authserver.storage.operator_events import OperatorEvents
 from authserver.storage.orphaned_owners import OrphanedOwners
+from authserver.storage.users_needed import UsersNeeded
 from chassis.probes import new_registry
 from tests.support.database_file import count, sql
 from tests.support.storage_files import NOW, Store, stores
@@ -40,6 +41,7 @@ def housekeeping(store: Store, now: int) -> Housekeeping:
             store.connections,
             ExchangedTokens(store.database, store.keyring),
             OperatorEvents(store.database),
+            UsersNeeded(store.database),
         ),
         ResourceMap([]),
         binding,
@@ -48,6 +50,7 @@ def housekeeping(store: Store, now: int) -> Housekeeping:
         Metrics(new_registry()),
         clock,
         "replica",
+        absolute_seconds=90 * 86400,
     )
 
 

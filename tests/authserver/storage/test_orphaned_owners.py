@@ -18,6 +18,7 @@ from authserver.storage.leases import Leases
 from authserver.storage.operator_events import OperatorEvents
 from authserver.storage.orphaned_owners import OrphanedOwners, Owned
 from authserver.storage.records import Session
+from authserver.storage.users_needed import UsersNeeded
 from authserver.upstream.http_client import UpstreamHttp
 from authserver.upstream.oidc import Oidc
 from chassis.probes import new_registry
@@ -56,6 +57,7 @@ class House:
                 connections,
                 ExchangedTokens(database, store.keyring),
                 OperatorEvents(database),
+                UsersNeeded(database),
             ),
             self._maps[name],
             binding,
@@ -70,6 +72,7 @@ class House:
             Metrics(new_registry()),
             self._clock,
             name,
+            absolute_seconds=90 * 86400,
         )
 
     def _acme(self) -> Oidc:

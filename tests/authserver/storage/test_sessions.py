@@ -88,7 +88,7 @@ async def test_a_predecessor_is_forgiven_for_thirty_seconds(
         await store.redeemed()
         assert await rotate(store, "rt-s1", "second") == Rotated()
         again = await rotate(store, "rt-s1", "third", now=NOW + passed)
-        assert again == (Repeated("second") if forgiven else Reused())
+        assert again == (Repeated("second", NOW + 1000) if forgiven else Reused())
         session = await store.sessions.get("s1")
         assert session is not None
         assert session.live(NOW + passed) is forgiven
@@ -195,7 +195,7 @@ async def test_a_user_is_known_by_issuer_and_subject(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        Repeated("secret canary"),
+        Repeated("secret canary", NOW),
         NewRefreshToken("secret canary", b"secret canary", NOW),
         UpstreamTokens("secret canary", "secret canary", None, NOW, None),
     ],

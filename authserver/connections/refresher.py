@@ -173,6 +173,8 @@ class TokenRefresher:
             raise InvalidGrant("connection_needs_sign_in")
         if isinstance(failure, GrantRevoked):
             raise InvalidGrant(failure.reason)
+        if isinstance(failure, StorageUnavailable):
+            raise failure  # ours, and no upstream's
         over = rejected or not lasts(connection.tokens, now, _LEAST_LIFE_SECONDS)
         if over and self._given_up(connection):
             raise InvalidGrant("refresh_token_does_not_work")
@@ -226,7 +228,9 @@ class TokenRefresher:
     def _done(self, key: tuple[ConnectionKey, int], flight: asyncio.Task[Connection]) -> None:
         del self._flights[key]
         error = None if flight.cancelled() else flight.exception()
-        if error is not None and not isinstance(error, UpstreamFailure):
+        if isinstance(error, StorageUnavailable):
+            _log.warning("storage_down")
+        elif error is not None and not isinstance(error, UpstreamFailure):
             _log.failure("refresh_broke_off", error)
 
 

@@ -31,6 +31,7 @@ from tests.support.workloads import (
     DENIED,
     NOTES_SERVER,
     TASKS_SERVER,
+    audited,
     line,
     replica,
     verdict,
@@ -395,6 +396,19 @@ async def test_nothing_is_presented_that_could_not_be_recorded_first(tmp_path: P
         await rigged.world.server.drain()
         assert not rigged.upstream.presented
         assert await rigged.token() == "access-2"
+
+
+async def test_storage_that_fails_is_named_and_no_upstream_is_blamed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The alert on storage counts the reason; as the upstream's it would wake somebody else."""
+    with audited(caplog) as trail:
+        async with rig(tmp_path) as rigged, rigged.refusing("refresh_claim"):
+            rigged.world.clock.advance(EXPIRED)
+            assert verdict(await rigged.exchange()) == UNAVAILABLE
+            await rigged.world.server.drain()
+        assert trail.reason == "storage_down"
+        assert "refresh_broke_off" not in {record.message for record in caplog.records}
 
 
 async def test_a_result_is_stored_as_soon_as_storage_works_again(tmp_path: Path) -> None:

@@ -98,12 +98,14 @@ class Metrics:
             ["result"],
             registry=registry,
         )
+        _begin(self.reloads, "taken", "refused")
         self.credential_reloads = Counter(
             "tokenward_credential_reloads",
             "Changed certificates, keys and CAs of the listeners, by whether they could be used",
             ["result"],
             registry=registry,
         )
+        _begin(self.credential_reloads, "ok", "failed")
         self.serving_cert_expiry = Gauge(
             f"{_PREFIX}_serving_cert_expiry_timestamp_seconds",
             "When the certificate of a listener expires, in Unix time",
@@ -115,3 +117,9 @@ class Metrics:
             "Expired CAs in the bundle of client CAs, which are left out",
             registry=registry,
         )
+
+
+def _begin(counter: Counter, *values: str) -> None:
+    """Let a counter stand at 0 for each value: Prometheus sees no increase at a first sample."""
+    for value in values:
+        counter.labels(value)

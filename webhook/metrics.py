@@ -5,6 +5,7 @@ from functools import lru_cache
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from chassis.probes import DURATION_BUCKETS
+from webhook.reasons import Reason
 
 
 class Metrics:
@@ -17,6 +18,8 @@ class Metrics:
         )
         # The counter of a decision and a reason: looking one up costs more than counting.
         self.decisions = lru_cache(maxsize=64)(decisions.labels)
+        # At 0 from the start: an alert on an increase does not see a first sample.
+        self.decisions("error", Reason.FAILED)
         self.duration = Histogram(
             name("request_duration_seconds"),
             "From the body's arrival to the answer.",
@@ -35,6 +38,8 @@ class Metrics:
             ("result",),
             registry=registry,
         )
+        for result in ("success", "failure"):
+            self.config_reloads.labels(result)
         self.certificate_expiry = Gauge(
             name("serving_cert_expiry_timestamp_seconds"),
             "When the serving certificate ends.",

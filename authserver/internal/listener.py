@@ -92,6 +92,9 @@ class Internal:
         self._routes: dict[str, Handler] = {ROUTE: self._exchanged, REVOCATIONS: self._polled}
         self._audit, self._metrics = audit, metrics
         self._clock = clock
+        for reason in DenialReason:
+            # At 0 from the start: an alert on an increase does not see a first sample.
+            metrics.denials.labels(reason.value)
 
     def server(self, limits: Limits = LIMITS) -> Server:
         """The HTTP server of the listener."""

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 from mcp import Client
+from mcp.client import ClientRequestContext
 from mcp.server.mcpserver import Context, MCPServer
 from mcp.shared.exceptions import UrlElicitationRequiredError
-from mcp.types import ElicitResult
+from mcp.types import ElicitRequestParams, ElicitResult
 
 from tokenward_mcp import SignInRequired, TokenError, url_elicitation
 
@@ -41,7 +42,7 @@ def server(error: TokenError) -> MCPServer:
     return made
 
 
-async def accept(_: Any, __: Any) -> ElicitResult:
+async def accept(context: ClientRequestContext, params: ElicitRequestParams) -> ElicitResult:
     return ElicitResult(action="accept")
 
 

@@ -5,7 +5,7 @@ RUN    := $(VENV)/bin/python
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup chromium test interop fresh-machine check format demo demo-serve bench layers models chaos drills images manifests release lock clean
+.PHONY: help setup chromium test interop fresh-machine check format demo demo-serve bench layers models chaos drills alerts pictures images manifests release lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -85,6 +85,13 @@ chaos: $(STAMP) ## kill, partition and restart everything; at most eight minutes
 drills: $(STAMP) ## upgrade from the first build (needs the whole history); let five providers fail; about six minutes
 	$(RUN) -m pytest tests/upgrade/drill_upgrade.py
 	$(RUN) -m tests.drills --report docs/reference/outage-report.md $(if $(SEED),--seed $(SEED))
+
+# Needs Debian's package `prometheus`.
+alerts: $(STAMP) ## run dashboard and alerts under a real Prometheus, each alert's cause too; 15 minutes
+	$(RUN) -m tests.monitoring --picture docs/images/dashboard.svg --report docs/reference/alert-drills.md
+
+pictures: $(STAMP) chromium ## draw the pictures of our pages in docs/images, with Chromium
+	$(RUN) -m tests.browser.pictures
 
 lock: $(STAMP) ## recompute requirements.lock from pyproject.toml
 	$(RUN) -m pip install --quiet uv

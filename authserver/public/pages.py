@@ -85,6 +85,7 @@ def ending_of(error: ErrorRedirect) -> Ending:
 class _Permission:
     words: str
     scope: str
+    asked_now: bool = False
 
 
 class Pages:
@@ -255,10 +256,14 @@ def _day(seconds: int) -> str:
 
 
 def _permissions(upstream: Upstream, more: Sequence[str] = ()) -> Sequence[_Permission]:
-    """What is asked for at an upstream: in words where there are some, else as it is."""
+    """What is asked for at an upstream: in words where there are some, else as it is.
+
+    `more` is what the client asks for by name. It is marked, so that a person who has signed in
+    before sees what is different.
+    """
     words = upstream.scope_descriptions
     scopes = dict.fromkeys((*upstream.scopes, *more))
-    return [_Permission(words.get(scope, ""), scope) for scope in scopes]
+    return [_Permission(words.get(scope, ""), scope, scope in more) for scope in scopes]
 
 
 def _publisher(client_id: str) -> str | None:

@@ -1,16 +1,20 @@
 """A scope that an MCP server requires since yesterday reaches clients that never ask for it."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from authserver.config.loader import load
 from chassis.process import ConfigurationError
-from tests.support.deployment import NOTES, Deployment, deployed
+from demo.browser import Browser, Page
+from tests.support.deployment import NOTES, Deployment, Pkce, deployed, log_in
 from tests.support.forged_tokens import claims_of
+from tests.support.sign_in_steps import ask
 from tests.support.workloads import reconfigure
 
 NOW_REQUIRED = ["mcp", "notes:write"]
+ALLOW = ("decision", "allow")
 
 
 def _resource(**members: object) -> dict[str, object]:
@@ -48,6 +52,45 @@ async def test_a_sign_in_gets_what_is_required_whatever_its_client_asks_for(tmp_
         # What is not required is granted to those who ask for it.
         bob = await world.signed_in("bob", scope="more mcp")
         assert claims_of(bob.access_token)["scope"] == "more mcp notes:write"
+
+
+async def test_the_page_names_what_is_granted_beyond_what_the_client_asked_for(
+    tmp_path: Path,
+) -> None:
+    async with deployed(tmp_path) as world:
+        client_id = (await world.register())["client_id"]
+
+        async def shown(scope: str) -> list[str]:
+            page = (await ask(world, world.authorize_url(client_id, Pkce(), scope=scope))).page
+            (at_the_server,) = re.findall(
+                r"<dt>Permissions at the server</dt>\s*<dd><code>(.*?)</code>", page.text
+            )
+            return str(at_the_server).split()
+
+        await _require(world, scopes=[*NOW_REQUIRED, "more"])
+        assert await shown("mcp") == ["mcp"]
+        await _require(world, scopes=[*NOW_REQUIRED, "more"], requiredScopes=NOW_REQUIRED)
+        assert await shown("mcp") == ["mcp", "notes:write"]
+        assert await shown("more") == ["more", "mcp", "notes:write"]
+        assert await shown("unknown") == ["mcp", "notes:write"]
+
+
+async def test_a_remembered_consent_does_not_cover_what_is_required_since(tmp_path: Path) -> None:
+    """A page that a person once answered is asked again with the new scope on it."""
+    web = "https://app.example.com/callback"
+    async with deployed(tmp_path) as world, Browser(leave_at=web) as browser:
+        client_id = (await world.register(redirect_uris=[web]))["client_id"]
+
+        async def asked() -> Page:
+            url = world.authorize_url(client_id, Pkce(), redirect_uri=web, scope="mcp")
+            return await browser.open(url)
+
+        await log_in(browser, await browser.submit(await asked(), press=ALLOW), "alice")
+        assert (await asked()).status is None, "this very question is remembered"
+        await _require(world, scopes=NOW_REQUIRED, requiredScopes=NOW_REQUIRED)
+        page = await asked()
+        assert page.status == 200
+        assert "mcp notes:write" in page.text
 
 
 async def test_a_resource_requires_only_scopes_that_it_has(tmp_path: Path) -> None:

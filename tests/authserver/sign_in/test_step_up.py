@@ -60,7 +60,8 @@ async def test_a_client_that_follows_the_challenge_gets_the_scope_and_does_not_l
         page = await browser.open(
             world.authorize_url(alice.client_id, Pkce(), scope=refusal["scope"])
         )
-        assert "See your e-mail address" in page.text
+        assert "<strong>Asked for now:</strong> See your e-mail address" in page.text
+        assert page.text.count("Asked for now") == 1, "what is asked for anyway is not marked"
         await alice.sign_in(scope=refusal["scope"])
         status, released = await alice.missing("email")
         assert (status, released["scope"].split()) == (200, ["openid", "email"])

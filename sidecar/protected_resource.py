@@ -1,6 +1,7 @@
 """The RFC 9728 document of the MCP server, and the challenge that points MCP clients at it."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
@@ -34,8 +35,8 @@ class ProtectedResource:
             "authorization_servers": [self.issuer],
             "bearer_methods_supported": ["header"],
         }
-        if self._scopes:
-            members["scopes_supported"] = self._scopes
+        if scopes := _of_the_resource(self.scopes):
+            members["scopes_supported"] = scopes
         return json.dumps(members).encode()
 
     def challenge(
@@ -50,19 +51,20 @@ class ProtectedResource:
             parameters += [f'error="{error}"', f'error_description="{description}"']
         if self.resource is not None:
             parameters.append(f'resource_metadata="{self._metadata_url(self.resource)}"')
-        scope = " ".join(self._scopes) if scope is None else scope
-        if scope:
-            parameters.append(f'scope="{scope}"')
+        scopes = _of_the_resource(self.scopes if scope is None else scope.split())
+        if scopes:
+            parameters.append(f'scope="{" ".join(scopes)}"')
         return f"Bearer {', '.join(parameters)}".rstrip()
-
-    @property
-    def _scopes(self) -> list[str]:
-        return [scope for scope in self.scopes if scope != "offline_access"]
 
     def _metadata_url(self, resource: str) -> str:
         parts = urlsplit(resource)
         query = f"?{parts.query}" if parts.query else ""
         return f"{parts.scheme}://{parts.netloc}{_inserted(resource)}{query}"
+
+
+def _of_the_resource(scopes: Iterable[str]) -> list[str]:
+    """Without the one that no resource requires (MCP 2026-07-28, refresh tokens)."""
+    return [scope for scope in scopes if scope != "offline_access"]
 
 
 def _inserted(resource: str) -> str:

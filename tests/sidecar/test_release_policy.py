@@ -301,6 +301,15 @@ async def test_a_scope_to_be_asked_for_comes_with_a_challenge_to_relay(r: Harnes
     assert len(r.authserver.received) == 2
 
 
+async def test_a_challenge_of_a_session_with_offline_access_does_not_name_it(r: Harness) -> None:
+    """MCP 2026-07-28: no resource requires it. A client that wants it asks for it by itself."""
+    scope = "mcp offline_access github/repo"
+    r.authserver.then(lambda: with_members(403, error="insufficient_scope", scope=scope))
+    reply = await r.ask({"missing_scope": "repo"})
+    assert reply.headers["WWW-Authenticate"].endswith(', scope="mcp github/repo"')
+    assert reply.json["scope"] == scope
+
+
 async def test_what_the_user_declined_is_not_asked_for_again(r: Harness) -> None:
     r.authserver.then(lambda: with_members(403, error="insufficient_scope"))
     reply = await r.ask({"missing_scope": "repo"})

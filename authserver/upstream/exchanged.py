@@ -8,7 +8,7 @@ from authserver.config.exchanged_upstreams import ExchangedUpstream
 from authserver.config.upstreams import OAuth2Upstream, OidcUpstream
 from authserver.oauth.exchange_target import ExchangeTarget
 from authserver.storage.records import ClientRegistration, Grant, UpstreamTokens
-from authserver.upstream.client import UpstreamClient, naming
+from authserver.upstream.client import Revocation, UpstreamClient, naming
 from authserver.upstream.contract import (
     BadAnswer,
     CallbackResponse,
@@ -117,7 +117,9 @@ class Exchanged:
         with naming(self.name):
             endpoints = await self._endpoints()
             if endpoints.revocation is not None:
-                await self._client.revoke(endpoints.revocation, tokens, in_body=endpoints.in_body)
+                await self._client.revoke(
+                    Revocation(endpoints.revocation, endpoints.in_body), tokens
+                )
             return endpoints.revocation is not None
 
     async def accepts(self, access_token: str) -> bool | None:

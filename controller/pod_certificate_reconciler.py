@@ -10,7 +10,7 @@ from controller.issuing import pod_certificate_signer as signer
 from controller.issuing.authority import InvalidAuthority
 from controller.issuing.pod_certificate_signer import Denied, Signed
 from controller.reconcile import guard
-from controller.reconcile.plan import Event
+from controller.reconcile.plan import Event, certificate_issued
 from controller.world import World, authority_of
 
 _log = Log("pod_certificates")
@@ -47,10 +47,10 @@ class PodCertificateReconciler:
             return now + _LOOK_AGAIN
         await self._answer(request, signed.status, "issued")
         assert pod is not None
-        ends = signed.issued.leaf.not_valid_after_utc
-        text = f"serial {signed.issued.serial}, ends {ends:%Y-%m-%dT%H:%M:%SZ}"
-        await world.applier.record(pod, Event("Normal", "CertificateIssued", text))
-        _log.info("certificate_signed", pod=str(name), serial=signed.issued.serial)
+        event = certificate_issued(signed.issued.serial, signed.issued.leaf.not_valid_after_utc)
+        await world.applier.record(pod, event)
+        server = f"{signed.workload.namespace}/{signed.workload.name}"
+        _log.info("certificate_signed", server=server, holder=f"Pod/{name}", **event.facts)
         return None
 
     def _signed(self, request: Object, pod: Object | None, now: datetime) -> Signed | None:

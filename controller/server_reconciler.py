@@ -60,7 +60,10 @@ class ServerReconciler:
         for event in plan.events:
             if event.reason == "CertificateIssued":
                 world.metrics.certificates.labels("BuiltIn", "issued").inc()
-                _log.info("certificate_issued", server=str(key), detail=event.message)
+                secret = Key(key.namespace, server_auth.secret_name(server))
+                _log.info(
+                    "certificate_issued", server=str(key), holder=f"Secret/{secret}", **event.facts
+                )
             await world.applier.record(server.raw, event)
         return self._again(plan.status, plan.again_at, now)
 

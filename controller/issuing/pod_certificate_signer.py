@@ -45,10 +45,11 @@ class Denied(Exception):
 
 @dataclass(frozen=True)
 class Signed:
-    """The status of an answered request, and what was issued."""
+    """The status of an answered request, and what was issued to whom."""
 
     status: Mapping[str, Any]
     issued: Issued
+    workload: Workload
 
 
 def is_open(request: Object) -> bool:
@@ -170,6 +171,7 @@ def sign(
             "notAfter": format_time(issued.leaf.not_valid_after_utc),
         },
         issued,
+        workload,
     )
 
 

@@ -11,7 +11,15 @@ from controller.api.v1alpha1 import AuthServer, duration
 from controller.issuing import authority, leaves, rotation
 from controller.issuing.authority import InvalidAuthority
 from controller.issuing.rotation import AuthorityState, Rotation
-from controller.reconcile.plan import MANAGED_BY_LABEL, MANAGER, Event, Makers, kept, labels
+from controller.reconcile.plan import (
+    MANAGED_BY_LABEL,
+    MANAGER,
+    Event,
+    Makers,
+    certificate_issued,
+    kept,
+    labels,
+)
 
 Which = Literal["workloads", "servers"]
 
@@ -152,11 +160,7 @@ def plan_leaf(
     else:
         credential, _ = leaves.issue(template, state.current, now, makers.private_key)
         name = template.names[0].value
-        event = Event(
-            "Normal",
-            "CertificateIssued",
-            f"{name}, serial {credential.serial}, ends {credential.ends:%Y-%m-%dT%H:%M:%SZ}",
-        )
+        event = certificate_issued(credential.serial, credential.ends, name)
     data = {"tls.crt": credential.chain_pem, "tls.key": credential.key_pem}
     if with_ca:
         data["ca.crt"] = with_ca

@@ -32,11 +32,22 @@ class Makers:
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened to an object, for `kubectl describe`."""
+    """Something that happened to an object, for `kubectl describe`.
+
+    `facts` are fields of the log line that says the same.
+    """
 
     type: str  # Normal or Warning
     reason: str
     message: str
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+
+def certificate_issued(serial: str, ends: datetime, name: str = "") -> Event:
+    """The event of a new leaf, which ends at `ends`; the command line reads its facts."""
+    text = f"{ends:%Y-%m-%dT%H:%M:%SZ}"
+    message = f"{name}, serial {serial}, ends {text}" if name else f"serial {serial}, ends {text}"
+    return Event("Normal", "CertificateIssued", message, {"serial": serial, "ends": text})
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,20 @@
 """`who-can --certificates` finds certificates that were used and that no controller issued."""
 
+import io
 import json
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+from cryptography import x509
+
+from chassis import logs
+from controller.api.kinds import SECRET
+from controller.api.objects import Key
+from controller.issuing import rotation
+from tests.controller.running import Site, running
 from tests.tokenward.page import first_cells
 from tests.tokenward.running import run
 
@@ -94,6 +104,29 @@ async def test_a_use_before_the_line_of_the_controller_is_compared_too(tmp_path:
         issued("A1", "mcp-servers/github", "Secret/mcp-servers/github-tokenward"),
     )
     assert (code, found["A1"]["state"]) == (1, "used_as_another_server")
+
+
+async def test_it_reads_what_a_controller_really_logs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site, written = Site(), io.StringIO()
+    monkeypatch.setattr(sys, "stderr", written)
+    logs.configure("controller", "info")
+    site.put_auth_server()
+    site.put_server()
+    async with running(site):
+        await site.until(lambda: site.is_so("CertificateReady", "True"))
+        await site.quiet()
+    monkeypatch.undo()
+    code, found = await listed(tmp_path, *written.getvalue().splitlines())
+    [one] = [one for one in found.values() if one["holder"]]
+    leaf = x509.load_pem_x509_certificate(
+        rotation.decoded(site.api.found(SECRET, Key("mcp-servers", "notes-tokenward")))["tls.crt"]
+    )
+    assert (code, one["state"], one["server"]) == (0, "unused", "mcp-servers/notes")
+    assert one["serial"] == f"{leaf.serial_number:X}"
+    assert one["holder"] == "Secret/mcp-servers/notes-tokenward"
+    assert one["ends"] == f"{leaf.not_valid_after_utc:%Y-%m-%dT%H:%M:%SZ}"
 
 
 async def test_a_log_that_is_not_there_and_a_selector_are_refused(tmp_path: Path) -> None:

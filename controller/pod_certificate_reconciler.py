@@ -50,7 +50,13 @@ class PodCertificateReconciler:
         event = certificate_issued(signed.issued.serial, signed.issued.leaf.not_valid_after_utc)
         await world.applier.record(pod, event)
         server = f"{signed.workload.namespace}/{signed.workload.name}"
-        _log.info("certificate_signed", server=server, holder=f"Pod/{name}", **event.facts)
+        _log.info(
+            "certificate_signed",
+            server=server,
+            holder=f"Pod/{name}",
+            serial=event.facts["serial"],
+            ends=event.facts["ends"],
+        )
         return None
 
     def _signed(self, request: Object, pod: Object | None, now: datetime) -> Signed | None:

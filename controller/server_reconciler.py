@@ -60,9 +60,12 @@ class ServerReconciler:
         for event in plan.events:
             if event.reason == "CertificateIssued":
                 world.metrics.certificates.labels("BuiltIn", "issued").inc()
-                secret = Key(key.namespace, server_auth.secret_name(server))
                 _log.info(
-                    "certificate_issued", server=str(key), holder=f"Secret/{secret}", **event.facts
+                    "certificate_issued",
+                    server=str(key),
+                    holder=f"Secret/{key.namespace}/{server_auth.secret_name(server)}",
+                    serial=event.facts["serial"],
+                    ends=event.facts["ends"],
                 )
             await world.applier.record(server.raw, event)
         return self._again(plan.status, plan.again_at, now)

@@ -20,6 +20,7 @@ from tests.controller.running import Site
 from tests.controller.samples import SYSTEM
 
 _PAUSE_SECONDS: Final = 1.0
+_AUTHORITY_SECONDS: Final = 4.0
 
 
 class ControllerProcess:
@@ -48,7 +49,11 @@ class ControllerProcess:
 
     async def work(self) -> None:
         """What people and the rest of the cluster do, until cancelled."""
+        # The authority is a day old, so that a drill can issue a certificate of some hours ago.
+        self.behind = timedelta(hours=22)
         self.site.put_auth_server()
+        await asyncio.sleep(_AUTHORITY_SECONDS)
+        self.behind = timedelta(0)
         keys = [self.new_server() for _ in range(3)]
         turn = 0
         while True:

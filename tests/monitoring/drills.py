@@ -16,7 +16,7 @@ from aiohttp import web
 from demo.pki import CertificateAuthority, write_private
 from demo.upstream.app import Interference
 from tests.monitoring.api_server import reviews
-from tests.monitoring.scene import World
+from tests.monitoring.scene import TOKEN_SECONDS, World
 
 Trouble = Callable[[World], AbstractAsyncContextManager[None]]
 
@@ -242,10 +242,15 @@ async def _upstream_down(world: World) -> AsyncIterator[None]:
 
 @drill("an upstream ends the grants of many users", "GrantsEnding")
 async def _grants_end(world: World) -> AsyncIterator[None]:
+    """Users sign in again and again, and each time the next refresh is the end."""
+
     async def end() -> None:
+        for name, user in list(world.jwts):
+            if name != "other":
+                await world.sign_in(name, user)
         for user in ("alice", "bob"):
             world.upstream.grants.end(user, access_tokens_too=False)
-        await asyncio.sleep(4)
+        await asyncio.sleep(TOKEN_SECONDS + 2)
 
     async with _beside(end):
         yield
@@ -324,3 +329,6 @@ async def _certificate_not_renewed(world: World) -> AsyncIterator[None]:
     world.controller.behind = timedelta(0)
     yield
     world.controller.refused = set()
+    # A new leader looks at every Secret, as it does when the time of its renewal comes.
+    await world.controller.stop()
+    await world.controller.start()

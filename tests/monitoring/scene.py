@@ -23,6 +23,7 @@ from tests.monitoring.controller_process import ControllerProcess
 from tests.monitoring.prometheus import Prometheus
 from tests.monitoring.webhook_replica import WebhookReplica
 
+TOKEN_SECONDS: Final = 8  # of the upstream
 _LONG: Final = timedelta(days=30)
 _EXCHANGE: Final = {
     "grant_type": "urn:ietf:params:oauth:grant-type:token-exchange",

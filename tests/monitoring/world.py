@@ -5,7 +5,6 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Final
 
 import aiohttp
 import yaml
@@ -26,13 +25,12 @@ from tests.monitoring.api_server import ApiServer
 from tests.monitoring.controller_process import ControllerProcess
 from tests.monitoring.prometheus import Target, scraping
 from tests.monitoring.rules import shortened
-from tests.monitoring.scene import LogPipe, World
+from tests.monitoring.scene import TOKEN_SECONDS, LogPipe, World
 from tests.monitoring.use import uses
 from tests.monitoring.webhook_replica import WebhookReplica
 from tests.support.storage_fixtures import Store
 from tests.webhook.pods import raw_settings
 
-TOKEN_SECONDS: Final = 8
 _PODS, _SIDECARS = "tokenward-system/tokenward", "tokenward-system/tokenward-sidecars"
 
 

@@ -185,7 +185,8 @@ class Broker:
                 return cached_token
         else:
             return TEMPORARILY_UNAVAILABLE.with_reason("ended_meanwhile")
-        if outcome.error in DENIALS:
+        # A challenge asks a person. Their answer, also a no, has to count for the very next call.
+        if outcome.error in DENIALS and outcome.scope is None:
             self._remember_denial(key, _Denied(outcome, asked_at))
         # Anything else is an outage: what is in memory stays good until its time.
         return outcome

@@ -310,6 +310,20 @@ async def test_a_challenge_of_a_session_with_offline_access_does_not_name_it(r: 
     assert reply.json["scope"] == scope
 
 
+async def test_a_no_counts_for_the_very_next_call(r: Harness) -> None:
+    """The challenge before it is not repeated from memory, or clients would ask again."""
+    r.authserver.then(
+        lambda: with_members(403, error="insufficient_scope", scope="mcp github/repo")
+    )
+    assert "WWW-Authenticate" in (await r.ask({"missing_scope": "repo"})).headers
+    r.authserver.then(lambda: with_members(403, error="insufficient_scope"))
+    for _ in range(2):  # the no itself is remembered for some seconds
+        reply = await r.ask({"missing_scope": "repo"})
+        assert (reply.status, reply.json["action"]) == (403, "none")
+        assert "WWW-Authenticate" not in reply.headers
+    assert len(r.authserver.received) == 2
+
+
 async def test_what_the_user_declined_is_not_asked_for_again(r: Harness) -> None:
     r.authserver.then(lambda: with_members(403, error="insufficient_scope"))
     reply = await r.ask({"missing_scope": "repo"})

@@ -132,25 +132,25 @@ class AuthserverTokens(TokenVerifier):
         )
 
 
-async def _serve(options: Namespace) -> None:
+async def _serve(given: Namespace) -> None:
     # The environment's proxies are not for loopback.
     trusted = ssl.create_default_context()
     async with httpx2.AsyncClient(trust_env=False, verify=trusted) as http:
         app = build(
             http,
-            name=options.name,
-            resource=options.resource,
-            issuer=options.issuer,
-            scopes=options.scopes.split(),
+            name=given.name,
+            resource=given.resource,
+            issuer=given.issuer,
+            scopes=given.scopes.split(),
             tokenward_url=os.environ["TOKENWARD_URL"],  # noqa: TID251 - set by the webhook
-            api=options.api,
-            host=options.host,
+            api=given.api,
+            host=given.host,
         )
         await uvicorn.Server(
             uvicorn.Config(
                 app,
-                host=options.host,
-                port=options.port,
+                host=given.host,
+                port=given.port,
                 log_level="warning",
                 access_log=False,
                 timeout_graceful_shutdown=2,
@@ -158,7 +158,8 @@ async def _serve(options: Namespace) -> None:
         ).serve()
 
 
-def _options() -> Namespace:
+def options() -> ArgumentParser:
+    """The command line of this server, and of programs that build on it."""
     parser = ArgumentParser(prog="python -m demo.mcp_server", description=__doc__)
     parser.add_argument("--name", required=True)
     parser.add_argument("--host", default="127.0.0.1")
@@ -167,9 +168,9 @@ def _options() -> Namespace:
     parser.add_argument("--issuer", required=True, help="the authserver's issuer")
     parser.add_argument("--scopes", default="mcp")
     parser.add_argument("--api", required=True, help="the upstream's API")
-    return parser.parse_args()
+    return parser
 
 
 if __name__ == "__main__":
     with suppress(KeyboardInterrupt):
-        asyncio.run(_serve(_options()))
+        asyncio.run(_serve(options().parse_args()))

@@ -1,6 +1,8 @@
 """Starts everything one run needs, each part as its own process, and says when all are ready."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from demo.layout import CLIENT_ID, HOST, SCOPE, UPSTREAM, UPSTREAM_TOKEN_SECONDS, Layout, Server
@@ -83,8 +85,15 @@ def sidecar_environment(layout: Layout, server: Server) -> dict[str, str]:
 
 
 async def start_mcp_server(
-    layout: Layout, server: Server, processes: Processes, *, scopes: str = SCOPE
+    layout: Layout,
+    server: Server,
+    processes: Processes,
+    *,
+    scopes: str = SCOPE,
+    program: str = "demo.mcp_server",
+    environment: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
+    """`program` takes the sample server's command line; `environment` is beside its own."""
     if server.app_port is not None:
         await processes.start(
             f"mcp-{server.name}",
@@ -96,12 +105,16 @@ async def start_mcp_server(
         return
     await processes.start(
         f"mcp-{server.name}",
-        "demo.mcp_server",
+        program,
         f"--name={server.name}",
         f"--port={server.mcp_port}",
         f"--resource={server.resource}",
         f"--issuer={layout.issuer}",
         f"--scopes={scopes}",
         f"--api={layout.upstream}",
-        environment={"TOKENWARD_URL": server.sidecar, "PYTHONPATH": str(_AUTHORS_PACKAGE)},
+        environment={
+            "TOKENWARD_URL": server.sidecar,
+            "PYTHONPATH": str(_AUTHORS_PACKAGE),
+            **environment,
+        },
     )

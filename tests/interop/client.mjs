@@ -76,15 +76,18 @@ async function once() {
   return client.callTool({ name: tool, arguments: JSON.parse(parameters) });
 }
 
+// The first 401 and a later 403 may each open a sign-in within one call.
 async function call() {
-  try {
-    return await once();
-  } catch (error) {
-    if (!(error instanceof sdk.UnauthorizedError)) throw error;
-    const query = new URL((await heard()).replace(/^BACK /, "")).searchParams;
-    await transport.finishAuth(query.get("code"), query.get("iss") ?? undefined);
-    client = undefined;
-    return once();
+  for (let signIns = 0; ; signIns += 1) {
+    try {
+      return await once();
+    } catch (error) {
+      if (!(error instanceof sdk.UnauthorizedError) || signIns === 2) throw error;
+      const query = new URL((await heard()).replace(/^BACK /, "")).searchParams;
+      if (query.has("error")) throw new Error(`not signed in: ${query.get("error")}`);
+      await transport.finishAuth(query.get("code"), query.get("iss") ?? undefined);
+      client = undefined;
+    }
   }
 }
 

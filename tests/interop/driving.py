@@ -5,15 +5,16 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 
 from demo.browser import Browser
+from demo.forms import parse_forms
 from tests.interop.client import REDIRECT_URI
 from tests.interop.environments import node_packages, python_of
 from tests.support.deployment import log_in
@@ -38,10 +39,17 @@ class CallFailed(Exception):
 
 @dataclass
 class ClientProcess:
-    """A client whose user is alice, and who is always at the browser."""
+    """A client whose user is alice, and who is always at the browser.
+
+    `decide` gives her answer to our page, `asked` are those pages as texts. A `browser` keeps its
+    cookies from one sign-in to the next; without it each sign-in has a new one.
+    """
 
     process: asyncio.subprocess.Process
     sign_ins: int = 0
+    decide: Callable[[str], str] = lambda _: "allow"
+    asked: list[str] = field(default_factory=list)
+    browser: Browser | None = None
 
     async def whoami(self) -> Any:
         """What the tool answered; raises CallFailed. It is whoami unless another was named."""
@@ -71,15 +79,23 @@ class ClientProcess:
 
         Where the authserver cannot be reached, its user closes the browser.
         """
+        if self.browser is not None:
+            await self._sign_in(self.browser, url)
+            return
         async with Browser(leave_at=REDIRECT_URI) as browser:
-            try:
-                asked = await browser.open(url)
-            except aiohttp.ClientConnectionError:
-                self._tell(f"BACK {REDIRECT_URI}?error=closed")
-                return
-            self.sign_ins += 1
-            page = await browser.submit(asked, press=("decision", "allow"))
-            back = page if page.status is None else await log_in(browser, page, "alice")
+            await self._sign_in(browser, url)
+
+    async def _sign_in(self, browser: Browser, url: str) -> None:
+        try:
+            asked = await browser.open(url)
+        except aiohttp.ClientConnectionError:
+            self._tell(f"BACK {REDIRECT_URI}?error=closed")
+            return
+        self.sign_ins += 1
+        self.asked.append(asked.text)
+        back = await browser.submit(asked, press=("decision", self.decide(asked.text)))
+        if any("password" in form.fields for form in parse_forms(back.text)):
+            back = await log_in(browser, back, "alice")
         if back.status is None:
             self._tell(f"BACK {back.url}")
 

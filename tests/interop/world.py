@@ -3,7 +3,7 @@
 The upstream runs in the test's own process, to end grants in.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -31,12 +31,17 @@ PARTS = (AUTHSERVER, SIDECAR, MCP_SERVER)
 
 @dataclass
 class World:
-    """What runs. `plan` names two workloads with credentials; the first one owns the server."""
+    """What runs. `plan` names two workloads with credentials; the first one owns the server.
+
+    `program` is the MCP server, `environment` what it has beside the sample server's.
+    """
 
     layout: Layout
     upstream: FakeUpstream
     server: Server
     scopes: str = SCOPE
+    program: str = "demo.mcp_server"
+    environment: Mapping[str, str] = field(default_factory=dict)
     running: dict[str, AsyncExitStack] = field(default_factory=dict)
 
     @property
@@ -55,7 +60,14 @@ class World:
                 case "sidecar":
                     await start_sidecar(self.layout, self.server, processes, scopes=self.scopes)
                 case _:
-                    await start_mcp_server(self.layout, self.server, processes, scopes=self.scopes)
+                    await start_mcp_server(
+                        self.layout,
+                        self.server,
+                        processes,
+                        scopes=self.scopes,
+                        program=self.program,
+                        environment=self.environment,
+                    )
             await processes.ready(name, probe)
 
     def _name_and_probe(self, part: str) -> tuple[str, str]:
@@ -118,8 +130,16 @@ class World:
 
 
 @asynccontextmanager
-async def world(folder: Path, access_token_lifetime: int) -> AsyncIterator[World]:
-    """`access_token_lifetime`: of the upstream's access tokens, in seconds."""
+async def world(
+    folder: Path,
+    access_token_lifetime: int,
+    *,
+    before: Callable[[World], None] = lambda _: None,
+) -> AsyncIterator[World]:
+    """`access_token_lifetime`: of the upstream's access tokens, in seconds.
+
+    `before` may change what is started, before it is.
+    """
     layout = plan(folder)
     write_material(layout)
     upstream = FakeUpstream(
@@ -129,6 +149,7 @@ async def world(folder: Path, access_token_lifetime: int) -> AsyncIterator[World
         access_token_lifetime=access_token_lifetime,
     )
     here = World(layout, upstream, layout.servers[0])
+    before(here)
     async with upstream.serve(port=layout.upstream_port):
         try:
             await here.start(*PARTS)

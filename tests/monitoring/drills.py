@@ -181,10 +181,9 @@ async def _authserver_configuration(world: World) -> AsyncIterator[None]:
 @drill(
     "another process holds the database",
     "StorageDown",
-    may=("AuthserverConfigurationRefused", "SignInsFailing"),
+    may=("SignInsFailing", "UpstreamRefreshFailing"),
 )
 async def _locked_database(world: World) -> AsyncIterator[None]:
-    """A configuration that is changed meanwhile cannot be put into force either."""
     database = sqlite3.connect(world.layout.database, isolation_level=None)
     database.execute("PRAGMA busy_timeout = 5000")
     database.execute("BEGIN IMMEDIATE")

@@ -256,4 +256,5 @@ async def test_every_program_of_the_pages_is_run() -> None:
         )
     }
     run = {part for parts in PROGRAMS.values() for part in parts} | {(TOKEN_PAGE, "http")}
+    run |= {(TOKEN_PAGE, "elicitation")}  # in tests/integrations/test_elicitation.py
     assert on_the_pages == run

@@ -23,8 +23,10 @@ from urllib.parse import parse_qsl, urlsplit
 REDIRECT_URI = "http://127.0.0.1:33419/callback"
 
 # Which tool to call, and with what; the servers of these tests have whoami.
-TOOL = sys.argv[3] if len(sys.argv) > 3 else "whoami"
-ARGUMENTS = json.loads(sys.argv[4]) if len(sys.argv) > 4 else {}
+# Where this module is imported, the arguments are another program's.
+_GIVEN = sys.argv[3:] if __name__ == "__main__" else []
+TOOL = _GIVEN[0] if _GIVEN else "whoami"
+ARGUMENTS = json.loads(_GIVEN[1]) if len(_GIVEN) > 1 else {}
 
 
 class Memory:

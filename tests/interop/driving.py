@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import aiohttp
 
@@ -93,6 +94,7 @@ class ClientProcess:
             return
         self.sign_ins += 1
         self.asked.append(asked.text)
+        await _until_it_listens(url)
         back = await browser.submit(asked, press=("decision", self.decide(asked.text)))
         if any("password" in form.fields for form in parse_forms(back.text)):
             back = await log_in(browser, back, "alice")
@@ -102,6 +104,22 @@ class ClientProcess:
     def _tell(self, line: str) -> None:
         assert self.process.stdin is not None
         self.process.stdin.write(f"{line}\n".encode())
+
+
+async def _until_it_listens(authorization_url: str) -> None:
+    """FastMCP opens the browser first and its callback port then; a person is slower than we."""
+    target = urlsplit(dict(parse_qsl(urlsplit(authorization_url).query)).get("redirect_uri", ""))
+    if target.hostname != "localhost":
+        return
+    async with asyncio.timeout(_CALL_SECONDS):
+        while True:
+            try:
+                _, writer = await asyncio.open_connection(target.hostname, target.port)
+            except OSError:
+                await asyncio.sleep(0.05)
+            else:
+                writer.close()
+                return
 
 
 @asynccontextmanager

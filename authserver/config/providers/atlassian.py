@@ -63,5 +63,9 @@ ATLASSIAN: Final = Provider(
     ),
     subject="`account_id` of `GET /me`, which needs the scope `read:me`",
     apis=(_CLOUD,),
-    notes=("A dead refresh token was once called `unauthorized_client`.",),
+    notes=(
+        "A dead refresh token was once called `unauthorized_client`.",
+        "The status 403, and 401 `error=access_denied` for a wrong client secret, are known from"
+        " other people's programs only.",
+    ),
 )

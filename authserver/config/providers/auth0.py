@@ -41,6 +41,7 @@ AUTH0: Final = Provider(
         "An older tenant may have *Refresh Token Revocation Deletes Grant* on: then write"
         " `revocationEndsGrant: true`.",
         "A user has at most 200 refresh tokens for a client; the oldest ends.",
-        "A wrong client secret is 401 `error=access_denied`, which ends no grant.",
+        "A wrong client secret is 401 `error=access_denied`, which ends no grant; so other people's"
+        " programs say.",
     ),
 )

@@ -49,6 +49,7 @@ DROPBOX: Final = Provider(
     pkce="S256",
     api_base_urls=("https://api.dropboxapi.com/2", "https://content.dropboxapi.com/2"),
     notes=(
+        "The lifetime of an access token is known from other people's programs only.",
         "Whoever writes `authorizeParameters` repeats `token_access_type`.",
         "A revocation takes the access token; refresh token and its other access tokens end too.",
     ),

@@ -38,4 +38,9 @@ FIGMA: Final = Provider(
     ),
     subject="`id` of `GET /v1/me`, which needs the scope `current_user:read`",
     api_base_urls=("https://api.figma.com",),
+    notes=(
+        "That the refresh token stays the same, and the lifetime, are known from other people's"
+        " programs only.",
+        "No word for an ended grant is known: several refusals over minutes count as one.",
+    ),
 )

@@ -24,8 +24,6 @@ GENERIC_OIDC: Final = Provider(
     ),
     sources=(
         Source("https://openid.net/specs/openid-connect-core-1_0.html", _READ_ON),
-        Source("https://openid.net/specs/openid-connect-discovery-1_0.html", _READ_ON),
-        Source("https://www.rfc-editor.org/rfc/rfc6749", _READ_ON),
         Source("https://www.rfc-editor.org/rfc/rfc7009", _READ_ON),
         Source("https://www.rfc-editor.org/rfc/rfc9700", _READ_ON),
     ),

@@ -120,6 +120,7 @@ GITHUB_APP: Final = Provider(
     notes=(
         "The registration's permissions count; `scopes` have no meaning and stay empty.",
         "Without the registration's option *Expire user authorization tokens* there is no refresh.",
+        "The word for a spent refresh token is known from other people's programs only.",
         *_NOTES,
     ),
 )

@@ -71,7 +71,7 @@ GOOGLE: Final = Provider(
     sources=(
         Source("https://developers.google.com/identity/protocols/oauth2", _READ_ON),
         Source("https://developers.google.com/identity/protocols/oauth2/web-server", _READ_ON),
-        Source("https://developers.google.com/identity/openid-connect/openid-connect", _READ_ON),
+        Source("https://developers.google.com/identity/openid-connect/reference", _READ_ON),
     ),
     subject="`sub` of the ID token",
     apis=(_DRIVE, _GMAIL, _CALENDAR),

@@ -46,5 +46,8 @@ HUBSPOT: Final = Provider(
     ),
     subject="`hub_id` and `user_id` of the token answer",
     api_base_urls=("https://api.hubapi.com",),
-    notes=("The refresh token of an answer is the same as before.",),
+    notes=(
+        "That the refresh token stays the same, and the word for one that is not taken, are known"
+        " from other people's programs only.",
+    ),
 )

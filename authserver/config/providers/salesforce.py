@@ -47,6 +47,7 @@ SALESFORCE: Final = Provider(
     subject="`id` of the token answer, an address that names organisation and user",
     pkce="S256",
     notes=(
+        "The word for a refused refresh token is known from other people's programs only.",
         "Organisations with a domain of their own have other addresses: write them over these.",
         "The API is at `instance_url` of the token answer, so write `apis` for your organisation.",
         "Answers do not say when a token ends: it is refreshed when the API refuses it and the"

@@ -71,6 +71,7 @@ SLACK: Final = Provider(
     subject="`team.id` and `authed_user.id` of the first token answer",
     apis=(_WEB,),
     notes=(
+        "The word for a spent refresh token is known from other people's programs only.",
         "Errors come with status 200 and `ok: false`.",
         "Rotation is turned on in the app's settings and cannot be turned off again.",
         "Of one authorization two access tokens live at most: a third refresh within 12 hours ends"

@@ -35,7 +35,7 @@ ZOOM: Final = Provider(
         late="400 `error=invalid_grant`",
     ),
     sources=(
-        Source("https://developers.zoom.us/docs/integrations/oauth/", _READ_ON),
+        Source("https://developers.zoom.us/blog/public-pkce", _READ_ON),
         Source("https://developers.zoom.us/docs/rooms/oauth/", _READ_ON),
         Source(
             "https://github.com/anthropics/knowledge-work-plugins/tree/main/partner-built"
@@ -47,6 +47,7 @@ ZOOM: Final = Provider(
     pkce="S256 or plain",
     api_base_urls=("https://api.zoom.us/v2",),
     notes=(
+        "The word for a refused refresh token is known from other people's programs only.",
         "The app's registration names the scopes; asked for none, Zoom grants those.",
         "A new sign-in ends all tokens that the user gave our client before. Two servers that"
         " connect the same user need two clients.",

@@ -127,7 +127,10 @@ _HUBSPOT: Final = Behaviour(
 )
 # "Access token becomes invalid immediately; refresh token becomes invalid immediately".
 _ZOOM: Final = Behaviour(
-    source="https://developers.zoom.us/docs/integrations/oauth/",
+    source=(
+        "https://github.com/anthropics/knowledge-work-plugins/tree/main/partner-built/zoom-plugin"
+        "/skills/oauth"
+    ),
     authorize="zoom.us/oauth/authorize",
     token="zoom.us/oauth/token",
     userinfo="api.zoom.us/v2/users/me",

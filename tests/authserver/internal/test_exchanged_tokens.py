@@ -345,6 +345,23 @@ async def test_another_session_of_another_user_shares_nothing(tmp_path: Path) ->
         assert verdict(await r.exchange()) == DENIED
 
 
+async def test_a_session_of_a_deleted_object_of_the_same_name_gets_none(tmp_path: Path) -> None:
+    async with exchanging(tmp_path) as r:
+        assert await r.token() == "made-1"
+        for table in ("sessions", "connections"):
+            await r.sql(f"UPDATE {table} SET owner_uid = 'deleted'")
+        assert verdict(await r.exchange()) == DENIED
+        assert len(r.upstream.exchanges) == 1
+
+
+async def test_what_a_deleted_object_of_the_same_name_left_is_not_released(tmp_path: Path) -> None:
+    async with exchanging(tmp_path) as r:
+        assert await r.token() == "made-1"
+        await r.sql("UPDATE connections SET owner_uid = 'deleted'")
+        assert verdict(await r.exchange()) == MUST_SIGN_IN
+        assert len(r.upstream.exchanges) == 1
+
+
 async def test_a_blocked_user_gets_none(tmp_path: Path) -> None:
     async with exchanging(tmp_path) as r:
         assert await r.token() == "made-1"

@@ -54,7 +54,7 @@ class AuthServerReconciler:
             world.makers,
         )
         await world.applier.run(plan)
-        # Reservations and adoptions are written with the map, by whoever writes the map.
+        # The reconciler of the map writes reservations and adoptions, together with the map.
         await world.applier.write_status(
             MCP_AUTH_SERVER, server.raw, plan.status, "reserved", "adopted"
         )

@@ -39,7 +39,7 @@ def main() -> None:
     serve = parser.parse_args().serve
     if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal without UTF-8 is no failure
         sys.stdout.reconfigure(errors="replace", line_buffering=True)
-    logging.getLogger("mcp").setLevel(logging.CRITICAL)  # what fails is told once, by us
+    logging.getLogger("mcp").setLevel(logging.CRITICAL)  # we report what fails, once
     sys.exit(asyncio.run(_run(serve=serve)))
 
 
@@ -55,7 +55,7 @@ async def _run(*, serve: bool) -> int:
                     await (
                         _serve(layout, processes) if serve else _walk(layout, processes, findings)
                     )
-                except Exception as error:  # noqa: BLE001 - the edge: whatever it was is told plainly
+                except Exception as error:  # noqa: BLE001 - the edge: report it plainly
                     findings.broken.extend(_plain(error))
         findings.broken[:0] = processes.problems
         if findings.broken:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from abc import abstractmethod
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
@@ -202,8 +203,9 @@ class _Upstream(UpstreamBase):
         }
         return self.model_copy(update=changes | self._endpoints_of(former))
 
+    @abstractmethod
     def _endpoints_of(self, former: FormerRegistration) -> dict[str, Any]:
-        raise NotImplementedError
+        """The members that say where a former registration's tokens came from."""
 
 
 def _without(reserved: frozenset[str], parameters: dict[str, str]) -> dict[str, str]:

@@ -31,7 +31,7 @@ Serial = Annotated[str, AfterValidator(_one_spelling)]
 
 
 class DeniedLeaf(Model):
-    """A leaf whose object is gone; whoever wrote it takes it off the list after `until`."""
+    """A leaf whose object is gone; its author takes it off the list after `until`."""
 
     serial: Serial
     until: AwareDatetime

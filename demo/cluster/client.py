@@ -147,7 +147,7 @@ async def walk(places: Places, findings: Findings) -> None:
     async with aiohttp.ClientSession(connector=trusted, timeout=timeout) as http:
         try:
             await InClusterJourney(http, places, findings).walk()
-        except Exception as error:  # noqa: BLE001 - the edge: whatever it was is told plainly
+        except Exception as error:  # noqa: BLE001 - the edge: report it plainly
             findings.broken.extend(_lines(error))
 
 
@@ -158,7 +158,7 @@ def _lines(error: BaseException) -> list[str]:
 
 
 def main() -> int:
-    # What the SDK logs is told once, by us.
+    # We report what the SDK logs, once.
     logging.getLogger("mcp").setLevel(logging.CRITICAL)
     begun, findings, places = time.monotonic(), Findings(_say), Places()
     asyncio.run(walk(places, findings))

@@ -1,4 +1,4 @@
-"""The fake upstream over HTTP: OpenID provider, API, and a look inside for whoever reaches it."""
+"""The fake upstream over HTTP: OpenID provider, API, and a view of its state for tests."""
 
 import socket
 import ssl

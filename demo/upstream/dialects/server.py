@@ -27,7 +27,7 @@ _UNKNOWN_ENDPOINT: Final = Answer(404, {"error": "no such endpoint in the provid
 class ProviderServer:
     """One provider with one registered client.
 
-    `person` is who sits at the browser. `loses_answers`: refreshes are made and nobody is told.
+    `person` is who sits at the browser. `loses_answers`: refreshes are made and their answers lost.
     `adds` is put into every answer, `adds_claims` into every ID token; `leaves_out` is a member, as
     a dotted path, that is taken from both kinds of answer.
     """

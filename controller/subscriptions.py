@@ -183,18 +183,19 @@ class Subscriptions:
 
     def _on_auth_server(self, key: Key, before: Object | None, now: Object | None) -> None:
         self._index.put_auth_server(key, now)
+        self._enqueue_auth_server(key)
         if same_wish(before, now):
             return
-        self._enqueue_auth_server(key)
         self._enqueue_servers(one.key for one in self._index.servers_of(key))
 
     def _on_server(self, key: Key, before: Object | None, now: Object | None) -> None:
         if before is not None and (now is None or uid(before) != uid(now)):
             self._deny_leaves(ServerAuth.of(before))
         claims = self._index.put_server(key, now)
+        # Also for a status of our own: the work before may have been done on an older one.
+        self._enqueue(Work(SERVER_AUTH, key))
         if same_wish(before, now):
             return
-        self._enqueue(Work(SERVER_AUTH, key))
         for claim in claims:
             self._enqueue_auth_server(claim[0])
             self._enqueue_servers(self._index.claimants(claim))

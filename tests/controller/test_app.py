@@ -306,6 +306,36 @@ async def test_the_webhook_gets_its_file_certificate_and_bundle() -> None:
         assert one["clientConfig"]["service"] == {"name": "x"}
 
 
+@pytest.mark.parametrize(
+    ("kind", "key"),
+    [(MCP_SERVER_AUTH, NOTES), (MCP_AUTH_SERVER, MAIN)],
+    ids=["server", "auth server"],
+)
+async def test_a_status_that_is_not_what_it_should_be_is_written_again_at_once(
+    kind: Kind, key: Key
+) -> None:
+    """However it came about: by hand, or by two writes of which the watch showed one late."""
+    site = Site()
+    site.put_auth_server()
+    site.put_server()
+    async with running(site):
+        await ready(site)
+        await site.quiet()
+        before = site.api.found(kind, key)["status"]
+        for wrong in ("False", "Unknown"):
+            changed = [one | {"status": wrong} for one in before["conditions"]]
+            site.api.set_status(kind, key, before | {"conditions": changed})
+            await site.until(lambda: _statuses(site, kind, key) == _statuses_of(before))
+
+
+def _statuses(site: Site, kind: Kind, key: Key) -> dict[str, str]:
+    return _statuses_of(site.api.found(kind, key)["status"])
+
+
+def _statuses_of(status: dict[str, Any]) -> dict[str, str]:
+    return {one["type"]: one["status"] for one in status["conditions"]}
+
+
 async def test_two_replicas_do_the_work_once() -> None:
     site = Site()
     site.put_auth_server()

@@ -41,6 +41,8 @@ class ServerReconciler:
         self._world = world
         self._looked: dict[Key, _Looked] = {}
         self._expiries: dict[Key, datetime] = {}
+        # Asked at a scrape: at each change it would cost as much as there are servers.
+        world.metrics.soonest_expiry.set_function(self._soonest_expiry)
 
     async def run(self, key: Key) -> datetime | None:
         world = self._world
@@ -179,8 +181,10 @@ class ServerReconciler:
             written = written or version(observed.credential)
         self._looked[server.key] = _Looked(circumstances, Known(ends, again_at), until, written)
         self._expiries[server.key] = ends
-        soonest = min(self._expiries.values())
-        self._world.metrics.soonest_expiry.set(soonest.timestamp())
+
+    def _soonest_expiry(self) -> float:
+        """Unix time; 0 where there is no certificate."""
+        return min((ends.timestamp() for ends in self._expiries.values()), default=0.0)
 
     def _forget(self, key: Key) -> None:
         self._looked.pop(key, None)

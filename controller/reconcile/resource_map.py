@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Any, Final
 
 from chassis.resource_url import InvalidResource, collision_key
@@ -90,7 +91,7 @@ class Map:
     left_out: frozenset[Key]
     adopted: tuple[Adoption, ...] = ()
 
-    @property
+    @cached_property
     def hashes(self) -> tuple[str, ...]:
         return tuple(shard_hash(one) for one in self.shards)
 

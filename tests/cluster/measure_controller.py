@@ -90,7 +90,8 @@ async def _play_pod(cluster: Cluster, system: str) -> web.AppRunner:
     meta = {"name": "main-played", "namespace": system, "labels": labels}
     account = {"apiVersion": "v1", "kind": "ServiceAccount"}
     await cluster.apply({**account, "metadata": {"name": "default", "namespace": system}})
-    spec = {"containers": [container], "nodeName": "nowhere"}
+    # On no node: the pod garbage collector deletes pods of nodes that do not exist.
+    spec = {"containers": [container], "schedulerName": "nobody"}
     await cluster.create({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": spec})
     status = {"phase": "Running", "podIP": _ADDRESS, "podIPs": [{"ip": _ADDRESS}]}
     await cluster.patch(POD, Key(system, "main-played"), {"status": status}, "status")

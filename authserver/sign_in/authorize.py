@@ -113,28 +113,33 @@ class Authorize:
         )
         pending = new_sign_in(request, resource, visitor, missing)
         question_hash = self._consent_fingerprint(client, resource, request)
-        remembered = (
-            "consent" not in prompts
-            and pending.user_id != ""  # else another user may come back from upstream
-            and question_hash != ""
-            and await self._consents.remembers(
-                pending.user_id, question_hash, self._services.clock()
-            )
+        remembered = "consent" not in prompts and await self._remembers(
+            pending.user_id, question_hash
         )
-        asks = missing or not remembered
-        if "none" in prompts and len(prompts) > 1:
-            raise InvalidRequest("prompt_none_and_more", "prompt=none goes with no other value")
-        if "none" in prompts and asks:
-            raise LoginRequired("prompt_none") if missing else ConsentRequired("prompt_none")
+        if "none" in prompts:
+            _check_silent(prompts, missing=bool(missing), remembered=remembered)
         if remembered:
             self._services.audit.consent(subject_of(pending), Outcome.SUCCESS, "remembered")
             return await self._next_step.run(pending, browser)
-        handle = self._services.new_handle()
+        return await self._prompt(
+            replace(pending, question_hash=question_hash), client, resource, browser
+        )
+
+    async def _remembers(self, user_id: str, question_hash: str) -> bool:
+        """Whether this user said yes before. Without a user, another may come from upstream."""
+        if not user_id or not question_hash:
+            return False
+        return await self._consents.remembers(user_id, question_hash, self._services.clock())
+
+    async def _prompt(
+        self, pending: PendingSignIn, client: Client, resource: Resource, browser: str
+    ) -> ConsentPrompt:
+        handle, request = self._services.new_handle(), pending.request
         await self._services.pending_sign_ins.put(
             hash_of(handle),
             Stage.CONSENT,
             hash_of(browser),
-            replace(pending, question_hash=question_hash),
+            pending,
             expires_at=int(self._services.clock()) + PENDING_SIGN_IN_SECONDS,
         )
         return ConsentPrompt(
@@ -179,6 +184,16 @@ class Authorize:
         if request.upstream_scopes:
             shown.append(sorted(upstream_scope(*one) for one in request.upstream_scopes))
         return hashlib.sha256(json.dumps(shown, sort_keys=True).encode()).hexdigest()
+
+
+def _check_silent(prompts: frozenset[str], *, missing: bool, remembered: bool) -> None:
+    """`prompt=none` (OpenID Connect Core section 3.1.2.1): no page may be shown."""
+    if len(prompts) > 1:
+        raise InvalidRequest("prompt_none_and_more", "prompt=none goes with no other value")
+    if missing:
+        raise LoginRequired("prompt_none")
+    if not remembered:
+        raise ConsentRequired("prompt_none")
 
 
 def new_sign_in(

@@ -53,15 +53,7 @@ class Consent:
             raise UserFacingError("consent_from_another_site", NOT_YOUR_SIGN_IN, status=403)
         if decision not in (ALLOW, ALLOW_OTHER, DENY) or handle is None or browser is None:
             raise UserFacingError("consent_incomplete", NOT_YOUR_SIGN_IN)
-        pending = await self._services.pending_sign_ins.take(
-            hash_of(handle),
-            Stage.CONSENT,
-            hash_of(browser),
-            upstream="",
-            now=self._services.clock(),
-        )
-        if pending is None:
-            raise UserFacingError("no_such_transaction", NOT_YOUR_SIGN_IN)
+        pending = await self._take(handle, browser)
         request = pending.request
         audit, subject = self._services.audit, subject_of(pending)
         if decision == DENY:
@@ -79,6 +71,18 @@ class Consent:
             upstream = pending.remaining[0] if pending.remaining else ""
             audit.sign_in(subject_of(pending, upstream), outcome_of(refusal), refusal.reason)
             raise ErrorRedirect(refusal, request.redirect_uri, request.state, upstream) from None
+
+    async def _take(self, handle: str, browser: str) -> PendingSignIn:
+        pending = await self._services.pending_sign_ins.take(
+            hash_of(handle),
+            Stage.CONSENT,
+            hash_of(browser),
+            upstream="",
+            now=self._services.clock(),
+        )
+        if pending is None:
+            raise UserFacingError("no_such_transaction", NOT_YOUR_SIGN_IN)
+        return pending
 
     async def _remember_declined(self, pending: PendingSignIn, session: str | None) -> None:
         """What was asked for beyond the usual: the client's sessions do not ask for it again."""

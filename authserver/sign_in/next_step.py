@@ -71,28 +71,9 @@ class NextStep:
         return await self._complete(pending)
 
     async def _complete(self, pending: PendingSignIn) -> Redirect:
-        request, now, code = (
-            pending.request,
-            int(self._services.clock()),
-            self._services.new_handle(),
-        )
-        resource = self._check_owner(pending)
-        code_expires_at = now + self._lifetimes.authorization_code
-        session = Session(
-            tsid=self._services.new_handle(),
-            user_id=pending.user_id or self._services.new_handle(),
-            client_id=request.client_id,
-            resource=resource.url,
-            owner=resource.owner,
-            scope=request.scope,
-            created_at=now,
-            expires_at=code_expires_at,  # until the code is redeemed
-            signed_in_at=pending.signed_in_at or now,
-            upstreams=request.upstreams or None,
-            when_needed=_when_needed(pending, resource),
-            declined_scopes=_declined_scopes(pending),
-            owner_uid=resource.recorded_uid,
-        )
+        request, now = pending.request, int(self._services.clock())
+        session = self._new_session(pending, now)
+        code = self._services.new_handle()
         began = None if pending.user_id else self._services.new_handle()
         try:
             stored = await self._sign_ins.complete(
@@ -100,7 +81,7 @@ class NextStep:
                 session,
                 hash_of(code),
                 _code(pending, session),
-                code_expires_at=code_expires_at,
+                code_expires_at=session.expires_at,
                 user_known=began is None,
                 consent=self._given(pending, now),
                 browser=NewBrowserSession(hash_of(began), now + self._lifetimes.browser_session)
@@ -114,6 +95,24 @@ class NextStep:
             request.redirect_uri, issuer=self._services.issuer, state=request.state, code=code
         )
         return Redirect(url, began, failed=pending.failed, account=pending.account)
+
+    def _new_session(self, pending: PendingSignIn, now: int) -> Session:
+        request, resource = pending.request, self._check_owner(pending)
+        return Session(
+            tsid=self._services.new_handle(),
+            user_id=pending.user_id or self._services.new_handle(),
+            client_id=request.client_id,
+            resource=resource.url,
+            owner=resource.owner,
+            scope=request.scope,
+            created_at=now,
+            expires_at=now + self._lifetimes.authorization_code,  # until the code is redeemed
+            signed_in_at=pending.signed_in_at or now,
+            upstreams=request.upstreams or None,
+            when_needed=_when_needed(pending, resource),
+            declined_scopes=_declined_scopes(pending),
+            owner_uid=resource.recorded_uid,
+        )
 
     def _check_owner(self, pending: PendingSignIn) -> Resource:
         resource = self._services.resources.get(pending.request.resource)

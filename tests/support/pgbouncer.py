@@ -24,6 +24,21 @@ needs_pgbouncer = pytest.mark.skipif(
 )
 
 
+async def new_database(server: PostgresqlServer) -> str:
+    """The name of an empty one; a URL through a pooler is made of it."""
+    return (await server.create_database()).rpartition("/")[2]
+
+
+async def give_role_settings(server: PostgresqlServer, database: str) -> None:
+    """What pool mode `transaction` needs, since settings of a session are lost there."""
+    for name, value in (
+        ("statement_timeout", "10s"),
+        ("idle_in_transaction_session_timeout", "20s"),
+        ("synchronous_commit", "on"),
+    ):
+        await server.execute(f"ALTER ROLE {USER} IN DATABASE {database} SET {name} = '{value}'")
+
+
 @contextmanager
 def pgbouncer(server: PostgresqlServer, mode: str, *settings: str) -> Iterator[int]:
     """The port of a PgBouncer in pool mode `mode`; `settings` are more lines of its file."""

@@ -19,22 +19,19 @@ import asyncpg
 from authserver.storage.contract import Password, Row, StorageOpenError, StorageUnavailable
 from authserver.storage.engines.migrate import expect_ours, migrate
 from authserver.storage.engines.postgresql_lookups import Lookups
+from authserver.storage.engines.postgresql_session import (
+    FORGOTTEN_STATEMENT,
+    STATEMENT_SECONDS,
+    expect_sessions,
+    set_session,
+)
 from authserver.storage.engines.url import PostgresqlLocation
 
 _MAX_CONNECTIONS: Final = 10
 _CONNECT_SECONDS: Final = 5.0
 # The server gives a statement up first; the client's limit is for a server that says nothing.
-_STATEMENT_SECONDS: Final = 10
-_ANSWER_SECONDS: Final = 12.0
+_ANSWER_SECONDS: Final = STATEMENT_SECONDS + 2.0
 _LISTEN_AGAIN_SECONDS: Final = 5.0
-# Set after connecting: PgBouncer refuses them as parameters of the connection's start.
-_SESSION: Final = {
-    "statement_timeout": f"{_STATEMENT_SECONDS}s",
-    # A replica that froze inside a transaction must not hold its locks for long.
-    "idle_in_transaction_session_timeout": "20s",
-    "synchronous_commit": "on",  # claims and tokens must outlive a crash of the server
-    "default_transaction_isolation": "read committed",
-}
 # Any number will do, as long as every Tokenward process uses the same.
 _MIGRATION_LOCK: Final = 0x746F6B656E77
 TABLES: Final = "SELECT tablename AS name FROM pg_tables WHERE schemaname = current_schema()"
@@ -55,12 +52,6 @@ class _Connection(asyncpg.Connection):  # type: ignore[misc]  # asyncpg has no t
         return ""
 
 
-# The statement is not where we prepared it: a pooler gave us another server connection.
-_FORGOTTEN_STATEMENT: Final = (
-    asyncpg.InvalidSQLStatementNameError,
-    asyncpg.DuplicatePreparedStatementError,
-    asyncpg.ProtocolViolationError,
-)
 _UNSUPPORTED_PARAMETER: Final = re.compile(
     r"(?:unsupported startup|unrecognized configuration) parameter:? \"?([a-z_]{1,64})"
 )
@@ -123,7 +114,8 @@ class PostgresqlDatabase:
     async def listen(self, channel: str, heard: Callable[[], None]) -> None:
         """On a connection of its own, which is made anew while there is none.
 
-        Behind a pooler that shares connections between transactions nothing is heard.
+        Behind a pooler that shares connections between transactions nothing is heard: listeners
+        look by themselves as well.
         """
         while True:
             with suppress(*_FAILURES):
@@ -155,7 +147,7 @@ class PostgresqlDatabase:
             async with self._pool.acquire(timeout=_CONNECT_SECONDS) as connection:
                 try:
                     yield connection
-                except _FORGOTTEN_STATEMENT:
+                except FORGOTTEN_STATEMENT:
                     connection.terminate()  # it would fail again and again
                     raise
 
@@ -179,35 +171,23 @@ async def connect(
             "command_timeout": _ANSWER_SECONDS,
             "server_settings": {"application_name": "tokenward"},
         }
+        if not location.prepared_statements:
+            arguments["statement_cache_size"] = 0
         pool = await asyncpg.create_pool(
             **arguments,
             min_size=0,  # made when first needed; asyncpg would retry and log on its own
             max_size=_MAX_CONNECTIONS,
-            init=_set_session,
+            init=set_session,
         )
     except (*_FAILURES, ValueError) as error:
         raise StorageOpenError(f"{location}: {_reason(error)}") from None
     try:
+        await expect_sessions(pool)
         await (_migrate if migrates else _expect_ours)(pool)
     except (StorageOpenError, *_FAILURES) as error:
         pool.terminate()
         raise StorageOpenError(f"{location}: {_reason(error)}") from None
     return PostgresqlDatabase(pool, arguments)
-
-
-async def _set_session(connection: Any) -> None:
-    """Set the session's parameters, and see that they are in force. Raises StorageOpenError."""
-    assignments = "; ".join(f"SET {name} = '{value}'" for name, value in _SESSION.items())
-    async with connection.transaction():  # behind a pooler, this keeps one server connection
-        await connection.execute(assignments)
-    settings = ", ".join(f"current_setting('{name}')" for name in _SESSION)
-    row = await connection.fetchrow(f"SELECT {settings}")
-    for (name, value), in_force in zip(_SESSION.items(), row, strict=True):
-        if in_force != value:
-            raise StorageOpenError(
-                f"{name} is {in_force} and not {value} after we set it: a pooler must keep one"
-                " server connection for a session, or the role must have this setting"
-            )
 
 
 def _tls(location: PostgresqlLocation) -> ssl.SSLContext | bool:

@@ -7,6 +7,7 @@ from typing import Final
 from urllib.parse import parse_qsl, urlsplit
 
 _TLS_MODES: Final = ("verify-full", "verify-ca", "disable")
+_OPTIONS: Final = ("sslmode", "sslrootcert", "prepared_statements")
 _FORMS: Final = "sqlite:///absolute/path or postgresql://user@host:port/database"
 
 
@@ -17,7 +18,10 @@ class SqliteLocation:
 
 @dataclass(frozen=True)
 class PostgresqlLocation:
-    """`ca_file` is set where the server proves who it is; `check_name` where by its name too."""
+    """`ca_file` is set where the server proves who it is; `check_name` where by its name too.
+
+    Without `prepared_statements` a pooler may share connections between transactions.
+    """
 
     host: str
     port: int
@@ -25,6 +29,7 @@ class PostgresqlLocation:
     database: str
     ca_file: Path | None = None
     check_name: bool = True
+    prepared_statements: bool = True
 
     def __str__(self) -> str:
         return f"postgresql://{self.user}@{self.host}:{self.port}/{self.database}"
@@ -47,21 +52,30 @@ def read_location(url: str) -> Location:
     database = parts.path.removeprefix("/")
     if not (parts.hostname and parts.username and database) or "/" in database or parts.fragment:
         raise ValueError(f"must be {_FORMS}")
-    ca_file, check_name = _tls(parts.hostname, parts.query)
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    if set(options) - set(_OPTIONS):
+        raise ValueError(f"may have the options {', '.join(_OPTIONS)} only")
+    prepared = options.get("prepared_statements", "true")
+    if prepared not in ("true", "false"):
+        raise ValueError("must have true or false as prepared_statements")
+    ca_file, check_name = _tls(parts.hostname, options)
     return PostgresqlLocation(
-        parts.hostname, parts.port or 5432, parts.username, database, ca_file, check_name
+        parts.hostname,
+        parts.port or 5432,
+        parts.username,
+        database,
+        ca_file,
+        check_name,
+        prepared == "true",
     )
 
 
-def _tls(host: str, query: str) -> tuple[Path | None, bool]:
+def _tls(host: str, options: dict[str, str]) -> tuple[Path | None, bool]:
     """The CA file, if any, and whether the name is checked.
 
     A server that cannot prove who it is could hand out sessions of its own making. So outside
     loopback the mode must be written out, and the modes that only look like TLS are not offered.
     """
-    options = dict(parse_qsl(query, keep_blank_values=True))
-    if not {"sslmode", "sslrootcert"}.issuperset(options):
-        raise ValueError("may have the options sslmode and sslrootcert only")
     mode = options.get("sslmode", "disable" if _is_loopback(host) else None)
     if mode not in _TLS_MODES:
         raise ValueError(f"must say sslmode, one of {', '.join(_TLS_MODES)}")

@@ -123,9 +123,9 @@ async def test_postgresql_comes_back_without_a_restart_of_ours() -> None:
 async def test_a_statement_that_takes_too_long_is_storage_down(
     postgresql: PostgresqlServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from authserver.storage.engines import postgresql as engine
+    from authserver.storage.engines import postgresql_session as session
 
-    monkeypatch.setitem(engine._SESSION, "statement_timeout", "200ms")
+    monkeypatch.setitem(session._SETTINGS, "statement_timeout", "200ms")
     password = postgresql.password
     database = await open_database(await postgresql.create_database(), lambda: password)
     with pytest.raises(StorageUnavailable):
@@ -181,7 +181,8 @@ async def test_a_server_that_is_not_there_is_said_in_one_line() -> None:
         ("postgresql://u:canary@127.0.0.1/d", "no password"),
         ("postgresql://127.0.0.1/d", "must be sqlite"),
         ("postgresql://u@127.0.0.1", "must be sqlite"),
-        ("postgresql://u@127.0.0.1/d?options=-c", "sslmode and sslrootcert only"),
+        ("postgresql://u@127.0.0.1/d?options=-c", "sslmode, sslrootcert, prepared_statements only"),
+        ("postgresql://u@127.0.0.1/d?prepared_statements=no", "true or false"),
         ("postgresql://u@db.example.com/d", "must say sslmode"),
         ("postgresql://u@db.example.com/d?sslmode=require", "must say sslmode"),
         ("postgresql://u@db.example.com/d?sslmode=verify-full", "needs sslrootcert"),
@@ -202,3 +203,6 @@ def test_locations_that_are_fine() -> None:
     assert read_location(tls) == PostgresqlLocation(
         "db.example.com", 6432, "u", "d", Path("/ca.pem"), True
     )
+    pooled = read_location("postgresql://u@127.0.0.1/d?prepared_statements=false")
+    assert isinstance(pooled, PostgresqlLocation)
+    assert not pooled.prepared_statements

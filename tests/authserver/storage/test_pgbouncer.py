@@ -1,10 +1,17 @@
 """PostgreSQL behind a pooler, and connections that lose what was prepared on them."""
 
+import asyncio
+
 import pytest
 
 from authserver.storage.contract import Database, StorageOpenError, StorageUnavailable
 from authserver.storage.engines.open import open_database
-from tests.support.pgbouncer import needs_pgbouncer, pgbouncer
+from tests.support.pgbouncer import (
+    give_role_settings,
+    needs_pgbouncer,
+    new_database,
+    pgbouncer,
+)
 from tests.support.postgresql import USER, PostgresqlServer, starts_postgresql
 from tests.support.storage_fixtures import Store
 
@@ -16,10 +23,16 @@ SETTINGS = {
 }
 
 
+UNPREPARED = "?prepared_statements=false"
+
+
 async def _opened(server: PostgresqlServer, port: int) -> Database:
-    database = (await server.create_database()).rpartition("/")[2]
+    return await _opened_at(server, port, await new_database(server))
+
+
+async def _opened_at(server: PostgresqlServer, port: int, name: str, options: str = "") -> Database:
     return await open_database(
-        f"postgresql://{USER}@127.0.0.1:{port}/{database}", lambda: server.password
+        f"postgresql://{USER}@127.0.0.1:{port}/{name}{options}", lambda: server.password
     )
 
 
@@ -54,6 +67,67 @@ async def test_a_pooler_that_cannot_keep_a_transaction_is_a_clear_fault(
         await _opened(postgresql, port)
 
 
+@needs_pgbouncer
+@starts_postgresql
+async def test_a_pooler_that_shares_connections_serves_statements_that_are_not_prepared(
+    postgresql: PostgresqlServer,
+) -> None:
+    name = await new_database(postgresql)
+    await give_role_settings(postgresql, name)
+    with pgbouncer(postgresql, "transaction") as port:
+        database = await _opened_at(postgresql, port, name, UNPREPARED)
+        store = Store(database)
+
+        async def sign_in_and_read() -> None:
+            for _ in range(5):
+                session, _ = await store.sign_in()
+                assert await store.sessions.get(session.tsid) == session
+            assert await _settings(database) == SETTINGS
+
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(8):
+                tasks.create_task(sign_in_and_read())
+        await database.close()
+
+
+@needs_pgbouncer
+@starts_postgresql
+async def test_prepared_statements_that_a_pooler_loses_are_a_clear_fault(
+    postgresql: PostgresqlServer,
+) -> None:
+    name = await new_database(postgresql)
+    await give_role_settings(postgresql, name)
+    with pgbouncer(postgresql, "transaction") as port:
+        for _ in range(2):  # the second time, all server connections know statements of ours
+            with pytest.raises(StorageOpenError, match="needs prepared_statements=false"):
+                await _opened_at(postgresql, port, name)
+
+
+@needs_pgbouncer
+@starts_postgresql
+async def test_settings_that_a_pooler_loses_are_a_clear_fault(postgresql: PostgresqlServer) -> None:
+    name = await new_database(postgresql)
+    with (
+        pgbouncer(postgresql, "transaction") as port,
+        pytest.raises(StorageOpenError, match="or the role must have this setting"),
+    ):
+        await _opened_at(postgresql, port, name, UNPREPARED)
+
+
+@needs_pgbouncer
+@starts_postgresql
+async def test_a_pooler_without_a_second_connection_refuses_nobody(
+    postgresql: PostgresqlServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from authserver.storage.engines import postgresql_session as session
+
+    monkeypatch.setattr(session, "_SECOND_CONNECTION_SECONDS", 0.2)
+    with pgbouncer(postgresql, "session", "default_pool_size = 1") as port:
+        database = await _opened(postgresql, port)
+        assert await database.fetch_one("SELECT 1 AS one") is not None
+        await database.close()
+
+
 @starts_postgresql
 async def test_the_time_limits_hold_without_a_pooler(postgresql: PostgresqlServer) -> None:
     database = await _opened(postgresql, postgresql.port)
@@ -79,9 +153,9 @@ async def test_a_connection_whose_statements_the_server_forgot_is_replaced(
 async def test_a_parameter_that_is_refused_is_named(
     postgresql: PostgresqlServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from authserver.storage.engines import postgresql as engine
+    from authserver.storage.engines import postgresql_session as session
 
-    monkeypatch.setitem(engine._SESSION, "no_such_parameter", "1")
+    monkeypatch.setitem(session._SETTINGS, "no_such_parameter", "1")
     with pytest.raises(StorageOpenError, match="does not accept the parameter no_such_parameter"):
         await _opened(postgresql, postgresql.port)
 
@@ -91,9 +165,9 @@ async def test_a_setting_that_is_not_in_force_is_named(
     postgresql: PostgresqlServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The server writes a minute as 1min, so here what it says differs from what was set."""
-    from authserver.storage.engines import postgresql as engine
+    from authserver.storage.engines import postgresql_session as session
 
-    monkeypatch.setitem(engine._SESSION, "statement_timeout", "60s")
+    monkeypatch.setitem(session._SETTINGS, "statement_timeout", "60s")
     with pytest.raises(StorageOpenError, match="statement_timeout is 1min and not 60s"):
         await _opened(postgresql, postgresql.port)
 

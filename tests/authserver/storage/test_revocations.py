@@ -31,7 +31,12 @@ from authserver.storage.revocations import (
 from chassis.probes import new_registry
 from chassis.process import background
 from chassis.spiffe_id import Workload
-from tests.support.pgbouncer import needs_pgbouncer, pgbouncer
+from tests.support.pgbouncer import (
+    give_role_settings,
+    needs_pgbouncer,
+    new_database,
+    pgbouncer,
+)
 from tests.support.postgresql import USER, PostgresqlServer, starts_postgresql
 from tests.support.storage_fixtures import NOW, OWNER, Store, grant, new_refresh_token
 
@@ -222,13 +227,20 @@ async def test_postgresql_wakes_a_replica(postgresql: PostgresqlServer) -> None:
 
 @needs_pgbouncer
 @starts_postgresql
-async def test_it_is_heard_behind_a_pooler(postgresql: PostgresqlServer) -> None:
-    name = (await postgresql.create_database()).rpartition("/")[2]
+@pytest.mark.parametrize(
+    ("mode", "options"), [("session", ""), ("transaction", "?prepared_statements=false")]
+)
+async def test_it_is_heard_behind_a_pooler(
+    postgresql: PostgresqlServer, mode: str, options: str
+) -> None:
+    """In mode `transaction` no notification comes; the look once a second finds it."""
+    name = await new_database(postgresql)
+    await give_role_settings(postgresql, name)
     direct = await open_database(postgresql.url(name), lambda: postgresql.password)
     session, _ = await Store(direct).sign_in()
-    with pgbouncer(postgresql, "session") as port:
+    with pgbouncer(postgresql, mode) as port:
         pooled = await open_database(
-            f"postgresql://{USER}@127.0.0.1:{port}/{name}", lambda: postgresql.password
+            f"postgresql://{USER}@127.0.0.1:{port}/{name}{options}", lambda: postgresql.password
         )
         here = feed(pooled)
         await hears(here, (await here.poll(OWNER, None))["cursor"], direct, session)

@@ -215,7 +215,16 @@ def _add_dev(commands: _Commands) -> None:  # type: ignore[valid-type]
     )
     dev.add_argument("--upstream", metavar="PRESET", help="a real provider, such as github")
     dev.add_argument("--client-id", metavar="ID", help="of your client there")
-    dev.add_argument("--client-secret-file", metavar="FILE", type=Path)
+    dev.add_argument(
+        "--client-secret-file", metavar="FILE", type=Path, help="the file with its secret"
+    )
+    dev.add_argument(
+        "--set",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="a further member of the upstream, such as 'scopes=[repo]'; may be repeated",
+    )
     dev.add_argument(
         "--public-port", metavar="PORT", type=int, help="of the authserver: its redirect URI"
     )

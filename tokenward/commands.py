@@ -82,10 +82,12 @@ def _who_can(parsed: argparse.Namespace) -> int:
 
 
 def _dev(parsed: argparse.Namespace) -> int:
-    if (parsed.upstream is None) != (parsed.client_id is None):
-        complain("--upstream and --client-id go together")
-        return EXIT_USAGE
     from tokenward.dev import dev
+    from tokenward.dev_upstream import usage_faults
+
+    if faults := list(usage_faults(parsed)):
+        complain(*faults)
+        return EXIT_USAGE
 
     return dev(parsed)
 

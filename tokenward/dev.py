@@ -8,26 +8,29 @@ own. When the command ends, or at Ctrl-C, all of them end. Nothing outlives the 
 import argparse
 import asyncio
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import yaml
-
+from authserver.config.loader import load
+from chassis.process import ConfigurationError
 from demo.layout import UPSTREAM, Layout, Server, plan
 from demo.material import write_material
 from demo.processes import Processes, ProcessFailed, cancel_on_signals
 from demo.stack import sidecar_environment, start_upstream
 from demo.upstream import USERS
+from tokenward import dev_upstream
+from tokenward.commands import EXIT_FAILED, complain
 
-EXIT_FAILED: Final = 1
 _NAME: Final = "my-server"
 _TOKEN_SECONDS: Final = 3600
 _STOP_SECONDS: Final = 5.0
+_LOOK_SECONDS: Final = 0.05
 
 
 def dev(parsed: argparse.Namespace) -> int:
@@ -39,11 +42,14 @@ async def _dev(parsed: argparse.Namespace) -> int:
     interrupted = cancel_on_signals()
     code = EXIT_FAILED
     with tempfile.TemporaryDirectory(prefix="tokenward-dev-") as folder:
+        layout = _layout(Path(folder), parsed)
+        if faults := _faults(layout, parsed):
+            complain(*faults)
+            return EXIT_FAILED
         processes = Processes(Path(folder))
         with suppress(asyncio.CancelledError):
             async with processes:
                 try:
-                    layout = _layout(Path(folder), parsed)
                     await _start(layout, parsed, processes)
                     code = await _run(layout.servers[0], parsed, processes)
                 except ProcessFailed as failed:
@@ -53,21 +59,22 @@ async def _dev(parsed: argparse.Namespace) -> int:
 
 
 def _layout(folder: Path, parsed: argparse.Namespace) -> Layout:
-    """Where everything is; the author's server keeps the port that it has."""
+    """Where everything is, with its files; the author's server keeps the port that it has."""
     layout = plan(folder, (_NAME,))
     [server] = layout.servers
     public = parsed.public_port or layout.public_port
-    return replace(layout, public_port=public, servers=(replace(server, mcp_port=parsed.port),))
+    layout = replace(layout, public_port=public, servers=(replace(server, mcp_port=parsed.port),))
+    write_material(layout)
+    if parsed.upstream is not None:
+        dev_upstream.use(layout, parsed)
+    return layout
 
 
 async def _start(layout: Layout, parsed: argparse.Namespace, processes: Processes) -> None:
     """Raises ProcessFailed where something does not become ready."""
-    write_material(layout)
     if parsed.upstream is None:
         await start_upstream(layout, processes, token_seconds=_TOKEN_SECONDS)
         await processes.ready("upstream", f"{layout.upstream}/.well-known/openid-configuration")
-    else:
-        _use_real_upstream(layout, parsed)
     [server] = layout.servers
     await processes.start("authserver", "authserver", "--config", str(layout.config))
     await processes.ready("authserver", f"{layout.ops}/readyz")
@@ -77,16 +84,16 @@ async def _start(layout: Layout, parsed: argparse.Namespace, processes: Processe
         print(line, flush=True)
 
 
-def _use_real_upstream(layout: Layout, parsed: argparse.Namespace) -> None:
-    """Write a provider of the presets into the configuration, in place of the fake one."""
-    configuration: dict[str, Any] = yaml.safe_load(layout.config.read_text("utf-8"))
-    upstream = {"name": parsed.upstream, "preset": parsed.upstream, "clientId": parsed.client_id}
-    if parsed.client_secret_file is not None:
-        upstream["clientSecretFile"] = str(parsed.client_secret_file.resolve())
-    configuration["upstreams"] = [upstream]
-    for resource in configuration["resources"]:
-        resource["upstreams"] = [parsed.upstream]
-    layout.config.write_text(yaml.safe_dump(configuration), "utf-8")
+def _faults(layout: Layout, parsed: argparse.Namespace) -> list[str]:
+    """Every fault that can be seen before anything runs."""
+    faults = list(dev_upstream.start_faults(parsed))
+    try:
+        load(layout.config)
+    except ConfigurationError as bad:
+        faults += map(str, bad.faults)
+        if parsed.upstream is not None:
+            faults.append(f"upstreams[0] is {parsed.upstream}; --set gives it further members")
+    return faults
 
 
 def _greeting(layout: Layout, server: Server, parsed: argparse.Namespace) -> list[str]:
@@ -130,18 +137,34 @@ async def _command(server: Server, command: list[str]) -> AsyncIterator[asyncio.
         "TOKENWARD_RESOURCE": server.resource,
         "PORT": str(server.mcp_port),
     }
+    # A debugger needs the terminal. Without one, what the command starts can end with it.
+    grouped = sys.stdin is None or not sys.stdin.isatty()
     try:
-        process = await asyncio.create_subprocess_exec(*command, env=environment)
+        process = await asyncio.create_subprocess_exec(
+            *command, env=environment, process_group=0 if grouped else None
+        )
     except OSError as error:
         raise ProcessFailed(f"{command[0]}: {error.strerror or 'cannot be started'}") from None
     try:
         yield process
     finally:
-        if process.returncode is None:
-            process.terminate()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_STOP_SECONDS):
-                    await process.wait()
-        if process.returncode is None:
-            process.kill()
+        await _end(process, grouped)
+
+
+async def _end(process: asyncio.subprocess.Process, grouped: bool) -> None:
+    """End a command, and with its process group whatever it started."""
+
+    def send(number: int) -> bool:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, number) if grouped else process.send_signal(number)
+            return True
+        return False
+
+    send(signal.SIGTERM)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_STOP_SECONDS):
             await process.wait()
+            while grouped and send(0):  # noqa: ASYNC110 - no event tells of others' children
+                await asyncio.sleep(_LOOK_SECONDS)
+    send(signal.SIGKILL)
+    await process.wait()

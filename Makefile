@@ -87,7 +87,7 @@ drills: $(STAMP) ## upgrade from the first build (needs the whole history); let 
 	$(RUN) -m tests.drills --report docs/reference/outage-report.md $(if $(SEED),--seed $(SEED))
 
 # Needs Debian's package `prometheus`.
-alerts: $(STAMP) ## run dashboard and alerts under a real Prometheus, each alert's cause too; 15 minutes
+alerts: $(STAMP) ## run dashboard and alerts under a real Prometheus, each alert's cause too; 25 minutes
 	$(RUN) -m tests.monitoring --picture docs/images/dashboard.svg --report docs/reference/alert-drills.md
 
 pictures: $(STAMP) chromium ## draw the pictures of our pages in docs/images, with Chromium

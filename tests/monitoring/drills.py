@@ -81,6 +81,20 @@ async def _other_content(file: Path, content: bytes) -> AsyncIterator[None]:
         write_private(file, before)
 
 
+async def _database(world: World, statement: str, *arguments: bytes) -> sqlite3.Connection:
+    """The authserver's database, after this statement, which may have to wait for its turn."""
+
+    def open_and_execute() -> sqlite3.Connection:
+        database = sqlite3.connect(
+            world.layout.database, timeout=30, isolation_level=None, check_same_thread=False
+        )
+        database.execute(statement, arguments)
+        return database
+
+    # On a thread: the controller and the upstream live in this process's event loop.
+    return await asyncio.to_thread(open_and_execute)
+
+
 @drill("a sidecar's process stands still", "TargetDown")
 async def _stopped(world: World) -> AsyncIterator[None]:
     pid = world.processes.pid_of("sidecar-other")
@@ -138,7 +152,7 @@ async def _slow_webhook(world: World) -> AsyncIterator[None]:
         os.kill(pid, signal.SIGSTOP)
         await asyncio.sleep(0.6)
         os.kill(pid, signal.SIGCONT)
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.15)
 
     async def post() -> None:
         await asyncio.gather(*(world.api_server.post(bodies[0]) for _ in range(4)))
@@ -181,14 +195,20 @@ async def _authserver_configuration(world: World) -> AsyncIterator[None]:
 @drill(
     "another process holds the database",
     "StorageDown",
-    may=("SignInsFailing", "UpstreamRefreshFailing"),
+    may=("AuthserverConfigurationRefused", "SignInsFailing", "UpstreamRefreshFailing"),
 )
 async def _locked_database(world: World) -> AsyncIterator[None]:
-    database = sqlite3.connect(world.layout.database, isolation_level=None)
-    database.execute("PRAGMA busy_timeout = 5000")
-    database.execute("BEGIN IMMEDIATE")
+    """A configuration that is changed meanwhile cannot be put into force either."""
+
+    async def ask() -> None:
+        server = world.server("notes")
+        await world.exchange(server.credential, world.jwts["notes", "alice"])
+        await asyncio.sleep(0.5)
+
+    database = await _database(world, "BEGIN IMMEDIATE")
     try:
-        yield
+        async with _beside(ask):  # a sidecar asks more seldom, once its token is over
+            yield
     finally:
         database.execute("ROLLBACK")
         database.close()
@@ -205,12 +225,11 @@ async def _no_log(world: World) -> AsyncIterator[None]:
 
 @drill("a stored token is damaged", "SealedRecordsUnreadable")
 async def _damaged_record(world: World) -> AsyncIterator[None]:
-    database = sqlite3.connect(world.layout.database, isolation_level=None)
-    database.execute("PRAGMA busy_timeout = 5000")
-    database.execute(
+    database = await _database(
+        world,
         "UPDATE connections SET sealed_tokens = ?, generation = generation + 1000"
         " WHERE owner_name = 'notes'",
-        (b"k1 nothing of use",),
+        b"k1 nothing of use",
     )
     database.close()
     yield
@@ -323,8 +342,7 @@ async def _controller_fails(world: World) -> AsyncIterator[None]:
 async def _certificate_not_renewed(world: World) -> AsyncIterator[None]:
     """Issued 21 hours ago for 24 hours; since then the API server refuses its Secret."""
     world.controller.behind = timedelta(hours=21)
-    world.controller.new_server()
-    await asyncio.sleep(4)
+    await world.controller.certified(world.controller.new_server())
     world.controller.refused = {"Secret"}
     world.controller.behind = timedelta(0)
     yield

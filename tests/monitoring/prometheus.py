@@ -11,7 +11,7 @@ from typing import Any, Final
 import aiohttp
 import yaml
 
-SCRAPE_SECONDS: Final = 1
+SCRAPE_SECONDS: Final = 2
 _READY_SECONDS: Final = 30.0
 
 

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 import os
+import shutil
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -14,7 +15,7 @@ import aiohttp
 import yaml
 
 from demo.layout import HOST, UPSTREAM, Layout, Server
-from demo.pki import CertificateAuthority, write_credential, write_private
+from demo.pki import CertificateAuthority, Issued, write_credential, write_private
 from demo.processes import Processes
 from demo.upstream import FakeUpstream
 from tests.bench.world import sign_in, workload_tls
@@ -48,6 +49,7 @@ class World:
     http: aiohttp.ClientSession
     prometheus: Prometheus = field(init=False)
     jwts: dict[tuple[str, str], str] = field(default_factory=dict)
+    _versions: int = 0
 
     def server(self, name: str) -> Server:
         return next(server for server in self.layout.servers if server.name == name)
@@ -102,17 +104,28 @@ class World:
 
     def certify_authserver(self, lifetime: timedelta = _LONG) -> None:
         issued = self.servers_ca.issue_server(ips=(HOST,), lifetime=lifetime)
-        write_credential(self.layout.server_credential, issued)
+        self._mount(self.layout.server_credential, issued)
 
     def certify_webhook(self, lifetime: timedelta = _LONG) -> None:
         issued = self.servers_ca.issue_server(ips=(HOST,), lifetime=lifetime)
-        write_credential(self.folder / "webhook", issued)
+        self._mount(self.folder / "webhook", issued)
 
     def certify_sidecar(self, name: str, lifetime: timedelta = timedelta(hours=12)) -> Path:
         server = self.server(name)
         issued = self.workloads_ca.issue_svid(server.spiffe_id, lifetime=lifetime)
-        write_credential(server.credential, issued)
+        self._mount(server.credential, issued)
         return server.credential
+
+    def _mount(self, folder: Path, issued: Issued) -> None:
+        """Certificate and key change at once, as kubelet does it: the folder is a link."""
+        self._versions += 1
+        version = folder.with_name(f"{folder.name}.{self._versions}")
+        write_credential(version, issued)
+        link = folder.with_name(f"{folder.name}.link")
+        link.symlink_to(version.name)
+        if folder.is_dir() and not folder.is_symlink():
+            shutil.rmtree(folder)
+        link.rename(folder)
 
 
 def claims_of(jwt: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from chassis.http1.client import Client, Host
 from chassis.http1.limits import Limits
 from chassis.tls.contexts import KeyPair, client_context
 
+_AGAIN_SECONDS = 1.0
 _HEADERS = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
@@ -27,6 +28,9 @@ async def follow(client: Client) -> None:
         form = urlencode({} if cursor is None else {"cursor": cursor}).encode()
         response = await client.request("POST", "/internal/revocations", _HEADERS.items(), form)
         heard_at, answer = time.monotonic(), json.loads(response.body)
+        if response.status != 200:  # such as 503: as a sidecar, it asks again
+            await asyncio.sleep(_AGAIN_SECONDS)
+            continue
         if cursor is None:
             print(json.dumps("ready"), flush=True)
         elif answer["ended"]:

@@ -1,8 +1,9 @@
 """`python -m tests.bench.revocations`: how long a revocation takes to reach 200 pollers elsewhere.
 
-Two authservers on one PostgreSQL. A client revokes at the first; 198 pollers in a process of their
-own and two real sidecars follow the second. The time runs from the answer of `POST /oauth/revoke`
-to the drop: to the poller's answer, or to the sidecar's metric.
+Two authservers on one PostgreSQL, which they reach directly or through a PgBouncer. A client
+revokes at the first, or an operator's command ends the session; 198 pollers in a process of their
+own and two real sidecars follow the second. The time runs from the answer of `POST /oauth/revoke`,
+or from the end of the command, to the drop: to the poller's answer, or to the sidecar's metric.
 """
 
 import asyncio
@@ -12,8 +13,9 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -28,28 +30,61 @@ from demo.processes import Processes, cancel_on_signals
 from demo.stack import sidecar_environment, start_upstream
 from tests.bench.figures import Figure, table
 from tests.bench.world import lift_limits, sign_in
-from tests.support.postgresql import PostgresqlServer
+from tests.support.pgbouncer import PROGRAM as PGBOUNCER
+from tests.support.pgbouncer import give_role_settings, new_database, pgbouncer
+from tests.support.postgresql import USER, PostgresqlServer
 
 _POLLERS: Final = 198
 _ROUNDS: Final = 20
+_COMMANDS: Final = 5  # each starts a process
 _SCRAPE_SECONDS: Final = 0.01
 _PATIENCE_SECONDS: Final = 60.0
 _ROOT: Final = Path(__file__).resolve().parents[2]
 
 
+@dataclass(frozen=True)
+class _Way:
+    """How authservers reach the database; `mode` is a pool mode of PgBouncer."""
+
+    name: str
+    mode: str | None = None
+    options: str = ""
+
+
+_WAYS: Final = (
+    _Way("directly"),
+    _Way("through PgBouncer, mode session", "session"),
+    _Way("through PgBouncer, mode transaction", "transaction", "?prepared_statements=false"),
+)
+
+
 async def measure() -> list[Figure]:
-    """The median, the 99th percentile and the longest time, in milliseconds."""
+    """For each way: the median, the 99th percentile and the longest time, in milliseconds."""
+    ways = [way for way in _WAYS if way.mode is None or PGBOUNCER is not None]
+    return [figure for way in ways for figure in await _measure(way)]
+
+
+async def _measure(way: _Way) -> list[Figure]:
+    figures: list[Figure] = []
     with tempfile.TemporaryDirectory() as folder, PostgresqlServer() as server:
-        layout = plan(Path(folder))
-        write_material(layout)
-        lift_limits(layout)
-        drill = Drill(layout)
-        drill.configure(await server.create_database(), server.password_file)
-        async with Processes(Path(folder)) as processes, aiohttp.ClientSession() as http:
-            await drill.start(processes)
-            async with drill.pollers() as pollers:
-                seconds = [await drill.revoke(http, pollers) for _ in range(_ROUNDS)]
-    return _figures([one for round_ in seconds for one in round_])
+        name = await new_database(server)
+        await give_role_settings(server, name)
+        pool = pgbouncer(server, way.mode, "default_pool_size = 40") if way.mode else None
+        with pool or nullcontext(server.port) as port:
+            layout = plan(Path(folder))
+            write_material(layout)
+            lift_limits(layout)
+            drill = Drill(layout)
+            url = f"postgresql://{USER}@{HOST}:{port}/{name}{way.options}"
+            drill.configure(url, server.password_file)
+            async with Processes(Path(folder)) as processes, aiohttp.ClientSession() as http:
+                await drill.start(processes)
+                async with drill.pollers() as pollers:
+                    for end, count in ((by_client, _ROUNDS), (by_command, _COMMANDS)):
+                        rounds = [await drill.end(http, pollers, end) for _ in range(count)]
+                        ended = f"{end.__name__.replace('_', ' ')}, {way.name}"
+                        figures += _figures(ended, [one for round_ in rounds for one in round_])
+    return figures
 
 
 @dataclass
@@ -58,6 +93,7 @@ class Drill:
     second_internal: int = 0
     second_ops: int = 0
     sidecars: list[tuple[int, int]] = field(default_factory=list)  # its port and its ops port
+    known: set[str] = field(default_factory=set)  # handles of what has ended already
 
     def configure(self, url: str, password_file: Path) -> None:
         """Two replicas; the second has other ports."""
@@ -116,23 +152,19 @@ class Drill:
             process.kill()
             await process.wait()
 
-    async def revoke(
-        self, http: aiohttp.ClientSession, pollers: asyncio.StreamReader
+    async def end(
+        self, http: aiohttp.ClientSession, pollers: asyncio.StreamReader, end: "End"
     ) -> list[float]:
-        """One revocation; the seconds until each of the 200 had dropped what it held."""
+        """One ending; the seconds until each of the 200 had dropped what it held."""
         jwt = await sign_in(self.layout, self.layout.servers[0])
         before = [await self._hold(http, at, jwt) for at in range(len(self.sidecars))]
-        form = {"token": jwt, "client_id": _claims(jwt)["client_id"]}
-        async with http.post(f"{self.layout.issuer}/oauth/revoke", data=form) as answer:
-            assert answer.status == 200
-        answered = time.monotonic()
+        drops = [asyncio.create_task(self._dropped(http, *known)) for known in enumerate(before)]
+        heard = asyncio.create_task(self._heard(pollers))
+        await end(http, self.layout, jwt)
+        done = time.monotonic()
         async with asyncio.timeout(_PATIENCE_SECONDS):
-            dropped = await asyncio.gather(
-                _heard(pollers),
-                *(self._dropped(http, at, drops) for at, drops in enumerate(before)),
-            )
-        heard, *in_sidecars = dropped
-        return [moment - answered for moment in (*heard, *(one for [one] in in_sidecars))]
+            moments = [*await heard, *await asyncio.gather(*drops)]
+        return [max(0.0, moment - done) for moment in moments]  # a command ends after its ending
 
     async def _hold(self, http: aiohttp.ClientSession, at: int, jwt: str) -> float:
         """Let a sidecar fetch the user's token; how many it has dropped so far."""
@@ -142,10 +174,20 @@ class Drill:
             assert answer.status == 200, await answer.text()
         return await self._drops(http, at)
 
-    async def _dropped(self, http: aiohttp.ClientSession, at: int, before: float) -> list[float]:
+    async def _dropped(self, http: aiohttp.ClientSession, at: int, before: float) -> float:
         while await self._drops(http, at) == before:
             await asyncio.sleep(_SCRAPE_SECONDS)
-        return [time.monotonic()]
+        return time.monotonic()
+
+    async def _heard(self, pollers: asyncio.StreamReader) -> list[float]:
+        """When each poller heard of what no earlier round ended, on the monotonic clock."""
+        moments: defaultdict[str, list[float]] = defaultdict(list)
+        while max(map(len, moments.values()), default=0) < _POLLERS:
+            moment, handles = json.loads(await pollers.readline())
+            for handle in set(handles) - self.known:
+                moments[handle].append(moment)
+        self.known |= moments.keys()
+        return next(found for found in moments.values() if len(found) == _POLLERS)
 
     async def _drops(self, http: aiohttp.ClientSession, at: int) -> float:
         async with http.get(f"http://{HOST}:{self.sidecars[at][1]}/metrics") as answer:
@@ -154,9 +196,25 @@ class Drill:
         return float(next(line for line in text.splitlines() if line.startswith(name)).split()[1])
 
 
-async def _heard(pollers: asyncio.StreamReader) -> list[float]:
-    """When each poller heard, on the system's monotonic clock."""
-    return [float(json.loads(await pollers.readline())[0]) for _ in range(_POLLERS)]
+End = Callable[[aiohttp.ClientSession, Layout, str], Awaitable[None]]
+
+
+async def by_client(http: aiohttp.ClientSession, layout: Layout, jwt: str) -> None:
+    form = {"token": jwt, "client_id": _claims(jwt)["client_id"]}
+    async with http.post(f"{layout.issuer}/oauth/revoke", data=form) as answer:
+        assert answer.status == 200
+
+
+async def by_command(_: aiohttp.ClientSession, layout: Layout, jwt: str) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tokenward", "sessions", "end",
+        "--client", _claims(jwt)["client_id"], "--reason", "measured",
+        "--config", str(layout.config),
+        stdout=asyncio.subprocess.PIPE,
+        cwd=_ROOT,
+    )  # fmt: skip
+    out, _none = await process.communicate()
+    assert b"1 session(s) ended" in out, out
 
 
 def _claims(jwt: str) -> dict[str, Any]:
@@ -166,8 +224,8 @@ def _claims(jwt: str) -> dict[str, Any]:
     return claims
 
 
-def _figures(seconds: list[float]) -> list[Figure]:
-    name = f"revocation at one replica to the drop at {_POLLERS + 2} pollers of another"
+def _figures(ended: str, seconds: list[float]) -> list[Figure]:
+    name = f"ended {ended}, to the drop at {_POLLERS + 2} pollers"
     cuts = statistics.quantiles(seconds, n=100)
     figures = {"p50 ms": cuts[49], "p99 ms": cuts[98], "longest, ms": max(seconds)}
     return [Figure(name, unit, value * 1000, None) for unit, value in figures.items()]

@@ -80,9 +80,12 @@ class Channel(asyncio.Protocol):
                 self._transport.pause_reading()
 
     def _close(self) -> None:
-        """End the connection when what was written has gone out."""
+        """End the connection when what was written has gone out.
+
+        Never twice: the TLS transport of asyncio answers nothing after a second close.
+        """
         self._over = True
-        if self._transport is not None:
+        if self._transport is not None and not self._transport.is_closing():
             self._transport.close()
             self._arm(self.limits.write_seconds)
 

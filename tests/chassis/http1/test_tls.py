@@ -111,6 +111,28 @@ def test_a_connection_that_ends_is_closed_as_tls_wants_it(
 
 
 @pytest.mark.parametrize("loop", LOOPS.values(), ids=LOOPS)
+def test_a_peer_that_closes_right_behind_its_request_is_no_failure(
+    contexts: Contexts, loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    """Its close_notify is read while we close: asyncio's transport is gone after a second close."""
+    server_tls, ours, _ = contexts
+    server, failures = make(), list[dict[str, object]]()
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, what: failures.append(what))
+        async with listening(server, server_tls) as port:
+            for request in (GET, GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")):
+                async with connected(port, ours["one"]) as (_, writer):
+                    writer.write(request)
+                    writer.close()
+                await until(lambda: not server.connections)
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(main())
+    assert not failures
+
+
+@pytest.mark.parametrize("loop", LOOPS.values(), ids=LOOPS)
 def test_a_body_over_tls_is_read_whole(
     contexts: Contexts, loop: Callable[[], asyncio.AbstractEventLoop]
 ) -> None:

@@ -10,11 +10,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from chassis.http1.client_connection import ClientConnection, ReadHead, StreamedResponse
+from chassis.http1.client_connection import ClientConnection
 from chassis.http1.limits import Limits
 from chassis.http1.no_response import Disconnected, Unreachable, Untrusted
 from chassis.http1.outgoing import OutgoingBody, RequestHead
 from chassis.http1.request import Headers
+from chassis.http1.response_head import ReadHead
+from chassis.http1.streamed_response import StreamedResponse
 from chassis.http1.tls_layer import TlsLayer
 
 

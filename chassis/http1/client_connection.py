@@ -5,103 +5,21 @@ response has arrived to its end, and nothing followed it.
 """
 
 import asyncio
-import re
-from typing import TYPE_CHECKING, Final, NamedTuple
-
-from httptools import HttpResponseParser
+from typing import TYPE_CHECKING, Final
 
 from chassis.http1.body import IncomingBody, body_reader
 from chassis.http1.channel import NEVER, Channel
-from chassis.http1.errors import BodyBrokenOff, BodyTooSlow, Malformed, Refused
-from chassis.http1.head import END, check_lines, read_fields, read_keep_alive, read_length
+from chassis.http1.errors import Malformed, Refused
+from chassis.http1.head import END
 from chassis.http1.no_response import BadResponse, Disconnected, TooSlow
 from chassis.http1.outgoing import OutgoingBody, RequestHead, render_head
-from chassis.http1.request import Headers
+from chassis.http1.response_head import UNFRAMED, read_response_head
+from chassis.http1.streamed_response import StreamedResponse
 
 if TYPE_CHECKING:
     from chassis.http1.client import Client
 
-_STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9][0-9])(?: [\t -~\x80-\xff]*)?\r\n")
 _MOST_INTERIM: Final = 8
-_UNFRAMED: Final = -1
-
-
-class ReadHead(NamedTuple):
-    """The head of a final response. A server that answers the same again sends the same bytes.
-
-    `announced` is the body's length; None where it comes in chunks, `_UNFRAMED` without a word.
-    """
-
-    raw: bytes
-    status: int
-    headers: Headers
-    announced: int | None
-    stays: bool
-
-
-class StreamedResponse:
-    """A final response whose body may still be arriving; the server is held back meanwhile.
-
-    `length` is what the head announced, also for a response to HEAD; None where it says nothing
-    or the body comes in chunks. It must be read to its end or closed.
-    """
-
-    __slots__ = ("_connection", "_incoming", "error", "headers", "length", "status")
-
-    def __init__(
-        self,
-        status: int,
-        headers: Headers,
-        length: int | None,
-        incoming: IncomingBody,
-        connection: "ClientConnection",
-    ) -> None:
-        self.status, self.headers, self.length = status, headers, length
-        self._incoming, self._connection = incoming, connection
-        self.error: Exception | None = None  # why the body breaks off
-
-    @property
-    def whole(self) -> bool:
-        """Whether all of the body has arrived, read or not."""
-        return self._incoming.whole
-
-    def take(self) -> bytes:
-        """What has arrived and was not read; of a whole response, the rest of its body."""
-        return self._incoming.arrived()
-
-    async def next(self, seconds: float | None = None) -> bytes:
-        """What has arrived, at least one byte; nothing at the end.
-
-        Raises NoResponse where the body breaks off or nothing comes within `seconds`, and what
-        the request's own body raised.
-        """
-        try:
-            return await self._incoming.next(seconds)
-        except BodyTooSlow:
-            self.close()
-            raise TooSlow from None
-        except BodyBrokenOff:
-            raise self.error or BadResponse() from None
-
-    def arrived(self) -> bytes:
-        """The rest of a body that is `whole`."""
-        return self._incoming.arrived()
-
-    async def read(self, most: int, seconds: float | None = None) -> bytes:
-        """The rest of the body. Raises NoResponse, also where it is longer than `most`."""
-        pieces, size = [], 0
-        while piece := await self.next(seconds):
-            pieces.append(piece)
-            size += len(piece)
-            if size > most:
-                self.close()
-                raise BadResponse
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-
-    def close(self) -> None:
-        """Nobody reads on. A body that is not whole costs its connection."""
-        if not self._incoming.whole and self.error is None:
-            self._connection.fail(BadResponse())
 
 
 class ClientConnection(Channel):
@@ -277,35 +195,22 @@ class ClientConnection(Channel):
     def _read_head(self, raw: bytes) -> None:
         head = self._client.last_head
         if head is None or head.raw != raw:
-            read = self._read_anew(raw)
+            read = read_response_head(raw, self.limits)
             if read is None:
+                self._interim += 1
+                if self._interim > _MOST_INTERIM:
+                    raise Malformed("interim_response")
                 return
             head = self._client.last_head = read
         length = 0 if self._without_body or head.status in (204, 304) else head.announced
-        if length == _UNFRAMED:
+        if length == UNFRAMED:
             raise Malformed("unframed_body")  # it would end wherever the connection breaks
         self._stays = head.stays
         self._incoming = IncomingBody(body_reader(length), self._flow, None)
-        announced = None if head.announced == _UNFRAMED else head.announced
+        announced = None if head.announced == UNFRAMED else head.announced
         self._response = StreamedResponse(
             head.status, head.headers, announced, self._incoming, self
         )
-
-    def _read_anew(self, raw: bytes) -> ReadHead | None:
-        """The head of a final response; None for an interim one. Raises Malformed."""
-        check_lines(raw)
-        line = _STATUS_LINE.match(raw)
-        if line is None:
-            raise Malformed("status_line")
-        status, minor_version = int(line[2]), int(line[1])
-        headers = read_fields(HttpResponseParser, raw, self.limits)
-        if status < 200:
-            self._interim += 1
-            if status == 101 or self._interim > _MOST_INTERIM:
-                raise Malformed("interim_response")
-            return None
-        announced = read_length(headers, minor_version, otherwise=_UNFRAMED)
-        return ReadHead(raw, status, headers, announced, read_keep_alive(headers, minor_version))
 
     def _deliver(self) -> None:
         """The head is there, and what came with it is well-formed."""

@@ -4,7 +4,6 @@ from typing import Final
 
 from chassis.clock import Clock
 from chassis.http1.client import Client
-from chassis.http1.client_connection import StreamedResponse
 from chassis.http1.connection import AnyResponse
 from chassis.http1.errors import Refused
 from chassis.http1.no_response import (
@@ -19,6 +18,7 @@ from chassis.http1.no_response import (
 from chassis.http1.outgoing import OutgoingBody
 from chassis.http1.request import Head, Request
 from chassis.http1.response import Response, StreamResponse
+from chassis.http1.streamed_response import StreamedResponse
 from chassis.logs import Log, request_scope
 from chassis.request_ids import caller_request_id, keep_traceparent, naming_fields, new_request_id
 from chassis.tls.web_client import NoAuthorities

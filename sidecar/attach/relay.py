@@ -4,12 +4,12 @@ from collections.abc import AsyncIterator, Callable
 from functools import lru_cache
 from typing import Final
 
-from chassis.http1.client_connection import StreamedResponse
 from chassis.http1.connection import AnyResponse
 from chassis.http1.errors import Unfinished
 from chassis.http1.no_response import NoResponse
 from chassis.http1.request import Headers
 from chassis.http1.response import Response, ResponseHead, StreamResponse
+from chassis.http1.streamed_response import StreamedResponse
 from chassis.logs import Log
 from sidecar.attach.call import PreparedCall, RelayedHead
 from sidecar.attach.fields import Fields, relayed_fields

@@ -4,10 +4,10 @@ from typing import Final, NamedTuple
 
 from chassis.clock import Clock
 from chassis.http1.client import Client
-from chassis.http1.client_connection import StreamedResponse
 from chassis.http1.no_response import NoResponse, TooSlow, Unreachable
 from chassis.http1.outgoing import OutgoingBody, RequestHead
 from chassis.http1.request import Request
+from chassis.http1.streamed_response import StreamedResponse
 from chassis.request_ids import outgoing_headers
 from sidecar.cached_token import CachedToken
 from sidecar.errors import INVALID_TOKEN, ApiError

@@ -7,12 +7,12 @@ from typing import Final, NamedTuple
 
 from chassis.clock import Clock
 from chassis.http1.client import Client
-from chassis.http1.client_connection import StreamedResponse
 from chassis.http1.connection import AnyResponse
 from chassis.http1.errors import Failure
 from chassis.http1.no_response import NoResponse
 from chassis.http1.request import Head, Request
 from chassis.http1.response import Response, ResponseHead, StreamResponse
+from chassis.http1.streamed_response import StreamedResponse
 from chassis.logs import request_scope
 from chassis.request_ids import (
     caller_request_id,

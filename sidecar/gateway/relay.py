@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import Final
 
-from chassis.http1.client_connection import StreamedResponse
 from chassis.http1.errors import Malformed, Refused, Unfinished
 from chassis.http1.no_response import NoResponse
+from chassis.http1.streamed_response import StreamedResponse
 from chassis.logs import Log
 from sidecar.gateway.session_ids import FirstEvent
 from sidecar.gateway.streams import Stream

@@ -6,11 +6,12 @@ from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, Final
 
 from chassis.http1.body import HIGH_WATER, IncomingBody, body_reader
-from chassis.http1.channel import NEVER, Channel
-from chassis.http1.errors import Failure, Malformed, Refused, Unfinished
-from chassis.http1.head import END, check_beginning, read_head
-from chassis.http1.request import Head, Request
+from chassis.http1.channel import NEVER
+from chassis.http1.errors import Failure, Malformed, Refused, Unfinished, failure_of
+from chassis.http1.head import Heads, check_beginning
+from chassis.http1.request import Request
 from chassis.http1.response import Response, StreamResponse
+from chassis.http1.response_writer import PeerGone, ResponseWriter
 from chassis.logs import Log
 
 if TYPE_CHECKING:
@@ -32,11 +33,7 @@ _OPTIONS: Final = {
 AnyResponse = Response | StreamResponse
 
 
-class _PeerGone(Exception):
-    """Nobody is there to read the rest of a response."""
-
-
-class Connection(Channel):
+class Connection(ResponseWriter):
     """A caller's connection to a server.
 
     `peer` is the handler's own: what it has verified of the peer, kept exactly as long as the
@@ -44,14 +41,13 @@ class Connection(Channel):
     """
 
     def __init__(self, server: "Server", loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(loop, server.limits)
+        super().__init__(loop, server.limits, server.date)
         self._server = server
         self.peer: Any = None
         self._source: str | None = None
         self._buffer, self._at = b"", 0  # what arrived, and how far it was read
         self._begun = False  # a head has begun to arrive
-        self._head_bytes = b""  # the last head as it was sent, and as it was read
-        self._head: Head | None = None
+        self._heads = Heads(server.limits, absolute_form=server.absolute_form)
         self._incoming: IncomingBody | None = None
         self._handling = False  # a request was read, and is not answered yet
         self._streaming = False
@@ -146,7 +142,7 @@ class Connection(Channel):
             if self._handling or self._over or self._room is not None or self._transport is None:
                 return
             try:
-                end = self._find_head()
+                end = self._heads.find(self._buffer, self._at)
                 if not end:
                     self._await_more()
                     return
@@ -160,23 +156,6 @@ class Connection(Channel):
                 self._rest()
                 return
         self._loop.call_soon(self._serve)
-
-    def _find_head(self) -> int:
-        """Read the next head, and return where it ends; 0 where it is not whole. Raises Refused.
-
-        A program that asks the same again sends the same head: then there is nothing to read.
-        """
-        if self._head is not None and self._buffer.startswith(self._head_bytes, self._at):
-            return self._at + len(self._head_bytes)
-        end = self._buffer.find(END, self._at) + len(END)
-        if end < len(END):
-            return 0
-        if end - self._at > self.limits.head_bytes:
-            raise Refused("head_too_large", 431)
-        raw = self._buffer[self._at : end]
-        self._head = read_head(raw, self.limits, absolute_form=self._server.absolute_form)
-        self._head_bytes = raw
-        return end
 
     def _rest(self) -> None:
         """Every request was answered."""
@@ -203,7 +182,7 @@ class Connection(Channel):
 
     def _take_body(self, at: int) -> Request:
         """Split what is in the buffer into the body of the request and what follows it."""
-        head = self._head
+        head = self._heads.last
         assert head is not None
         length = head.content_length
         if length is not None and len(self._buffer) - at >= length:
@@ -259,13 +238,7 @@ class Connection(Channel):
 
     def _failed(self, error: BaseException) -> Response:
         """The answer to a request that its handler failed at."""
-        if isinstance(error, Refused):
-            failure = Failure(error.status, error.reason)
-        elif isinstance(error, asyncio.CancelledError):
-            failure = Failure(503, "draining")
-        else:
-            failure = Failure(500, "bug", error)
-        return self._server.failed(failure)
+        return self._server.failed(failure_of(error))
 
     def _refuse(self, refused: Refused) -> None:
         """Answer bytes that are no request, and end the connection."""
@@ -283,18 +256,6 @@ class Connection(Channel):
         self._finish(request, stays)
         return stays
 
-    def _write_whole(self, response: Response, option: bytes, *, without_body: bool) -> None:
-        if self._transport is None:
-            return
-        head, body, date = response.head, response.body, self._server.date()
-        if head.bodiless:
-            self._transport.write(b"%b%b%b\r\n" % (head.rendered, date, option))
-            return
-        shown = b"" if without_body else body
-        self._transport.write(
-            b"%b%b%bContent-Length: %d\r\n\r\n%b" % (head.rendered, date, option, len(body), shown)
-        )
-
     async def _stream(self, request: Request, response: StreamResponse) -> None:
         version, length = request.head.minor_version, response.length
         # The body may go on to arrive while the response goes out: whether it did is seen then.
@@ -310,7 +271,7 @@ class Connection(Channel):
             self.abort()
             if not isinstance(error, Exception):
                 raise
-            if not isinstance(error, _PeerGone | Unfinished):
+            if not isinstance(error, PeerGone | Unfinished):
                 _log.failure("response_broken_off", error)
         else:
             self._finish(request, stays and request.all_arrived)
@@ -319,39 +280,6 @@ class Connection(Channel):
             close = getattr(response.body, "aclose", None)
             if close is not None:
                 await close()
-
-    def _write_stream_head(
-        self, response: StreamResponse, option: bytes, *, chunked: bool, bare: bool
-    ) -> None:
-        """Write the head; of a `bare` response there is nothing more to write."""
-        if self._transport is None or (self._ended and not bare):
-            raise _PeerGone
-        head, framing = response.head, b""
-        if response.length is not None and not head.bodiless:
-            framing = b"Content-Length: %d\r\n" % response.length
-        elif chunked and not head.bodiless:
-            framing = b"Transfer-Encoding: chunked\r\n"
-        date = self._server.date()
-        self._transport.write(b"%b%b%b%b\r\n" % (head.rendered, date, option, framing))
-
-    async def _pump(self, response: StreamResponse, *, chunked: bool) -> None:
-        left = response.length
-        async for piece in response.body:
-            if self._transport is None:
-                raise _PeerGone
-            if not piece:
-                continue
-            if left is not None:
-                left -= len(piece)
-                if left < 0:
-                    raise ValueError("the body is longer than its length")
-            self._transport.write(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
-            if self._room is not None:
-                await self._room
-        if left:
-            raise ValueError("the body is shorter than its length")
-        if chunked and self._transport is not None:
-            self._transport.write(b"0\r\n\r\n")
 
     def _may_stay(self, request: Request, response: AnyResponse) -> bool:
         """Whether the connection may go on after this response, if the request is whole by then."""

@@ -1,5 +1,6 @@
 """Why a request was not served: the status of the answer, and a reason from a closed set."""
 
+import asyncio
 from typing import Final, NamedTuple
 
 
@@ -53,3 +54,12 @@ class Unfinished(Exception):
 
     The server breaks the connection off, so that nobody takes a part for the whole.
     """
+
+
+def failure_of(error: BaseException) -> Failure:
+    """What a handler that raised `error` leaves to be rendered."""
+    if isinstance(error, Refused):
+        return Failure(error.status, error.reason)
+    if isinstance(error, asyncio.CancelledError):
+        return Failure(503, "draining")
+    return Failure(500, "bug", error)

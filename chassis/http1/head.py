@@ -97,6 +97,38 @@ def read_head(raw: bytes, limits: Limits, *, absolute_form: bool) -> Head:
     return head
 
 
+class Heads:
+    """The heads of one connection; `last` is what `find` read.
+
+    A program that asks the same again sends the same head: then there is nothing to read, and
+    `last` stays the same object.
+    """
+
+    __slots__ = ("_absolute_form", "_limits", "_raw", "last")
+
+    def __init__(self, limits: Limits, *, absolute_form: bool) -> None:
+        self._limits, self._absolute_form = limits, absolute_form
+        self._raw = b""
+        self.last: Head | None = None
+
+    def find(self, data: bytes, at: int) -> int:
+        """Read the head that begins at `at`, and return where it ends; 0 where it is not whole.
+
+        Raises Refused.
+        """
+        if self.last is not None and data.startswith(self._raw, at):
+            return at + len(self._raw)
+        end = data.find(END, at) + len(END)
+        if end < len(END):
+            return 0
+        if end - at > self._limits.head_bytes:
+            raise Refused("head_too_large", 431)
+        raw = data[at:end]
+        self.last = read_head(raw, self._limits, absolute_form=self._absolute_form)
+        self._raw = raw
+        return end
+
+
 def check_beginning(raw: bytes, limits: Limits) -> None:
     """Raise Refused where no head of ours can begin like `raw`, which has no empty line yet."""
     if not raw[:1].isupper():

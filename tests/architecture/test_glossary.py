@@ -4,6 +4,7 @@ import io
 import re
 import tokenize
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,19 @@ def identifiers(file: Path) -> Iterator[str]:
                 yield token.string
 
 
+@cache
+def names_of(package: str) -> dict[str, set[str]]:
+    """Where each name of a package is used, as `file: identifier`, by its form in snake_case."""
+    files = list((ROOT / package).rglob("*.py"))
+    assert files
+    found: dict[str, set[str]] = {}
+    for file in files:
+        for identifier in {*identifiers(file), file.stem}:
+            use = f"{file.relative_to(ROOT)}: {identifier}"
+            found.setdefault(snake_case(identifier), set()).add(use)
+    return found
+
+
 def test_the_glossary_lists_what_is_gone() -> None:
     assert len(gone()) >= 25
 
@@ -38,12 +52,4 @@ def test_the_glossary_lists_what_is_gone() -> None:
 @pytest.mark.parametrize(("name", "where"), gone(), ids=lambda value: value.replace("/", "-"))
 def test_a_name_that_is_gone_does_not_come_back(name: str, where: str) -> None:
     folders = PACKAGES if where == "all" else (where,)
-    files = [file for folder in folders for file in (ROOT / folder).rglob("*.py")]
-    assert files
-    uses = {
-        f"{file.relative_to(ROOT)}: {identifier}"
-        for file in files
-        for identifier in {*identifiers(file), file.stem}
-        if snake_case(identifier) == name
-    }
-    assert uses == set()
+    assert {use for folder in folders for use in names_of(folder).get(name, ())} == set()

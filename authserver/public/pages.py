@@ -39,6 +39,11 @@ CONTENT_SECURITY_POLICY: Final = (
     "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 
+# Shared by every configuration that a process has in turn: each template is compiled once.
+_TEMPLATES: Final = Environment(
+    loader=PackageLoader("authserver.public"), autoescape=True, undefined=StrictUndefined
+)
+
 
 class Outcome(StrEnum):
     """How a sign-in ended, for the page that stays when an application takes over."""
@@ -93,10 +98,7 @@ class Pages:
 
     def __init__(self, issuer: str, settings: PageSettings, upstreams: Upstreams) -> None:
         self._upstreams = upstreams
-        self._environment = Environment(
-            loader=PackageLoader("authserver.public"), autoescape=True, undefined=StrictUndefined
-        )
-        self._environment.globals |= {
+        self._look = {
             "base": issuer,
             "site_title": settings.title,
             "support_url": settings.support_url,
@@ -120,7 +122,8 @@ class Pages:
             for name in resource.upstreams
             if name not in at_once and name not in resource.exchanged
         ]
-        return self._environment.get_template("consent.html").render(
+        return self._render(
+            "consent.html",
             client_name=question.client.name,
             target=redirect_uris.display_target(question.redirect_uri),
             publisher=_publisher(question.client.client_id),
@@ -143,7 +146,8 @@ class Pages:
     def connect_sign_in(self, first: SignInFirst) -> str:
         """The page of a link for everybody but its user: nothing of it is said."""
         account = first.signed_in_as
-        return self._environment.get_template("connect_sign_in.html").render(
+        return self._render(
+            "connect_sign_in.html",
             link=first.link,
             token=first.token,
             other_user=account is not None,
@@ -152,7 +156,8 @@ class Pages:
 
     def connect_prompt(self, prompt: ConnectPrompt) -> str:
         """The page of a link for its user, before the upstream is asked."""
-        return self._environment.get_template("connect.html").render(
+        return self._render(
+            "connect.html",
             **self._facts(prompt.subject, prompt.applications),
             action=f"connect/{prompt.subject.text}",
             token=prompt.token,
@@ -162,7 +167,8 @@ class Pages:
 
     def connect_confirm(self, confirmation: Confirmation) -> str:
         """The page that names the account that is about to be attached."""
-        return self._environment.get_template("connect_confirm.html").render(
+        return self._render(
+            "connect_confirm.html",
             **self._facts(confirmation.subject, confirmation.applications),
             transaction=confirmation.pending,
             account=confirmation.account.name,
@@ -170,7 +176,8 @@ class Pages:
 
     def connected(self, ending: Connected) -> str:
         """How connecting an account ended."""
-        return self._environment.get_template("connected.html").render(
+        return self._render(
+            "connected.html",
             attached=ending.attached,
             provider=ending.subject.upstream.display_name,
             account=ending.account.name,
@@ -178,13 +185,14 @@ class Pages:
 
     def connections_sign_in(self, choices: SignInChoices) -> str:
         """The page of connections for somebody who is not signed in."""
-        return self._environment.get_template("connections_sign_in.html").render(
-            upstreams=choices.upstreams, token=choices.token
+        return self._render(
+            "connections_sign_in.html", upstreams=choices.upstreams, token=choices.token
         )
 
     def connections(self, mine: MyConnections) -> str:
         """What the signed-in person has connected, and how they end it."""
-        return self._environment.get_template("connections.html").render(
+        return self._render(
+            "connections.html",
             account=mine.account.name,
             provider=self._display_name(mine.account.upstream),
             servers=[(server, _uses(server)) for server in mine.servers],
@@ -194,7 +202,8 @@ class Pages:
 
     def handed_over(self, url: str, ending: Ending, request_id: str) -> str:
         """How a sign-in ended, and the way back to an application with a scheme of its own."""
-        return self._environment.get_template("handed_over.html").render(
+        return self._render(
+            "handed_over.html",
             url=url,
             outcome=ending.outcome.value,
             moves_on=ending.moves_on,
@@ -208,7 +217,8 @@ class Pages:
 
     def home(self, *, signed_in: bool, account: Account, token: str) -> str:
         """The front page: who is signed in at this browser, and how to end that."""
-        return self._environment.get_template("home.html").render(
+        return self._render(
+            "home.html",
             signed_in=signed_in,
             account=account.name,
             provider=self._display_name(account.upstream),
@@ -216,9 +226,10 @@ class Pages:
         )
 
     def error(self, message: str, request_id: str) -> str:
-        return self._environment.get_template("error.html").render(
-            message=message, request_id=request_id
-        )
+        return self._render("error.html", message=message, request_id=request_id)
+
+    def _render(self, template: str, **values: Any) -> str:
+        return _TEMPLATES.get_template(template).render(self._look, **values)
 
     def _facts(
         self, subject: ConnectSubject, applications: Sequence[Application]

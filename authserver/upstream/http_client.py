@@ -12,7 +12,7 @@ import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from functools import cached_property
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, Final, Literal, Self
@@ -81,12 +81,8 @@ class UpstreamHttp:
 
         `headers` come with every call.
         """
-        context = self._system_trust if authorities is None else verifying_context(authorities)
+        context = _system_trust() if authorities is None else verifying_context(authorities)
         return HttpClient(self, ssl=context, proxy=proxy, headers=headers)
-
-    @cached_property
-    def _system_trust(self) -> ssl.SSLContext:
-        return verifying_context(None)
 
     async def call(
         self, method: str, url: str, *, body: "RequestBody | None" = None, **options: Any
@@ -208,6 +204,12 @@ def verifying_context(authorities: Path | None) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=authorities)
     context.verify_flags |= ssl.VERIFY_X509_STRICT | ssl.VERIFY_X509_PARTIAL_CHAIN
     return context
+
+
+@cache
+def _system_trust() -> ssl.SSLContext:
+    """One for the process: the system's authorities are a hundred certificates to read."""
+    return verifying_context(None)
 
 
 async def _read(answer: aiohttp.ClientResponse) -> Answer:

@@ -212,6 +212,8 @@ class Controller:
 
     def _on_tenant_object(self, kind: Kind, key: Key) -> None:
         """A Secret or Certificate of ours changed; its name is the server's with a suffix."""
+        if key.namespace == self._settings.namespace:
+            self._subscriptions.enqueue_auth_servers()
         server = Key(key.namespace, key.name.removesuffix(SUFFIX))
         stored = (self._tenant_objects.follow(kind, key.namespace) or {}).get(key)
         if stored is None:

@@ -1,6 +1,7 @@
 """MCPAuthServer: observe, plan, put the plan into the cluster."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -16,9 +17,11 @@ from controller.api.kinds import (
     SECRET,
     VOLUME_CLAIM,
 )
-from controller.api.objects import Key
+from controller.api.objects import Key, key_of
 from controller.api.v1alpha1 import AuthServer
+from controller.certificate_objects import CertificateObjects
 from controller.reconcile import auth_server, guard
+from controller.reconcile.plan import Plan
 from controller.world import RESOURCE_MAP, Work, World
 
 
@@ -27,6 +30,7 @@ class AuthServerReconciler:
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self._certificates = CertificateObjects(world)
 
     async def run(self, key: Key) -> datetime | None:
         """When to come back, if nothing happens before."""
@@ -40,20 +44,7 @@ class AuthServerReconciler:
             )
             return None
         now = world.clock()
-        plan = auth_server.plan(
-            server,
-            self._observed(server),
-            auth_server.Surroundings(
-                world.settings.authserver_image,
-                world.settings.cluster_domain,
-                accepted=len(world.index.accepted(key, now)),
-                pods_without_bundle=world.pods_without_bundle,
-                old_sidecars=self._old_sidecars(key, now),
-            ),
-            now,
-            world.makers,
-        )
-        await world.applier.run(plan)
+        plan = await self._put(server, now)
         # The reconciler of the map writes reservations and adoptions, together with the map.
         await world.applier.write_status(
             MCP_AUTH_SERVER, server.raw, plan.status, "reserved", "adopted"
@@ -64,6 +55,35 @@ class AuthServerReconciler:
             await world.applier.record(server.raw, event)
         world.enqueue(Work(RESOURCE_MAP, key), None)
         return plan.again_at
+
+    async def _put(self, server: AuthServer, now: datetime) -> Plan:
+        """Put the plan into the cluster, and say which it was."""
+        world, observed = self._world, self._observed(server)
+        surroundings = self._surroundings(server.key, now)
+        plan = auth_server.plan(server, observed, surroundings, now, world.makers)
+        if plan.certificates:
+            given = {}
+            for wanted in plan.certificates:
+                present = await self._certificates.given(key_of(wanted))
+                given[key_of(wanted).name] = await self._certificates.put(wanted, present)
+            observed = replace(observed, certificates=given)
+            plan = auth_server.plan(server, observed, surroundings, now, world.makers)
+        await world.applier.run(plan)
+        return plan
+
+    def _surroundings(self, key: Key, now: datetime) -> auth_server.Surroundings:
+        world, webhook = self._world, self._world.settings.webhook
+        serving = None
+        if webhook is not None and key.name == webhook.auth_server:
+            serving = auth_server.ServingCertificate(webhook.serving_secret, webhook.service)
+        return auth_server.Surroundings(
+            world.settings.authserver_image,
+            world.settings.cluster_domain,
+            accepted=len(world.index.accepted(key, now)),
+            pods_without_bundle=world.pods_without_bundle,
+            old_sidecars=self._old_sidecars(key, now),
+            webhook=serving,
+        )
 
     def _old_sidecars(self, key: Key, now: datetime) -> Mapping[str, int]:
         """Images whose last day is over, each with the pods that have it."""

@@ -8,15 +8,17 @@ from typing import Any, Final
 from chassis.logs import Log
 from controller.api import conditions
 from controller.api.conditions import Reason
-from controller.api.kinds import CERTIFICATE, MCP_SERVER_AUTH, SECRET, SECRET_METADATA
+from controller.api.kinds import MCP_SERVER_AUTH, SECRET, SECRET_METADATA
 from controller.api.objects import Key, Object, annotations, generation, version
 from controller.api.v1alpha1 import AuthServer, ServerAuth
+from controller.certificate_objects import CertificateObjects
 from controller.cluster import ApiError
 from controller.issuing.rotation import AuthorityState
 from controller.reconcile import resource_map, server_auth
+from controller.reconcile.cert_manager import Given, Missing
 from controller.reconcile.plan import Plan
 from controller.reconcile.server_auth import Known, Unprepared
-from controller.world import World, authority_of
+from controller.world import World, authority_of, bundle_of
 
 _log = Log("reconcile")
 
@@ -39,6 +41,7 @@ class ServerReconciler:
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self._certificates = CertificateObjects(world)
         self._looked: dict[Key, _Looked] = {}
         self._expiries: dict[Key, datetime] = {}
         # Asked at a scrape: at each change it would cost as much as there are servers.
@@ -61,7 +64,9 @@ class ServerReconciler:
         await world.applier.write_status(MCP_SERVER_AUTH, server.raw, plan.status)
         for event in plan.events:
             if event.reason == "CertificateIssued":
-                world.metrics.certificates.labels("BuiltIn", "issued").inc()
+                assert observed.auth_server is not None
+                source = observed.auth_server.workload_certificates.source
+                world.metrics.certificates.labels(source, "issued").inc()
                 _log.info(
                     "certificate_issued",
                     server=str(key),
@@ -77,12 +82,16 @@ class ServerReconciler:
     ) -> tuple[server_auth.Observed, Plan]:
         """Put the credential into the cluster; what was observed by then, and the plan."""
         plan = server_auth.plan(server, observed, now, self._world.makers)
+        for wanted in plan.certificates:
+            given = await self._certificates.put(wanted, observed.given or Given())
+            observed = replace(observed, given=given)
+            plan = server_auth.plan(server, observed, now, self._world.makers)
         try:
             await self._write(plan, observed)
         except ApiError as error:
             if error.conflict:
                 # It is not ours, or we have not seen it yet: look at it.
-                name = Key(server.key.namespace, server_auth.secret_name(server))
+                name = server_auth.credential_key(server)
                 seen = await self._world.cluster.get(SECRET, name)
                 observed = replace(observed, credential=seen)
                 plan = server_auth.plan(server, observed, now, self._world.makers)
@@ -116,15 +125,43 @@ class ServerReconciler:
         )
         if counted is None or not verdict.holds:
             return observed
-        source = counted.workload_certificates.source
-        if source == "PodCertificate":
-            return observed
-        by_cert_manager = source == "CertManager"
-        kind = CERTIFICATE if by_cert_manager else SECRET_METADATA
-        name = Key(server.key.namespace, server_auth.secret_name(server))
-        present = world.tenant_objects.follow(kind, name.namespace)
-        if present is not None and (by_cert_manager or name not in present):
-            return replace(observed, credential=present.get(name))
+        match counted.workload_certificates.source:
+            case "PodCertificate":
+                return observed
+            case "CertManager":
+                trusted = bundle_of(world, counted, "workloads")
+                return replace(observed, given=await self._given(server), trusted=trusted)
+            case _:
+                credential = await self._credential(server, counted, authority, now)
+                return replace(observed, credential=credential)
+
+    async def _given(self, server: ServerAuth) -> Given:
+        """What cert-manager keeps for this server; the Secret once it is said to be good."""
+        world, name = self._world, server_auth.credential_key(server)
+        given = await self._certificates.given(name)
+        world.tenant_objects.follow(SECRET_METADATA, name.namespace)  # tells of a renewal
+        ready = conditions.find((given.certificate or {}).get("status"), "Ready") or {}
+        if ready.get("status") != "True":
+            return given
+        try:
+            return replace(given, secret=await world.cluster.get(SECRET, name))
+        except ApiError as error:
+            if error.forbidden:
+                return replace(given, missing=Missing.RIGHTS)
+            raise
+
+    async def _credential(
+        self,
+        server: ServerAuth,
+        counted: AuthServer,
+        authority: AuthorityState | None,
+        now: datetime,
+    ) -> Object | Known | Unprepared | None:
+        """The Secret of source BuiltIn. One that was good a while ago is not read again."""
+        world, name = self._world, server_auth.credential_key(server)
+        present = world.tenant_objects.follow(SECRET_METADATA, name.namespace)
+        if present is not None and name not in present:
+            return None
         looked = self._looked.get(server.key)
         if (
             looked is not None
@@ -132,13 +169,13 @@ class ServerReconciler:
             and now < min(looked.until, looked.known.again_at)
             and (present is None or looked.version == version(present[name]))
         ):
-            return replace(observed, credential=looked.known)
+            return looked.known
         try:
-            return replace(observed, credential=await world.cluster.get(kind, name))
+            return await world.cluster.get(SECRET, name)
         except ApiError as error:
             if not error.forbidden:
                 raise
-            return replace(observed, credential=Unprepared.NAMESPACE)
+            return Unprepared.NAMESPACE
 
     def _programmed(self, server: ServerAuth) -> bool | None:
         """Whether every pod has the entry of this very object in force."""
@@ -166,21 +203,24 @@ class ServerReconciler:
         now: datetime,
     ) -> None:
         """A Secret that is good is looked at again with the next resync only."""
-        if ends is None or again_at is None or observed.auth_server is None:
+        if ends is None or observed.auth_server is None:
             self._forget(server.key)
+            return
+        self._expiries[server.key] = ends
+        if again_at is None:  # cert-manager renews it
+            self._looked.pop(server.key, None)
             return
         circumstances = _circumstances(server, observed.auth_server, observed.authority)
         resync = timedelta(minutes=self._world.settings.resync_minutes)
         former = self._looked.get(server.key)
         until = former.until if former and isinstance(observed.credential, Known) else now + resync
-        name = Key(server.key.namespace, server_auth.secret_name(server))
+        name = server_auth.credential_key(server)
         written = self._world.applier.version_of(SECRET, name)
         if isinstance(observed.credential, Known) and former is not None:
             written = former.version
         elif isinstance(observed.credential, Mapping):
             written = written or version(observed.credential)
         self._looked[server.key] = _Looked(circumstances, Known(ends, again_at), until, written)
-        self._expiries[server.key] = ends
 
     def _soonest_expiry(self) -> float:
         """Unix time; 0 where there is no certificate."""

@@ -95,10 +95,13 @@ class Subscriptions:
         informer = self._informers.get(kind)
         return informer.store.get(key) if informer is not None else None
 
-    def enqueue_everything(self) -> None:
-        """What a new leader begins with."""
+    def enqueue_auth_servers(self) -> None:
         for key in self._index.auth_servers:
             self._enqueue_auth_server(key)
+
+    def enqueue_everything(self) -> None:
+        """What a new leader begins with."""
+        self.enqueue_auth_servers()
         for key in self._index.servers:
             self._enqueue(Work(SERVER_AUTH, key))
         if self._pod_certificates is not None:
@@ -257,8 +260,7 @@ class Subscriptions:
     def _on_webhook_configuration(
         self, key: Key, before: Object | None, now: Object | None
     ) -> None:
-        for auth_server in self._index.auth_servers:
-            self._enqueue_auth_server(auth_server)
+        self.enqueue_auth_servers()
 
 
 def _slim_namespace(stored: dict[str, Any]) -> Object:

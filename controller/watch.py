@@ -84,7 +84,7 @@ class Informer:
         random: Random,
         patient: bool = False,
     ) -> None:
-        """`patient`: that it is forbidden is expected, and is said by somebody else."""
+        """`patient`: that it is forbidden or unknown is expected, and is said by somebody else."""
         self._patient = patient
         self._source, self._kind, self._on_change = source, kind, on_change
         self._namespace, self._selectors = namespace, dict(selectors or {})
@@ -105,7 +105,7 @@ class Informer:
                 await self._follow(version)
             except ApiError as error:
                 failures += 1
-                if not (error.gone or (self._patient and error.forbidden)):
+                if not (error.gone or (self._patient and (error.forbidden or error.not_found))):
                     _log.warning(
                         "watch_failed",
                         kind=self._kind.kind,

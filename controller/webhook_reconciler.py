@@ -9,7 +9,7 @@ from controller.api.objects import Key, annotations
 from controller.cluster import ApiError
 from controller.issuing.authority import InvalidAuthority
 from controller.reconcile import webhook
-from controller.world import AUTHSERVER_CA, World, authority_of
+from controller.world import AUTHSERVER_CA, World, authority_of, bundle_of
 
 _log = Log("webhook_reconciler")
 
@@ -31,14 +31,15 @@ class WebhookReconciler:
         if settings is None or server is None or not server.live or server.paused:
             return None
         now = world.clock()
-        authority = authority_of(world, server, "servers")
-        if authority is None:
+        bundle = bundle_of(world, server, "servers")
+        if not bundle:
             return now + _LOOK_AGAIN  # the change of the Secret comes first, usually
         name = settings.mutating_webhook_configuration
         observed = webhook.Observed(
             server,
             tuple(world.index.accepted(key, now)),
-            authority,
+            bundle,
+            authority_of(world, server, "servers"),
             world.stores[SECRET].get(Key(world.namespace, settings.serving_secret)),
             world.stores[MUTATING_WEBHOOK].get(Key("", name)),
             world.stores[ADMISSION_POLICY].get(Key("", settings.guard_policy)),
@@ -54,7 +55,7 @@ class WebhookReconciler:
         for event in plan.events:
             world.metrics.certificates.labels("BuiltIn", "issued").inc()
             await world.applier.record(server.raw, event)
-        left = await self._spread(webhook.pod_annotation(authority.bundle))
+        left = await self._spread(webhook.pod_annotation(bundle))
         return min(plan.again_at or now + _LOOK_AGAIN, now + _LOOK_AGAIN) if left else plan.again_at
 
     async def _spread(self, bundle: str) -> int:

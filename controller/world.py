@@ -17,7 +17,12 @@ from controller.issuing.pod_certificate_signer import SIDECAR
 from controller.issuing.rotation import AuthorityState
 from controller.map_probe import MapProbe
 from controller.metrics import Metrics
-from controller.reconcile.certificates import Which, authority_secret
+from controller.reconcile.certificates import (
+    Which,
+    authority_secret,
+    leaf_settings,
+    plan_trust,
+)
 from controller.reconcile.index import Index
 from controller.reconcile.plan import Makers
 from controller.reconcile.resource_map import Map
@@ -105,8 +110,21 @@ class World:
         return state
 
 
+def bundle_of(world: World, server: AuthServer, which: Which) -> bytes:
+    """What peers of `workloads` or `servers` have to trust, in PEM; empty while it is unknown."""
+    if leaf_settings(server, which).source != "CertManager":
+        authority = authority_of(world, server, which)
+        return authority.bundle if authority is not None else b""
+    return plan_trust(server, which, world.own(SECRET)).bundle
+
+
 def authority_of(world: World, server: AuthServer, which: Which) -> AuthorityState | None:
-    """The authority `workloads` or `servers` of an MCPAuthServer, as it is in the cluster."""
+    """The authority `workloads` or `servers` of an MCPAuthServer, as it is in the cluster.
+
+    None where it is not ours to sign.
+    """
+    if leaf_settings(server, which).source == "CertManager":
+        return None
     named = path(server.authority(which), "secretRef", "name")
     secret = str(named or authority_secret(server.name, which))
     return world.authority(secret, foreign=named is not None)

@@ -34,6 +34,7 @@ class Reason(StrEnum):
     AUTHORITY_NOT_READY = "AuthorityNotReady"
     AUTHORITY_INVALID = "AuthorityInvalid"
     WAITING_FOR_ISSUER = "WaitingForIssuer"
+    CERTIFICATE_UNFIT = "CertificateUnfit"
     ISSUED_PER_POD = "IssuedPerPod"
     SECRET_NOT_OURS = "SecretNotOurs"  # noqa: S105 - a reason
     # ConfigurationValid

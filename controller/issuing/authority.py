@@ -29,6 +29,11 @@ KeyMaker = Callable[[], PrivateKey]
 # Clocks of two machines differ.
 BACKDATED: Final = timedelta(minutes=2)
 
+ROLES: Final = {
+    ExtendedKeyUsageOID.CLIENT_AUTH: "clients",
+    ExtendedKeyUsageOID.SERVER_AUTH: "servers",
+}
+
 _UNREADABLE: Final = (
     ValueError,
     TypeError,
@@ -205,6 +210,19 @@ def signed_by(certificate: x509.Certificate, signer: x509.Certificate) -> bool:
     except _UNREADABLE:
         return False
     return True
+
+
+def leads_to(chain_pem: bytes, trusted_pem: bytes) -> bool:
+    """Whether a chain, leaf first, ends in one of these authorities."""
+    trusted = certificates(trusted_pem)
+    below: x509.Certificate | None = None
+    for one in certificates(chain_pem):
+        if below is not None and (_problem_of(one) is not None or not signed_by(below, one)):
+            return False
+        if any(signed_by(one, anchor) for anchor in trusted):
+            return True
+        below = one
+    return False
 
 
 def _problem_of(certificate: x509.Certificate) -> str | None:

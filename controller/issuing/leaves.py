@@ -92,6 +92,33 @@ def is_good(
     )
 
 
+def problem_of(
+    credential: Credential | None, template: Template, trusted: bytes, now: datetime
+) -> str | None:
+    """What is wrong with a credential that somebody else issued; None where it is as asked for.
+
+    `trusted` are the authorities that its peers know, in PEM. They check it again themselves.
+    """
+    if credential is None:
+        return "cannot be read, or the key beside it is of another one"
+    try:
+        extensions = credential.leaf.extensions
+        names = extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        roles = extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except (x509.ExtensionNotFound, ValueError):
+        return "does not say whose it is and what it is for"
+    wanted = [str(one.value) for one in template.names]
+    if sorted(str(one.value) for one in names) != sorted(wanted):
+        return f"has other names than {', '.join(wanted)}"
+    if template.role not in roles:
+        return f"is not for {authority.ROLES[template.role]}"
+    if not credential.leaf.not_valid_before_utc <= now < credential.ends:
+        return "is not valid now"
+    if not authority.leads_to(credential.chain_pem, trusted):
+        return "is of an authority that its peers do not know"
+    return None
+
+
 def renewal(credential: Credential, template: Template, jitter_of: str) -> datetime:
     """When the credential is renewed: some minutes earlier for some, by the hash of `jitter_of`.
 
@@ -103,6 +130,12 @@ def renewal(credential: Credential, template: Template, jitter_of: str) -> datet
     digest = hashlib.sha256(f"{jitter_of} {credential.serial}".encode()).digest()
     earlier = _JITTER * int.from_bytes(digest[:4], "big") / 2**32
     return leaf.not_valid_before_utc + lifetime * share * (1 - earlier)
+
+
+def go_duration(time: timedelta) -> str:
+    """As cert-manager and the API server write it."""
+    seconds = int(time.total_seconds())
+    return f"{seconds // 3600}h{seconds % 3600 // 60}m{seconds % 60}s"
 
 
 def issue(

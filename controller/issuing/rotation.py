@@ -124,10 +124,15 @@ def read_foreign(secret: Object) -> AuthorityState:
     """
     data = decoded(secret)
     current = authority.load(data.get("tls.crt", b""), data.get("tls.key", b""))
-    roots = _certificates_only(data.get("ca.crt", b""))
+    roots = roots_of(secret)
     if not roots:
         raise InvalidAuthority("has no ca.crt with the certificates that its chain ends in")
     return AuthorityState(current, extra_pem=roots)
+
+
+def roots_of(secret: Object) -> bytes:
+    """The certificates in `ca.crt` of a Secret, in PEM; empty where there is none."""
+    return _certificates_only(decoded(secret).get("ca.crt", b""))
 
 
 def data_of(state: AuthorityState) -> dict[str, bytes]:

@@ -10,12 +10,12 @@ from controller.api import conditions
 from controller.api.conditions import Condition, Reason
 from controller.api.objects import Object, dicts, format_time, labels, path
 from controller.api.v1alpha1 import CONFIRM_SIDECAR, AuthServer
-from controller.issuing import leaves, rotation
+from controller.issuing import leaves
 from controller.issuing.authority import InvalidAuthority
-from controller.issuing.rotation import AuthorityState
-from controller.reconcile import authserver_file, certificates, keys
+from controller.reconcile import authserver_file, cert_manager, certificates, keys
 from controller.reconcile.acceptance import internal_host
 from controller.reconcile.authserver_objects import Objects, candidate_name, is_candidate
+from controller.reconcile.cert_manager import Given
 from controller.reconcile.certificates import AuthorityPlan
 from controller.reconcile.keys import KeyPlan
 from controller.reconcile.plan import INSTANCE_LABEL, Event, Makers, Plan
@@ -25,10 +25,19 @@ _MAX_FAULTS: Final = 4000
 
 
 @dataclass(frozen=True)
+class ServingCertificate:
+    """A Secret of the MCPAuthServer's namespace, and the Service whose names are in it."""
+
+    secret: str
+    service: str
+
+
+@dataclass(frozen=True)
 class Surroundings:
     """What the controller's own settings say, and what was counted elsewhere.
 
     `old_sidecars`: how many running pods have an image that may not be injected any more.
+    `webhook`: what the webhook serves with, where its sidecars use this MCPAuthServer.
     """
 
     image: str
@@ -36,11 +45,15 @@ class Surroundings:
     accepted: int = 0
     pods_without_bundle: int = 0
     old_sidecars: Mapping[str, int] = field(default_factory=dict)
+    webhook: ServingCertificate | None = None
 
 
 @dataclass(frozen=True)
 class Observed:
-    """The objects of the MCPAuthServer's namespace, by name."""
+    """The objects of the MCPAuthServer's namespace, by name.
+
+    `certificates` are cert-manager's, each without its Secret.
+    """
 
     secrets: Mapping[str, Object] = field(default_factory=dict)
     config_maps: Mapping[str, Object] = field(default_factory=dict)
@@ -48,6 +61,7 @@ class Observed:
     volume_claim: Object | None = None
     jobs: Mapping[str, Object] = field(default_factory=dict)
     pods: tuple[Object, ...] = ()
+    certificates: Mapping[str, Given] = field(default_factory=dict)
 
 
 def plan(
@@ -80,6 +94,7 @@ class _Reconciliation:
         self._apply: list[Object] = []
         self._events: list[Event] = []
         self._due: list[datetime] = []
+        self._wanted_certificates: list[Object] = []
         self._expiry: datetime | None = None
 
     def run(self) -> Plan:
@@ -106,6 +121,7 @@ class _Reconciliation:
             tuple(self._update),
             tuple(self._apply),
             tuple(self._stale_candidates(content if key_plan.usable else None)),
+            tuple(self._wanted_certificates),
             status,
             tuple(self._events),
             min(self._due, default=None),
@@ -146,22 +162,15 @@ class _Reconciliation:
         self, objects: Objects, workloads: AuthorityPlan, servers: AuthorityPlan
     ) -> Condition:
         problem = workloads.problem or servers.problem
-        if problem is not None or workloads.state is None or servers.state is None:
-            assert problem is not None
+        if problem is not None:
             return problem
-        settings = self._auth_server.server_certificates
-        if settings.source == "CertManager":
-            return self._by_cert_manager(objects, workloads.state)
-        host = internal_host(self._auth_server)
-        template = leaves.server_template(
-            [host, f"{host}.{self._surroundings.cluster_domain}"],
-            settings.duration,
-            settings.renew_before,
-        )
+        self._apply.append(objects.authorities(workloads.bundle))
+        if servers.state is None:
+            return self._by_cert_manager(objects, servers.bundle)
         try:
             leaf = certificates.plan_leaf(
                 self._observed.secrets.get(f"{self._auth_server.name}-internal"),
-                template,
+                self._template(internal_host(self._auth_server)),
                 servers.state,
                 jitter_of=self._auth_server.uid,
                 now=self._now,
@@ -176,23 +185,32 @@ class _Reconciliation:
         if leaf.event is not None:
             self._events.append(leaf.event)
         self._apply.append(objects.serving_secret(leaf.data))
-        self._apply.append(objects.authorities(workloads.state.bundle))
         return Condition("CertificatesReady", "True", Reason.ISSUED, "")
 
-    def _by_cert_manager(self, objects: Objects, workloads: AuthorityState) -> Condition:
-        name = f"{self._auth_server.name}-internal"
-        host = internal_host(self._auth_server)
-        names = [host, f"{host}.{self._surroundings.cluster_domain}"]
-        self._apply.append(objects.certificate(names))
-        self._apply.append(objects.authorities(workloads.bundle))
-        credential = None
-        if (secret := self._observed.secrets.get(name)) is not None:
-            credential = leaves.read(rotation.decoded(secret))
-        if credential is None:
-            return _certificates_not_ready(
-                Reason.WAITING_FOR_ISSUER, f"cert-manager has not written Secret {name} yet"
-            )
-        self._expiry = credential.ends
+    def _template(self, host: str) -> leaves.Template:
+        settings = self._auth_server.server_certificates
+        hosts = [host, f"{host}.{self._surroundings.cluster_domain}"]
+        return leaves.server_template(hosts, settings.duration, settings.renew_before)
+
+    def _by_cert_manager(self, objects: Objects, trusted: bytes) -> Condition:
+        """The internal listener's certificate and the webhook's; `trusted` is in PEM."""
+        hosts = {f"{self._auth_server.name}-internal": internal_host(self._auth_server)}
+        if (webhook := self._surroundings.webhook) is not None:
+            hosts[webhook.secret] = f"{webhook.service}.{self._auth_server.namespace}.svc"
+        verdicts = []
+        for name, host in hosts.items():
+            template = self._template(host)
+            wanted = objects.certificate(name, template)
+            self._wanted_certificates.append(wanted)
+            given = self._observed.certificates.get(name, Given())
+            given = replace(given, secret=self._observed.secrets.get(name))
+            verdicts.append(cert_manager.judge(wanted, given, template, trusted, self._now))
+        for one in verdicts:
+            if one.credential is None:
+                if one.again_at is not None:
+                    self._due.append(one.again_at)
+                return _certificates_not_ready(one.reason, one.message)
+        self._expiry = min(one.credential.ends for one in verdicts if one.credential is not None)
         return Condition("CertificatesReady", "True", Reason.ISSUED, "")
 
     def _configuration(

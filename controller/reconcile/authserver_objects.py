@@ -2,14 +2,14 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import timedelta
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from controller.api.objects import Object, path
 from controller.api.v1alpha1 import AuthServer
+from controller.issuing.leaves import Template
 from controller.reconcile import authserver_file as file
-from controller.reconcile import resource_map
+from controller.reconcile import cert_manager, resource_map
 from controller.reconcile.authserver_network import Network
 from controller.reconcile.authserver_pod import Pod
 from controller.reconcile.keys import KeyPlan
@@ -132,23 +132,11 @@ class Objects:
             "v1", "Secret", f"{self._name}-internal", type="kubernetes.io/tls", data=dict(data)
         )
 
-    def certificate(self, hosts: Sequence[str]) -> Object:
-        """cert-manager's Certificate of the internal listener."""
-        settings = self._auth_server.server_certificates
-        return self._made(
-            "cert-manager.io/v1",
-            "Certificate",
-            f"{self._name}-internal",
-            spec={
-                "secretName": f"{self._name}-internal",
-                "dnsNames": list(hosts),
-                "duration": go_duration(settings.duration),
-                "renewBefore": go_duration(settings.renew_before),
-                "privateKey": {"algorithm": "ECDSA", "size": 256, "rotationPolicy": "Always"},
-                "usages": ["digital signature", "server auth"],
-                "issuerRef": dict(settings.issuer),
-            },
-        )
+    def certificate(self, name: str, template: Template) -> Object:
+        """cert-manager's Certificate of a listener."""
+        meta = self._made(cert_manager.API_VERSION, cert_manager.KIND, name)["metadata"]
+        issuer = self._auth_server.server_certificates.issuer
+        return cert_manager.certificate(meta, template, issuer)
 
     def _made(self, api_version: str, kind: str, name: str, **members: Any) -> dict[str, Any]:
         return {
@@ -204,12 +192,6 @@ class Objects:
         """Changes with what the authserver reads at its start only."""
         members = {k: v for k, v in self._content.items() if k not in file.RELOADED}
         return hashlib.sha256(json.dumps(members, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def go_duration(time: timedelta) -> str:
-    """As cert-manager and the API server write it."""
-    seconds = int(time.total_seconds())
-    return f"{seconds // 3600}h{seconds % 3600 // 60}m{seconds % 60}s"
 
 
 def candidate_name(auth_server: str, text: str) -> str:

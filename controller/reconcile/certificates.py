@@ -1,13 +1,14 @@
 """Authorities and certificates as a plan: which Secrets to make or renew, and when to look."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 
 from controller.api.conditions import Condition, Reason
 from controller.api.objects import Object, path
-from controller.api.v1alpha1 import AuthServer, duration
+from controller.api.v1alpha1 import AuthServer, CertificateSettings, duration
 from controller.issuing import authority, leaves, rotation
 from controller.issuing.authority import InvalidAuthority
 from controller.issuing.rotation import AuthorityState, Rotation
@@ -28,13 +29,22 @@ _DEFAULT_LIFETIME: Final = timedelta(hours=8760)
 
 @dataclass(frozen=True)
 class AuthorityPlan:
-    """An authority's state, or why there is none, and the Secret to create or to update."""
+    """An authority's state, or why there is none, and the Secret to create or to update.
+
+    There is no state where cert-manager signs; `trusted` is then what its chains end in, in PEM.
+    """
 
     state: AuthorityState | None
     problem: Condition | None = None
+    trusted: bytes = b""
     create: tuple[Object, ...] = ()
     update: tuple[Object, ...] = ()
     again_at: datetime | None = None
+
+    @property
+    def bundle(self) -> bytes:
+        """Every certificate that peers have to trust, in PEM."""
+        return self.state.bundle if self.state is not None else self.trusted
 
 
 def authority_secret(auth_server: str, which: Which) -> str:
@@ -52,6 +62,8 @@ def plan_authority(
     makers: Makers,
 ) -> AuthorityPlan:
     """What is to be done about one authority. An enterprise's own is read and never changed."""
+    if leaf_settings(auth_server, which).source == "CertManager":
+        return plan_trust(auth_server, which, secrets)
     named = path(auth_server.authority(which), "secretRef", "name")
     if named:
         return _foreign(str(named), secrets)
@@ -86,13 +98,38 @@ def rotation_of(auth_server: AuthServer, which: Which, cluster_domain: str) -> R
         if which == "workloads"
         else authority.servers(auth_server.namespace, cluster_domain)
     )
-    leaf = (
-        auth_server.workload_certificates
-        if which == "workloads"
-        else auth_server.server_certificates
-    )
     lifetime = duration(auth_server.authority(which).get("duration"), _DEFAULT_LIFETIME)
-    return Rotation(purpose, lifetime, leaf.duration)
+    return Rotation(purpose, lifetime, leaf_settings(auth_server, which).duration)
+
+
+def leaf_settings(auth_server: AuthServer, which: Which) -> CertificateSettings:
+    """How the leaves of an authority are issued."""
+    if which == "workloads":
+        return auth_server.workload_certificates
+    return auth_server.server_certificates
+
+
+def plan_trust(
+    auth_server: AuthServer, which: Which, secrets: Mapping[str, Object]
+) -> AuthorityPlan:
+    """What peers trust where cert-manager signs: `ca.crt` of the Secret that is named.
+
+    It is never taken from the Secret of a leaf: who writes that one would say who is trusted. An
+    authority of ours from before is trusted for as long as its Secret is there.
+    """
+    name = str(path(auth_server.authority(which), "secretRef", "name") or "")
+    roots = rotation.roots_of(secrets[name]) if name in secrets else b""
+    if not roots:
+        text = (
+            f"source CertManager needs certificates.authorities.{which}.secretRef: a Secret of "
+            f"this namespace whose ca.crt holds what the issuer's chains end in"
+        )
+        return AuthorityPlan(None, _not_ready(Reason.AUTHORITY_NOT_READY, text))
+    former = secrets.get(authority_secret(auth_server.name, which))
+    if former is not None:
+        with suppress(InvalidAuthority):
+            roots += rotation.read(former).bundle
+    return AuthorityPlan(None, trusted=roots)
 
 
 def _foreign(name: str, secrets: Mapping[str, Object]) -> AuthorityPlan:

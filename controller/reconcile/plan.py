@@ -56,12 +56,14 @@ class Plan:
 
     `create`: made where there is none, and never overwritten. `update`: replaced, if they still
     have the resource version that they carry. `apply`: server-side apply of our own fields.
+    `certificates` are cert-manager's, which a cluster may not have.
     """
 
     create: tuple[Object, ...] = ()
     update: tuple[Object, ...] = ()
     apply: tuple[Object, ...] = ()
     delete: tuple[Object, ...] = ()
+    certificates: tuple[Object, ...] = ()
     status: Mapping[str, Any] = field(default_factory=dict)
     events: tuple[Event, ...] = ()
     again_at: datetime | None = None

@@ -8,19 +8,20 @@ from typing import Any, Final
 
 from controller.api import conditions
 from controller.api.conditions import Condition, Reason
-from controller.api.objects import Object, dicts, format_time, parse_time, path
+from controller.api.objects import Key, Object, dicts, format_time
 from controller.api.v1alpha1 import AuthServer, ServerAuth
 from controller.issuing import leaves
 from controller.issuing.authority import InvalidAuthority
 from controller.issuing.rotation import AuthorityState
-from controller.reconcile import certificates
-from controller.reconcile.authserver_objects import go_duration
+from controller.reconcile import cert_manager, certificates
+from controller.reconcile.cert_manager import Given
 from controller.reconcile.plan import (
     MANAGED_BY_LABEL,
     MANAGER,
     Event,
     Makers,
     Plan,
+    certificate_issued,
     owner_reference,
 )
 
@@ -59,7 +60,7 @@ class Observed:
 
     `accepted` is the verdict of `acceptance.decide`. `programmed` says whether every pod of the
     authserver has the entry in force, None where it does not fit into the map. `credential` is the
-    Secret, or for CertManager the Certificate.
+    Secret. For source CertManager there are `given` and the authorities that are `trusted`, in PEM.
     """
 
     auth_server: AuthServer | None
@@ -67,12 +68,19 @@ class Observed:
     programmed: bool | None
     authority: AuthorityState | None
     credential: Object | Known | Unprepared | None = None
+    given: Given | None = None
+    trusted: bytes = b""
     injected_pods: int = 0
 
 
 def secret_name(server: ServerAuth) -> str:
     """The Secret that the webhook mounts into the sidecar."""
     return f"{server.key.name}{SUFFIX}"
+
+
+def credential_key(server: ServerAuth) -> Key:
+    """Names that Secret, and cert-manager's Certificate where that keeps it."""
+    return Key(server.key.namespace, secret_name(server))
 
 
 def plan(server: ServerAuth, observed: Observed, now: datetime, makers: Makers) -> Plan:
@@ -94,6 +102,7 @@ def plan(server: ServerAuth, observed: Observed, now: datetime, makers: Makers) 
     events = [*credential.events, *_transitions(server, [ready, *results])]
     return Plan(
         apply=credential.apply,
+        certificates=credential.certificates,
         status=status,
         events=tuple(events),
         again_at=credential.again_at,
@@ -106,6 +115,7 @@ class _Credential:
     condition: Condition
     in_secret: bool = False
     apply: tuple[Object, ...] = ()
+    certificates: tuple[Object, ...] = ()
     events: tuple[Event, ...] = ()
     ends: datetime | None = None
     again_at: datetime | None = None
@@ -122,7 +132,7 @@ def _credential(
         case "PodCertificate":
             return _Credential(Condition("CertificateReady", "True", Reason.ISSUED_PER_POD, ""))
         case "CertManager":
-            return _by_cert_manager(server, auth_server, observed)
+            return _by_cert_manager(server, auth_server, observed, now)
         case _:
             return _built_in(server, auth_server, observed, now, makers)
 
@@ -152,10 +162,11 @@ def _built_in(
             f"{MANAGED_BY_LABEL}={MANAGER}"
         )
         return _Credential(_unready(Reason.SECRET_NOT_OURS, text))
-    settings = auth_server.workload_certificates
-    template = leaves.workload_template(
-        server.workload, auth_server.trust_domain, settings.duration, settings.renew_before
-    )
+    if observed.credential is not None and cert_manager.keeps(observed.credential):
+        name = secret_name(server)
+        text = f"cert-manager keeps Secret {name}; delete Certificate {name}, then the Secret"
+        return _Credential(_unready(Reason.SECRET_NOT_OURS, text))
+    template = _template(server, auth_server)
     try:
         leaf = certificates.plan_leaf(
             observed.credential,
@@ -182,30 +193,38 @@ def _issued(ends: datetime, again_at: datetime) -> _Credential:
 
 
 def _by_cert_manager(
-    server: ServerAuth, auth_server: AuthServer, observed: Observed
+    server: ServerAuth, auth_server: AuthServer, observed: Observed, now: datetime
 ) -> _Credential:
+    if not observed.trusted:
+        text = f"MCPAuthServer {auth_server.name} names no Secret with the authorities of workloads"
+        return _Credential(_unready(Reason.AUTHORITY_NOT_READY, text))
+    template = _template(server, auth_server)
+    meta = _made(server, cert_manager.API_VERSION, cert_manager.KIND)["metadata"]
+    wanted = cert_manager.certificate(meta, template, auth_server.workload_certificates.issuer)
+    verdict = cert_manager.judge(wanted, observed.given or Given(), template, observed.trusted, now)
+    if verdict.credential is None:
+        return _Credential(
+            _unready(verdict.reason, verdict.message),
+            certificates=(wanted,),
+            again_at=verdict.again_at,
+        )
+    serial, ends = verdict.credential.serial, verdict.credential.ends
+    is_new = serial not in server.certificates
+    return _Credential(
+        Condition("CertificateReady", "True", Reason.ISSUED, ""),
+        in_secret=True,
+        certificates=(wanted,),
+        events=(certificate_issued(serial, ends),) if is_new else (),
+        ends=ends,
+        serial=serial,
+    )
+
+
+def _template(server: ServerAuth, auth_server: AuthServer) -> leaves.Template:
     settings = auth_server.workload_certificates
-    made = {
-        **_made(server, "cert-manager.io/v1", "Certificate"),
-        "spec": {
-            "secretName": secret_name(server),
-            "uris": [server.workload.spiffe_id(auth_server.trust_domain)],
-            "duration": go_duration(settings.duration),
-            "renewBefore": go_duration(settings.renew_before),
-            "privateKey": {"algorithm": "ECDSA", "size": 256, "rotationPolicy": "Always"},
-            "usages": ["digital signature", "client auth"],
-            "issuerRef": dict(settings.issuer),
-        },
-    }
-    present = observed.credential if isinstance(observed.credential, Mapping) else {}
-    ready = conditions.find(present.get("status"), "Ready") or {}
-    ends = parse_time(path(present, "status", "notAfter"))
-    if ready.get("status") == "True":
-        condition = Condition("CertificateReady", "True", Reason.ISSUED, "")
-    else:
-        message = str(ready.get("message") or "it has said nothing yet")
-        condition = _unready(Reason.WAITING_FOR_ISSUER, f"cert-manager: {message}")
-    return _Credential(condition, in_secret=True, apply=(made,), ends=ends)
+    return leaves.workload_template(
+        server.workload, auth_server.trust_domain, settings.duration, settings.renew_before
+    )
 
 
 def _programmed(server: ServerAuth, observed: Observed) -> Condition:

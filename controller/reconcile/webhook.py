@@ -5,7 +5,7 @@ import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 import yaml
 
@@ -19,7 +19,10 @@ from controller.reconcile.plan import MANAGED_BY_LABEL, MANAGER, Makers, Plan
 from controller.settings import WebhookSettings
 
 CONFIG_FILE: Final = "webhook.yaml"
-CA_FILE: Final = "/var/run/tokenward/serving/ca.crt"
+CA_NAME: Final = "ca.crt"
+# Beside the serving certificate, or where cert-manager keeps that one, beside the configuration.
+CA_FILE: Final = f"/var/run/tokenward/serving/{CA_NAME}"
+CA_FILE_IN_CONFIG: Final = f"/etc/tokenward/{CA_NAME}"
 MAX_BYTES: Final = 1_000_000  # a ConfigMap holds 1 MiB with all its metadata
 
 _CERTIFICATE: Final = re.compile(
@@ -32,12 +35,14 @@ _LABELS: Final = {MANAGED_BY_LABEL: MANAGER, "app.kubernetes.io/name": "tokenwar
 class Observed:
     """`servers` are the accepted ones; `configuration` the MutatingWebhookConfiguration.
 
-    `running` are the images of the sidecars that run.
+    `running` are the images of the sidecars that run. `bundle` is what they have to trust, in PEM.
+    `authority` signs; None where cert-manager keeps the serving certificate.
     """
 
     auth_server: AuthServer
     servers: tuple[ServerAuth, ...]
-    authority: AuthorityState
+    bundle: bytes
+    authority: AuthorityState | None
     serving_secret: Object | None
     configuration: Object | None
     guard: Object | None = None
@@ -52,50 +57,59 @@ def plan(
     makers: Makers,
 ) -> Plan:
     """What the webhook needs. Raises InvalidAuthority."""
-    namespace = observed.auth_server.namespace
-    host = f"{settings.service}.{namespace}.svc"
-    server_certificates = observed.auth_server.server_certificates
-    template = leaves.server_template(
-        [host, f"{host}.{cluster_domain}"],
-        server_certificates.duration,
-        server_certificates.renew_before,
-    )
-    bundle = observed.authority.bundle
-    leaf = certificates.plan_leaf(
-        observed.serving_secret,
-        template,
-        observed.authority,
-        with_ca=bundle,
-        jitter_of=settings.service,
-        now=now,
-        makers=makers,
-    )
-    secret = {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "type": "kubernetes.io/tls",
-        "metadata": {"name": settings.serving_secret, "namespace": namespace, "labels": _LABELS},
-        "data": dict(leaf.data),
-    }
     text = render(settings, observed.auth_server, observed.servers)
-    config_map = {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": {"name": settings.config_map, "namespace": namespace, "labels": _LABELS},
-        "data": {CONFIG_FILE: text},
-    }
-    wanted: list[Object] = [secret, config_map]
+    files = {CONFIG_FILE: text}
+    wanted: list[Object] = []
+    again, events = [], []
+    if observed.authority is not None:
+        leaf = _leaf(settings, observed, observed.authority, cluster_domain, now, makers)
+        meta = _meta(settings.serving_secret, observed.auth_server)
+        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": meta}
+        wanted.append({**secret, "type": "kubernetes.io/tls", "data": dict(leaf.data)})
+        again.append(leaf.again_at)
+        events += [leaf.event] if leaf.event is not None else []
+    else:
+        files[CA_NAME] = observed.bundle.decode("ascii")
+    meta = _meta(settings.config_map, observed.auth_server)
+    wanted.append({"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta, "data": files})
     if observed.configuration is not None:
-        wanted.append(ca_bundles(observed.configuration, bundle))
-    again = [leaf.again_at]
+        wanted.append(ca_bundles(observed.configuration, observed.bundle))
     if observed.guard is not None:
         images = guard.allowed_images(observed.guard, settings.image, now)
         former = guard.former_images(observed.guard, settings.image, now, observed.running)
         lines = text.partition("\nservers:")[0]
         wanted.append(guard.literals(observed.guard, lines, images, former))
         again += [until for until in images.values() if until is not None]
-    events = (leaf.event,) if leaf.event is not None else ()
-    return Plan(apply=tuple(wanted), events=events, again_at=min(again), ends=leaf.credential.ends)
+    return Plan(apply=tuple(wanted), events=tuple(events), again_at=min(again, default=None))
+
+
+def _leaf(
+    settings: WebhookSettings,
+    observed: Observed,
+    authority: AuthorityState,
+    cluster_domain: str,
+    now: datetime,
+    makers: Makers,
+) -> certificates.LeafPlan:
+    """The serving certificate, with the bundle beside it. Raises InvalidAuthority."""
+    host = f"{settings.service}.{observed.auth_server.namespace}.svc"
+    lives = observed.auth_server.server_certificates
+    template = leaves.server_template(
+        [host, f"{host}.{cluster_domain}"], lives.duration, lives.renew_before
+    )
+    return certificates.plan_leaf(
+        observed.serving_secret,
+        template,
+        authority,
+        with_ca=observed.bundle,
+        jitter_of=settings.service,
+        now=now,
+        makers=makers,
+    )
+
+
+def _meta(name: str, auth_server: AuthServer) -> dict[str, Any]:
+    return {"name": name, "namespace": auth_server.namespace, "labels": _LABELS}
 
 
 def render(
@@ -103,12 +117,17 @@ def render(
 ) -> str:
     """The webhook's file. The guard reads four of its lines, so those are written plainly."""
     source = auth_server.workload_certificates.source
+    by_cert_manager = auth_server.server_certificates.source == "CertManager"
+    authserver = {
+        "url": f"https://{internal_host(auth_server)}:8443",
+        "caFile": CA_FILE_IN_CONFIG if by_cert_manager else CA_FILE,
+    }
     members = {
         "identity": {"source": "podCertificate" if source == "PodCertificate" else "secret"},
         **settings.configuration,
         "trustDomain": auth_server.trust_domain,
         "issuer": auth_server.issuer,
-        "authserver": {"url": f"https://{internal_host(auth_server)}:8443", "caFile": CA_FILE},
+        "authserver": authserver,
     }
     text: str = yaml.safe_dump(members, sort_keys=False, width=4096)
     return text + _servers(servers, MAX_BYTES - len(text))

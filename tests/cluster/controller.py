@@ -196,11 +196,15 @@ def apply_crds(cluster: Cluster) -> None:
 
 def access(system: str, suffix: str) -> list[Object]:
     """The shipped access of the controller, for this namespace and under names of this run."""
-    found = []
-    for name in ("base/controller/access.yaml", "tenant/role-binding.yaml"):
-        text = (MANIFESTS / name).read_text("utf-8").replace("tokenward-system", system)
-        found += [_renamed(one, suffix) for one in yaml.safe_load_all(text)]
-    return found
+    names = ("base/controller/access.yaml", "tenant/role-binding.yaml")
+    return [one for name in names for one in fitted(name, system, suffix)]
+
+
+def fitted(name: str, system: str, suffix: str) -> Iterator[Object]:
+    """The objects of a file in manifests/, for this namespace and under names of this run."""
+    text = (MANIFESTS / name).read_text("utf-8").replace("tokenward-system", system)
+    for one in yaml.safe_load_all(text):
+        yield _renamed(one, suffix)
 
 
 def _renamed(one: Object, suffix: str) -> Object:

@@ -120,7 +120,9 @@ def test_the_webhook_accepts_what_is_rendered_for_it(tmp_path: Path, source: str
     settings = WebhookSettings.model_validate(
         {"authServer": "main", "configuration": {"image": SIDECAR, "profiles": {"default": {}}}}
     )
-    observed = reconcile_webhook.Observed(main, (server(), server("b")), state, None, None)
+    observed = reconcile_webhook.Observed(
+        main, (server(), server("b")), state.bundle, state, None, None
+    )
     plan = reconcile_webhook.plan(settings, observed, "cluster.local", NOW, MAKERS)
     secret, config_map = plan.apply
     (tmp_path / "ca.crt").write_bytes(rotation.decoded(secret)["ca.crt"])

@@ -1,6 +1,6 @@
 """The rights that the manifests give the controller, as RBAC writes them."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 import yaml
@@ -12,16 +12,17 @@ ROLES = (
     "ClusterRole tokenward-controller",
     "ClusterRole tokenward-tenant",
 )
+CERT_MANAGER_ROLE = "ClusterRole tokenward-tenant-cert-manager"
 
 # A right: the role that gives it, the API group, the resource, the verb.
 Right = tuple[str, str, str, str]
 
 
-def granted() -> set[Right]:
+def granted(roles: Collection[str] = ROLES) -> set[Right]:
     found = set()
     for one in yaml.safe_load_all(ACCESS.read_text("utf-8")):
         role = f"{one['kind']} {one['metadata']['name']}"
-        if role in ROLES:
+        if role in roles:
             for rule in one["rules"]:
                 for group in rule["apiGroups"]:
                     for resource in rule["resources"]:

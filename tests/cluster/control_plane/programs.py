@@ -2,6 +2,7 @@
 
 import fcntl
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -17,6 +18,7 @@ _HERE: Final = Path(__file__).resolve().parent.parent
 _KUBERNETES: Final = "k8s.io/kubernetes"
 _ETCD: Final = "go.etcd.io/etcd/server/v3"
 _COREDNS: Final = "github.com/coredns/coredns"
+_CERT_MANAGER: Final = "github.com/cert-manager/cert-manager"
 _VERSION_VARIABLE: Final = "k8s.io/component-base/version.gitVersion"
 
 # Two at once: a build of Kubernetes takes 1.5 GB of memory for each further job.
@@ -59,6 +61,7 @@ class Module:
 KUBERNETES: Final = Module(_HERE, _KUBERNETES)
 ETCD: Final = Module(_HERE / "etcd", _ETCD)
 COREDNS: Final = Module(_HERE / "dns", _COREDNS)
+CERT_MANAGER: Final = Module(_HERE / "cert_manager", _CERT_MANAGER)
 
 
 def cache_folder(environment: Mapping[str, str]) -> Path:
@@ -76,6 +79,15 @@ def build_all(cache: Path, *, node: bool = False) -> Mapping[str, Path]:
     if node:
         programs["coredns"] = build(cache, COREDNS, "coredns", ".")
     return {"etcd": build(cache, ETCD, "etcd", _ETCD), **programs}
+
+
+def source_of(module: Module) -> Path:
+    """The unpacked sources of the module's project. Raises CannotBuild."""
+    command = [_go(), "mod", "download", "-json", f"{module.project}@{module.version}"]
+    done = subprocess.run(command, cwd=module.folder, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise CannotBuild(f"{module.project} cannot be had: {done.stderr or done.stdout}")
+    return Path(json.loads(done.stdout)["Dir"])
 
 
 def build(cache: Path, module: Module, name: str, package: str) -> Path:
@@ -96,17 +108,21 @@ def build(cache: Path, module: Module, name: str, package: str) -> Path:
 
 
 def _go_build(module: Module, package: str, output: Path) -> None:
-    go = shutil.which("go")
-    if go is None:
-        raise CannotBuild("Go is not installed; tests/cluster/go.mod says which version it needs")
     # Without this variable every program calls itself v0.0.0-master.
     flags = f"-s -w -X {_VERSION_VARIABLE}={module.version}"
-    command = [go, "build", "-p", str(_JOBS), "-trimpath", "-ldflags", flags, "-o", str(output)]
+    command = [_go(), "build", "-p", str(_JOBS), "-trimpath", "-ldflags", flags, "-o", str(output)]
     # Static programs run in any root file system, and no C compiler is needed.
     environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": ""}  # noqa: TID251 - Go's own
     done = subprocess.run([*command, package], cwd=module.folder, env=environment, check=False)
     if done.returncode != 0:
         raise CannotBuild(f"go build {package} ended with code {done.returncode}")
+
+
+def _go() -> str:
+    go = shutil.which("go")
+    if go is None:
+        raise CannotBuild("Go is not installed; tests/cluster/go.mod says which version it needs")
+    return go
 
 
 @contextmanager

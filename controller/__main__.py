@@ -17,8 +17,10 @@ from chassis.http1_probes import ops_server
 from controller.api.kinds import Kind
 from controller.app import Controller
 from controller.cluster import ApiError, Cluster, NoCluster
+from controller.followed_settings import FollowedSettings
 from controller.map_probe import HttpMapProbe
-from controller.settings import Settings, load
+from controller.metrics import Metrics
+from controller.settings import Settings
 from controller.start_checks import OldSchema, check_schemas, pod_certificates_of
 
 _DRAIN_SECONDS: Final = 5.0
@@ -34,14 +36,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 async def serve(config: Path) -> None:
     """Reconcile until a signal."""
-    settings = load(config)
-    logs.configure("controller", settings.log_level)
+    followed = FollowedSettings(config)
+    logs.configure("controller", followed.current.log_level)
     try:
         cluster = await Cluster.connect()
     except NoCluster as missing:
         raise process.StartFailed(str(missing)) from None
     try:
-        await _run(settings, cluster, await _check(cluster))
+        await _run(followed, cluster, await _check(cluster))
     finally:
         await cluster.close()
 
@@ -55,23 +57,28 @@ async def _check(cluster: Cluster) -> Kind | None:
         raise process.StartFailed(str(problem)) from None
 
 
-async def _run(settings: Settings, cluster: Cluster, pod_certificates: Kind | None) -> None:
+async def _run(followed: FollowedSettings, cluster: Cluster, pod_certificates: Kind | None) -> None:
     registry, readiness = probes.new_registry(), probes.Readiness("listening", "synced")
-    probe = HttpMapProbe()
-    chance = random.SystemRandom()
-    controller = Controller(
-        settings,
-        cluster,
-        registry,
-        probe,
-        identity=f"{socket.gethostname()}_{chance.getrandbits(64):016x}",
-        now=_now,
-        monotonic=monotonic,
-        random=chance.random,
-        pod_certificates=pod_certificates,
-    )
-    ops = settings.listeners.ops
-    work = asyncio.create_task(controller.run(lambda: readiness.satisfy("synced")))
+    metrics, probe, chance = Metrics(registry), HttpMapProbe(), random.SystemRandom()
+    identity = f"{socket.gethostname()}_{chance.getrandbits(64):016x}"
+
+    async def control(settings: Settings) -> None:
+        logs.configure("controller", settings.log_level)
+        controller = Controller(
+            settings,
+            cluster,
+            metrics,
+            probe,
+            identity=identity,
+            now=_now,
+            monotonic=monotonic,
+            random=chance.random,
+            pod_certificates=pod_certificates,
+        )
+        await controller.run(lambda: readiness.satisfy("synced"))
+
+    ops = followed.current.listeners.ops
+    work = asyncio.create_task(followed.run(control))
     served = asyncio.create_task(
         process.serve(
             [],

@@ -7,8 +7,6 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Final
 
-from prometheus_client import CollectorRegistry
-
 from chassis.logs import Log
 from controller.api.kinds import Kind
 from controller.api.objects import Key, version
@@ -59,7 +57,7 @@ class Controller:
         self,
         settings: Settings,
         cluster: Cluster,
-        registry: CollectorRegistry,
+        metrics: Metrics,
         probe: MapProbe,
         *,
         identity: str,
@@ -70,7 +68,7 @@ class Controller:
     ) -> None:
         self._settings, self._cluster = settings, cluster
         self._monotonic, self._random, self._now = monotonic, random, now
-        self.metrics = Metrics(registry)
+        self.metrics = metrics
         self._index = Index(settings.namespace)
         self._queue: WorkQueue[Work] = WorkQueue(random)
         self._wake = asyncio.Event()

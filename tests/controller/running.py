@@ -22,6 +22,7 @@ from controller.api.kinds import (
 )
 from controller.api.objects import Key, Object
 from controller.app import Controller
+from controller.metrics import Metrics
 from controller.reconcile import resource_map
 from controller.settings import Settings
 from tests.controller.samples import (
@@ -136,11 +137,11 @@ class Site:
         self.api.put({"apiVersion": "v1", "kind": "Pod", "metadata": meta, "spec": {}})
         self.api.set_status(POD, Key(SYSTEM, name), {"phase": "Running", "podIP": "192.0.2.1"})
 
-    def controller(self, identity: str = "one") -> Controller:
+    def controller(self, identity: str = "one", settings: Settings | None = None) -> Controller:
         return Controller(
-            Settings.model_validate(self.settings),
+            settings or Settings.model_validate(self.settings),
             self.api,  # type: ignore[arg-type]  # the same methods
-            CollectorRegistry(),
+            Metrics(CollectorRegistry()),
             self.pods,
             identity=identity,
             now=lambda: NOW,

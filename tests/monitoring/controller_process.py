@@ -15,6 +15,7 @@ from controller.api.kinds import SECRET, Kind
 from controller.api.objects import Key
 from controller.app import Controller
 from controller.cluster import ApiError
+from controller.metrics import Metrics
 from controller.settings import Settings
 from tests.controller.running import Site
 from tests.controller.samples import SYSTEM
@@ -96,7 +97,7 @@ class ControllerProcess:
         return Controller(
             Settings.model_validate(self.site.settings | {"namespace": SYSTEM}),
             self.site.api,  # type: ignore[arg-type]  # the same methods
-            registry,
+            Metrics(registry),
             self.site.pods,
             identity="one",
             now=self._now,

@@ -22,7 +22,7 @@ from controller.metrics import Metrics
 from controller.pod_certificate_reconciler import PodCertificateReconciler
 from controller.reconcile.index import Index
 from controller.reconcile.plan import Makers
-from controller.reconcile.server_auth import SUFFIX
+from controller.reconcile.server_credential import SUFFIX
 from controller.server_reconciler import ServerReconciler
 from controller.settings import Settings
 from controller.subscriptions import Subscriptions

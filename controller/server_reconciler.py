@@ -14,10 +14,10 @@ from controller.api.v1alpha1 import AuthServer, ServerAuth
 from controller.certificate_objects import CertificateObjects
 from controller.cluster import ApiError
 from controller.issuing.rotation import AuthorityState
-from controller.reconcile import resource_map, server_auth
+from controller.reconcile import resource_map, server_auth, server_credential
 from controller.reconcile.cert_manager import Given, Missing
 from controller.reconcile.plan import Plan
-from controller.reconcile.server_auth import Known, Unprepared
+from controller.reconcile.server_credential import Known, Unprepared
 from controller.world import World, authority_of, bundle_of
 
 _log = Log("reconcile")
@@ -70,7 +70,7 @@ class ServerReconciler:
                 _log.info(
                     "certificate_issued",
                     server=str(key),
-                    holder=f"Secret/{key.namespace}/{server_auth.secret_name(server)}",
+                    holder=f"Secret/{key.namespace}/{server_credential.secret_name(server)}",
                     serial=event.facts["serial"],
                     ends=event.facts["ends"],
                 )
@@ -78,8 +78,8 @@ class ServerReconciler:
         return self._again(plan.status, plan.again_at, now)
 
     async def _put(
-        self, server: ServerAuth, observed: server_auth.Observed, now: datetime
-    ) -> tuple[server_auth.Observed, Plan]:
+        self, server: ServerAuth, observed: server_credential.Observed, now: datetime
+    ) -> tuple[server_credential.Observed, Plan]:
         """Put the credential into the cluster; what was observed by then, and the plan."""
         plan = server_auth.plan(server, observed, now, self._world.makers)
         for wanted in plan.certificates:
@@ -91,7 +91,7 @@ class ServerReconciler:
         except ApiError as error:
             if error.conflict:
                 # It is not ours, or we have not seen it yet: look at it.
-                name = server_auth.credential_key(server)
+                name = server_credential.credential_key(server)
                 seen = await self._world.cluster.get(SECRET, name)
                 observed = replace(observed, credential=seen)
                 plan = server_auth.plan(server, observed, now, self._world.makers)
@@ -103,7 +103,7 @@ class ServerReconciler:
                 raise
         return observed, plan
 
-    async def _write(self, plan: Plan, observed: server_auth.Observed) -> None:
+    async def _write(self, plan: Plan, observed: server_credential.Observed) -> None:
         applier = self._world.applier
         for wanted in plan.apply:
             if wanted["kind"] == "Secret" and observed.credential is None:
@@ -111,12 +111,12 @@ class ServerReconciler:
             else:
                 await applier.apply(wanted, _present(observed.credential))
 
-    async def _observed(self, server: ServerAuth, now: datetime) -> server_auth.Observed:
+    async def _observed(self, server: ServerAuth, now: datetime) -> server_credential.Observed:
         world = self._world
         verdict = world.index.verdict(server.key, now)
         counted = world.index.counts(server.auth_server)
         authority = authority_of(world, counted, "workloads") if counted is not None else None
-        observed = server_auth.Observed(
+        observed = server_credential.Observed(
             counted,
             verdict,
             self._programmed(server),
@@ -137,7 +137,7 @@ class ServerReconciler:
 
     async def _given(self, server: ServerAuth) -> Given:
         """What cert-manager keeps for this server; the Secret once it is said to be good."""
-        world, name = self._world, server_auth.credential_key(server)
+        world, name = self._world, server_credential.credential_key(server)
         given = await self._certificates.given(name)
         world.tenant_objects.follow(SECRET_METADATA, name.namespace)  # tells of a renewal
         ready = conditions.find((given.certificate or {}).get("status"), "Ready") or {}
@@ -158,7 +158,7 @@ class ServerReconciler:
         now: datetime,
     ) -> Object | Known | Unprepared | None:
         """The Secret of source BuiltIn. One that was good a while ago is not read again."""
-        world, name = self._world, server_auth.credential_key(server)
+        world, name = self._world, server_credential.credential_key(server)
         present = world.tenant_objects.follow(SECRET_METADATA, name.namespace)
         if present is not None and name not in present:
             return None
@@ -197,7 +197,7 @@ class ServerReconciler:
     def _remember(
         self,
         server: ServerAuth,
-        observed: server_auth.Observed,
+        observed: server_credential.Observed,
         ends: datetime | None,
         again_at: datetime | None,
         now: datetime,
@@ -214,7 +214,7 @@ class ServerReconciler:
         resync = timedelta(minutes=self._world.settings.resync_minutes)
         former = self._looked.get(server.key)
         until = former.until if former and isinstance(observed.credential, Known) else now + resync
-        name = server_auth.credential_key(server)
+        name = server_credential.credential_key(server)
         written = self._world.applier.version_of(SECRET, name)
         if isinstance(observed.credential, Known) and former is not None:
             written = former.version
@@ -244,7 +244,7 @@ class ServerReconciler:
         return min(times)
 
 
-def _is_too_early(observed: server_auth.Observed) -> bool:
+def _is_too_early(observed: server_credential.Observed) -> bool:
     """Whether the authority is just being made: its coming brings us here again, at once.
 
     A status that says so would be a write more for each of a thousand objects.

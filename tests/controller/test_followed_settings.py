@@ -1,7 +1,6 @@
 """The controller follows its own settings."""
 
 import asyncio
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ def write(file: Path, image: str = SIDECAR, **changes: Any) -> None:
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> Iterator[Path]:
+def file(tmp_path: Path) -> Path:
     made = tmp_path / "controller.yaml"
     write(made)
     return made

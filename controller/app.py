@@ -19,6 +19,7 @@ from controller.leader_election import LeaderElection, LeaderLost
 from controller.map_probe import MapProbe
 from controller.map_reconciler import MapReconciler
 from controller.metrics import Metrics
+from controller.opted_in_pods_reconciler import OptedInPodsReconciler
 from controller.pod_certificate_reconciler import PodCertificateReconciler
 from controller.reconcile.index import Index
 from controller.reconcile.plan import Makers
@@ -31,6 +32,7 @@ from controller.webhook_reconciler import WebhookReconciler
 from controller.work_queue import WorkQueue
 from controller.world import (
     AUTH_SERVER,
+    OPTED_IN_PODS,
     POD_CERTIFICATE,
     RESOURCE_MAP,
     SERVER_AUTH,
@@ -43,7 +45,7 @@ _log = Log("controller")
 
 _IDLE_SECONDS: Final = 60.0
 # These look at everything, so a burst of changes is one pass.
-_FED_BY_MANY: Final = (AUTH_SERVER, RESOURCE_MAP, WEBHOOK)
+_FED_BY_MANY: Final = (AUTH_SERVER, RESOURCE_MAP, WEBHOOK, OPTED_IN_PODS)
 _BURST_SECONDS: Final = 0.3
 
 
@@ -117,6 +119,7 @@ class Controller:
             RESOURCE_MAP: MapReconciler(self.world).run,
             SERVER_AUTH: ServerReconciler(self.world).run,
             WEBHOOK: WebhookReconciler(self.world).run,
+            OPTED_IN_PODS: OptedInPodsReconciler(self.world).run,
         }
         if pod_certificates is not None:
             signer = PodCertificateReconciler(self.world, pod_certificates)

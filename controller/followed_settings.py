@@ -27,18 +27,18 @@ class FollowedSettings:
         if not self._watch.changed():
             return False
         try:
-            found = load(self._file)
+            settings = load(self._file)
         except ConfigurationError as bad:
             if self._watch.is_new_fault(bad.faults):
                 for fault in bad.faults:
                     _log.warning("configuration_kept", path=fault.path, problem=fault.problem)
             return False
         self._watch.accept()
-        if found == self.current:
+        if settings == self.current:
             return False
-        if found.listeners != self.current.listeners:
+        if settings.listeners != self.current.listeners:
             _log.warning("listeners_need_a_restart")
-        self.current = found
+        self.current = settings
         _log.info("configuration_reloaded")
         return True
 

@@ -18,11 +18,12 @@ from controller.reconcile import resource_map, server_auth, server_credential
 from controller.reconcile.cert_manager import Given, Missing
 from controller.reconcile.plan import Plan
 from controller.reconcile.server_credential import Known, Unprepared
-from controller.world import World, authority_of, bundle_of
+from controller.world import OPTED_IN_PODS, Work, World, authority_of, bundle_of
 
 _log = Log("reconcile")
 
 _WAIT_FOR_AUTHORITY: Final = timedelta(seconds=5)
+_LOOK_THROUGH_AGAIN: Final = timedelta(seconds=5)
 _TRY_NAMESPACE_AGAIN: Final = timedelta(minutes=1)
 
 
@@ -75,6 +76,9 @@ class ServerReconciler:
                     ends=event.facts["ends"],
                 )
             await world.applier.record(server.raw, event)
+        if observed.without_sidecar:  # one may have been made anew just now
+            look = Work(OPTED_IN_PODS, Key(key.namespace, ""))
+            world.enqueue(look, now + _LOOK_THROUGH_AGAIN)
         return self._again(plan.status, plan.again_at, now)
 
     async def _put(
@@ -122,6 +126,7 @@ class ServerReconciler:
             self._programmed(server),
             authority,
             injected_pods=len(world.pods_of.get(server.key, ())),
+            without_sidecar=world.without_sidecar.get(server.key, ()),
         )
         if counted is None or not verdict.holds:
             return observed
@@ -229,6 +234,8 @@ class ServerReconciler:
     def _forget(self, key: Key) -> None:
         self._looked.pop(key, None)
         self._expiries.pop(key, None)
+        if key not in self._world.index.servers:
+            self._world.without_sidecar.pop(key, None)
         if not self._world.index.servers_in(key.namespace):
             self._world.tenant_objects.forget(key.namespace)
 

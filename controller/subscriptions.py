@@ -22,11 +22,12 @@ from controller.issuing import issued_leaves
 from controller.issuing.pod_certificate_signer import SIGNER
 from controller.metrics import Metrics
 from controller.reconcile.index import Index
+from controller.reconcile.opted_in import INJECTED
 from controller.settings import Settings
 from controller.watch import Informer, Store, without_managed_fields
 from controller.world import (
     AUTH_SERVER,
-    INJECTED,
+    OPTED_IN_PODS,
     POD_CERTIFICATE,
     RESOURCE_MAP,
     SERVER_AUTH,
@@ -104,9 +105,13 @@ class Subscriptions:
         self.enqueue_auth_servers()
         for key in self._index.servers:
             self._enqueue(Work(SERVER_AUTH, key))
+            self._look_through(key.namespace)
         if self._pod_certificates is not None:
             for key in self._informers[self._pod_certificates].store:
                 self._enqueue(Work(POD_CERTIFICATE, key))
+
+    def _look_through(self, namespace: str) -> None:
+        self._enqueue(Work(OPTED_IN_PODS, Key(namespace, "")))
 
     def _enqueue(self, work: Work) -> None:
         self._add(work, None)
@@ -197,6 +202,8 @@ class Subscriptions:
         claims = self._index.put_server(key, now)
         # Also for a status of our own: the work before may have been done on an older one.
         self._enqueue(Work(SERVER_AUTH, key))
+        if before is None:
+            self._look_through(key.namespace)
         if same_wish(before, now):
             return
         for claim in claims:

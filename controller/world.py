@@ -24,6 +24,7 @@ from controller.reconcile.certificates import (
     plan_trust,
 )
 from controller.reconcile.index import Index
+from controller.reconcile.opted_in import INJECTED
 from controller.reconcile.plan import Makers
 from controller.reconcile.resource_map import Map
 from controller.settings import Settings
@@ -34,8 +35,8 @@ SERVER_AUTH: Final = "MCPServerAuth"
 RESOURCE_MAP: Final = "ResourceMap"
 WEBHOOK: Final = "Webhook"
 POD_CERTIFICATE: Final = "PodCertificateRequest"
+OPTED_IN_PODS: Final = "OptedInPods"
 
-INJECTED: Final = "tokenward.dev/injected"
 STATUS: Final = "tokenward.dev/status"
 AUTHSERVER_CA: Final = "tokenward.dev/authserver-ca"
 
@@ -51,6 +52,10 @@ class Reads(Protocol):
     """What reconciliations read past the caches; `controller.cluster.Cluster` is one."""
 
     async def get(self, kind: Kind, key: Key) -> Object | None: ...
+
+    async def list(
+        self, kind: Kind, namespace: str = "", **selectors: str
+    ) -> tuple[list[dict[str, Any]], str]: ...
 
     async def patch(
         self, kind: Kind, key: Key, change: Mapping[str, Any], subresource: str = ""
@@ -77,6 +82,7 @@ class World:
     shown: dict[Key, list[Mapping[str, str]]] = field(default_factory=dict)
     pods_of: dict[Key, set[Key]] = field(default_factory=lambda: defaultdict(set))
     pods_without_bundle: int = 0
+    without_sidecar: dict[Key, tuple[str, ...]] = field(default_factory=dict)
     _authorities: dict[Key, tuple[object, AuthorityState | None]] = field(default_factory=dict)
 
     @property

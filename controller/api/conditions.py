@@ -57,6 +57,7 @@ class Reason(StrEnum):
     READY = "Ready"
     OLD_SIDECAR_ALLOWED = "OldSidecarAllowed"
     KEY_READABLE_IN_NAMESPACE = "KeyReadableInNamespace"
+    PODS_WITHOUT_SIDECAR = "PodsWithoutSidecar"
 
 
 @dataclass(frozen=True)

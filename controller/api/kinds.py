@@ -38,6 +38,7 @@ MCP_SERVER_AUTH: Final = Kind(API_VERSION, "MCPServerAuth", "mcpserverauths")
 NAMESPACE: Final = Kind("v1", "Namespace", "namespaces", namespaced=False)
 POD: Final = Kind("v1", "Pod", "pods")
 SECRET: Final = Kind("v1", "Secret", "secrets")
+POD_METADATA: Final = Kind("v1", "Pod", "pods", metadata_only=True)
 # That a credential is there is kept in memory; the credential is not.
 SECRET_METADATA: Final = Kind("v1", "Secret", "secrets", metadata_only=True)
 CONFIG_MAP: Final = Kind("v1", "ConfigMap", "configmaps")

@@ -28,7 +28,7 @@ _MAX_FAULTS: Final = 4000
 class ServingCertificate:
     """A Secret of the MCPAuthServer's namespace, and the Service whose names are in it."""
 
-    secret: str
+    secret_name: str
     service: str
 
 
@@ -196,7 +196,7 @@ class _Reconciliation:
         """The internal listener's certificate and the webhook's; `trusted` is in PEM."""
         hosts = {f"{self._auth_server.name}-internal": internal_host(self._auth_server)}
         if (webhook := self._surroundings.webhook) is not None:
-            hosts[webhook.secret] = f"{webhook.service}.{self._auth_server.namespace}.svc"
+            hosts[webhook.secret_name] = f"{webhook.service}.{self._auth_server.namespace}.svc"
         verdicts = []
         for name, host in hosts.items():
             template = self._template(host)

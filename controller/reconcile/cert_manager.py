@@ -67,7 +67,7 @@ def certificate(meta: Mapping[str, Any], template: Template, issuer: Mapping[str
         "spec": {
             "secretName": meta["name"],
             "secretTemplate": {"labels": dict(meta["labels"])},
-            **{member: found for member, found in names.items() if found},
+            **{member: values for member, values in names.items() if values},
             "duration": leaves.go_duration(template.lifetime),
             "renewBefore": leaves.go_duration(template.renew_before),
             "privateKey": {"algorithm": "ECDSA", "size": 256, "rotationPolicy": "Always"},

@@ -13,6 +13,10 @@ from controller.reconcile.plan import Event, Makers, Plan
 from controller.reconcile.server_credential import Credential, Observed, secret_name
 
 _MAX_CERTIFICATES: Final = 8
+_MAX_NAMES: Final = 5
+
+# With these Ready holds, and yet somebody should do something.
+_REMARKS: Final = frozenset({Reason.KEY_READABLE_IN_NAMESPACE, Reason.PODS_WITHOUT_SIDECAR})
 
 # Every new object passes through these; an event of each would only be noise.
 _WAITING: Final = frozenset(
@@ -30,15 +34,9 @@ def plan(server: ServerAuth, observed: Observed, now: datetime, makers: Makers) 
     credential = server_credential.plan(server, observed, now, makers)
     programmed = _programmed(server, observed)
     results = [observed.accepted, programmed, credential.condition]
-    attach_only = server.release == ("Attach",) and credential.in_secret
-    ready = conditions.summary(
-        results, Reason.KEY_READABLE_IN_NAMESPACE if attach_only else Reason.READY
-    )
-    if ready.reason is Reason.KEY_READABLE_IN_NAMESPACE:
-        text = (
-            "who reads Secrets of this namespace can exchange tokens; source PodCertificate "
-            "keeps the key out of it"
-        )
+    remark, text = _remark(server, observed, credential)
+    ready = conditions.summary(results, remark)
+    if ready.holds:
         ready = replace(ready, message=text)
     status = _status(server, observed, [ready, *results], credential, now)
     events = [*credential.events, *_transitions(server, [ready, *results])]
@@ -50,6 +48,25 @@ def plan(server: ServerAuth, observed: Observed, now: datetime, makers: Makers) 
         again_at=credential.again_at,
         ends=credential.ends,
     )
+
+
+def _remark(server: ServerAuth, observed: Observed, credential: Credential) -> tuple[Reason, str]:
+    """The reason of a Ready that holds, and what a person should know."""
+    if observed.without_sidecar:
+        names = ", ".join(observed.without_sidecar[:_MAX_NAMES])
+        more = len(observed.without_sidecar) - _MAX_NAMES
+        text = (
+            f"pods opted in before the webhook was in force and have no sidecar: {names}"
+            f"{f' and {more} more' if more > 0 else ''}; delete them, so that they are made anew"
+        )
+        return Reason.PODS_WITHOUT_SIDECAR, text
+    if server.release == ("Attach",) and credential.in_secret:
+        text = (
+            "who reads Secrets of this namespace can exchange tokens; source PodCertificate "
+            "keeps the key out of it"
+        )
+        return Reason.KEY_READABLE_IN_NAMESPACE, text
+    return Reason.READY, ""
 
 
 def _programmed(server: ServerAuth, observed: Observed) -> Condition:
@@ -126,10 +143,11 @@ def _transitions(server: ServerAuth, results: list[Condition]) -> list[Event]:
         former = before.get(one.type, {})
         if (former.get("status"), former.get("reason")) == (one.status, one.reason.value):
             continue
+        remarks = one.type == "Ready" and one.reason in _REMARKS
         waits = {one.reason.value, former.get("reason")} & _WAITING
-        if waits or (one.type == "Ready" and one.reason is not Reason.KEY_READABLE_IN_NAMESPACE):
+        if not remarks and (waits or one.type == "Ready"):
             continue
-        warns = not one.holds or one.reason is Reason.KEY_READABLE_IN_NAMESPACE
+        warns = not one.holds or remarks
         if warns or former:
             kind = "Warning" if warns else "Normal"
             events.append(Event(kind, one.reason.value, one.message or f"{one.type} holds"))

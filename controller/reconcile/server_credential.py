@@ -48,6 +48,7 @@ class Observed:
     `accepted` is the verdict of `acceptance.decide`. `programmed` says whether every pod of the
     authserver has the entry in force, None where it does not fit into the map. `credential` is the
     Secret. For source CertManager there are `given` and the authorities that are `trusted`, in PEM.
+    `without_sidecar` are names of pods that opted in and were never injected.
     """
 
     auth_server: AuthServer | None
@@ -58,6 +59,7 @@ class Observed:
     given: Given | None = None
     trusted: bytes = b""
     injected_pods: int = 0
+    without_sidecar: tuple[str, ...] = ()
 
 
 def secret_name(server: ServerAuth) -> str:

@@ -213,14 +213,16 @@ def _selected(found: Object, namespace: str, selectors: Mapping[str, str]) -> bo
     meta = metadata(found)
     if namespace and meta.get("namespace") != namespace:
         return False
-    for name, selector in selectors.items():
+    wanted = [(name, one) for name, selector in selectors.items() for one in selector.split(",")]
+    for name, selector in wanted:
         left, _, right = selector.partition("=")
+        field, differs = left.removesuffix("!"), left.endswith("!")
         value = (
-            (meta.get("labels") or {}).get(left)
+            (meta.get("labels") or {}).get(field)
             if name == "labelSelector"
-            else path(found, *left.split("."))
+            else path(found, *field.split("."))
         )
-        if name in ("labelSelector", "fieldSelector") and value != right:
+        if name in ("labelSelector", "fieldSelector") and (value == right) is differs:
             return False
     return True
 

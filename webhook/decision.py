@@ -4,13 +4,13 @@ A denial carries every fault found, so that its author mends the pod once.
 """
 
 import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 import msgspec
 
 from chassis.spiffe_id import is_dns_label
+from chassis.workload_names import workload_of
 from webhook import annotations as contract
 from webhook import options as injection_options
 from webhook.conflicts import conflicts
@@ -28,10 +28,6 @@ SYSTEM_NAMESPACES: Final = frozenset({"kube-system", "kube-public", "kube-node-l
 _MIRROR: Final = "kubernetes.io/config.mirror"
 _NAME_LABEL: Final = "app.kubernetes.io/name"
 _INSTANCE_LABEL: Final = "app.kubernetes.io/instance"
-# Jobs of a CronJob are named after it and the scheduled minute of the Unix epoch: 26 million was in
-# 2019. A date such as 20261128 is below, so `report-20261128` keeps its name.
-_SCHEDULED_JOB: Final = re.compile(r"(.+)-((?:2[6-9]|[3-9][0-9])[0-9]{6})", re.ASCII)
-_TEMPLATE_HASHES: Final = ("pod-template-hash", "rollouts-pod-template-hash")
 _PROXIES: Final = frozenset({"HTTP_PROXY", "ALL_PROXY"})
 _NO_METADATA: Final = Metadata()
 
@@ -162,14 +158,7 @@ def _owner_name(metadata: Metadata) -> str | None:
     owner = next((o for o in metadata.ownerReferences or () if o.controller), None)
     if owner is None:
         return None
-    name, labels = owner.name or "", metadata.labels or {}
-    if owner.kind == "ReplicaSet":
-        for label in _TEMPLATE_HASHES:
-            if label in labels:
-                return name.removesuffix(f"-{labels[label]}")
-    if owner.kind == "Job" and (scheduled := _SCHEDULED_JOB.fullmatch(name)):
-        return scheduled[1]
-    return name
+    return workload_of(owner.kind or "", owner.name or "", metadata.labels or {})
 
 
 def _shared_name(metadata: Metadata, options: InjectionOptions, sidecar: Sidecar) -> Iterator[str]:

@@ -3,19 +3,17 @@
 Afterwards the webhook injects every such pod or refuses it, so what is here began before.
 """
 
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from chassis.workload_names import workload_of
 from controller.api.objects import Object, annotations, dicts, labels, metadata
 
 INJECT: Final = "tokenward.dev/inject"
 INJECTED: Final = "tokenward.dev/injected"
 _SERVER: Final = "tokenward.dev/server"
 _NAME: Final = "app.kubernetes.io/name"
-_TEMPLATE_HASHES: Final = ("pod-template-hash", "rollouts-pod-template-hash")
-_SCHEDULED_JOB: Final = re.compile(r"(.+)-(?:2[6-9]|[3-9][0-9])[0-9]{6}", re.ASCII)
 
 
 def without_sidecar(pods: Iterable[Object], namespace: Object | None) -> Mapping[str, list[str]]:
@@ -39,10 +37,4 @@ def _server_of(pod: Object) -> str:
 def _owner_of(pod: Object) -> str:
     owners = dicts(metadata(pod).get("ownerReferences"))
     owner = next((one for one in owners if one.get("controller")), {})
-    name = str(owner.get("name", ""))
-    if owner.get("kind") == "ReplicaSet":
-        for label in _TEMPLATE_HASHES:
-            if label in labels(pod):
-                return name.removesuffix(f"-{labels(pod)[label]}")
-    scheduled = _SCHEDULED_JOB.fullmatch(name) if owner.get("kind") == "Job" else None
-    return scheduled[1] if scheduled is not None else name
+    return workload_of(str(owner.get("kind", "")), str(owner.get("name", "")), labels(pod))

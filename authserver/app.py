@@ -22,6 +22,7 @@ from authserver.connections.session_health import SessionHealth
 from authserver.connections.termination import SessionTermination
 from authserver.connections.timeouts import RefreshTimeouts
 from authserver.connections.token_exchanger import TokenExchanger
+from authserver.connections.upstream_revocation import UpstreamRevoker
 from authserver.endpoints.discovery import MetadataDocument
 from authserver.endpoints.introspection import Introspection
 from authserver.endpoints.live_tokens import LiveTokens
@@ -77,6 +78,7 @@ from authserver.storage.pending_sign_ins import PendingSignIns
 from authserver.storage.refresh_tokens import RefreshTokens
 from authserver.storage.revocations import DatabaseIdentity, Revocations
 from authserver.storage.sessions import Sessions
+from authserver.storage.upstream_revocations import UpstreamRevocations
 from authserver.storage.used_assertions import UsedAssertions
 from authserver.storage.used_connect_links import UsedConnectLinks
 from authserver.storage.users import Users
@@ -146,14 +148,23 @@ class Authserver:
         )
         self._used_assertions = UsedAssertions(database)
         self._tokens = AccessTokens(settings.issuer, live.keys, settings.lifetimes.access_token)
+        self._revoker = UpstreamRevoker(
+            UpstreamRevocations(database, live.keyring),
+            self._connections,
+            live.binding,
+            self._audit,
+            self._metrics,
+            clock,
+        )
         self._termination = SessionTermination(
-            self._sessions, self._connections, live.binding, self._audit, clock
+            self._sessions, self._connections, self._revoker, self._audit, clock
         )
         self._claims = ClaimRows(database, live.keyring)
         claimed_refresh = ClaimedRefresh(
             self._connections,
             self._claims,
             live.binding,
+            self._revoker,
             self._metrics,
             clock,
             new_handle,
@@ -182,6 +193,7 @@ class Authserver:
             live.resources,
             live.binding,
             self._termination,
+            self._revoker,
             self._audit,
             self._metrics,
             clock,
@@ -291,7 +303,7 @@ class Authserver:
         """Let refreshes and revocations under way come to their durable end."""
         await self._exchanger.drain()
         await self._refresher.drain()
-        await self._termination.drain()
+        await self._revoker.drain()
         await self.housekeeping.drain()
 
     def _flows(self) -> Flows:

@@ -8,6 +8,7 @@ from typing import Final
 from authserver.audit import Audit
 from authserver.connections.registration_binding import RegistrationBinding
 from authserver.connections.termination import SessionTermination
+from authserver.connections.upstream_revocation import UpstreamRevoker
 from authserver.metrics import Metrics
 from authserver.oauth.resources import Resource, ResourceMap
 from authserver.storage.absent_registrations import AbsentRegistrations
@@ -67,6 +68,7 @@ class Housekeeping:
         resources: ResourceMap,
         binding: RegistrationBinding,
         termination: SessionTermination,
+        revoker: UpstreamRevoker,
         audit: Audit,
         metrics: Metrics,
         clock: Clock,
@@ -83,7 +85,7 @@ class Housekeeping:
         self._operator_events = stores.operator_events
         self._orphaned_owners = stores.orphaned_owners
         self._resources, self._binding = resources, binding
-        self._termination, self._audit = termination, audit
+        self._termination, self._revoker, self._audit = termination, revoker, audit
         self._metrics, self._clock = metrics, clock
         self._succeeded: set[Resource] = set()
         self._adopting: dict[Resource, float] = {}
@@ -106,6 +108,7 @@ class Housekeeping:
         if await self._is_ours():
             await self._write_operator_events()
             await self.sweep()
+            await self._revoker.retry()
             await self.measure()
         else:
             self._measure_nothing()
@@ -179,6 +182,7 @@ class Housekeeping:
         self._metrics.connections.clear()
         for upstream, dead, count in counts:
             self._metrics.connections.labels(upstream, "dead" if dead else "live").set(count)
+        await self._revoker.measure()
         await self._measure_users_needed()
 
     async def _measure_users_needed(self) -> None:
@@ -220,7 +224,7 @@ class Housekeeping:
         for registered in await absent.before(now - _ORPHANED_SECONDS):
             purged = await absent.purge(registered, now)
             for connection in purged:
-                self._termination.not_revoked(connection.user_id, connection.upstream)
+                self._revoker.not_revoked(connection.user_id, connection.upstream)
             if len(purged) < BATCH:
                 await absent.forget(registered)
 
@@ -229,13 +233,15 @@ class Housekeeping:
 
         What the configuration no longer asks for goes so; the rest is made anew when it is wanted.
         """
-        moment = int(self._clock()) - _EXCHANGED_SECONDS
-        self._termination.revoke_all(await self._exchanged_tokens.drop_older(moment))
+        now = int(self._clock())
+        dropped = await self._exchanged_tokens.drop_older(now - _EXCHANGED_SECONDS, now)
+        self._revoker.start(dropped)
 
     def _measure_nothing(self) -> None:
         """Another replica says how much there is; the sum over all replicas stays right."""
         self._metrics.sessions.set(0)
         self._metrics.connections.clear()
+        self._revoker.measure_nothing()
         self._metrics.users_needed.set(0)
         self._users_needed_at = float("-inf")
 

@@ -80,6 +80,19 @@ class Metrics:
             registry=registry,
         )
 
+        self.upstream_revocations = Counter(
+            f"{_PREFIX}_upstream_revocations",
+            "What attempts to revoke deleted tokens at their upstream came to",
+            ["upstream", "result"],
+            registry=registry,
+        )
+        self.upstream_revocations_pending = Gauge(
+            f"{_PREFIX}_upstream_revocations_pending",
+            "Deleted tokens that wait until their upstream revokes them",
+            ["upstream"],
+            registry=registry,
+        )
+
     def _of_storage(self, registry: CollectorRegistry) -> None:
         self.sessions = Gauge(f"{_PREFIX}_sessions", "Live sessions", registry=registry)
         self.connections = Gauge(

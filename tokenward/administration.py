@@ -40,12 +40,12 @@ _SELECTORS: Final = ("user", "server", "upstream", "client", "session")
 
 _FATES: Final = {
     "revoked": "revoked",
+    "queued": "not revoked yet: the authserver tries again for 7 days",
+    "registration_not_configured": "not revoked: the tokens were given to a client that is not"
+    " configured; put it back within 7 days, or end the grant at the provider",
     "still_used": "not revoked: another connection of the user lives on the same grant",
     "no_revocation_endpoint": "not revoked: the upstream offers no way to",
-    "registration_not_configured": "not revoked: the tokens were given to a client that is not"
-    " configured; end the grant at the provider",
-    "upstream_failed": "not revoked: the upstream failed; end the grant at the provider",
-    "storage_unavailable": "not revoked: storage went down; run the command again",
+    "given_up": "not revoked: the upstream refuses; end the grant at the provider",
 }
 
 
@@ -114,7 +114,7 @@ async def _list(
 
 
 async def _end(parsed: argparse.Namespace, name: str, listing: Listing, verb: str) -> int:
-    """End or disconnect a selection. Exit code 1 where something could not be revoked upstream."""
+    """End or disconnect a selection. Exit code 1 where a grant that could end upstream has not."""
     _check_selected(parsed)
     _check_reason(parsed)
     async with opened(parsed.config, clock.wall) as installation, UpstreamHttp() as http:
@@ -129,7 +129,7 @@ async def _end(parsed: argparse.Namespace, name: str, listing: Listing, verb: st
         act = ending.end_sessions if verb == "end_sessions" else ending.disconnect
         report = await act(selection, authority)
     Output(parsed.output).report(_members(report), _lines(report))
-    failed = {"registration_not_configured", "upstream_failed", "storage_unavailable"}
+    failed = {"queued", "registration_not_configured", "given_up"}
     return int(any(fate in failed for _, fate, _ in report.fates))
 
 

@@ -12,11 +12,15 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
+from prometheus_client import CollectorRegistry
+
 from authserver.admin.opened import Opened
 from authserver.admin.rows import connection_rows, session_rows
 from authserver.admin.selection import Selection
-from authserver.connections.termination import Fate, Revocations, SessionTermination
+from authserver.connections.termination import SessionTermination
+from authserver.connections.upstream_revocation import Fate, Revocations, UpstreamRevoker
 from authserver.live_config import LiveConfig
+from authserver.metrics import Metrics
 from authserver.storage.connections import Connections
 from authserver.storage.contract import Row
 from authserver.storage.feed_followers import FeedFollowers
@@ -24,6 +28,7 @@ from authserver.storage.operator_events import OperatorEvents
 from authserver.storage.records import ConnectionKey, Session
 from authserver.storage.revocations import sessions_ended
 from authserver.storage.sessions import Sessions
+from authserver.storage.upstream_revocations import UpstreamRevocations
 from authserver.storage.users import set_blocked
 from authserver.upstream.http_client import UpstreamHttp
 from chassis.spiffe_id import Workload
@@ -65,8 +70,13 @@ class Report:
         return sum(n for (_, fate, _), n in self.fates.items() if fate == Fate.REVOKED)
 
     @property
+    def queued(self) -> int:
+        waits = (Fate.QUEUED, Fate.REGISTRATION_NOT_CONFIGURED)
+        return sum(n for (_, fate, _), n in self.fates.items() if fate in waits)
+
+    @property
     def not_revoked(self) -> int:
-        return sum(self.fates.values()) - self.revoked
+        return sum(self.fates.values()) - self.revoked - self.queued
 
 
 class Ending:
@@ -77,8 +87,16 @@ class Ending:
         live = LiveConfig(opened.settings, opened.database, http, opened.clock)
         self._sessions = Sessions(opened.database)
         self._connections = Connections(opened.database, live.keyring)
+        self._revoker = UpstreamRevoker(
+            UpstreamRevocations(opened.database, live.keyring),
+            self._connections,
+            live.binding,
+            opened.audit,
+            Metrics(CollectorRegistry()),  # nobody asks a command for them
+            opened.clock,
+        )
         self._termination = SessionTermination(
-            self._sessions, self._connections, live.binding, opened.audit, opened.clock
+            self._sessions, self._connections, self._revoker, opened.audit, opened.clock
         )
         self._pending: Revocations = []
 
@@ -190,5 +208,6 @@ def _fields(authority: Authority, report: Report) -> dict[str, str | int]:
         "sessions": report.sessions,
         "connections": report.connections,
         "revoked_upstream": report.revoked,
+        "queued_upstream": report.queued,
         "not_revoked_upstream": report.not_revoked,
     }

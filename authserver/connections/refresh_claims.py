@@ -11,6 +11,7 @@ it over, and the outcome counts as unknown.
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Final, TypeVar
 
 from authserver.connections.backoff import Backoff
@@ -18,9 +19,11 @@ from authserver.connections.freshness import lasts
 from authserver.connections.registration_binding import RegistrationBinding
 from authserver.connections.timeouts import RefreshTimeouts
 from authserver.connections.upstream_health import Place, UpstreamHealth
+from authserver.connections.upstream_revocation import UpstreamRevoker
 from authserver.handles import NewHandle
 from authserver.metrics import Metrics
 from authserver.storage.claim_rows import Claim, ClaimRows
+from authserver.storage.connection_rows import is_another_grant
 from authserver.storage.connections import Connections
 from authserver.storage.contract import StorageUnavailable
 from authserver.storage.records import Connection, ConnectionKey, UpstreamTokens
@@ -57,12 +60,14 @@ class ClaimedRefresh:
         connections: Connections,
         claims: ClaimRows,
         binding: RegistrationBinding,
+        revoker: UpstreamRevoker,
         metrics: Metrics,
         clock: Clock,
         new_handle: NewHandle,
         timeouts: RefreshTimeouts,
     ) -> None:
-        self._connections, self._claims, self._binding = connections, claims, binding
+        self._connections, self._claims = connections, claims
+        self._binding, self._revoker = binding, revoker
         self._metrics, self._clock, self._new_handle = metrics, clock, new_handle
         self._timeouts = timeouts
         self.health = UpstreamHealth(timeouts.slow_call, clock, _loop_time)
@@ -206,11 +211,22 @@ class ClaimedRefresh:
             lambda: self._claims.swap(connection, claim.handle, tokens, registration)
         )
         if stored is None:
-            # A sign-in or a revocation came first, and what it left is what counts.
-            return await self._durably(lambda: self._latest(connection))
+            return await self._overtaken(
+                replace(connection, tokens=tokens, registration=registration)
+            )
         if not lasts(stored.tokens, self._clock(), 0):
             self._each.failed((stored.key, stored.generation), self._clock())
         return stored
+
+    async def _overtaken(self, brought: Connection) -> Connection:
+        """A sign-in or a revocation came first, and what it left is what counts.
+
+        It did not see the tokens that were `brought` since: they end here.
+        """
+        latest = await self._durably(lambda: self._connections.get(brought.key))
+        if latest is None or is_another_grant(brought, latest):
+            await self._durably(lambda: self._revoker.add(brought))
+        return self._there(latest)
 
     async def _check_claim(
         self, upstream: Upstream, connection: Connection, claim: Claim, *, rejected: bool
@@ -305,7 +321,10 @@ class ClaimedRefresh:
         await self._durably(lambda: self._claims.release_claim(connection, handle))
 
     async def _latest(self, connection: Connection) -> Connection:
-        latest = await self._connections.get(connection.key)
+        return self._there(await self._connections.get(connection.key))
+
+    @staticmethod
+    def _there(latest: Connection | None) -> Connection:
         if latest is None:
             raise GrantRevoked("connection_gone")
         return latest

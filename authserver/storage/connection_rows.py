@@ -7,7 +7,13 @@ import msgspec
 
 from authserver.storage.contract import Row
 from authserver.storage.keyring import DecryptionFailed, Keyring
-from authserver.storage.records import ClientRegistration, Connection, ConnectionKey, UpstreamTokens
+from authserver.storage.records import (
+    ClientRegistration,
+    Connection,
+    ConnectionKey,
+    Grant,
+    UpstreamTokens,
+)
 from chassis.logs import Log
 from chassis.spiffe_id import Workload
 
@@ -103,6 +109,17 @@ def at(key: ConnectionKey) -> tuple[str, ...]:
 def place_of(key: ConnectionKey) -> tuple[str, str]:
     """The table that holds a key's row, and the condition on it; `at` has the values."""
     return ("exchanged_tokens", _AT_EXCHANGED) if key.made_of else ("connections", AT_KEY)
+
+
+def is_another_grant(replaced: Connection, by: Connection | Grant) -> bool:
+    """Whether tokens that were replaced may be revoked and leave their successors alone.
+
+    They are of another account or another client of ours. At many providers a second sign-in of
+    one account belongs to the grant of the first.
+    """
+    subjects = {replaced.upstream_subject, by.upstream_subject}
+    registrations = {replaced.registration, by.registration} - {None}
+    return ("" not in subjects and len(subjects) == 2) or len(registrations) == 2
 
 
 def registration_of(

@@ -14,6 +14,7 @@ from authserver.storage.connection_rows import (
     VALUES,
     SealedConnections,
     at,
+    is_another_grant,
     place_of,
 )
 from authserver.storage.contract import Database, Row, Transactional
@@ -26,6 +27,7 @@ from authserver.storage.records import (
     Grant,
     UpstreamTokens,
 )
+from authserver.storage.upstream_revocations import UpstreamRevocation, enqueue
 from authserver.storage.users import UserBlocked
 from chassis.spiffe_id import Workload
 
@@ -48,8 +50,8 @@ _LIVE_SESSION = (
 
 class Connections:
     def __init__(self, database: Database, keyring: Keyring) -> None:
-        self._database, self._sealed = database, SealedConnections(keyring)
-        self._opened = OpenedConnections(keyring)
+        self._database, self._keyring = database, keyring
+        self._sealed, self._opened = SealedConnections(keyring), OpenedConnections(keyring)
 
     async def of_session(
         self,
@@ -120,64 +122,72 @@ class Connections:
         )
         return {row["upstream"]: self._sealed.open(row) for row in rows}
 
-    async def purge_unused(self, user_id: str, owner: Workload, now: int) -> list[Connection]:
+    async def purge_unused(
+        self, user_id: str, owner: Workload, now: int
+    ) -> list[UpstreamRevocation]:
         """Delete, in one step, this user's connections for `owner` if no live session is left.
 
-        Returns what was deleted and can be opened, for revocation at the upstream: what was made of
-        a connection comes before the connection.
+        Returns what was deleted and can be opened, queued for revocation at the upstream: what was
+        made of a connection comes before the connection.
         """
+        holder = (user_id, owner.namespace, owner.name)
+        unused = (
+            "FROM connections WHERE user_id = ? AND owner_namespace = ? AND owner_name = ?"
+            f" AND NOT EXISTS ({_LIVE_SESSION})"
+        )
         async with self._database.transaction() as transaction:
             # Without this, the session of a sign-in that commits just now could be overlooked.
             await transaction.fetch_locked("SELECT 1 FROM users WHERE user_id = ?", user_id)
-            live = await transaction.fetch_one(
-                "SELECT 1 FROM sessions WHERE user_id = ? AND owner_namespace = ?"
-                " AND owner_name = ? AND ended_at IS NULL AND expires_at > ? LIMIT 1",
-                user_id,
-                owner.namespace,
-                owner.name,
-                now,
+            rows = await transaction.fetch_all(f"SELECT upstream {unused}", *holder, now)
+            made: list[Row] = []
+            for row in rows:
+                made += await delete_exchanged(transaction, user_id, owner, row["upstream"])
+            deleted = await transaction.fetch_all(
+                f"DELETE {unused} RETURNING {COLUMNS}", *holder, now
             )
-            made = [] if live else await delete_exchanged(transaction, user_id, owner)
-            rows = await transaction.fetch_all(
-                f"DELETE FROM connections WHERE user_id = ? AND owner_namespace = ?"
-                f" AND owner_name = ? AND NOT EXISTS ({_LIVE_SESSION}) RETURNING {COLUMNS}",
-                user_id,
-                owner.namespace,
-                owner.name,
-                now,
-            )
-            ended = [ConnectionKey(user_id, owner, row["upstream"]) for row in rows]
-            await revocations.connections_ended(transaction, ended, now)
-        for key in ended:
-            self._opened.forget(key)
-        opened = (self._sealed.open_if_whole(row) for row in rows)
-        return [
-            *opened_of(self._sealed, made),
-            *(connection for connection in opened if connection is not None),
-        ]
+            queued = await self._end(transaction, deleted, made, now)
+        for row in deleted:
+            self._opened.forget(ConnectionKey(user_id, owner, row["upstream"]))
+        return queued
 
-    async def remove(self, key: ConnectionKey, now: int) -> list[Connection]:
-        """Delete a connection; what was deleted and can be opened, for revocation upstream."""
+    async def remove(self, key: ConnectionKey, now: int) -> list[UpstreamRevocation]:
+        """Delete a connection; what was deleted and can be opened, queued as by `purge_unused`."""
         async with self._database.transaction() as transaction:
             await transaction.fetch_locked(f"SELECT 1 FROM connections WHERE {AT_KEY}", *at(key))
             made = await delete_exchanged(transaction, key.user_id, key.owner, key.upstream)
-            rows = await transaction.fetch_all(
+            deleted = await transaction.fetch_all(
                 f"DELETE FROM connections WHERE {AT_KEY} RETURNING {COLUMNS}", *at(key)
             )
-            if rows:
-                await revocations.connections_ended(transaction, [key], now)
-        opened = (self._sealed.open_if_whole(row) for row in rows)
-        return [
-            *opened_of(self._sealed, made),
-            *(connection for connection in opened if connection is not None),
-        ]
+            return await self._end(transaction, deleted, made, now)
 
-    async def has_another(self, user_id: str, upstream: str) -> bool:
-        """Whether this user has any connection at an upstream, of whatever owner."""
+    async def _end(
+        self, transaction: Transactional, deleted: list[Row], made: list[Row], now: int
+    ) -> list[UpstreamRevocation]:
+        """Tell sidecars of deleted rows, and queue what they hold for its upstream."""
+        keys = [ConnectionKey(row[0], Workload(row[1], row[2]), row[3]) for row in deleted]
+        await revocations.connections_ended(transaction, keys, now)
+        opened = [self._sealed.open_if_whole(row) for row in deleted]
+        ended = [*opened_of(self._sealed, made), *(one for one in opened if one is not None)]
+        return await enqueue(transaction, self._keyring, ended, now)
+
+    async def shares_its_grant(self, deleted: Connection) -> bool:
+        """Whether this user has a connection that may live on a deleted one's grant.
+
+        It is of the same account, as far as both are known, and of the same client of ours.
+        """
+        condition, values = "user_id = ? AND upstream = ?", [deleted.key.user_id]
+        values.append(deleted.key.upstream)
+        if deleted.upstream_subject:
+            condition += " AND upstream_subject IN (?, '')"
+            values.append(deleted.upstream_subject)
+        if deleted.registration is not None:
+            condition += (
+                " AND (authorization_server IS NULL"
+                " OR (authorization_server = ? AND registered_client_id = ?))"
+            )
+            values += [deleted.registration.authorization_server, deleted.registration.client_id]
         row = await self._database.fetch_one(
-            "SELECT 1 FROM connections WHERE user_id = ? AND upstream = ? LIMIT 1",
-            user_id,
-            upstream,
+            f"SELECT 1 FROM connections WHERE {condition} LIMIT 1", *values
         )
         return row is not None
 
@@ -200,7 +210,8 @@ class Connections:
 
         Where the upstream gave no refresh token this time, the stored one of the same upstream
         account stays in use, unless somebody is presenting it right now. `owner_uid` says which
-        object of the owner's name it is for; nothing of another one's is carried over.
+        object of the owner's name it is for; nothing of another one's is carried over. Tokens of
+        another account, or of another client of ours, are queued for revocation upstream.
         """
         key = ConnectionKey(user_id, owner, grant.upstream)
         # Locked: a refresh that starts just now must not present what is carried over here.
@@ -208,11 +219,17 @@ class Connections:
             f"SELECT {COLUMNS}, owner_uid FROM connections WHERE {AT_KEY}",
             *at(key),
         )
+        now = grant.tokens.obtained_at
+        replaced = self._sealed.open_if_whole(row[:-1]) if row else None
         same_owner = row is not None and row["owner_uid"] == owner_uid
-        before = self._sealed.open_if_whole(row[:-1]) if row and same_owner else None
+        before = replaced if same_owner else None
         if row is not None and not (same_owner and _same_account(row, grant)):
             # What sidecars hold is another account's, or another object's.
-            await revocations.connections_ended(transaction, [key], grant.tokens.obtained_at)
+            await revocations.connections_ended(transaction, [key], now)
+        if replaced is not None and is_another_grant(replaced, grant):
+            made = await delete_exchanged(transaction, user_id, owner, grant.upstream)
+            over = [*opened_of(self._sealed, made), replaced]
+            await enqueue(transaction, self._keyring, over, now, attempted=False)
         after = Connection(
             key,
             row["generation"] + 1 if row else 1,

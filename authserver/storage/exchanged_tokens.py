@@ -24,6 +24,7 @@ from authserver.storage.records import (
     ConnectionKey,
     UpstreamTokens,
 )
+from authserver.storage.upstream_revocations import UpstreamRevocation, enqueue
 from authserver.storage.users import UserBlocked
 from chassis.spiffe_id import Workload
 
@@ -63,8 +64,8 @@ class UpstreamNotNamed(Exception):
 
 class ExchangedTokens:
     def __init__(self, database: Database, keyring: Keyring) -> None:
-        self._database, self._sealed = database, SealedConnections(keyring)
-        self._opened = OpenedConnections(keyring)
+        self._database, self._keyring = database, keyring
+        self._sealed, self._opened = SealedConnections(keyring), OpenedConnections(keyring)
 
     async def of_session(
         self,
@@ -139,15 +140,16 @@ class ExchangedTokens:
             account = (parent.upstream_issuer, parent.upstream_subject)
             if locked is None or (locked["upstream_issuer"], locked["upstream_subject"]) != account:
                 return
-            await _make_room(transaction, key)
+            given_up = opened_of(self._sealed, await _make_room(transaction, key))
+            await enqueue(transaction, self._keyring, given_up, now, attempted=False)
             await transaction.execute(
                 _INSERT, *at(key), made.upstream_issuer, made.upstream_subject, made.asked_scope,
                 asked_audience, sealed, key_id_of(sealed), registration.authorization_server,
                 registration.client_id, now,
             )  # fmt: skip
 
-    async def drop_older(self, moment: int) -> list[Connection]:
-        """Delete a batch of what was last made before `moment`, for revocation upstream.
+    async def drop_older(self, moment: int, now: int) -> list[UpstreamRevocation]:
+        """Delete a batch of what was last made before `moment`, and queue it for its upstream.
 
         Only what nobody is about to renew. What is still wanted is made anew.
         """
@@ -160,24 +162,23 @@ class ExchangedTokens:
                 moment,
                 moment,
             )
-        return opened_of(self._sealed, rows)
+            return await enqueue(transaction, self._keyring, opened_of(self._sealed, rows), now)
 
 
 async def delete_exchanged(
-    transaction: Transactional, user_id: str, owner: Workload, made_of: str | None = None
+    transaction: Transactional, user_id: str, owner: Workload, made_of: str
 ) -> list[Row]:
-    """Delete what was made of a connection, or of all that a user has with an owner.
+    """Delete what was made of a user's connection at the upstream `made_of`.
 
-    Returns rows of EXCHANGED_COLUMNS. For the transaction that deletes the connections.
+    Returns rows of EXCHANGED_COLUMNS. For the transaction that deletes the connection.
     """
-    condition = "" if made_of is None else " AND made_of = ?"
     return await transaction.fetch_all(
         "DELETE FROM exchanged_tokens WHERE user_id = ? AND owner_namespace = ?"
-        f" AND owner_name = ?{condition} RETURNING {EXCHANGED_COLUMNS}",
+        f" AND owner_name = ? AND made_of = ? RETURNING {EXCHANGED_COLUMNS}",
         user_id,
         owner.namespace,
         owner.name,
-        *(() if made_of is None else (made_of,)),
+        made_of,
     )
 
 
@@ -187,8 +188,11 @@ def opened_of(sealed: SealedConnections, rows: Sequence[Row]) -> list[Connection
     return [one for one in opened if one is not None and one.generation]
 
 
-async def _make_room(transaction: Transactional, key: ConnectionKey) -> None:
-    """Delete the oldest variants of an upstream where there are too many for one more."""
+async def _make_room(transaction: Transactional, key: ConnectionKey) -> list[Row]:
+    """Delete the oldest variants of an upstream where there are too many for one more.
+
+    Returns rows of EXCHANGED_COLUMNS.
+    """
     at_upstream = (
         "user_id = ? AND owner_namespace = ? AND owner_name = ? AND made_of = ? AND upstream = ?"
     )
@@ -196,9 +200,12 @@ async def _make_room(transaction: Transactional, key: ConnectionKey) -> None:
         f"SELECT variant FROM exchanged_tokens WHERE {at_upstream} ORDER BY renewed_at, variant",
         *at(key)[:-1],
     )
+    deleted: list[Row] = []
     for row in rows[: max(0, len(rows) - MAX_VARIANTS + 1)]:
-        await transaction.execute(
-            f"DELETE FROM exchanged_tokens WHERE {at_upstream} AND variant = ?",
+        deleted += await transaction.fetch_all(
+            f"DELETE FROM exchanged_tokens WHERE {at_upstream} AND variant = ?"
+            f" RETURNING {EXCHANGED_COLUMNS}",
             *at(key)[:-1],
             row["variant"],
         )
+    return deleted

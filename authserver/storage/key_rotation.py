@@ -16,6 +16,7 @@ from authserver.storage import (
     pending_sign_ins,
     refresh_tokens,
     revocations,
+    upstream_revocations,
 )
 from authserver.storage.contract import Database, Row, StorageOpenError, Transactional
 from authserver.storage.keyring import DecryptionFailed, Keyring, key_id_of
@@ -64,7 +65,19 @@ def _context_of_exchanged(row: Row) -> list[Sequence[str | int]]:
 _EXCHANGED_KEY: Final = (
     "user_id", "owner_namespace", "owner_name", "made_of", "upstream", "variant", "generation",
 )  # fmt: skip
+_QUEUED_PLACE: Final = (
+    "revocation_id", "user_id", "owner_namespace", "owner_name", "upstream", "made_of",
+    "upstream_issuer", "upstream_subject", "authorization_server", "registered_client_id",
+)  # fmt: skip
 _SEALED: Final = (
+    _Sealed(
+        "upstream_revocations",
+        "sealed_tokens",
+        _QUEUED_PLACE[:1],
+        lambda row: [upstream_revocations.associated_data(*(row[name] for name in _QUEUED_PLACE))],
+        "DELETE FROM upstream_revocations",
+        _QUEUED_PLACE[1:],
+    ),
     _Sealed(
         "exchanged_tokens",
         "sealed_tokens",

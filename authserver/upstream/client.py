@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 from urllib.parse import urlencode, urlsplit
 
 from authserver.storage.records import UpstreamTokens
 from authserver.upstream.contract import LoginRequest, MaySend, Unavailable, UpstreamFailure
 from authserver.upstream.http_client import Answer, HttpClient, RequestFormat
+from authserver.upstream.revocation_response import Revocation, check_revoked
 
 
 def login_url(
@@ -76,24 +76,6 @@ async def accepted_at(http: HttpClient, userinfo_endpoint: str, access_token: st
     raise Unavailable("userinfo_unclear")
 
 
-@dataclass(frozen=True)
-class Revocation:
-    """How an upstream wants a revocation; the defaults are those of RFC 7009.
-
-    `sends` is which token: `bearer` is the access token as the request's own credential.
-    """
-
-    url: str
-    in_body: bool
-    sends: Literal["refreshToken", "accessToken", "bearer"] = "refreshToken"
-    parameter: str = "token"
-
-    def token_of(self, tokens: UpstreamTokens) -> str:
-        """The token to name; the access token where there is no other."""
-        other = tokens.refresh_token if self.sends == "refreshToken" else None
-        return other or tokens.access_token
-
-
 class UpstreamClient:
     """Our registration at an upstream; public where there is no secret."""
 
@@ -133,13 +115,12 @@ class UpstreamClient:
     async def revoke(self, revocation: Revocation, tokens: UpstreamTokens) -> None:
         """Revoke the refresh token, which ends the grant; the access token where there is none.
 
-        Raises UpstreamFailure where the upstream does not say that it did (RFC 7009 section 2.2).
+        Raises UpstreamFailure where the upstream does not say that it did (RFC 7009 section 2.2):
+        `refused` is set where asking again is of no use.
         """
         if revocation.sends == "bearer":
             answer = await self._http.post(revocation.url, {}, bearer=tokens.access_token)
         else:
             fields = {revocation.parameter: revocation.token_of(tokens)}
             answer = await self.post(revocation.url, fields, in_body=revocation.in_body)
-        # Slack answers 200 to everything, and says in `ok` whether it did it.
-        if not 200 <= answer.status < 300 or answer.body.get("ok") is False:
-            raise Unavailable("revocation_refused", retry_after=answer.retry_after)
+        check_revoked(answer, revocation, tokens)

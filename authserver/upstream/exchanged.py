@@ -8,7 +8,7 @@ from authserver.config.exchanged_upstreams import ExchangedUpstream
 from authserver.config.upstreams import OAuth2Upstream, OidcUpstream
 from authserver.oauth.exchange_target import ExchangeTarget
 from authserver.storage.records import ClientRegistration, Grant, UpstreamTokens
-from authserver.upstream.client import Revocation, UpstreamClient, naming
+from authserver.upstream.client import UpstreamClient, naming
 from authserver.upstream.contract import (
     BadAnswer,
     CallbackResponse,
@@ -22,6 +22,7 @@ from authserver.upstream.contract import (
 from authserver.upstream.discovery import Discovery
 from authserver.upstream.exchange_response import read_exchanged
 from authserver.upstream.http_client import Answer, UpstreamHttp
+from authserver.upstream.revocation_response import Revocation
 from authserver.upstream.token_response import TokenRules, read_tokens
 from chassis.clock import Clock
 

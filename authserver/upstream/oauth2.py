@@ -10,7 +10,7 @@ from authserver.oauth.parsing import Malformed, whole_number
 from authserver.storage.records import ClientRegistration, Grant, UpstreamTokens
 from authserver.tokens.jws import BadToken, unverified_claims
 from authserver.upstream.account import account_name
-from authserver.upstream.client import Revocation, UpstreamClient, accepted_at, login_url, naming
+from authserver.upstream.client import UpstreamClient, accepted_at, login_url, naming
 from authserver.upstream.contract import (
     BadAnswer,
     CallbackResponse,
@@ -20,6 +20,7 @@ from authserver.upstream.contract import (
     RefreshRequest,
 )
 from authserver.upstream.http_client import Answer, UpstreamHttp
+from authserver.upstream.revocation_response import Revocation
 from authserver.upstream.token_response import TokenRules, read_tokens, value_at
 from chassis.clock import Clock
 

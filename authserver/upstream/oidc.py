@@ -20,7 +20,7 @@ from authserver.tokens.jws import (
     verify,
 )
 from authserver.upstream.account import account_name
-from authserver.upstream.client import Revocation, UpstreamClient, accepted_at, login_url, naming
+from authserver.upstream.client import UpstreamClient, accepted_at, login_url, naming
 from authserver.upstream.contract import (
     BadAnswer,
     CallbackResponse,
@@ -34,6 +34,7 @@ from authserver.upstream.contract import (
 from authserver.upstream.discovery import Discovery, Provider
 from authserver.upstream.http_client import Answer, UpstreamHttp
 from authserver.upstream.jwks import RemoteKeys
+from authserver.upstream.revocation_response import Revocation
 from authserver.upstream.token_response import TokenRules, read_tokens
 from chassis.clock import Clock
 

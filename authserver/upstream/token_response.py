@@ -24,14 +24,14 @@ _DEAD: Final = frozenset(
     }
 )  # fmt: skip
 # What is said of our client, which a new sign-in of the user would not mend.
-_OF_OUR_CLIENT: Final = frozenset(
+OF_OUR_CLIENT: Final = frozenset(
     {
         "invalid_client", "unauthorized_client", "unsupported_grant_type", "invalid_scope",
         "incorrect_client_credentials", "bad_client_secret", "invalid_client_id",
     }
 )  # fmt: skip
 # What passes by itself, though it comes with a status of a refusal.
-_PASSING: Final = frozenset(
+PASSING: Final = frozenset(
     {
         "server_error", "temporarily_unavailable", "service_unavailable", "slow_down",
         "ratelimited", "rate_limited", "internal_error", "fatal_error", "request_timeout",
@@ -39,7 +39,7 @@ _PASSING: Final = frozenset(
 )  # fmt: skip
 # Statuses that say: not now. The request was turned away before anybody acted on it. 529 is
 # Notion's: it names overload, and asks to be treated as 429 (its page "Request limits").
-_BUSY: Final = frozenset({408, 425, 429, 503, 529})
+BUSY: Final = frozenset({408, 425, 429, 503, 529})
 _REFUSALS: Final = frozenset({200, 400, 401, 403})
 # draft-ietf-oauth-refresh-token-expiration, and what GitHub, Google and Keycloak say before it.
 _REFRESH_LIFETIMES: Final = (
@@ -168,14 +168,14 @@ def _failure(answer: Answer, rules: TokenRules) -> UpstreamFailure:
         return Unavailable("upstream_refused", member="error", lasting=True)
     if _ends_grant(answer.body, word, rules.dead_grant):
         return GrantRevoked("upstream_ended_the_grant")
-    if status in _BUSY:
+    if status in BUSY:
         return Unavailable("upstream_busy", retry_after=answer.retry_after)
     if status >= 500:
         # A gateway may have waited in vain, and a server may have failed after it acted.
         return OutcomeUnknown("upstream_timed_out" if status == 504 else "upstream_failed")
     if 200 <= status < 300 and error is None:
         return OutcomeUnknown("unreadable_answer")
-    if word in _OF_OUR_CLIENT:
+    if word in OF_OUR_CLIENT:
         return Unavailable("upstream_refused", member="error", lasting=True)
     return Unavailable(
         "upstream_refused", member="error", refused=_is_definite(answer, word, error)
@@ -187,7 +187,7 @@ def _is_definite(answer: Answer, word: str | None, error: object) -> bool:
     return (
         answer.status in _REFUSALS
         and bool(answer.body)
-        and word not in _PASSING
+        and word not in PASSING
         and (answer.status != 401 or error is not None)
     )
 

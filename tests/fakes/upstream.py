@@ -31,6 +31,8 @@ class HostileUpstream:
         self.presented: list[str] = []
         self.revoked: list[str] = []
         self.revocation_status = 200
+        self.revocation_clients: list[str] = []
+        self._next_revocations: deque[Answer] = deque()
         self.forms: list[dict[str, str]] = []
         self.questions, self.refuses_access_tokens = 0, False
         self.discovery_open, self.jwks_open = asyncio.Event(), asyncio.Event()
@@ -45,6 +47,10 @@ class HostileUpstream:
 
     def then(self, *answers: Answer) -> None:
         self._next.extend(answers)
+
+    def then_revoke(self, *answers: Answer) -> None:
+        """How the next revocations go; later ones answer `revocation_status`."""
+        self._next_revocations.extend(answers)
 
     async def until_presented(self, count: int) -> None:
         async with self._arrived:
@@ -134,8 +140,11 @@ class HostileUpstream:
             {"sub": "user-1"}, status=401 if self.refuses_access_tokens else 200
         )
 
-    async def _revoke(self, request: web.Request) -> web.Response:
+    async def _revoke(self, request: web.Request) -> web.StreamResponse:
         self.revoked.append(str((await request.post())["token"]))
+        self.revocation_clients.append(request.headers.get("Authorization", ""))
+        if self._next_revocations:
+            return await self._next_revocations.popleft()(request, {})
         return web.Response(status=self.revocation_status)
 
     def tokens(self, subject: str = "user-1", **claims: Any) -> dict[str, Any]:

@@ -302,15 +302,47 @@ async def test_what_could_not_be_revoked_is_said_with_its_reason(tmp_path: Path)
         ran = await on(world, "sessions", "end", "--all", "--yes", *WHY)
         assert ran.code == 1
         assert "1 at acme: not revoked: the tokens were given to a client that is not" in ran.out
-    async with HostileUpstream().serve() as upstream:
-        (tmp_path / "second").mkdir()
-        async with deployed(tmp_path / "second", upstreams=upstream.configuration) as world:
-            await world.signed_in()
-            upstream.revocation_status = 500
-            ran = await on(world, "sessions", "end", "--all", "--yes", *WHY)
-            assert ran.code == 1
-            assert "not revoked: the upstream failed" in ran.out
-            assert await count(world.folder, "connections") == 0
+
+
+async def test_what_waits_for_its_upstream_is_said_and_done_by_the_authserver(
+    tmp_path: Path,
+) -> None:
+    async with (
+        HostileUpstream().serve() as upstream,
+        deployed(tmp_path, upstreams=upstream.configuration) as world,
+    ):
+        await world.signed_in()
+        upstream.revocation_status = 500
+        ran = await on(world, "sessions", "end", "--all", "--yes", *WHY, "--output", "json")
+        assert ran.code == 1
+        assert ran.json["upstream_revocations"] == [
+            {"upstream": "acme", "outcome": "queued", "reason": "upstream_failed", "count": 1}
+        ]
+        assert await count(world.folder, "connections") == 0
+        upstream.revocation_status = 200
+        world.clock.advance(60)
+        await world.server.housekeeping.round()
+        assert upstream.revoked == ["refresh-1", "refresh-1"]
+        assert await count(world.folder, "upstream_revocations") == 0
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (503, "1 at acme: not revoked yet: the authserver tries again for 7 days (upstream_busy)"),
+        (400, "1 at acme: not revoked: the upstream refuses; end the grant at the provider"),
+    ],
+)
+async def test_people_read_what_was_not_revoked(tmp_path: Path, status: int, said: str) -> None:
+    async with (
+        HostileUpstream().serve() as upstream,
+        deployed(tmp_path, upstreams=upstream.configuration) as world,
+    ):
+        await world.signed_in()
+        upstream.revocation_status = status
+        ran = await on(world, "connections", "disconnect", "--all", "--yes", *WHY)
+        assert ran.code == 1
+        assert said in ran.out
 
 
 async def test_a_disconnected_upstream_leaves_the_sessions(world: Deployment) -> None:

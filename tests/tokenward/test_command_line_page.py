@@ -90,7 +90,7 @@ async def test_an_ending_reports_the_members_of_the_page(world: Deployment) -> N
 
 
 def test_every_outcome_of_a_revocation_is_described() -> None:
-    from authserver.connections.termination import Fate
+    from authserver.connections.upstream_revocation import Fate
 
     cells = first_cells("tokenward sessions end", "`outcome`")
     assert {cell.strip("`") for cell in cells} == set(Fate)

@@ -355,6 +355,7 @@ class ClaimMachine(RuleBasedStateMachine):
             LookedAt(store, process),  # type: ignore[arg-type]
             self.parts.rows(database, store.keyring),  # type: ignore[arg-type]
             SimpleNamespace(upstream_of=lambda _: upstream),  # type: ignore[arg-type]
+            SimpleNamespace(),  # type: ignore[arg-type]  # its connection never goes
             Metrics(CollectorRegistry()),
             self.clock,
             lambda: process.handle,

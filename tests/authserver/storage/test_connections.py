@@ -231,7 +231,7 @@ async def test_connections_are_purged_when_no_live_session_holds_them(tmp_path: 
         assert await store.connections.purge_unused("u1", OWNER, NOW) == []
         await store.sessions.end("s2", NOW)
         (purged,) = await store.connections.purge_unused("u1", OWNER, NOW)
-        assert purged.tokens.refresh_token == "upstream refresh canary"
+        assert purged.connection.tokens.refresh_token == "upstream refresh canary"
         assert await count(tmp_path, "connections") == 2
         assert await store.connections.purge_unused("u1", OWNER, NOW) == []
 

@@ -20,6 +20,7 @@ from authserver.storage.orphaned_owners import OrphanedOwners
 from authserver.storage.users_needed import UsersNeeded
 from chassis.probes import new_registry
 from tests.support.database_file import count, sql
+from tests.support.revoking import revoker
 from tests.support.storage_files import NOW, Store, stores
 
 
@@ -30,7 +31,8 @@ def housekeeping(store: Store, now: int) -> Housekeeping:
     absent = AbsentRegistrations(store.database)
     binding = RegistrationBinding({}, absent, clock)
     audit = Audit(b"k" * 32)
-    termination = SessionTermination(store.sessions, store.connections, binding, audit, clock)
+    revoking = revoker(store.database, store.keyring, binding, clock)
+    termination = SessionTermination(store.sessions, store.connections, revoking, audit, clock)
     return Housekeeping(
         CleanUpStores(
             Leases(store.database),
@@ -46,6 +48,7 @@ def housekeeping(store: Store, now: int) -> Housekeeping:
         ResourceMap([]),
         binding,
         termination,
+        revoking,
         audit,
         Metrics(new_registry()),
         clock,

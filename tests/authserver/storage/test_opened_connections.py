@@ -93,7 +93,7 @@ async def test_a_purged_connection_is_forgotten(user: Fixture) -> None:
     await user.read()
     await user.store.sessions.end(user.session.tsid, NOW)
     ended = await user.store.connections.purge_unused(user.session.user_id, user.session.owner, NOW)
-    assert [one.key for one in ended] == [user.key]
+    assert [one.connection.key for one in ended] == [user.key]
     assert not user.store.connections._opened._recent
 
 

@@ -23,6 +23,7 @@ from authserver.upstream.http_client import UpstreamHttp
 from authserver.upstream.oidc import Oidc
 from chassis.probes import new_registry
 from chassis.spiffe_id import Workload
+from tests.support.revoking import revoker
 from tests.support.storage_fixtures import NOW, OWNER, RESOURCE, Store, grant
 
 DAY = 86400
@@ -47,6 +48,7 @@ class House:
         self._maps[name] = ResourceMap([])
         absent = AbsentRegistrations(database)
         binding = RegistrationBinding({"acme": self._acme()}, absent, self._clock)
+        revoking = revoker(database, store.keyring, binding, self._clock)
         return Housekeeping(
             CleanUpStores(
                 Leases(database),
@@ -61,13 +63,8 @@ class House:
             ),
             self._maps[name],
             binding,
-            SessionTermination(
-                sessions,
-                connections,
-                binding,
-                Audit(b"k" * 32),
-                self._clock,
-            ),
+            SessionTermination(sessions, connections, revoking, Audit(b"k" * 32), self._clock),
+            revoking,
             Audit(b"k" * 32),
             Metrics(new_registry()),
             self._clock,

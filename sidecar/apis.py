@@ -10,6 +10,8 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple
 from urllib.parse import unquote, urlsplit
 
+from sidecar.missing_scope_rule import MissingScopeRule, read_rule
+
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,31}", re.ASCII)
 _METHOD: Final = re.compile(r"(?!TRACE$|CONNECT$)[A-Z][A-Z-]{1,31}", re.ASCII)
 _HOST: Final = re.compile(r"(?:[a-z0-9-]+\.)*[a-z][a-z0-9-]*", re.ASCII)
@@ -25,6 +27,7 @@ class Api(NamedTuple):
     """One API of an upstream; `ca` is PEM, None where the system's authorities count.
 
     `credential_headers` are in lower case. `search_answers`: answers are searched for the token.
+    `missing_scope` is None where its users cannot be asked for a scope.
     """
 
     name: str
@@ -38,6 +41,7 @@ class Api(NamedTuple):
     search_answers: bool
     ca: str | None = None
     excluded_paths: tuple[str, ...] = ()
+    missing_scope: MissingScopeRule | None = None
 
     def covers(self, path: str) -> bool:
         """Whether an absolute path, as it stands, is below a prefix and below no excluded path.
@@ -77,6 +81,10 @@ def _api(members: object) -> Api:
     ca = members.get("ca")
     if ca is not None and not (isinstance(ca, str) and "-----BEGIN CERTIFICATE-----" in ca):
         raise InvalidApis
+    try:
+        missing_scope = read_rule(members.get("missing_scope"))
+    except ValueError:
+        raise InvalidApis from None
     return Api(
         name=_text(members, "name", _NAME),
         base_url=_base_url(members.get("base_url")),
@@ -93,6 +101,7 @@ def _api(members: object) -> Api:
         excluded_paths=_texts(members, "excluded_paths", _PREFIX)
         if "excluded_paths" in members
         else (),
+        missing_scope=missing_scope,
     )
 
 

@@ -21,6 +21,7 @@ from sidecar.exchange_client import ExchangeClient
 from sidecar.local_api import LocalApi
 from sidecar.local_server import local_server
 from sidecar.metrics import Metrics
+from sidecar.pending_challenges import PendingChallenges
 from sidecar.protected_resource import ProtectedResource
 from sidecar.revocation_listener import RevocationListener
 from sidecar.settings import Settings
@@ -115,7 +116,8 @@ def build(
     )
     resource = ProtectedResource(settings.resource, settings.issuer, settings.scopes)
     expected = ExpectedClaims(resource.issuer, resource.resource)
-    tokens = TokenSource(broker, expected, clocks, metrics, now=now)
+    pending = PendingChallenges(now) if settings.gateway is not None else None
+    tokens = TokenSource(broker, expected, clocks, metrics, now=now, pending=pending)
 
     def open_attach() -> "AttachDoor":
         # What this imports costs memory that most sidecars need not spend.
@@ -135,11 +137,11 @@ def build(
         on_drain=lambda: loop.call_later(timeouts.shutdown, broker.cancel_all),
     )
     gateway = None
-    if settings.gateway is not None:
+    if settings.gateway is not None and pending is not None:
         from sidecar.gateway.app import build_gateway  # few pods have one, and pay for it
 
         gateway = build_gateway(
-            settings.gateway, tokens, resource, metrics, clocks,
+            settings.gateway, tokens, pending, resource, metrics, clocks,
             now=now, wall=wall, timeouts=timeouts, feed_heard=lambda: revocations.heard_at,
         )  # fmt: skip
         revocations.follow(gateway.streams)

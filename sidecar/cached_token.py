@@ -68,6 +68,11 @@ class CachedToken:
         """The token itself, for the sidecar's own calls: kept once, in the rendered answer."""
         return str(json.loads(self._before + b"}")["access_token"])
 
+    @property
+    def scopes(self) -> tuple[str, ...]:
+        """The scopes that it is known to have."""
+        return tuple(str(json.loads(b"{" + self._after[1:]).get("scope", "")).split())
+
     def lasts(self, seconds: int, now: float) -> bool:
         """Whether the token itself lives for `seconds` more; one without an expiry does."""
         return self._expires_at - now >= seconds

@@ -102,7 +102,7 @@ ATTACH_ONLY: Final = ApiError(
     reason="attach_only",
 )
 INSUFFICIENT_SCOPE: Final = ApiError(
-    403, "insufficient_scope", "reauthenticate", "The user has to allow more at the upstream."
+    403, "insufficient_scope", "reauthenticate", "The user has to allow more than was granted."
 )
 SCOPE_NOT_PERMITTED: Final = ApiError(
     400, "invalid_request", "none", "Nobody may be asked for these scopes here."

@@ -23,12 +23,8 @@ from sidecar.errors import (
     ApiError,
 )
 from sidecar.identity import InvalidIdentity, read_identity
-from sidecar.token_request import (
-    TokenRequest,
-    is_access_token,
-    is_scope,
-    is_upstream_name,
-)
+from sidecar.scopes import is_scope
+from sidecar.token_request import TokenRequest, is_access_token, is_upstream_name
 
 ACCESS_TOKEN_TYPE: Final = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105
 

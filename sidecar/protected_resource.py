@@ -49,17 +49,21 @@ class ProtectedResource:
         parameters = []
         if error is not None:
             parameters += [f'error="{error}"', f'error_description="{description}"']
-        if self.resource is not None:
-            parameters.append(f'resource_metadata="{self._metadata_url(self.resource)}"')
+        if self.metadata_url is not None:
+            parameters.append(f'resource_metadata="{self.metadata_url}"')
         scopes = _of_the_resource(self.scopes if scope is None else scope.split())
         if scopes:
             parameters.append(f'scope="{" ".join(scopes)}"')
         return f"Bearer {', '.join(parameters)}".rstrip()
 
-    def _metadata_url(self, resource: str) -> str:
-        parts = urlsplit(resource)
+    @property
+    def metadata_url(self) -> str | None:
+        """Where clients find the document (RFC 9728 section 3.1)."""
+        if self.resource is None:
+            return None
+        parts = urlsplit(self.resource)
         query = f"?{parts.query}" if parts.query else ""
-        return f"{parts.scheme}://{parts.netloc}{_inserted(resource)}{query}"
+        return f"{parts.scheme}://{parts.netloc}{_inserted(self.resource)}{query}"
 
 
 def _of_the_resource(scopes: Iterable[str]) -> list[str]:

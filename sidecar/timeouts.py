@@ -16,6 +16,8 @@ class Timeouts(NamedTuple):
     `shutdown`: exchanges in flight at SIGTERM end; their callers still get a response.
     `api_head`: an API answers a call that was sent to its end; some of them work for a while.
     `api_piece`: each piece of an API's answer arrives; event streams may be silent for long.
+    `first_event`: how long the gateway holds the head of a stream of events back, so that it can
+    still say that a scope is missing; clients wait longer for a head.
     """
 
     head: float = 10.0
@@ -25,6 +27,7 @@ class Timeouts(NamedTuple):
     shutdown: float = 1.0
     api_head: float = 120.0
     api_piece: float = 600.0
+    first_event: float = 10.0
 
 
 DEFAULT: Final = Timeouts()

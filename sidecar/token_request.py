@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 from chassis.strict_json import InvalidJson, parse_object
 from sidecar.cached_token import fingerprint
 from sidecar.errors import INVALID_REQUEST, INVALID_TOKEN, NO_TOKEN, ApiError
+from sidecar.scopes import SCOPES
 
 MAX_JWT_BYTES: Final = 8 * 1024
 MAX_BODY_BYTES: Final = 16 * 1024
@@ -17,10 +18,8 @@ _SHORT_BODY: Final = 64
 _JWT: Final = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+){2}", re.ASCII)
 _UPSTREAM: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", re.ASCII)
 _ACCESS_TOKEN: Final = re.compile(r"[\x21-\x7e]+", re.ASCII)  # RFC 6749 appendix A.12
-_SCOPE_TOKEN: Final = r"[\x21\x23-\x5b\x5d-\x7e]{1,256}"  # noqa: S105 - RFC 6749 section 3.3
-_SCOPE: Final = re.compile(rf"{_SCOPE_TOKEN}(?: {_SCOPE_TOKEN}){{0,63}}", re.ASCII)
 _AUDIENCE: Final = re.compile(r"[\x21-\x7e]{1,1024}", re.ASCII)
-_WISHES: Final = {"missing_scope": _SCOPE, "target_audience": _AUDIENCE, "scope": _SCOPE}
+_WISHES: Final = {"missing_scope": SCOPES, "target_audience": _AUDIENCE, "scope": SCOPES}
 _MEMBERS: Final = frozenset({"upstream", "min_ttl", "rejected_token", *_WISHES})
 
 
@@ -45,11 +44,6 @@ def is_upstream_name(text: object) -> bool:
 
 def is_access_token(text: object) -> bool:
     return isinstance(text, str) and _ACCESS_TOKEN.fullmatch(text) is not None
-
-
-def is_scope(text: object) -> bool:
-    """A list of scopes with spaces between (RFC 6749 section 3.3), bounded."""
-    return isinstance(text, str) and _SCOPE.fullmatch(text) is not None
 
 
 def has_jwt_shape(text: str) -> bool:

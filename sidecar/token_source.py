@@ -7,12 +7,16 @@ from sidecar.clocks import Clocks
 from sidecar.errors import INVALID_TOKEN, ApiError
 from sidecar.metrics import Metrics
 from sidecar.mismatch_log import MismatchLog
+from sidecar.pending_challenges import PendingChallenges
 from sidecar.token_request import TokenRequest, has_jwt_shape
 from sidecar.unverified_jwt import ExpectedClaims
 
 
 class TokenSource:
-    """One memory and one set of exchanges, whichever door is asked."""
+    """One memory and one set of exchanges, whichever door is asked.
+
+    `pending` hears of challenges for a missing scope, where a gateway passes them on.
+    """
 
     def __init__(
         self,
@@ -22,10 +26,12 @@ class TokenSource:
         metrics: Metrics,
         *,
         now: Clock,
+        pending: PendingChallenges | None = None,
     ) -> None:
         self._broker, self._expected = broker, expected
         self._clocks, self._metrics, self._now = clocks, metrics, now
         self._mismatches = MismatchLog()
+        self._pending = pending
 
     def cached(self, unverified_jwt: str, token_request: TokenRequest) -> CachedToken | None:
         """The token in memory that answers the request, if there is one."""
@@ -46,4 +52,8 @@ class TokenSource:
             self._metrics.refused_jwt(problem)
             self._mismatches.report(problem, self._now())
             return INVALID_TOKEN.with_reason(problem)
-        return await self._broker.obtain(unverified_jwt, token_request)
+        outcome = await self._broker.obtain(unverified_jwt, token_request)
+        asked = token_request.missing_scope is not None
+        if self._pending is not None and asked and isinstance(outcome, ApiError) and outcome.scope:
+            self._pending.put(unverified_jwt, outcome)
+        return outcome

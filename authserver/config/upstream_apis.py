@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
 
@@ -64,12 +65,39 @@ HeaderName = Annotated[str, matches_pattern(_HEADER, "a header's name")]
 Word = Annotated[str, matches_pattern(_WORD, "a name of printable ASCII without spaces")]
 
 
+class ScopeHeaders(Model):
+    """Headers of a 403: the scopes of which one is enough, and those that the token has."""
+
+    accepted: HeaderName
+    granted: HeaderName
+
+
+class ScopeMembers(Model):
+    """Members of a JSON answer with `status`: where `error` is `value`, `scopes` names them."""
+
+    status: Annotated[int, Field(ge=200, le=499)]
+    error: Word
+    value: Word
+    scopes: Word
+
+
+class MissingScope(Model):
+    """How an API says that a token lacks a scope, beside a Bearer challenge (RFC 6750 section 3).
+
+    `anyOf`: of the scopes that it names, one is enough.
+    """
+
+    any_of: bool = False
+    headers: ScopeHeaders | None = None
+    members: ScopeMembers | None = None
+
+
 class ApiSettings(Model):
     """One API: `methods` under `baseUrl` + `pathPrefixes`, apart from `excludedPaths`.
 
     `credentialHeaders` and `credentialParameters` authenticate at this API and are dropped.
     `linkMembers` are members of JSON answers whose links are rewritten. `searchAnswers`: answers
-    are searched for the token.
+    are searched for the token. `missingScope` is how it says that a scope is missing.
     """
 
     name: UpstreamName
@@ -82,12 +110,19 @@ class ApiSettings(Model):
     credential_parameters: Annotated[tuple[Word, ...], Field(max_length=64)] = ()
     link_members: Annotated[tuple[Word, ...], Field(max_length=256)] = ()
     search_answers: bool = True
+    missing_scope: MissingScope = MissingScope()
 
-    def answered(self, ca: str | None) -> dict[str, Any]:
-        """As it stands in an exchange answer; `ca` is PEM, None where the system's CAs count."""
-        members = self.model_dump(mode="json", by_alias=False)
+    def answered(self, ca: str | None, askable: Sequence[str] = ()) -> dict[str, Any]:
+        """As it stands in an exchange answer; `ca` is PEM, None where the system's CAs count.
+
+        `askable` are the scopes that a user may be asked for, the first ones preferred.
+        """
+        members = self.model_dump(mode="json", by_alias=False, exclude={"missing_scope"})
         if not self.excluded_paths:
             del members["excluded_paths"]
+        if askable:
+            rule = self.missing_scope.model_dump(mode="json", by_alias=False, exclude_none=True)
+            members["missing_scope"] = rule | {"askable": list(askable)}
         return members if ca is None else members | {"ca": ca}
 
 

@@ -114,6 +114,11 @@ class UpstreamBase(Apis):
         """Whether it says who signed in, so that it can be a resource's first upstream."""
         return True
 
+    @property
+    def askable_scopes(self) -> tuple[str, ...]:
+        """Scopes that a server may have its user asked for."""
+        return ()
+
     @field_validator("token_parameters", "refresh_parameters")
     @classmethod
     def _only_more_of_a_token_request(cls, parameters: dict[str, str]) -> dict[str, str]:
@@ -143,7 +148,7 @@ class UpstreamBase(Apis):
     def answered_apis(self) -> list[dict[str, Any]]:
         """What an exchange answer says of `apis`, with the file's authorities as they are now."""
         ca = None if self.ca_file is None else certificates_of(self.ca_file.read_bytes())
-        return [api.answered(ca) for api in self.apis]
+        return [api.answered(ca, self.askable_scopes) for api in self.apis]
 
     def client_secret(self) -> str | None:
         """The file's content without the final newline."""
@@ -174,6 +179,10 @@ class _Upstream(UpstreamBase):
     revocation_ends_grant: bool = False
     repeat_uncertain_refresh: bool | None = None
     former: tuple[FormerRegistration, ...] = ()
+
+    @property
+    def askable_scopes(self) -> tuple[str, ...]:
+        return (*self.scopes, *self.step_up_scopes)
 
     @property
     def may_repeat_uncertain_refresh(self) -> bool:

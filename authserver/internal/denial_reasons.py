@@ -83,6 +83,7 @@ class DenialReason(StrEnum):
     TARGET_AUDIENCE_NOT_PERMITTED = "target_audience_not_permitted"
     SCOPE_NOT_PERMITTED = "scope_not_permitted"
     INSUFFICIENT_SCOPE = "insufficient_scope"
+    REQUIRED_SCOPE_MISSING = "required_scope_missing"
     SCOPE_DECLINED = "scope_declined"
     USER_BLOCKED = "user_blocked"
     NO_CONNECTION = "no_connection"

@@ -17,6 +17,7 @@ from authserver.oauth.errors import (
 )
 from authserver.oauth.scopes import upstream_scope
 from authserver.storage.records import Connection, Session
+from authserver.tokens.access_tokens import VerifiedClaims
 from authserver.upstream.contract import Upstream
 
 
@@ -44,6 +45,18 @@ def check_missing_scope_permitted(missing: Collection[str], upstream: Upstream |
         raise InvalidRequest(
             DenialReason.MISSING_SCOPE_NOT_PERMITTED, "missing_scope is not permitted here"
         ).with_members(parameter="missing_scope")
+
+
+def lacking_required(required: Collection[str], claims: VerifiedClaims) -> tuple[str, ...]:
+    """Scopes without which the resource's server answers no call, and that a JWT does not have."""
+    held = claims.scope.split()
+    return tuple(scope for scope in required if scope not in held)
+
+
+def required_scope_missing(lacking: Collection[str], session: Session) -> StepUpRequired:
+    """The refusal of such a JWT; it names what its client has to ask for."""
+    scope = " ".join(dict.fromkeys((*session.scope.split(), *lacking)))
+    return StepUpRequired(DenialReason.REQUIRED_SCOPE_MISSING, scope)
 
 
 def check_granted(missing: Collection[str], connection: Connection, session: Session) -> None:

@@ -22,6 +22,8 @@ from authserver.internal.scope_rules import (
     check_granted,
     check_missing_scope_permitted,
     check_narrower,
+    lacking_required,
+    required_scope_missing,
 )
 from authserver.internal.token_limits import TokenLimits
 from authserver.oauth.errors import (
@@ -34,7 +36,7 @@ from authserver.oauth.parsing import Malformed, short_text
 from authserver.oauth.resources import Release, Resource, ResourceMap
 from authserver.storage.connections import Connections
 from authserver.storage.exchanged_tokens import NoSuchSession
-from authserver.storage.records import Connection, ConnectionKey
+from authserver.storage.records import Connection, ConnectionKey, Session
 from authserver.storage.sessions import Sessions
 from authserver.storage.users import UserBlocked
 from authserver.tokens.access_tokens import MAX_AUDIENCE, AccessTokens, VerifiedClaims
@@ -251,6 +253,9 @@ class Exchange:
     async def _release(
         self, target: ReleaseTarget, claims: VerifiedClaims, request: ExchangeRequest
     ) -> ReleasedToken:
+        lacking = lacking_required(target.resource.required_scopes, claims)
+        if lacking:
+            raise required_scope_missing(lacking, await self._session(claims))
         missing = request.missing_scope
         if missing:
             check_missing_scope_permitted(missing, self._upstreams.get(target.upstream))
@@ -261,11 +266,7 @@ class Exchange:
         elif not target.named:
             raise InvalidGrant(DenialReason.NO_CONNECTION)
         if missing:
-            # The session's own scopes: those of the token may be fewer (RFC 6749 section 6).
-            session = await self._sessions.get(claims.tsid)
-            if session is None:
-                raise InvalidGrant(DenialReason.CONNECTION_GONE)
-            check_granted(missing, connection, session)
+            check_granted(missing, connection, await self._session(claims))
         try:
             if target.exchanged is not None:
                 return await self._exchange(target, target.exchanged, request, claims)
@@ -277,6 +278,16 @@ class Exchange:
                     claims.tsid, target.connected_at, now=int(self._clock())
                 )
             raise
+
+    async def _session(self, claims: VerifiedClaims) -> Session:
+        """The session itself: its token may have fewer scopes (RFC 6749 section 6).
+
+        Raises InvalidGrant.
+        """
+        session = await self._sessions.get(claims.tsid)
+        if session is None:
+            raise InvalidGrant(DenialReason.CONNECTION_GONE)
+        return session
 
     async def _connection(
         self, claims: VerifiedClaims, resource: Resource, upstream: str

@@ -53,6 +53,8 @@ class FakeUpstream:
         self.interference = Interference()
         # What every token answer says beside the usual, such as when the grant ends.
         self.token_members: dict[str, Any] = {}
+        # What the API wants of a token, beside that it lives.
+        self.api_scope = ""
         self.grants = Grants(now=now, access_token_lifetime=access_token_lifetime)
         self._client = protocol.Client(client_id, client_secret)
         self._id_tokens = IdTokens()
@@ -212,6 +214,8 @@ class FakeUpstream:
 
     async def _api_user(self, request: web.Request) -> web.Response:
         grant = self.grants.bearer(protocol.bearer_token(request.headers.get("Authorization")))
+        if self.api_scope and self.api_scope not in grant.scope.split():
+            return _insufficient(self.api_scope)
         user = grant.user
         self.grants.counts[user.login].api_calls += 1
         answer = {"login": user.login, "id": user.id, "name": user.name}
@@ -225,6 +229,14 @@ class FakeUpstream:
         """Every access token that a user was given, for searches that must not find it."""
         login = request.query.get("user", "")
         return web.json_response(self.grants.access_tokens_of(login), headers=_NO_STORE)
+
+
+def _insufficient(scope: str) -> web.Response:
+    """RFC 6750 section 3.1."""
+    challenge = f'Bearer realm="acme", error="insufficient_scope", scope="{scope}"'
+    return web.json_response(
+        {"error": "insufficient_scope"}, status=403, headers={"WWW-Authenticate": challenge}
+    )
 
 
 @web.middleware

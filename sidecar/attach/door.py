@@ -25,7 +25,8 @@ from chassis.tls.web_client import NoAuthorities
 from sidecar.attach.api_clients import ApiClients
 from sidecar.attach.call import AttachCall, PreparedCall, prepare, read_call
 from sidecar.attach.outgoing_body import Body, body_at_once, outgoing_body
-from sidecar.attach.relay import Relay
+from sidecar.attach.relay import Begun, Relay
+from sidecar.attach.step_up import StepUp
 from sidecar.attach.token_search import TokenFound
 from sidecar.cached_token import CachedToken
 from sidecar.errors import (
@@ -78,6 +79,7 @@ class AttachDoor:
         self._resource, self._metrics = resource, metrics
         self._now, self._timeouts = now, timeouts
         self._renewals = Renewals(tokens.cached, tokens.obtain, now)
+        self._step_up = StepUp(tokens.obtain)
         self._relay = Relay(timeouts.api_piece, self._cut_off)
 
     @staticmethod
@@ -178,7 +180,17 @@ class AttachDoor:
                 if renewed is not None:
                     answer.close()
                     prepared, answer = renewed, await self._call_api(renewed, body)
-            response = await self._relay.response(prepared, answer, call.head.method)
+            begun: Begun | None = None
+            if self._step_up.concerns(prepared, answer.status):
+                begun = await self._read_ahead(call, prepared, answer)
+                wider = await self._with_scope(call, prepared, answer, begun)
+                if isinstance(wider, ApiError):
+                    return wider
+                if wider is not None and _may_repeat(body):
+                    answer.close()
+                    prepared, begun = wider, None
+                    answer = await self._call_api(wider, body)
+            response = await self._relay.response(prepared, answer, call.head.method, begun)
         finally:
             if not isinstance(response, StreamResponse):
                 answer.close()
@@ -210,6 +222,26 @@ class AttachDoor:
             return self._prepared(call, outcome)
         # That the connection is dead is for the user; that we could not ask is not.
         return outcome if outcome is not None and outcome.status == 401 else None
+
+    async def _read_ahead(
+        self, call: AttachCall, prepared: PreparedCall, answer: StreamedResponse
+    ) -> Begun | None:
+        """The body, where it may say which scope is missing."""
+        if not self._step_up.reads_body(prepared, answer, call.head.method):
+            return None
+        return await self._relay.begin(answer)
+
+    async def _with_scope(
+        self,
+        call: AttachCall,
+        prepared: PreparedCall,
+        answer: StreamedResponse,
+        begun: Begun | None,
+    ) -> PreparedCall | ApiError | None:
+        """The call with a token that has what the API wants; None: pass its answer on."""
+        body = begun.data if begun is not None and begun.ended else None
+        outcome = await self._step_up.outcome(call, prepared, answer, body)
+        return self._prepared(call, outcome) if isinstance(outcome, CachedToken) else outcome
 
     def _cut_off(self, prepared: PreparedCall) -> None:
         """An answer under way held the token."""

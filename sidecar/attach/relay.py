@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from chassis.http1.connection import AnyResponse
 from chassis.http1.errors import Unfinished
@@ -25,6 +25,16 @@ _LINKING: Final = frozenset({"location", "content-location", "link"})
 ACTION_HEADER: Final = "X-Tokenward-Action"
 
 
+class Begun(NamedTuple):
+    """What was read of a body to look into it, and whether that is all."""
+
+    data: bytes
+    ended: bool
+
+    def __repr__(self) -> str:
+        return "<Begun>"
+
+
 class Relay:
     """Makes responses of an API's answers; `piece_seconds` is how long a piece may take.
 
@@ -34,12 +44,25 @@ class Relay:
     def __init__(self, piece_seconds: float, on_token: Callable[[PreparedCall], None]) -> None:
         self._piece_seconds, self._on_token = piece_seconds, on_token
 
+    async def begin(self, answer: StreamedResponse) -> Begun:
+        """Read a body, but no more than is judged whole. Raises NoResponse."""
+        pieces: list[bytes] = []
+        size = 0
+        while size <= MOST_GATHERED:
+            piece = await answer.next(self._piece_seconds)
+            if not piece:
+                return Begun(b"".join(pieces), ended=True)
+            pieces.append(piece)
+            size += len(piece)
+        return Begun(b"".join(pieces), ended=False)
+
     async def response(
-        self, call: PreparedCall, answer: StreamedResponse, method: str
+        self, call: PreparedCall, answer: StreamedResponse, method: str, begun: Begun | None = None
     ) -> AnyResponse | ApiError:
         """The response to pass on. Raises TokenFound and NoResponse, both before its head is out.
 
         A refused 401 is marked: its caller may try again, and our challenge is not the API's.
+        `begun` is what of its body was read before.
         """
         relayed = call.relayed
         if (
@@ -53,11 +76,14 @@ class Relay:
             relayed = call.relayed = written
         if relayed.bodiless:
             return StreamResponse(relayed.head, _nothing(), length=answer.length)
+        read = b"" if begun is None else begun.data
+        if begun is not None and begun.ended:
+            return _whole(call, relayed, read)
         if answer.whole:
-            return _whole(call, relayed, answer.take())
-        if answer.length is not None and answer.length <= MOST_GATHERED:
+            return _whole(call, relayed, read + answer.take())
+        if begun is None and answer.length is not None and answer.length <= MOST_GATHERED:
             return _whole(call, relayed, await answer.read(MOST_GATHERED, self._piece_seconds))
-        body = _RelayedBody(call, answer, relayed.links, self._piece_seconds, self._on_token)
+        body = _RelayedBody(call, answer, relayed.links, self._piece_seconds, self._on_token, read)
         length = answer.length if relayed.links is None else None
         return StreamResponse(relayed.head, body, length=length)
 
@@ -88,8 +114,9 @@ class _RelayedBody:
         links: JsonLinks | None,
         piece_seconds: float,
         on_token: Callable[[PreparedCall], None],
+        read: bytes,
     ) -> None:
-        self._call, self._answer = call, answer
+        self._call, self._answer, self._read = call, answer, read
         self._piece_seconds, self._on_token = piece_seconds, on_token
         self._filters = [maker.stream() for maker in (call.search, links) if maker is not None]
         self._ended = False
@@ -102,7 +129,8 @@ class _RelayedBody:
         if self._ended:
             raise StopAsyncIteration
         try:
-            piece = await self._answer.next(self._piece_seconds)
+            piece, self._read = self._read, b""
+            piece = piece or await self._answer.next(self._piece_seconds)
             return self._filtered(piece) if piece else self._rest()
         except TokenFound:
             self._on_token(self._call)

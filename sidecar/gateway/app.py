@@ -13,8 +13,10 @@ from sidecar.clocks import Clocks
 from sidecar.gateway.app_port import AppPortCheck
 from sidecar.gateway.door import Collaborators, Gateway
 from sidecar.gateway.settings import GatewaySettings
+from sidecar.gateway.step_up import StepUps
 from sidecar.gateway.streams import MAX_PER_POD, Streams
 from sidecar.metrics import Metrics
+from sidecar.pending_challenges import PendingChallenges
 from sidecar.protected_resource import ProtectedResource
 from sidecar.timeouts import Timeouts
 from sidecar.token_request import TokenRequest
@@ -61,6 +63,7 @@ class GatewayParts:
 def build_gateway(
     settings: GatewaySettings,
     source: TokenSource,
+    pending: PendingChallenges,
     resource: ProtectedResource,
     metrics: Metrics,
     clocks: Clocks,
@@ -71,8 +74,9 @@ def build_gateway(
     feed_heard: Callable[[], float | None] = lambda: None,
 ) -> GatewayParts:
     """`now` is monotonic and `wall` Unix time. `feed_heard` is as in `Streams`."""
+    token_request = TokenRequest(settings.upstream)
     streams = Streams(
-        lambda accepted_jwt: source.obtain(accepted_jwt, TokenRequest(settings.upstream)),
+        lambda accepted_jwt: source.obtain(accepted_jwt, token_request),
         now=now,
         times=clocks.times,
         stream_max=settings.stream_max,
@@ -91,8 +95,9 @@ def build_gateway(
         connect_seconds=_CONNECT_SECONDS,
     )
     app_port = AppPortCheck(settings.target, now=now) if settings.checks_app_port else None
+    step_ups = StepUps(source.obtain, pending, resource, token_request, timeouts.first_event)
     gateway = Gateway(
-        settings, resource, Collaborators(source, app, streams, app_port, metrics, now)
+        settings, resource, Collaborators(source, app, streams, step_ups, app_port, metrics, now)
     )
     limits = Limits(
         head_bytes=HEAD_BYTES,

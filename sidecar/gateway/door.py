@@ -11,7 +11,7 @@ from chassis.http1.connection import AnyResponse
 from chassis.http1.errors import Failure
 from chassis.http1.no_response import NoResponse
 from chassis.http1.request import Head, Request
-from chassis.http1.response import Response, ResponseHead, StreamResponse
+from chassis.http1.response import Response, StreamResponse
 from chassis.http1.streamed_response import StreamedResponse
 from chassis.logs import request_scope
 from chassis.request_ids import (
@@ -24,14 +24,15 @@ from sidecar.errors import INVALID_TOKEN, TEMPORARILY_UNAVAILABLE, ApiError
 from sidecar.gateway import errors
 from sidecar.gateway.app_calls import Accepted, AppCalls, PreparedHead
 from sidecar.gateway.app_port import AppPortCheck
-from sidecar.gateway.header_rules import response_fields
 from sidecar.gateway.own_answers import OwnAnswers
 from sidecar.gateway.relay import SHORT, Relay, is_event_stream, is_short
+from sidecar.gateway.response_heads import ResponseHeads
 from sidecar.gateway.routing import Call, OpenCall, Route, Router
 from sidecar.gateway.session_bindings import Holder, SessionBindings
 from sidecar.gateway.session_ids import HEADER as SESSION_ID
 from sidecar.gateway.session_ids import is_session_id
 from sidecar.gateway.settings import GatewaySettings
+from sidecar.gateway.step_up import UNREAD, Examined, StepUps
 from sidecar.gateway.streams import Stream, Streams
 from sidecar.metrics import Metrics
 from sidecar.protected_resource import ProtectedResource
@@ -65,6 +66,7 @@ class Collaborators:
     source: TokenSource
     app: Client
     streams: Streams
+    step_ups: StepUps
     app_port: AppPortCheck | None
     metrics: Metrics
     now: Clock
@@ -78,16 +80,15 @@ class Gateway:
     ) -> None:
         self._settings, self._collaborators = settings, collaborators
         self._router = Router(settings, resource)
-        self._origins = self._router.origins
         self._answers = OwnAnswers(
-            resource, self._origins, collaborators.metrics, collaborators.now
+            resource, self._router.origins, collaborators.metrics, collaborators.now
         )
         self._calls = AppCalls(
             settings, self._router, collaborators.app, collaborators.source, now=collaborators.now
         )
         self._bindings = SessionBindings()
         self._open_calls = 0
-        self._last_head: tuple[object, ResponseHead] | None = None
+        self._heads = ResponseHeads(self._router.origins)
 
     def answer(self, request: Request) -> AnyResponse | Awaitable[AnyResponse]:
         """The handler of every request at the gateway's listener."""
@@ -139,6 +140,9 @@ class Gateway:
         accepted = await self._accept(route)
         if isinstance(accepted, ApiError):
             return accepted
+        challenge = self._collaborators.step_ups.pending(request.method, route.unverified_jwt)
+        if challenge is not None:
+            return challenge
         stream = self._collaborators.streams.open(accepted.identity, route.unverified_jwt)
         if isinstance(stream, ApiError):
             return stream
@@ -202,15 +206,26 @@ class Gateway:
         if isinstance(response, ApiError):
             return response
         try:
-            refusal = self._bind(request, accepted, response)
-            if refusal is not None:
+            examined = await self._examined(request, accepted, response)
+            if isinstance(examined, ApiError):
                 response.close()
-                return refusal
+                return examined
             bind = self._binder(accepted) if _names_a_session_later(request, response) else None
-            return await self._relayed(request, response, stream, bind)
+            return await self._relayed(request, response, stream, bind, examined)
         except BaseException:
             response.close()
             raise
+
+    async def _examined(
+        self, request: Request, accepted: Accepted, response: StreamedResponse
+    ) -> Examined | ApiError:
+        """What the app's response says of scopes and sessions."""
+        examined = await self._collaborators.step_ups.examine(
+            request.method, accepted.call, accepted.token, response
+        )
+        if isinstance(examined, ApiError):
+            return examined
+        return self._bind(request, accepted, response) or examined
 
     def _bind(
         self, request: Request, accepted: Accepted, response: StreamedResponse
@@ -235,28 +250,23 @@ class Gateway:
         response: StreamedResponse,
         stream: Stream | None,
         bind: Callable[[str], bool] | None,
+        examined: Examined = UNREAD,
     ) -> Outcome:
         """The response for the client: whole where it is short, so that it never breaks off."""
-        head = self._response_head(request, response)
+        head = self._heads.of(request.headers, response, keeps_challenge=examined.keeps_challenge)
+        begun = examined.begun
         if bind is None and request.method != "HEAD" and is_short(response):
             try:
                 whole = response.whole
-                return Response(head, response.arrived() if whole else await response.read(SHORT))
+                rest = response.arrived() if whole else await response.read(SHORT)
+                return Response(head, begun + rest)
             except NoResponse:
                 return errors.APP_BAD_RESPONSE.with_reason("app_response_broken_off")
         done = self._open_call_is_over
         if stream is not None:
             done = lambda: self._collaborators.streams.close(stream)  # noqa: E731
-        return StreamResponse(head, Relay(response, stream, bind, done), length=response.length)
-
-    def _response_head(self, request: Request, response: StreamedResponse) -> ResponseHead:
-        """The head for the client; an app that sends the same again has the same one here."""
-        about_origins = self._origins.fields(request.headers)
-        key = (response.headers, response.status, about_origins)
-        if self._last_head is None or self._last_head[0] != key:
-            fields = [*response_fields(response.headers), *about_origins]
-            self._last_head = key, ResponseHead(response.status, fields)
-        return self._last_head[1]
+        relay = Relay(response, stream, bind, done, begun)
+        return StreamResponse(head, relay, length=response.length)
 
     async def _open(self, request: Request, route: OpenCall) -> Outcome:
         """A request without a token, to a path that is open."""

@@ -32,7 +32,8 @@ class Relay:
     """The pieces of a response. `bind` is given the id that the stream's first event names.
 
     It ends when the app's response does, or in between two events when the stream has to end.
-    Everything else breaks the connection off. `done` is called once, at its end.
+    Everything else breaks the connection off. `done` is called once, at its end. `begun` was read
+    before.
     """
 
     def __init__(
@@ -41,8 +42,10 @@ class Relay:
         stream: Stream | None,
         bind: Callable[[str], bool] | None,
         done: Callable[[], object],
+        begun: bytes = b"",
     ) -> None:
         self._response, self._stream, self._done = response, stream, done
+        self._begun = begun
         self._bind, self._first = bind, None if bind is None else FirstEvent()
         self._over = False
         if stream is not None:
@@ -56,7 +59,8 @@ class Relay:
         if self._must_end():
             raise StopAsyncIteration
         try:
-            piece = await self._response.next(None)
+            piece, self._begun = self._begun, b""
+            piece = piece or await self._response.next(None)
         except (NoResponse, Refused) as broken:
             if self._must_end():
                 raise StopAsyncIteration from None

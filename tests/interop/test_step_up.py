@@ -1,7 +1,8 @@
 """A tool wants a scope of the upstream that its user has not granted: clients step up for it.
 
-The sidecar's 403 `insufficient_scope` is relayed. A client that follows its challenge opens a page
-on which the new permission is marked, and its next call works. After a no nobody is asked again.
+The server relays the sidecar's 403 `insufficient_scope`. Where it knows nothing of OAuth, the
+gateway makes the challenge of what the API answers. A client that follows it opens a page on which
+the new permission is marked, and its next call works. After a no nobody is asked again.
 """
 
 import re
@@ -39,11 +40,16 @@ STEPS_UP = [
 SURVIVES_A_NO = STEPS_UP[:-1]
 
 
+# Who tells the client: the server itself, or the gateway in front of one that cannot.
+TELLERS = ["server", "gateway"]
+
+
 @asynccontextmanager
 async def _stepping_up(
-    folder: Path, name: str, scope: str = "email"
+    folder: Path, name: str, scope: str = "email", teller: str = "server"
 ) -> AsyncIterator[tuple[World, ClientProcess]]:
     """A client of a server whose tools want `scope`, and its user's one browser."""
+    behind_gateway = teller == "gateway"
 
     def permit(here: World) -> None:
         def change(configuration: dict[str, Any]) -> None:
@@ -55,10 +61,14 @@ async def _stepping_up(
             }
 
         here.configure(change)
-        here.program, here.environment = "tests.interop.step_up_server", {"STEP_UP_SCOPE": scope}
+        if behind_gateway:
+            here.upstream.api_scope = scope
+        else:
+            here.program = "tests.interop.step_up_server"
+            here.environment = {"STEP_UP_SCOPE": scope}
 
     async with (
-        world(folder, LONG, before=permit) as here,
+        world(folder, LONG, before=permit, behind_gateway=behind_gateway) as here,
         Browser(leave_at=REDIRECT_URI) as browser,
         client_process(name, here.mcp_server, folder) as client,
     ):
@@ -75,15 +85,18 @@ async def _challenges(here: World) -> int:
     """How often the sidecar has refused for a scope, as its metrics count it."""
     async with aiohttp.ClientSession() as http, http.get(f"{here.server.ops}/metrics") as answer:
         samples = await answer.text()
-    found = re.findall(r'requests_total\{[^}]*result="insufficient_scope"[^}]*\} (\d+)', samples)
+    found = re.findall(
+        r'requests_total\{door="(?:hand_out|attach)",result="insufficient_scope"\} (\d+)', samples
+    )
     return sum(int(count) for count in found)
 
 
+@pytest.mark.parametrize("teller", TELLERS)
 @pytest.mark.parametrize("name", STEPS_UP)
 async def test_a_client_steps_up_within_the_call_and_its_user_sees_what_is_new(
-    tmp_path: Path, name: str
+    tmp_path: Path, name: str, teller: str
 ) -> None:
-    async with _stepping_up(tmp_path, name) as (here, client):
+    async with _stepping_up(tmp_path, name, teller=teller) as (here, client):
         assert await client.whoami() == ALICE
         assert await _challenges(here) == 1
         usual, more = client.asked
@@ -95,9 +108,12 @@ async def test_a_client_steps_up_within_the_call_and_its_user_sees_what_is_new(
         assert (client.sign_ins, await _challenges(here)) == (2, 1)
 
 
+@pytest.mark.parametrize("teller", TELLERS)
 @pytest.mark.parametrize("name", SURVIVES_A_NO)
-async def test_after_a_no_on_our_page_nobody_is_asked_again(tmp_path: Path, name: str) -> None:
-    async with _stepping_up(tmp_path, name) as (here, client):
+async def test_after_a_no_on_our_page_nobody_is_asked_again(
+    tmp_path: Path, name: str, teller: str
+) -> None:
+    async with _stepping_up(tmp_path, name, teller=teller) as (here, client):
         client.decide = lambda page: "deny" if "Asked for now" in page else "allow"
         outcomes = [await outcome(client) for _ in range(3)]
         assert ALICE not in outcomes
@@ -106,12 +122,13 @@ async def test_after_a_no_on_our_page_nobody_is_asked_again(tmp_path: Path, name
         assert await _challenges(here) == 3, "a refusal with nothing to ask for is one too"
 
 
+@pytest.mark.parametrize("teller", TELLERS)
 @pytest.mark.parametrize("name", STEPS_UP)
 async def test_what_the_upstream_did_not_grant_is_not_asked_for_again(
-    tmp_path: Path, name: str
+    tmp_path: Path, name: str, teller: str
 ) -> None:
     """The fake grants no scope that it does not know, as providers do where a person unticks it."""
-    async with _stepping_up(tmp_path, name, "vault") as (here, client):
+    async with _stepping_up(tmp_path, name, "vault", teller) as (here, client):
         outcomes = [await outcome(client) for _ in range(3)]
         assert ALICE not in outcomes
         assert "Open your vault" in client.asked[1]

@@ -3,6 +3,7 @@
 The upstream runs in the test's own process, to end grants in.
 """
 
+import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -77,7 +78,7 @@ class World:
             case "sidecar":
                 return f"sidecar-{self.server.name}", f"{self.server.ops}/readyz"
             case _:
-                return f"mcp-{self.server.name}", self.server.resource_metadata
+                return f"mcp-{self.server.name}", self.server.probe
 
     async def stop(self, *parts: str) -> None:
         for part in parts:
@@ -135,12 +136,14 @@ async def world(
     access_token_lifetime: int,
     *,
     before: Callable[[World], None] = lambda _: None,
+    behind_gateway: bool = False,
 ) -> AsyncIterator[World]:
     """`access_token_lifetime`: of the upstream's access tokens, in seconds.
 
-    `before` may change what is started, before it is.
+    `before` may change what is started, before it is. `behind_gateway`: the server knows nothing of
+    OAuth, and calls the upstream's API through Attach.
     """
-    layout = plan(folder)
+    layout = plan(folder, (), behind_gateways=("plain",)) if behind_gateway else plan(folder)
     write_material(layout)
     upstream = FakeUpstream(
         client_id=CLIENT_ID,
@@ -150,7 +153,12 @@ async def world(
     )
     here = World(layout, upstream, layout.servers[0])
     before(here)
-    async with upstream.serve(port=layout.upstream_port):
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(layout.api_credential / "tls.crt", layout.api_credential / "tls.key")
+    async with (
+        upstream.serve(port=layout.upstream_port),
+        upstream.serve_api(port=layout.api_port, tls=tls),
+    ):
         try:
             await here.start(*PARTS)
             yield here

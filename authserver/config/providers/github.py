@@ -67,6 +67,11 @@ _REST: Final = {
     "default": True,
     "credentialParameters": ["access_token", "client_id", "client_secret"],
     "linkMembers": _GITHUB_LINKS,
+    # Both headers come with every answer to a token of an OAuth App.
+    "missingScope": {
+        "anyOf": True,
+        "headers": {"accepted": "X-Accepted-OAuth-Scopes", "granted": "X-OAuth-Scopes"},
+    },
 }  # fmt: skip
 
 # Errors come with status 200. Granted scopes are listed with commas.
@@ -79,6 +84,11 @@ _SETTINGS: Final = {
     "subjectField": "id",
     "answeredScopeSeparator": ",",
 }
+_SCOPES_PAGE: Final = Source(
+    "https://docs.github.com/en/enterprise-server@3.11/apps/oauth-apps/building-oauth-apps/"
+    "scopes-for-oauth-apps",
+    _READ_ON,
+)
 _SUBJECT: Final = "`id` of `GET /user`, a number; the login may change"
 _PKCE: Final = "recommended, S256 only"
 _SOURCES: Final = (
@@ -133,6 +143,7 @@ GITHUB_OAUTH_APP: Final = Provider(
     ),
     sources=(
         *_SOURCES,
+        _SCOPES_PAGE,
         Source(
             "https://docs.github.com/en/authentication/keeping-your-account-and-data-secure/"
             "token-expiration-and-revocation",
@@ -151,7 +162,7 @@ GITHUB_OAUTH_APP: Final = Provider(
 GITHUB: Final = Provider(
     settings={**_SETTINGS, "scopeDescriptions": _SCOPES},
     refresh=_APP_REFRESH,
-    sources=(*_APP_SOURCES, *_SOURCES),
+    sources=(*_APP_SOURCES, *_SOURCES, _SCOPES_PAGE),
     subject=_SUBJECT,
     pkce=_PKCE,
     apis=(_REST,),

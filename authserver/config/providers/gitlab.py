@@ -45,6 +45,13 @@ _V4: Final = {
     "default": True,
     "credentialHeaders": ["Deploy-Token", "Job-Token", "Private-Token", "Sudo"],
     "credentialParameters": ["access_token", "job_token", "private_token", "sudo"],
+    # It sends no challenge. Every scope that it names would be enough.
+    "missingScope": {
+        "anyOf": True,
+        "members": {
+            "status": 403, "error": "error", "value": "insufficient_scope", "scopes": "scope",
+        },
+    },
 }  # fmt: skip
 
 GITLAB: Final = Provider(
@@ -66,6 +73,7 @@ GITLAB: Final = Provider(
     sources=(
         Source("https://docs.gitlab.com/api/oauth2/", _READ_ON),
         Source("https://docs.gitlab.com/integration/openid_connect_provider/", _READ_ON),
+        Source("https://github.com/gitlabhq/gitlabhq/blob/master/lib/api/api_guard.rb", _READ_ON),
     ),
     subject="`sub` of the ID token: the user's id",
     pkce="supported",

@@ -23,9 +23,11 @@ _SCOPES: Final = {
     "https://www.googleapis.com/auth/gmail.modify": "Read, send and change your mail",
 }
 
-# https://developers.google.com/workspace: `key` and `access_token` replace the header.
+# https://developers.google.com/workspace: `key` and `access_token` replace the header. A method
+# lists scopes of which one is enough; its challenge names them.
 _WORKSPACE: Final = {
     "methods": READ_AND_WRITE,
+    "missingScope": {"anyOf": True},
     "credentialHeaders": ["X-Goog-Api-Key", "X-Goog-Iam-Authorization-Token"],
     "credentialParameters": ["access_token", "bearer_token", "key", "oauth_token"],
 }
@@ -72,6 +74,7 @@ GOOGLE: Final = Provider(
         Source("https://developers.google.com/identity/protocols/oauth2", _READ_ON),
         Source("https://developers.google.com/identity/protocols/oauth2/web-server", _READ_ON),
         Source("https://developers.google.com/identity/openid-connect/reference", _READ_ON),
+        Source("https://github.com/google/google-api-ruby-client-samples/issues/18", _READ_ON),
     ),
     subject="`sub` of the ID token",
     apis=(_DRIVE, _GMAIL, _CALENDAR),

@@ -33,6 +33,10 @@ _WEB: Final = {
     ],
     "default": True,
     "credentialParameters": ["token"],
+    "missingScope": {
+        "anyOf": True,
+        "members": {"status": 200, "error": "error", "value": "missing_scope", "scopes": "needed"},
+    },
 }  # fmt: skip
 
 SLACK: Final = Provider(
@@ -67,6 +71,7 @@ SLACK: Final = Provider(
         Source("https://docs.slack.dev/authentication/installing-with-oauth", _READ_ON),
         Source("https://docs.slack.dev/reference/methods/oauth.v2.access", _READ_ON),
         Source("https://docs.slack.dev/reference/methods/auth.revoke", _READ_ON),
+        Source("https://github.com/slackhq/slack-api-docs/issues/47", _READ_ON),
     ),
     subject="`team.id` and `authed_user.id` of the first token answer",
     apis=(_WEB,),

@@ -83,6 +83,11 @@ def resource(**changes: Any) -> dict[str, Any]:
         ("credentialHeaders", ["X Api"]), ("credentialHeaders", ["X:"]),
         ("credentialParameters", ["a b"]), ("linkMembers", [""]), ("default", "often"),
         ("unknown", 1),
+        ("missingScope", {"headers": {"accepted": "X-Scopes"}}),
+        ("missingScope", {"headers": {"accepted": "X Scopes", "granted": "X"}}),
+        ("missingScope", {"members": {"status": 500, "error": "e", "value": "v", "scopes": "s"}}),
+        ("missingScope", {"members": {"status": 200, "error": "e", "value": "v"}}),
+        ("missingScope", {"unknown": 1}),
     ],
     ids=str,
 )  # fmt: skip
@@ -197,6 +202,19 @@ def test_presets_leave_out_what_would_get_round_them_or_give_a_credential(tmp_pa
             inside = [path for path in _INSIDE[name] if not api.covers(path)]
             assert (outside, inside) == ([], []), api.name
         assert len(answered) == len(entries)
+
+
+def test_an_answer_says_which_scopes_the_user_may_be_asked_for(tmp_path: Path) -> None:
+    upstream = {"preset": "github", "clientId": "x", "scopes": ["gist"], "stepUpScopes": ["repo"]}
+    (api,) = loaded(tmp_path, upstream).upstreams[0].answered_apis()
+    assert api["missing_scope"] == {
+        "any_of": True,
+        "headers": {"accepted": "X-Accepted-OAuth-Scopes", "granted": "X-OAuth-Scopes"},
+        "askable": ["gist", "repo"],
+    }
+    without = {"preset": "github", "clientId": "x", "scopes": []}
+    (api,) = loaded(tmp_path, without).upstreams[0].answered_apis()
+    assert "missing_scope" not in api
 
 
 # What an operator is told although nothing is wrong.

@@ -11,7 +11,7 @@ from demo.browser import Browser, Page
 from tests.support.deployment import NOTES, Deployment, Pkce, deployed, log_in
 from tests.support.forged_tokens import claims_of
 from tests.support.sign_in_steps import ask
-from tests.support.workloads import reconfigure
+from tests.support.workloads import NOTES_SERVER, reconfigure
 
 NOW_REQUIRED = ["mcp", "notes:write"]
 ALLOW = ("decision", "allow")
@@ -40,6 +40,25 @@ async def test_a_session_without_the_new_scope_is_sent_to_sign_in_and_keeps_its_
         await _require(world, scopes=NOW_REQUIRED)
         answer = await world.refresh(alice.client_id, alice.refresh_token)
         assert (answer.status, answer.json()["scope"]) == (200, "mcp")
+
+
+async def test_a_jwt_without_what_is_required_is_refused_with_a_challenge_for_it(
+    tmp_path: Path,
+) -> None:
+    """At every door, so that a server behind the gateway does not have to look at scopes."""
+    async with deployed(tmp_path) as world:
+        alice = await world.signed_in("alice", scope="mcp")
+        await _require(world, scopes=NOW_REQUIRED, requiredScopes=NOW_REQUIRED)
+        refused = await world.exchange(NOTES_SERVER, alice.access_token)
+        assert refused.status == 403
+        assert refused.json()["error"] == "insufficient_scope"
+        assert refused.json()["scope"] == "mcp notes:write"
+        # The session has it; this token was narrowed (RFC 6749 section 6).
+        bob = await world.signed_in("bob", scope="mcp")
+        assert (await world.exchange(NOTES_SERVER, bob.access_token)).status == 200
+        narrowed = await world.refresh(bob.client_id, bob.refresh_token, scope="mcp")
+        refused = await world.exchange(NOTES_SERVER, narrowed.json()["access_token"])
+        assert (refused.status, refused.json()["scope"]) == (403, "mcp notes:write")
 
 
 async def test_a_sign_in_gets_what_is_required_whatever_its_client_asks_for(tmp_path: Path) -> None:

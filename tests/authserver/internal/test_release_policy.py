@@ -17,6 +17,10 @@ API: dict[str, Any] = {
     "methods": ["GET", "POST"],
     "pathPrefixes": ["/repos"],
 }
+SAID = {
+    "headers": {"accepted": "X-Accepted", "granted": "X-Granted"},
+    "members": {"status": 200, "error": "error", "value": "missing_scope", "scopes": "needed"},
+}
 ANSWERED: dict[str, Any] = {
     "name": "rest",
     "base_url": "https://api.example.com/v1",
@@ -27,6 +31,7 @@ ANSWERED: dict[str, Any] = {
     "credential_parameters": [],
     "link_members": [],
     "search_answers": True,
+    "missing_scope": {"any_of": False, "askable": ["openid"]},
 }
 
 
@@ -69,6 +74,7 @@ async def test_the_answer_names_the_apis_with_every_member_spelt_out(tmp_path: P
         "credentialParameters": ["key"],
         "linkMembers": ["@odata.nextLink"],
         "searchAnswers": False,
+        "missingScope": {"anyOf": True, **SAID},
     }
     async with deployed(tmp_path) as world:
         jwt = (await world.signed_in()).access_token
@@ -84,6 +90,7 @@ async def test_the_answer_names_the_apis_with_every_member_spelt_out(tmp_path: P
                 "credential_parameters": ["key"],
                 "link_members": ["@odata.nextLink"],
                 "search_answers": False,
+                "missing_scope": {"any_of": True, "askable": ["openid"]} | SAID,
             },
         ]
 

@@ -32,6 +32,11 @@ export interface Question {
   minTtl?: number;
   /** One that the upstream's API refused; a fresh one is obtained, once. */
   rejectedToken?: string;
+  /**
+   * Scopes that the API wants, with spaces between. Where the user has not granted them, this rejects
+   * with InsufficientScope, and the MCP client is asked to get them.
+   */
+  missingScope?: string;
   /** The request being answered, for code that has lost its asynchronous context. */
   request?: IncomingMessage;
 }
@@ -68,10 +73,15 @@ export class TokenError extends Error {
   /** Values of `WWW-Authenticate`, ready for the MCP client. */
   readonly challenges: readonly string[];
   readonly retryAfter?: string;
+  /** What the MCP client will ask its user for, where a scope is missing. */
+  readonly scope?: string;
 }
 
 /** 401: the user has to sign in again, or to open `connectUrl`. */
 export class SignInRequired extends TokenError {}
+
+/** 403: the user has not granted a scope. Without `scope` they have declined it: do not ask again. */
+export class InsufficientScope extends TokenError {}
 
 /** 429 or 503: try again later. It is not the user's fault; never ask for a sign-in. */
 export class TemporarilyUnavailable extends TokenError {}

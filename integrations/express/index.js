@@ -9,6 +9,7 @@ exports.tokenward = tokenward;
 exports.token = token;
 exports.withToken = withToken;
 exports.TokenError = errors.TokenError;
+exports.InsufficientScope = errors.InsufficientScope;
 exports.SignInRequired = errors.SignInRequired;
 exports.TemporarilyUnavailable = errors.TemporarilyUnavailable;
 exports.NoCaller = errors.NoCaller;

@@ -126,6 +126,41 @@ async def test_a_stream_passes_event_by_event(kind: str) -> None:
             assert await answer.content.read() == b"\ndata: 2\n\n"
 
 
+STEP_UP = 'Bearer error="insufficient_scope", scope="mcp github/repo", resource_metadata="x"'
+MISSING = refusal(
+    403,
+    "insufficient_scope",
+    action="reauthenticate",
+    scope="mcp github/repo",
+    **{"WWW-Authenticate": STEP_UP},
+)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_missing_scope_is_the_clients_to_ask_for(kind: str) -> None:
+    async with site(kind) as here:
+        for tool in ("missing", "events"):
+            here.sidecar.then(refusal(403, "attach_only"), MISSING)
+            refused = await here.call(tool)
+            assert (refused.status, refused.headers["WWW-Authenticate"]) == (403, STEP_UP)
+            assert refused.json["scope"] == "mcp github/repo"
+            assert "Mcp-Session-Id" not in refused.headers
+            assert here.sidecar.asked[-1].body == {"missing_scope": "repo"}
+            assert (await here.call()).found == "token-only", "given once"
+
+        here.sidecar.then(refusal(403, "attach_only"), refusal(403, "insufficient_scope"))
+        assert (await here.call("missing")).found == "InsufficientScope: undefined"
+
+        here.sidecar.then(refusal(403, "attach_only"), MISSING)
+        begun = await here.call("begun")
+        assert (begun.status, begun.text) == (200, "begun InsufficientScope: mcp github/repo")
+        assert (await here.call("nothing", method="GET")).status == 200
+        asked = len(here.sidecar.asked)
+        assert (await here.call()).status == 403
+        assert len(here.sidecar.asked) == asked
+        assert (await here.call()).status == 200
+
+
 async def test_what_the_client_can_act_upon_is_relayed() -> None:
     async with site() as here:
         for status, error, header, value in (
@@ -294,5 +329,6 @@ def test_everything_public_can_be_imported_by_name_from_an_es_module() -> None:
         text=True,
         check=True,
     )
-    public = "NoCaller SignInRequired TemporarilyUnavailable TokenError token tokenward withToken"
+    errors = "InsufficientScope NoCaller SignInRequired TemporarilyUnavailable TokenError"
+    public = f"{errors} token tokenward withToken"
     assert sorted(done.stdout.split()) == sorted(public.split(" "))

@@ -3,7 +3,7 @@
 
 const { AsyncLocalStorage } = require("node:async_hooks");
 
-const { NoCaller } = require("./errors.js");
+const { InsufficientScope, NoCaller } = require("./errors.js");
 
 // The sidecar is the one that remembers. This only spares the second question of one request.
 const KEPT_MS = 5_000;
@@ -17,23 +17,36 @@ class Caller {
   #jwt;
   #upstream;
   #now;
+  #challenges;
   #kept = new Map();
 
-  constructor(sidecar, jwt, upstream, now) {
+  constructor(sidecar, jwt, upstream, now, challenges) {
     this.#sidecar = sidecar;
     this.#jwt = jwt;
     this.#upstream = upstream;
     this.#now = now;
+    this.#challenges = challenges;
   }
 
   /** Rejects with TokenError. */
-  async token({ upstream = this.#upstream, minTtl = 0, rejectedToken } = {}) {
-    const kept = rejectedToken === undefined && this.#recall(upstream, minTtl);
+  async token({ upstream = this.#upstream, minTtl = 0, rejectedToken, missingScope } = {}) {
+    const may = rejectedToken === undefined && missingScope === undefined;
+    const kept = may && this.#recall(upstream, minTtl);
     if (kept) return kept;
     const askedAt = this.#now();
-    const found = await this.#sidecar.ask(this.#jwt, { upstream, minTtl, rejectedToken });
+    const found = await this.#ask({ upstream, minTtl, rejectedToken, missingScope });
     this.#kept.set(upstream, { found, askedAt });
     return found.accessToken;
+  }
+
+  async #ask(question) {
+    try {
+      return await this.#sidecar.ask(this.#jwt, question);
+    } catch (error) {
+      const asked = question.missingScope !== undefined && error instanceof InsufficientScope;
+      if (asked && error.challenges.length > 0) this.#challenges.put(this.#jwt, error);
+      throw error;
+    }
   }
 
   #recall(upstream, minTtl) {

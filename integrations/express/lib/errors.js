@@ -15,6 +15,7 @@ class TokenError extends Error {
     this.connectUrl = members.connectUrl;
     this.challenges = members.challenges ?? [];
     this.retryAfter = members.retryAfter;
+    this.scope = members.scope;
   }
 
   /** The members for a JSON answer; absent ones are left out. */
@@ -25,11 +26,14 @@ class TokenError extends Error {
       action: this.action,
       request_id: this.requestId,
       connect_url: this.connectUrl,
+      scope: this.scope,
     };
   }
 }
 
 class SignInRequired extends TokenError {}
+
+class InsufficientScope extends TokenError {}
 
 class TemporarilyUnavailable extends TokenError {}
 
@@ -61,6 +65,7 @@ function unavailable(errorDescription) {
 
 module.exports = {
   AmbiguousRequest,
+  InsufficientScope,
   NoCaller,
   SignInRequired,
   TemporarilyUnavailable,

@@ -2,12 +2,13 @@
 // The middleware: asks the sidecar before the MCP server sees a request.
 //
 // A tool cannot answer 401, since HTTP has answered 200 before it runs. Here a refusal becomes an
-// HTTP answer, and the MCP client refreshes or opens a sign-in. Bodies are never read and answers
-// never held, so server-sent events and batches pass as they are.
+// HTTP answer, and the MCP client refreshes or opens a sign-in. Bodies are never read, and of an
+// answer only the head is held until its body begins: a tool may still find that a scope is missing.
 
 const { Caller, runAs } = require("./caller.js");
 const { AmbiguousRequest, TokenError, unavailable } = require("./errors.js");
 const { METADATA_PATH, Sidecar } = require("./sidecar.js");
+const { Challenges, holdHead } = require("./step_up.js");
 
 const JWT = /^[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+){2}$/;
 const WELL_KNOWN = "/.well-known/";
@@ -30,8 +31,9 @@ function tokenward({
   now = () => performance.now(),
 } = {}) {
   const sidecar = new Sidecar(url);
+  const challenges = new Challenges(now);
 
-  async function admit(request) {
+  async function admit(request, response) {
     const authorizations = request.headersDistinct.authorization ?? [];
     if (authorizations.length > 1) {
       // The server may read the other one, and act for another user than we asked about.
@@ -43,8 +45,13 @@ function tokenward({
       throw unavailable("What listens at TOKENWARD_URL gives tokens to anybody.");
     }
     if (jwt === undefined) return undefined;
-    const caller = new Caller(sidecar, jwt, upstream, now);
+    const caller = new Caller(sidecar, jwt, upstream, now, challenges);
+    if (request.method === "POST") {
+      const challenge = challenges.take(jwt);
+      if (challenge !== undefined) throw challenge;
+    }
     if (requireJwt || request.method === "POST") await ask(caller);
+    if (request.method === "POST") holdHead(response, () => challenges.take(jwt), answerOf);
     return caller;
   }
 
@@ -55,7 +62,7 @@ function tokenward({
       if (path.startsWith(WELL_KNOWN)) {
         if (serveMetadata && (await metadata(sidecar, request, response, path))) return;
       } else if (request.method !== "OPTIONS") {
-        caller = await admit(request); // a browser's preflight carries no token
+        caller = await admit(request, response); // a browser's preflight carries no token
       }
     } catch (error) {
       if (!(error instanceof TokenError)) {
@@ -88,15 +95,25 @@ function bearerJwt(authorization = "") {
 /** Answer with the sidecar's challenge and `Retry-After`, and its words as JSON. */
 function refuse(refusal, response) {
   if (response.headersSent || response.destroyed) return;
+  const { status, headers, body } = answerOf(refusal);
+  for (const [name, value] of Object.entries(headers)) response.setHeader(name, value);
+  send(response, status, body);
+}
+
+function answerOf(refusal) {
   const theirs = RELAYED.has(refusal.status) || refusal instanceof AmbiguousRequest;
   const status = theirs ? refusal.status : 500;
-  response.setHeader("Cache-Control", "no-store");
+  const body = JSON.stringify(refusal.members());
+  const headers = {
+    "Cache-Control": "no-store",
+    "Content-Type": "application/json",
+    "Content-Length": Buffer.byteLength(body),
+  };
   if (status === 401 || (status === 403 && refusal.challenges.length > 0)) {
-    const challenges = refusal.challenges.length > 0 ? refusal.challenges : ["Bearer"];
-    response.setHeader("WWW-Authenticate", challenges);
+    headers["WWW-Authenticate"] = refusal.challenges.length > 0 ? refusal.challenges : ["Bearer"];
   }
-  if (refusal.retryAfter !== undefined) response.setHeader("Retry-After", refusal.retryAfter);
-  send(response, status, JSON.stringify(refusal.members()));
+  if (refusal.retryAfter !== undefined) headers["Retry-After"] = refusal.retryAfter;
+  return { status, headers, body };
 }
 
 /**

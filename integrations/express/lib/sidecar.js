@@ -5,6 +5,7 @@
 const { Agent, request } = require("node:http");
 
 const {
+  InsufficientScope,
   SignInRequired,
   TemporarilyUnavailable,
   TokenError,
@@ -42,6 +43,7 @@ class Sidecar {
       upstream: question.upstream,
       min_ttl: question.minTtl || undefined,
       rejected_token: question.rejectedToken,
+      missing_scope: question.missingScope,
     });
     const headers = {
       "X-Tokenward": "1",
@@ -116,20 +118,21 @@ function readRefusal({ status, headers, body }) {
   if (status < 400 || text("error") === undefined || text("error_description") === undefined) {
     return unavailable(`What listens at TOKENWARD_URL answered ${status}.`);
   }
-  const Kind =
-    status === 401
-      ? SignInRequired
-      : status === 429 || status === 503
-        ? TemporarilyUnavailable
-        : TokenError;
-  return new Kind(text("error"), text("error_description"), {
+  return new (kindOf(status, text("error")))(text("error"), text("error_description"), {
     status,
     action: text("action"),
     requestId: text("request_id"),
     connectUrl: text("connect_url"),
     challenges: headers.headersDistinct["www-authenticate"] ?? [],
     retryAfter: headers.headers["retry-after"],
+    scope: text("scope"),
   });
+}
+
+function kindOf(status, error) {
+  if (status === 401) return SignInRequired;
+  if (status === 403 && error === "insufficient_scope") return InsufficientScope;
+  return status === 429 || status === 503 ? TemporarilyUnavailable : TokenError;
 }
 
 function membersOf({ body }) {

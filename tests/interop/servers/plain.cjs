@@ -40,6 +40,7 @@ const tools = {
       return { name, message, error: error.error, action, requestId, connectUrl, challenges, isSignIn };
     }
   },
+  missing: () => token({ missingScope: "repo" }).catch((error) => `${error.name}: ${error.scope}`),
   "no caller": async (request) => {
     const outside = await inNoRequest(() => token().catch((error) => error));
     return [outside instanceof NoCaller, await inNoRequest(() => token({ request }))];
@@ -57,6 +58,15 @@ async function answer(request, response) {
     response.write(`data: ${await token()}\n\n`);
     await resumed;
     response.end("data: 2\n\n");
+  } else if (request.headers["x-tool"] === "begun") {
+    response.write("begun ");
+    response.end(await tools.missing());
+  } else if (request.headers["x-tool"] === "events") {
+    response.writeHead(200, { "Content-Type": "text/event-stream", "Mcp-Session-Id": "x" });
+    response.flushHeaders();
+    const told = await tools.missing();
+    response.write(`data: ${told}\n\n`);
+    await new Promise((ended) => response.end("data: 2\n\n", ended));
   } else {
     const found = await tools[request.headers["x-tool"] ?? "token"](request);
     response.setHeader("Content-Type", "application/json");

@@ -6,10 +6,16 @@ where there is no token. `await token()` gives the tool the token of the request
 
 from tokenward_mcp.caller import NoCaller, token, token_sync, with_token, with_token_sync
 from tokenward_mcp.elicitation import url_elicitation
-from tokenward_mcp.errors import SignInRequired, TemporarilyUnavailable, TokenError
+from tokenward_mcp.errors import (
+    InsufficientScope,
+    SignInRequired,
+    TemporarilyUnavailable,
+    TokenError,
+)
 from tokenward_mcp.middleware import TokenwardMiddleware
 
 __all__ = [
+    "InsufficientScope",
     "NoCaller",
     "SignInRequired",
     "TemporarilyUnavailable",

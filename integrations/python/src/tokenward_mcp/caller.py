@@ -13,7 +13,9 @@ from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
+from tokenward_mcp.errors import InsufficientScope
 from tokenward_mcp.sidecar import Question, Sidecar, Token
+from tokenward_mcp.step_up import Challenges
 
 _T = TypeVar("_T")
 
@@ -36,15 +38,22 @@ class NoCaller(RuntimeError):
 class Caller:
     """The user behind one HTTP request, known by the JWT that came with it.
 
-    `upstream` is the one that questions without an upstream mean.
+    `upstream` is the one that questions without an upstream mean. `challenges` hears of scopes that
+    the user has to be asked for.
     """
 
-    __slots__ = ("_jwt", "_kept", "_now", "_sidecar", "_upstream")
+    __slots__ = ("_challenges", "_jwt", "_kept", "_now", "_sidecar", "_upstream")
 
     def __init__(
-        self, sidecar: Sidecar, jwt: str, upstream: str | None, now: Callable[[], float]
+        self,
+        sidecar: Sidecar,
+        jwt: str,
+        upstream: str | None,
+        now: Callable[[], float],
+        challenges: Challenges,
     ) -> None:
         self._sidecar, self._jwt, self._upstream, self._now = sidecar, jwt, upstream, now
+        self._challenges = challenges
         self._kept: dict[str | None, tuple[Token, float]] = {}
 
     async def token(self, question: Question) -> str:
@@ -53,7 +62,9 @@ class Caller:
         if (kept := self._recall(question)) is not None:
             return kept
         asked_at = self._now()
-        return self._keep(question, await self._sidecar.ask(self._jwt, question), asked_at)
+        with self._noting_challenges(question):
+            found = await self._sidecar.ask(self._jwt, question)
+        return self._keep(question, found, asked_at)
 
     def token_blocking(self, question: Question) -> str:
         """Raises TokenError, and RuntimeError where waiting would block an event loop."""
@@ -66,15 +77,29 @@ class Caller:
                 "`await token()`."
             )
         asked_at = self._now()
-        found = self._sidecar.ask_blocking(self._jwt, question)
+        with self._noting_challenges(question):
+            found = self._sidecar.ask_blocking(self._jwt, question)
         return self._keep(question, found, asked_at)
+
+    @contextmanager
+    def _noting_challenges(self, question: Question) -> Iterator[None]:
+        try:
+            yield
+        except InsufficientScope as refusal:
+            if question.missing_scope is not None and refusal.challenges:
+                self._challenges.put(self._jwt, refusal)
+            raise
 
     def _meant(self, question: Question) -> Question:
         return replace(question, upstream=question.upstream or self._upstream)
 
     def _recall(self, question: Question) -> str | None:
         kept = self._kept.get(question.upstream)
-        if kept is None or question.rejected_token is not None:
+        if (
+            kept is None
+            or question.rejected_token is not None
+            or question.missing_scope is not None
+        ):
             return None
         token, asked_at = kept
         age = self._now() - asked_at
@@ -102,27 +127,38 @@ def set_current(caller: Caller | None) -> Iterator[None]:
 
 
 async def token(
-    upstream: str | None = None, *, min_ttl: int = 0, rejected_token: str | None = None
+    upstream: str | None = None,
+    *,
+    min_ttl: int = 0,
+    rejected_token: str | None = None,
+    missing_scope: str | None = None,
 ) -> str:
     """The access token that this request's user has at `upstream`.
 
     `upstream` may be left out where the resource has one, or the middleware names one.
     `min_ttl`: seconds (0 to 600) that it must live at least.
     `rejected_token`: one that the upstream's API refused; a fresh one is obtained, once.
+    `missing_scope`: scopes that the API wants, with spaces between. Where the user has not granted
+    them, this raises InsufficientScope, and the MCP client is asked to get them.
     Raises SignInRequired, TemporarilyUnavailable or another TokenError, and NoCaller.
     """
-    return await _caller().token(Question(upstream, min_ttl, rejected_token))
+    return await _caller().token(Question(upstream, min_ttl, rejected_token, missing_scope))
 
 
 def token_sync(
-    upstream: str | None = None, *, min_ttl: int = 0, rejected_token: str | None = None
+    upstream: str | None = None,
+    *,
+    min_ttl: int = 0,
+    rejected_token: str | None = None,
+    missing_scope: str | None = None,
 ) -> str:
     """`token` for plain functions.
 
     In a worker thread it waits. In the event loop's own thread it gives what the middleware has
     just obtained, and raises RuntimeError rather than block every other request.
     """
-    return _caller().token_blocking(Question(upstream, min_ttl, rejected_token))
+    question = Question(upstream, min_ttl, rejected_token, missing_scope)
+    return _caller().token_blocking(question)
 
 
 def answered_401(answer: Any) -> bool:

@@ -12,6 +12,7 @@ class TokenError(Exception):
     `request_id`: names this call in the sidecar's log; None where no sidecar answered.
     `connect_url`: a page where the user can mend it, where there is one.
     `challenges`: values of `WWW-Authenticate`, ready for the MCP client.
+    `scope`: what the MCP client will ask its user for, where a scope is missing.
     `retry_after`: seconds, or an HTTP date (RFC 9110 section 10.2.3), as the sidecar said it.
     """
 
@@ -26,12 +27,14 @@ class TokenError(Exception):
         connect_url: str | None = None,
         challenges: Sequence[str] = (),
         retry_after: str | None = None,
+        scope: str | None = None,
     ) -> None:
         super().__init__(error, error_description)
         self.error, self.error_description = error, error_description
         self.status, self.action = status, action
         self.request_id, self.connect_url = request_id, connect_url
         self.challenges, self.retry_after = tuple(challenges), retry_after
+        self.scope = scope
 
     def __str__(self) -> str:
         where = f", request {self.request_id}" if self.request_id else ""
@@ -47,12 +50,20 @@ class TokenError(Exception):
             "action": self.action,
             "request_id": self.request_id,
             "connect_url": self.connect_url,
+            "scope": self.scope,
         }
         return {name: value for name, value in members.items() if value is not None}
 
 
 class SignInRequired(TokenError):
     """401: the user has to sign in again, or to open `connect_url`."""
+
+
+class InsufficientScope(TokenError):
+    """403: the user has not granted what `missing_scope` names.
+
+    Without `scope` they have declined it, and asking again is no use.
+    """
 
 
 class TemporarilyUnavailable(TokenError):

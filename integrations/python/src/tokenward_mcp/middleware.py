@@ -1,8 +1,8 @@
 """The ASGI middleware: asks the sidecar before the MCP server sees a request.
 
 A tool cannot answer 401, since HTTP has answered 200 before it runs. Here a refusal becomes an
-HTTP answer, and the MCP client refreshes or opens a sign-in. Bodies are never read and answers
-never held, so server-sent events and batches pass as they are.
+HTTP answer, and the MCP client refreshes or opens a sign-in. Bodies are never read. Of an answer
+only the head is held until its body begins: a tool may still find that a scope is missing.
 """
 
 import logging
@@ -15,6 +15,7 @@ from tokenward_mcp.answers import refuse, serve_metadata
 from tokenward_mcp.caller import SCOPE_KEY, Caller, set_current
 from tokenward_mcp.errors import AmbiguousRequest, TokenError, unavailable
 from tokenward_mcp.sidecar import Question, Sidecar
+from tokenward_mcp.step_up import Answer, Challenges
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -58,6 +59,7 @@ class TokenwardMiddleware:
         self._require_jwt, self._serve_metadata = require_jwt, serve_metadata
         self._paths = None if paths is None else {path.rstrip("/") for path in paths}
         self._sidecar, self._now = Sidecar(url), now
+        self._challenges = Challenges(now)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -83,7 +85,14 @@ class TokenwardMiddleware:
             return
         with set_current(caller):
             scope[SCOPE_KEY] = caller
-            await self._app(scope, receive, send)
+            await self._app(scope, receive, self._challenging(scope, send))
+
+    def _challenging(self, scope: Scope, send: Send) -> Send:
+        """`send`, with a challenge in place of an answer where a tool lacked a scope."""
+        jwt = _bearer_jwt(_authorizations(scope["headers"]))
+        if jwt is None or scope["method"] != "POST":
+            return send
+        return Answer(send, lambda: self._challenges.take(jwt), refuse).send
 
     def _concerns(self, scope: Scope) -> bool:
         if scope["method"] == "OPTIONS":  # a browser's preflight carries no token
@@ -103,7 +112,9 @@ class TokenwardMiddleware:
             raise unavailable("What listens at TOKENWARD_URL gives tokens to anybody.")
         if jwt is None or _found_unauthenticated(scope):
             return None
-        caller = Caller(self._sidecar, jwt, self._question.upstream, self._now)
+        caller = Caller(self._sidecar, jwt, self._question.upstream, self._now, self._challenges)
+        if scope["method"] == "POST" and (challenge := self._challenges.take(jwt)) is not None:
+            raise challenge
         if self._require_jwt or scope["method"] == "POST":
             await self._ask(caller)
         return caller

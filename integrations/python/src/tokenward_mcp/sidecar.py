@@ -12,6 +12,7 @@ import anyio.lowlevel
 import httpx2
 
 from tokenward_mcp.errors import (
+    InsufficientScope,
     SignInRequired,
     TemporarilyUnavailable,
     TokenError,
@@ -36,17 +37,22 @@ _NO_SIDECAR: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked for: `min_ttl` in seconds, `rejected_token` as the API refused it."""
+    """What is asked for: `min_ttl` in seconds, `rejected_token` as the API refused it.
+
+    `missing_scope`: scopes that the API wants, with spaces between.
+    """
 
     upstream: str | None = None
     min_ttl: int = 0
     rejected_token: str | None = field(default=None, repr=False)
+    missing_scope: str | None = None
 
     def body(self) -> dict[str, Any]:
         members = {
             "upstream": self.upstream,
             "min_ttl": self.min_ttl or None,
             "rejected_token": self.rejected_token,
+            "missing_scope": self.missing_scope,
         }
         return {name: value for name, value in members.items() if value is not None}
 
@@ -150,8 +156,7 @@ def read_refusal(answer: httpx2.Response) -> TokenError:
     error, description = members.get("error"), members.get("error_description")
     if answer.status_code < 400 or not isinstance(error, str) or not isinstance(description, str):
         return unavailable(f"What listens at TOKENWARD_URL answered {answer.status_code}.")
-    kind = {401: SignInRequired, 429: TemporarilyUnavailable, 503: TemporarilyUnavailable}
-    return kind.get(answer.status_code, TokenError)(
+    return _kind(answer.status_code, error)(
         error,
         description,
         status=answer.status_code,
@@ -160,7 +165,15 @@ def read_refusal(answer: httpx2.Response) -> TokenError:
         connect_url=_text(members, "connect_url"),
         challenges=answer.headers.get_list("WWW-Authenticate"),
         retry_after=answer.headers.get("Retry-After"),
+        scope=_text(members, "scope"),
     )
+
+
+def _kind(status: int, error: str) -> type[TokenError]:
+    if (status, error) == (403, "insufficient_scope"):
+        return InsufficientScope
+    kinds = {401: SignInRequired, 429: TemporarilyUnavailable, 503: TemporarilyUnavailable}
+    return kinds.get(status, TokenError)
 
 
 def _headers(jwt: str | None) -> dict[str, str]:

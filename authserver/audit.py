@@ -87,7 +87,8 @@ def subject_of(session: SessionLike) -> Subject:
 class AuditRecord:
     """What the event of one request says; the listener fills it while the checks go on.
 
-    `jti`, `user` and `session` are pseudonyms. A field that is empty is not written.
+    `jti`, `user` and `session` are pseudonyms. `audience` and `scope` are those of a token that an
+    exchange makes, with spaces between. A field that is empty is not written.
     """
 
     action: Action = Action.RELEASE
@@ -100,6 +101,8 @@ class AuditRecord:
     session: str = ""
     resource: str = ""
     upstream: str = ""
+    audience: str = ""
+    scope: str = ""
 
 
 _RECORD_FIELDS: Final = tuple(field.name for field in fields(AuditRecord))

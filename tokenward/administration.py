@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from authserver.admin import names, rows
 from authserver.admin.ending import MAX_HELD_SECONDS, Authority, Ending, Report
+from authserver.admin.exchanged import exchanged
 from authserver.admin.opened import Opened, opened
 from authserver.admin.selection import Selection
 from authserver.admin.who_can import who_can as rights
@@ -25,12 +26,24 @@ _SESSIONS: Final = (
     "expires",
     "state",
 )
-_CONNECTIONS: Final = ("user", "subject", "server", "upstream", "account", "state")
+_CONNECTIONS: Final = (
+    "user",
+    "subject",
+    "server",
+    "upstream",
+    "account",
+    "audience",
+    "scope",
+    "expires",
+    "state",
+)
 _RIGHTS: Final = (
     "user",
     "subject",
     "server",
     "upstream",
+    "audience",
+    "scope",
     "sessions",
     "until",
     "needs_user",
@@ -68,8 +81,17 @@ async def sessions(parsed: argparse.Namespace) -> int:
 
 async def connections(parsed: argparse.Namespace) -> int:
     if parsed.action == "list":
-        return await _list(parsed, "connections", _CONNECTIONS, rows.connections)
+        return await _list(parsed, "connections", _CONNECTIONS, _with_exchanged)
     return await _end(parsed, "connections", rows.connections, "disconnect")
+
+
+async def _with_exchanged(
+    installation: Opened, selection: Selection
+) -> AsyncIterator[dict[str, Any]]:
+    """Connections, and behind them the tokens that were made of theirs."""
+    for listing in (rows.connections, exchanged):
+        async for item in listing(installation, selection):
+            yield item
 
 
 async def users(parsed: argparse.Namespace) -> int:

@@ -64,7 +64,7 @@ async def sessions(opened: Opened, selection: Selection) -> AsyncIterator[Item]:
     async for row in session_rows(opened, selection):
         yield {
             "session": opened.audit.pseudonym("session", row["tsid"]),
-            **_user(opened, row),
+            **user_members(opened, row),
             "server": f"{row['owner_namespace']}/{row['owner_name']}",
             "client": row["client_id"],
             "resource": row["resource"],
@@ -80,13 +80,16 @@ async def connections(opened: Opened, selection: Selection) -> AsyncIterator[Ite
     """Connections as items of a listing."""
     async for row in connection_rows(opened, selection):
         yield {
-            **_user(opened, row),
+            **user_members(opened, row),
             "server": f"{row['owner_namespace']}/{row['owner_name']}",
             "upstream": row["upstream"],
+            "made_of": "",
             "account": row["upstream_subject"],
+            "audience": "",
             "scope": row["asked_scope"],
+            "expires": "",
             "registered_client": row["registered_client_id"],
-            "state": _connection_state(row),
+            "state": connection_state(row),
         }
 
 
@@ -95,7 +98,8 @@ def moment(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _user(opened: Opened, row: Row) -> Item:
+def user_members(opened: Opened, row: Row) -> Item:
+    """Who the user of a row is."""
     return {
         "user": opened.audit.pseudonym("user", row["user_id"]),
         "issuer": row["user_issuer"],
@@ -109,7 +113,8 @@ def _session_state(row: Row) -> str:
     return "live" if row["sign_in_required_at"] is None else "sign_in_required"
 
 
-def _connection_state(row: Row) -> str:
+def connection_state(row: Row) -> str:
+    """Whether its tokens can be had, in one word."""
     if row["blocked_at"] is not None:
         return "user_blocked"
     if row["rejected"]:

@@ -55,6 +55,16 @@ class Selection:
             parts.append((_OF_CLIENT, (self.client_id,)))
         return _together(parts)
 
+    def of_exchanged(self) -> Condition:
+        """Tokens that an exchange made; `upstream` is theirs, or the one that they are made of."""
+        parts = self._common()
+        if self.upstream is not None:
+            parts.append(("upstream = ? OR made_of = ?", (self.upstream, self.upstream)))
+        if self.client_id is not None:
+            of_client = _OF_CLIENT.replace("connections.", "exchanged_tokens.")
+            parts.append((of_client, (self.client_id,)))
+        return _together(parts)
+
     def _common(self) -> list[Condition]:
         parts: list[Condition] = []
         if self.user_id is not None:

@@ -1,16 +1,18 @@
 """Who can obtain which upstream's tokens through which server: one row for each such right."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any, Final
 
 from authserver.admin.opened import Opened
 from authserver.admin.rows import PAGE, Item, moment
 from authserver.admin.selection import Selection
+from authserver.config.exchanged_upstreams import ExchangedUpstream
 from authserver.storage.contract import Row
 from chassis.spiffe_id import Workload
 
 _KEY: Final = "user_id, owner_namespace, owner_name, upstream"
-# A session's list of upstreams has spaces between; one without a list named all.
+# A session's list of upstreams has spaces between; one without a list named all but exchanged ones.
 _NAMED: Final = (
     "(s.upstreams IS NULL OR ' ' || s.upstreams || ' ' LIKE '% ' || connections.upstream || ' %')"
 )
@@ -23,11 +25,11 @@ _SQL: Final = (
     f" AND EXISTS (SELECT 1 FROM sessions s WHERE s.user_id = connections.user_id"
     " AND s.owner_namespace = connections.owner_namespace"
     " AND s.owner_name = connections.owner_name AND s.ended_at IS NULL AND s.expires_at > ?"
-    f" AND {_NAMED}) ORDER BY {_KEY} LIMIT {PAGE}) k"
+    f" AND {{named}}) ORDER BY {_KEY} LIMIT {PAGE}) k"
     " JOIN users u ON u.user_id = k.user_id"
     " JOIN sessions s ON s.user_id = k.user_id AND s.owner_namespace = k.owner_namespace"
     " AND s.owner_name = k.owner_name AND s.ended_at IS NULL AND s.expires_at > ?"
-    f" AND {_NAMED.replace('connections.', 'k.')}"
+    " AND {named_again}"
     " GROUP BY k.user_id, k.owner_namespace, k.owner_name, k.upstream, k.dead, k.rejected,"
     " k.needs_user_at,"
     " u.upstream_issuer, u.subject, u.blocked_at"
@@ -35,31 +37,68 @@ _SQL: Final = (
 )
 
 
+_NAMES: Final = "s.upstreams IS NOT NULL AND ' ' || s.upstreams || ' ' LIKE '% ' || ? || ' %'"
+
+
 async def who_can(opened: Opened, selection: Selection) -> AsyncIterator[Item]:
     """Each (user, server, upstream) that a live session names, and what is in its way, if anything.
 
     `state` is `can`, or why not: the first of the reasons in the order of the checks at a release.
+    Behind the upstreams at which users sign in come those whose tokens are made of theirs.
     """
-    condition, values = selection.of_connections()
-    sql, now = _SQL.format(condition=condition), int(opened.clock())
-    after: tuple[str, ...] = ("", "", "", "")
-    servers, absolute = _Servers(opened), opened.settings.lifetimes.refresh_token_absolute
-    while rows := await opened.database.fetch_all(sql, *values, *after, now, now):
-        for row in rows:
-            owner = Workload(row["owner_namespace"], row["owner_name"])
-            yield {
-                "user": opened.audit.pseudonym("user", row["user_id"]),
-                "issuer": row["user_issuer"],
-                "subject": row["user_subject"],
-                "server": str(owner),
-                "upstream": row["upstream"],
-                "sessions": row["sessions"],
-                "signed_in": moment(row["signed_in"]),
-                "until": moment(row["expires"]),
-                "needs_user": moment(_needs_user_at(row, absolute)),
-                "state": servers.state(owner, row["upstream"], row),
+    servers = _Servers(opened)
+    async for row in _rows(opened, selection, None):
+        yield _item(opened, servers, row, row["upstream"])
+    for upstream in opened.settings.upstreams:
+        if not isinstance(upstream, ExchangedUpstream) or selection.upstream not in (
+            None,
+            upstream.name,
+        ):
+            continue
+        parents = replace(selection, upstream=upstream.exchange.upstream)
+        async for row in _rows(opened, parents, upstream.name):
+            target = upstream.target
+            yield _item(opened, servers, row, upstream.name) | {
+                "made_of": row["upstream"],
+                "audience": " ".join((*target.audiences, *target.resources)),
+                "scope": " ".join(target.scopes),
             }
+
+
+async def _rows(opened: Opened, selection: Selection, named: str | None) -> AsyncIterator[Row]:
+    """Connections of live sessions that name `named`, or the connection's own upstream."""
+    condition, values = selection.of_connections()
+    names = () if named is None else (named,)
+    sql = _SQL.format(
+        condition=condition,
+        named=_NAMED if named is None else _NAMES,
+        named_again=_NAMED.replace("connections.", "k.") if named is None else _NAMES,
+    )
+    now, after = int(opened.clock()), ("", "", "", "")
+    while rows := await opened.database.fetch_all(sql, *values, *after, now, *names, now, *names):
+        for row in rows:
+            yield row
         after = (rows[-1][0], rows[-1][1], rows[-1][2], rows[-1][3])
+
+
+def _item(opened: Opened, servers: "_Servers", row: Row, upstream: str) -> Item:
+    owner = Workload(row["owner_namespace"], row["owner_name"])
+    absolute = opened.settings.lifetimes.refresh_token_absolute
+    return {
+        "user": opened.audit.pseudonym("user", row["user_id"]),
+        "issuer": row["user_issuer"],
+        "subject": row["user_subject"],
+        "server": str(owner),
+        "upstream": upstream,
+        "made_of": "",
+        "audience": "",
+        "scope": "",
+        "sessions": row["sessions"],
+        "signed_in": moment(row["signed_in"]),
+        "until": moment(row["expires"]),
+        "needs_user": moment(_needs_user_at(row, absolute)),
+        "state": servers.state(owner, upstream, row),
+    }
 
 
 def _needs_user_at(row: Row, absolute: int) -> int:
@@ -74,6 +113,11 @@ class _Servers:
     def __init__(self, opened: Opened) -> None:
         self._settings = opened.settings
         self._upstreams: dict[Workload, set[str]] = {}
+        self._exchange_only = {
+            one.name
+            for one in opened.settings.upstreams
+            if not isinstance(one, ExchangedUpstream) and one.exchange_only
+        }
         for resource in opened.settings.resources:
             entry = resource.entry()
             self._upstreams.setdefault(entry.owner, set()).update(entry.upstreams)
@@ -88,6 +132,8 @@ class _Servers:
             return "server_not_configured"
         if row["blocked_at"] is not None:
             return "user_blocked"
+        if upstream in self._exchange_only:
+            return "exchange_only"
         if upstream not in self._upstreams[owner]:
             return "upstream_not_permitted"
         if row["rejected"]:

@@ -187,6 +187,10 @@ class Internal:
         self._exchange.check_certificate_age(claims, svid.not_before)
         target = await self._exchange.authorize(svid.workload, claims, exchange_request)
         record.upstream = target.upstream
+        if target.exchanged is not None:
+            wanted = target.exchanged.target
+            record.audience = " ".join((*wanted.audiences, *wanted.resources))
+            record.scope = " ".join(wanted.scopes)
         released = await self._exchange.release(target, claims, exchange_request)
         return self._body(released, claims, svid), released.refreshed
 

@@ -101,7 +101,7 @@ async def test_the_audit_trail_says_for_whom_and_for_what_a_token_was_made(
             made = await r.token(target_audience="billing", scope="orders.read")
             await r.token()
             await r.token(audience="acme")
-        first, second, plain = trail.events("release")
+        first, second, plain = trail.releases
         assert (first["audience"], first["scope"]) == ("billing", "orders.read")
         assert (second["audience"], second["scope"]) == (BOTH, "orders.read orders.write")
         assert not {"audience", "scope"} & plain.keys()

@@ -53,7 +53,7 @@ class TokenSource:
             self._mismatches.report(problem, self._now())
             return INVALID_TOKEN.with_reason(problem)
         outcome = await self._broker.obtain(unverified_jwt, token_request)
-        asked = token_request.missing_scope is not None
-        if self._pending is not None and asked and isinstance(outcome, ApiError) and outcome.scope:
-            self._pending.put(unverified_jwt, outcome)
+        pending = self._pending if token_request.missing_scope is not None else None
+        if pending is not None and isinstance(outcome, ApiError) and outcome.scope:
+            pending.put(unverified_jwt, outcome)
         return outcome

@@ -49,8 +49,8 @@ def check_missing_scope_permitted(missing: Collection[str], upstream: Upstream |
 
 def lacking_required(required: Collection[str], claims: VerifiedClaims) -> tuple[str, ...]:
     """Scopes without which the resource's server answers no call, and that a JWT does not have."""
-    held = claims.scope.split()
-    return tuple(scope for scope in required if scope not in held)
+    granted = claims.scope.split()
+    return tuple(scope for scope in required if scope not in granted)
 
 
 def required_scope_missing(lacking: Collection[str], session: Session) -> StepUpRequired:

@@ -27,9 +27,9 @@ Obtain = Callable[[str, TokenRequest], Coroutine[Any, Any, CachedToken | ApiErro
 
 _CALLING: Final = "POST"
 _CHALLENGE: Final = "www-authenticate"
-_MOST_HELD: Final = 16 * 1024
+_MAX_READ_AHEAD: Final = 16 * 1024
 # Comments, and an event that only says where to resume, tell the client nothing yet.
-_TOLD: Final = re.compile(rb"(?:^|[\r\n])data:[ ]?[^\r\n ]")
+_DATA: Final = re.compile(rb"(?:^|[\r\n])data:[ ]?[^\r\n ]")
 
 
 class Examined(NamedTuple):
@@ -78,21 +78,21 @@ class StepUps:
             return challenge
         if response.status != FORBIDDEN or not self._is_foreign(response.headers):
             return UNREAD._replace(begun=begun) if begun else UNREAD
-        refusal = await self._asked(call, token, response)
+        refusal = await self._refusal(call, token, response)
         return Examined(begun, keeps_challenge=False) if refusal is None else refusal
 
     async def _begin(self, response: StreamedResponse) -> bytes:
-        held = b""
+        begun = b""
         try:
             async with asyncio.timeout(self._first_event):
-                while _TOLD.search(held) is None and len(held) < _MOST_HELD:
+                while _DATA.search(begun) is None and len(begun) < _MAX_READ_AHEAD:
                     piece = await response.next(None)
                     if not piece:
                         break
-                    held += piece
+                    begun += piece
         except TimeoutError:
             pass
-        return held
+        return begun
 
     def _is_foreign(self, headers: Headers) -> bool:
         """Whether the app passes on a challenge that is neither ours nor about its own scopes.
@@ -105,7 +105,7 @@ class StepUps:
             return False
         return challenge_parameters(values).get("resource_metadata") != self._resource.metadata_url
 
-    async def _asked(
+    async def _refusal(
         self, call: Call, token: CachedToken, response: StreamedResponse
     ) -> ApiError | None:
         """The authserver's refusal, where the challenge is about what its user can be asked for."""

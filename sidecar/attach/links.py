@@ -82,10 +82,15 @@ class JsonLinks:
         """A filter for a text that arrives in pieces."""
         return JsonLinkFilter(self)
 
-    def rewritten(self, data: bytes) -> bytes:
-        """The text in local form. It may begin and end between any two members."""
-        pieces, done = [], 0
+    def rewritten(self, data: bytes, end: int | None = None) -> bytes:
+        """The text up to `end` in local form. It may begin and end before any quote.
+
+        What is behind `end` is looked at only to see where a link ends.
+        """
+        pieces, done, end = [], 0, len(data) if end is None else end
         for match in self._begins.finditer(data):
+            if match.start() >= end:
+                break
             key = _KEY.search(data[max(0, match.start() - _LONGEST_NAME - 80) : match.start()])
             if key is None or key[1] not in self._members:
                 continue
@@ -94,7 +99,7 @@ class JsonLinks:
             if local is not None:
                 pieces += [data[done : match.start(1)], _escaped(local, match[1])]
                 done = match.end(1)
-        return b"".join((*pieces, data[done:])) if pieces else data
+        return b"".join((*pieces, data[done:end])) if pieces else data[:end]
 
 
 class JsonLinkFilter:
@@ -108,7 +113,7 @@ class JsonLinkFilter:
         data = self._held + piece if self._held else piece
         cut = self._begun(data)
         self._held = data[cut:]
-        return self._links.rewritten(data[:cut] if self._held else data)
+        return self._links.rewritten(data, cut)
 
     def end(self) -> bytes:
         """What was held back; the text is whole."""

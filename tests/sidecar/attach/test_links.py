@@ -146,6 +146,7 @@ def _expected(value: object, member: str = "") -> object:
 
 @settings(max_examples=300, deadline=None)
 @example(value={"next": "https://api.test\\@evil.test/repos"}, places=[], indented=False)
+@example(value={"next": "https://api.test"}, places=[27], indented=False)
 @given(_VALUES, st.lists(st.integers(0, 400), max_size=6), st.booleans())
 def test_a_rewritten_text_means_the_same_but_for_its_links(
     value: object, places: list[int], indented: bool

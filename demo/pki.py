@@ -17,7 +17,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
+from cryptography.x509.oid import ExtendedKeyUsageOID, ObjectIdentifier
+
+from chassis.tls import certificate_forms
 
 AUTHORITY_LIFETIME: Final = timedelta(days=1)
 LEAF_LIFETIME: Final = timedelta(hours=4)
@@ -47,14 +49,11 @@ class CertificateAuthority:
     @classmethod
     def create(cls, name: str, *, now: datetime | None = None) -> "CertificateAuthority":
         key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        usage = _key_usage(key_cert_sign=True, crl_sign=True)
-        certificate = (
-            _unsigned(subject, subject, key, key, now or _now(), AUTHORITY_LIFETIME)
-            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-            .add_extension(usage, critical=True)
-            .sign(key, hashes.SHA256())
+        begins = now or _now()
+        form = certificate_forms.authority(
+            key.public_key(), name, begins - _BACKDATED, begins + AUTHORITY_LIFETIME
         )
+        certificate = form.sign(key, hashes.SHA256())
         return cls(certificate, key)
 
     @property
@@ -94,15 +93,10 @@ class CertificateAuthority:
         now: datetime,
     ) -> Issued:
         key = ec.generate_private_key(ec.SECP256R1())
-        certificate = (
-            _unsigned(x509.Name([]), self.certificate.subject, key, self.key, now, lifetime)
-            # RFC 5280 section 4.2.1.6: without a subject name the SAN must be critical.
-            .add_extension(x509.SubjectAlternativeName(names), critical=True)
-            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_key_usage(digital_signature=True), critical=True)
-            .add_extension(x509.ExtendedKeyUsage(roles), critical=False)
-            .sign(self.key, hashes.SHA256())
+        form = certificate_forms.leaf(
+            key.public_key(), self.certificate, names, roles, now - _BACKDATED, now + lifetime
         )
+        certificate = form.sign(self.key, hashes.SHA256())
         pem = certificate.public_bytes(Encoding.PEM)
         return Issued(certificate_pem=pem, key_pem=private_key_pem(key), chain=pem)
 
@@ -125,46 +119,6 @@ def write_credential(folder: Path, issued: Issued) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_private(folder / "tls.key", issued.key_pem)
     write_private(folder / "tls.crt", issued.chain)
-
-
-def _unsigned(
-    subject: x509.Name,
-    issuer: x509.Name,
-    key: Key,
-    issuer_key: Key,
-    now: datetime,
-    lifetime: timedelta,
-) -> x509.CertificateBuilder:
-    """What every certificate of ours carries; OpenSSL's strict mode wants both key identifiers."""
-    subject_id = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
-    issuer_id = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key())
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _BACKDATED)
-        .not_valid_after(now + lifetime)
-        .add_extension(subject_id, critical=False)
-        .add_extension(issuer_id, critical=False)
-    )
-
-
-def _key_usage(
-    *, digital_signature: bool = False, key_cert_sign: bool = False, crl_sign: bool = False
-) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=digital_signature,
-        key_cert_sign=key_cert_sign,
-        crl_sign=crl_sign,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
 
 
 def _now() -> datetime:

@@ -21,7 +21,9 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     load_pem_private_key,
 )
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
+from cryptography.x509.oid import ExtendedKeyUsageOID, ObjectIdentifier
+
+from chassis.tls import certificate_forms
 
 PrivateKey = ec.EllipticCurvePrivateKey
 KeyMaker = Callable[[], PrivateKey]
@@ -140,37 +142,17 @@ class Authority:
         ends = min(begins + lifetime, self.certificate.not_valid_after_utc)
         if not begins <= now < ends:
             raise InvalidAuthority("is not valid now")
-        leaf = (
-            _unsigned(x509.Name([]), self.certificate.subject, public_key, begins, ends)
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(
-                    self.certificate.extensions.get_extension_for_class(
-                        x509.SubjectKeyIdentifier
-                    ).value
-                ),
-                critical=False,
-            )
-            # RFC 5280 section 4.2.1.6: without a subject name the SAN must be critical.
-            .add_extension(x509.SubjectAlternativeName(names), critical=True)
-            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_key_usage(digital_signature=True), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([role]), critical=False)
-            .sign(self.key, hashes.SHA256())
-        )
+        form = certificate_forms.leaf(public_key, self.certificate, names, [role], begins, ends)
+        leaf = form.sign(self.key, hashes.SHA256())
         return Issued(leaf, leaf.public_bytes(Encoding.PEM) + self.chain_pem)
 
 
 def create(purpose: Purpose, *, key: PrivateKey, now: datetime, lifetime: timedelta) -> Authority:
     """A self-signed authority for `purpose`."""
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, purpose.common_name)])
-    public_key = key.public_key()
     certificate = (
-        _unsigned(subject, subject, public_key, now - BACKDATED, now + lifetime)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(public_key), critical=False
+        certificate_forms.authority(
+            key.public_key(), purpose.common_name, now - BACKDATED, now + lifetime
         )
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_key_usage(key_cert_sign=True, crl_sign=True), critical=True)
         .add_extension(x509.ExtendedKeyUsage([purpose.role]), critical=False)
         .add_extension(purpose.names, critical=True)
         .sign(key, hashes.SHA256())
@@ -259,39 +241,3 @@ def key_fits(certificate: x509.Certificate, pem: bytes) -> bool:
         return load_pem_private_key(pem, None).public_key() == certificate.public_key()
     except _UNREADABLE:
         return False
-
-
-def _unsigned(
-    subject: x509.Name,
-    issuer: x509.Name,
-    public_key: ec.EllipticCurvePublicKey,
-    begins: datetime,
-    ends: datetime,
-) -> x509.CertificateBuilder:
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(public_key)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(begins.replace(microsecond=0))
-        .not_valid_after(ends.replace(microsecond=0))
-        # OpenSSL's strict mode wants both key identifiers.
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
-    )
-
-
-def _key_usage(
-    *, digital_signature: bool = False, key_cert_sign: bool = False, crl_sign: bool = False
-) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=digital_signature,
-        key_cert_sign=key_cert_sign,
-        crl_sign=crl_sign,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        encipher_only=False,
-        decipher_only=False,
-    )

@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from chassis.tls import certificate_forms
 from demo.pki import CertificateAuthority
 from tests.cluster.cluster import Cluster, Object
 
@@ -54,22 +55,15 @@ def _certificate(
     request: Object, authority: CertificateAuthority, spiffe_id: str, begins: datetime
 ) -> x509.Certificate:
     asked = x509.load_der_x509_csr(b64decode(request["spec"]["stubPKCS10Request"]))
-    issuer = authority.key.public_key()
-    san = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(spiffe_id)])
-    return (
-        x509.CertificateBuilder()
-        .subject_name(x509.Name([]))
-        .issuer_name(authority.certificate.subject)
-        .public_key(asked.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(begins)
-        .not_valid_after(begins + _LIFETIME)
-        .add_extension(san, critical=True)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer), critical=False)
-        .sign(authority.key, hashes.SHA256())
+    form = certificate_forms.leaf(
+        asked.public_key(),  # type: ignore[arg-type]  # kubelets make the kind that is asked for
+        authority.certificate,
+        [x509.UniformResourceIdentifier(spiffe_id)],
+        [ExtendedKeyUsageOID.CLIENT_AUTH],
+        begins,
+        begins + _LIFETIME,
     )
+    return form.sign(authority.key, hashes.SHA256())
 
 
 def _time(moment: datetime) -> str:

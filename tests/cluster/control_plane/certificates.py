@@ -19,6 +19,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 
+from chassis.tls.certificate_forms import key_usage
+
 LIFETIME: Final = timedelta(days=7)
 
 # Clocks of two machines differ.
@@ -45,7 +47,7 @@ class Authority:
         certificate = (
             self._unsigned(self._name, self._key)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-            .add_extension(_usage(key_cert_sign=True, crl_sign=True), critical=True)
+            .add_extension(key_usage("key_cert_sign", "crl_sign"), critical=True)
             .sign(self._key, hashes.SHA256())
         )
         self.files = _write(folder, name, certificate, self._key)
@@ -73,7 +75,7 @@ class Authority:
         builder = (
             self._unsigned(_subject(name, *groups), key)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_usage(digital_signature=True), critical=True)
+            .add_extension(key_usage("digital_signature"), critical=True)
             .add_extension(x509.ExtendedKeyUsage(roles), critical=False)
         )
         if hosts:
@@ -117,22 +119,6 @@ def _host(host: str) -> x509.GeneralName:
         return x509.IPAddress(ip_address(host))
     except ValueError:
         return x509.DNSName(host)
-
-
-def _usage(
-    *, digital_signature: bool = False, key_cert_sign: bool = False, crl_sign: bool = False
-) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=digital_signature,
-        key_cert_sign=key_cert_sign,
-        crl_sign=crl_sign,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
 
 
 def _write(folder: Path, name: str, certificate: x509.Certificate, key: Key) -> KeyPair:

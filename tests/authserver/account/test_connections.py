@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import yaml
 from yarl import URL
 
 from demo.browser import Browser, Page
@@ -279,3 +280,48 @@ async def test_the_front_page_leads_there(tmp_path: Path) -> None:
     async with scene(tmp_path) as s, person(s) as alice:
         for cookie in (None, sent(cookies(alice.browser, s))):
             assert f'href="{s.world.issuer}/connections"' in (await home(s.world, cookie)).text
+
+
+# Tokens that an exchange makes.
+
+ORDERS = {
+    "name": "orders",
+    "displayName": "Orders",
+    "exchange": {"upstream": "second", "audience": "orders"},
+    "scopes": ["orders.read"],
+    "scopeDescriptions": {"orders.read": "Read your orders"},
+}
+
+
+async def with_orders(s: Scene) -> None:
+    """Tokens of `orders` are made of those of `second`."""
+    configuration = yaml.safe_load((s.world.folder / "authserver.yaml").read_text())
+    (notes,) = configuration["resources"]
+    await s.world.reconfigure(
+        upstreams=[*configuration["upstreams"], ORDERS],
+        resources=[notes | {"upstreams": [*notes["upstreams"], "orders"]}],
+    )
+
+
+async def test_what_an_exchange_makes_is_shown_and_mended_as_what_it_is_made_of(
+    tmp_path: Path,
+) -> None:
+    async with scene(tmp_path) as s:
+        await with_orders(s)
+        async with person(s) as alice:
+            page = (await page_of(s, alice.browser)).text
+            assert "Orders: not connected" in page
+            assert "Once connected, the server can use your account to:" in page
+            assert "Read your orders" in page
+            assert "Connect Orders" in page
+            url = await s.link(alice.jwt)
+            asked = (await alice.browser.open(url)).text
+            assert "With your second account, this server will be able to use Orders to:" in asked
+            await connected(s, alice.browser, url)
+            page = (await page_of(s, alice.browser)).text
+            assert "second: connected" in page
+            assert "Orders: connected" in page
+            await sql(tmp_path, "UPDATE connections SET dead = 1 WHERE upstream = 'second'")
+            page = (await page_of(s, alice.browser)).text
+            assert "Orders: needs you again" in page
+            assert "Reconnect Orders" in page

@@ -268,10 +268,11 @@ class OAuth2Upstream(_Upstream):
     subject_field: str | tuple[str, ...] | None = None
     refresh_endpoint: WebUrl | None = None
     revocation_endpoint: WebUrl | None = None
-    revocation_sends: Literal["refreshToken", "accessToken", "bearer"] = "refreshToken"
+    revocation_sends: Literal["refreshToken", "accessToken", "both", "bearer"] = "refreshToken"
     revocation_parameter: Annotated[str, matches_pattern(_PARAMETER, "a parameter's name")] = (
         "token"
     )
+    revocation_method: Literal["POST", "DELETE"] = "POST"
     scope_parameter: Literal["scope", "user_scope"] = "scope"
     scope_separator: Literal[" ", ","] = " "
     answered_scope_separator: Literal[" ", ","] = " "

@@ -118,9 +118,16 @@ class UpstreamClient:
         Raises UpstreamFailure where the upstream does not say that it did (RFC 7009 section 2.2):
         `refused` is set where asking again is of no use.
         """
+        for token in revocation.tokens_of(tokens):
+            check_revoked(await self._revoke(revocation, token), revocation, tokens)
+
+    async def _revoke(self, revocation: Revocation, token: str) -> Answer:
         if revocation.sends == "bearer":
-            answer = await self._http.post(revocation.url, {}, bearer=tokens.access_token)
-        else:
-            fields = {revocation.parameter: revocation.token_of(tokens)}
-            answer = await self.post(revocation.url, fields, in_body=revocation.in_body)
-        check_revoked(answer, revocation, tokens)
+            return await self._http.post(revocation.url, {}, bearer=token)
+        fields = {revocation.parameter: token}
+        if revocation.method == "POST":
+            return await self.post(revocation.url, fields, in_body=revocation.in_body)
+        credentials = (self._client_id, self._secret or "")
+        return await self._http.post(
+            revocation.url, fields, basic=credentials, written_as="json", method="DELETE"
+        )

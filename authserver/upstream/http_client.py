@@ -180,12 +180,13 @@ class HttpClient:
         bearer: str | None = None,
         may_send: MaySend | None = None,
         written_as: RequestFormat = "form",
+        method: Literal["POST", "DELETE"] = "POST",
     ) -> Answer:
-        """The answer to a POST of fields. Raises Unavailable or OutcomeUnknown."""
+        """The answer to a request with fields. Raises Unavailable or OutcomeUnknown."""
         credential = _basic(*basic) if basic else f"Bearer {bearer}" if bearer else None
         headers = {"Authorization": credential} if credential else {}
         body = RequestBody(fields, may_send, written_as=written_as)
-        return await self._call("POST", url, headers=headers, body=body)
+        return await self._call(method, url, headers=headers, body=body)
 
     async def _call(
         self, method: str, url: str, *, headers: Mapping[str, str], **options: Any

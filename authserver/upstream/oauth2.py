@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from authserver.config.upstreams import OAuth2Upstream
 from authserver.oauth.parsing import Malformed, whole_number
@@ -119,11 +119,13 @@ class OAuth2:
         settings = self._settings
         if settings.revocation_endpoint is None:
             return False
+        client_id = quote(settings.client_id, safe="")
         revocation = Revocation(
-            settings.revocation_endpoint,
+            settings.revocation_endpoint.replace("{clientId}", client_id),
             self._in_body,
             settings.revocation_sends,
             settings.revocation_parameter,
+            settings.revocation_method,
         )
         with naming(self.name):
             await self._client.revoke(revocation, tokens)

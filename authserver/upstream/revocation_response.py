@@ -16,22 +16,27 @@ _OVER: Final = frozenset({"invalid_token", "invalid_grant"})
 class Revocation:
     """How an upstream wants a revocation; the defaults are those of RFC 7009.
 
-    `sends` is which token: `bearer` is the access token as the request's own credential.
+    `sends` is which token: `both` are named one after the other where each ends itself alone,
+    `bearer` is the access token as the request's own credential. A DELETE is written as JSON, under
+    our client's Basic credentials.
     """
 
     url: str
     in_body: bool
-    sends: Literal["refreshToken", "accessToken", "bearer"] = "refreshToken"
+    sends: Literal["refreshToken", "accessToken", "both", "bearer"] = "refreshToken"
     parameter: str = "token"
+    method: Literal["POST", "DELETE"] = "POST"
 
-    def token_of(self, tokens: UpstreamTokens) -> str:
-        """The token to name; the access token where there is no other."""
-        other = tokens.refresh_token if self.sends == "refreshToken" else None
-        return other or tokens.access_token
+    def tokens_of(self, tokens: UpstreamTokens) -> tuple[str, ...]:
+        """The tokens to name; the access token where there is no other."""
+        refresh, access = tokens.refresh_token, tokens.access_token
+        if refresh is None or self.sends in ("accessToken", "bearer"):
+            return (access,)
+        return (refresh, access) if self.sends == "both" else (refresh,)
 
     def ends_grant_of(self, tokens: UpstreamTokens) -> bool:
-        """Whether nothing is left of the tokens once the one that is sent is over."""
-        return tokens.refresh_token is None or self.token_of(tokens) == tokens.refresh_token
+        """Whether nothing is left of the tokens once those that are sent are over."""
+        return tokens.refresh_token in (None, *self.tokens_of(tokens))
 
 
 def check_revoked(answer: Answer, revocation: Revocation, tokens: UpstreamTokens) -> None:

@@ -83,6 +83,13 @@ _SETTINGS: Final = {
     "userinfoEndpoint": "https://api.github.com/user",
     "subjectField": "id",
     "answeredScopeSeparator": ",",
+    # It deletes the user's grant for the client, and with it all of their tokens.
+    "revocationEndpoint": "https://api.github.com/applications/{clientId}/grant",
+    "revocationMethod": "DELETE",
+    "revocationSends": "accessToken",
+    "revocationParameter": "access_token",
+    # Only that deletion ends all: a refresh token that is presented twice costs itself alone.
+    "repeatUncertainRefresh": True,
 }
 _SCOPES_PAGE: Final = Source(
     "https://docs.github.com/en/enterprise-server@3.11/apps/oauth-apps/building-oauth-apps/"
@@ -91,7 +98,7 @@ _SCOPES_PAGE: Final = Source(
 )
 _SUBJECT: Final = "`id` of `GET /user`, a number; the login may change"
 _PKCE: Final = "recommended, S256 only"
-_SOURCES: Final = (
+_OWN_SOURCES: Final = (
     Source(f"{_PAGES}/oauth-apps/building-oauth-apps/authorizing-oauth-apps", _READ_ON),
     Source(
         f"{_PAGES}/oauth-apps/maintaining-oauth-apps/"
@@ -104,6 +111,18 @@ _SOURCES: Final = (
         _READ_ON,
     ),
 )
+_REVOKING: Final = (
+    Source(
+        "https://docs.rs/openapi-github/latest/openapi_github/apis/apps_api/"
+        "fn.apps_slash_delete_authorization.html",
+        _READ_ON,
+    ),
+    Source(
+        "https://app.unpkg.com/@octokit/oauth-methods@5.1.4/files/dist-src/delete-authorization.js",
+        _READ_ON,
+    ),
+)
+_SOURCES: Final = (*_OWN_SOURCES, *_REVOKING)
 _APP_PAGES: Final = f"{_PAGES}/creating-github-apps/authenticating-with-a-github-app"
 _APP_SOURCES: Final = (
     Source(f"{_APP_PAGES}/refreshing-user-access-tokens", _READ_ON),
@@ -114,10 +133,15 @@ _APP_REFRESH: Final = Refresh(
     spends=True,
     access_lasts="8 hours; the one before ends at the refresh",
     refresh_lasts="6 months",
+    revocation_ends_grant=True,
     repeated="200 `error=bad_refresh_token`",
     late="200 `error=bad_refresh_token`",
 )
-_NOTES: Final = ("GitHub Enterprise Server has other addresses: write them over these.",)
+_NOTES: Final = (
+    "GitHub Enterprise Server has other addresses: write them over these.",
+    "A revocation names an access token that still lives, and ends what the user granted to every"
+    " installation with the same client: give each one a client of its own.",
+)
 
 # A registration that expires no user tokens gives neither lifetime nor refresh token.
 GITHUB_APP: Final = Provider(
@@ -139,6 +163,7 @@ GITHUB_OAUTH_APP: Final = Provider(
     refresh=Refresh(
         rotation="no refresh tokens",
         spends=True,
+        revocation_ends_grant=True,
         access_lasts="no end; a year without use",
     ),
     sources=(

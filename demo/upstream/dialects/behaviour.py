@@ -82,6 +82,7 @@ class Behaviour:
 
     Revocation: `revocation` is its address, `revokes` what it takes, `revoked` its answer.
     `revocation_ends` is what ends: the `grant`, every grant of the `person`, or only the `token`.
+    With `revocation_method` DELETE it wants JSON and Basic credentials.
     """
 
     source: str
@@ -122,6 +123,7 @@ class Behaviour:
     revocation: str = ""
     revokes: Literal["refresh or access", "refresh", "access", "bearer"] = "refresh or access"
     revocation_parameter: str = "token"
+    revocation_method: Literal["POST", "DELETE"] = "POST"
     revoked: Answer = Answer(200, {})
     not_revoked: Answer = Answer(400, {"error": "invalid_request"})
     revocation_ends: Literal["token", "grant", "person"] = "grant"

@@ -71,7 +71,7 @@ class ProviderServer:
             ("GET", one.authorize): self._authorize,
             ("POST", one.token): self._token,
             ("POST", one.refresh or one.token): self._token,
-            ("POST", one.revocation): self._revoke,
+            (one.revocation_method, one.revocation): self._revoke,
             ("GET", one.userinfo): self._userinfo,
             ("GET", f"{issuer}/.well-known/openid-configuration"): self._discovery,
             ("GET", f"{issuer}/keys"): self._keys,
@@ -153,7 +153,8 @@ class ProviderServer:
         if one.revokes == "bearer":
             revoked = self.grants.revoke(_bearer(request))
         else:
-            fields = await self._fields(request)
+            deletes = one.revocation_method == "DELETE"
+            fields = await (self._deleting(request) if deletes else self._fields(request))
             revoked = self.grants.revoke(fields.get(one.revocation_parameter, ""))
         return _rendered(one.revoked if revoked else one.not_revoked)
 
@@ -184,6 +185,14 @@ class ProviderServer:
 
     async def _keys(self, _: web.Request) -> web.Response:
         return _rendered(Answer(200, {"keys": [self._key.as_dict(private=False)]}))
+
+    async def _deleting(self, request: web.Request) -> dict[str, str]:
+        """The JSON of a DELETE under our client's Basic credentials. Raises Refused."""
+        credentials = _credentials(request.headers.get("Authorization"), {})
+        if credentials != ("basic", "tokenward", self.secret):
+            raise Refused(Answer(404, {"message": "Not Found"}))
+        sent: dict[str, str] = await request.json()
+        return sent
 
     async def _fields(self, request: web.Request) -> dict[str, str]:
         """The fields of a request of our client. Raises Refused for anybody else."""
@@ -218,4 +227,6 @@ def _bearer(request: web.Request) -> str:
 
 
 def _rendered(answer: Answer) -> web.Response:
+    if answer.status == 204:
+        return web.Response(status=204)
     return web.json_response(dict(answer.body), status=answer.status)

@@ -27,6 +27,15 @@ _GITHUB_APP: Final = Behaviour(
     idle=182 * _DAY,
     refused=Answer(200, {"error": "bad_refresh_token"}),
     bad_client=Answer(200, {"error": "incorrect_client_credentials"}),
+    # "Deleting an application's grant will also delete all OAuth tokens associated with the
+    # application for the user."
+    revocation="api.github.com/applications/tokenward/grant",
+    revocation_method="DELETE",
+    revokes="access",
+    revocation_parameter="access_token",
+    revoked=Answer(204, {}),
+    not_revoked=Answer(404, {"message": "Not Found"}),
+    revocation_ends="person",
 )
 _GITHUB_OAUTH_APP: Final = replace(
     _GITHUB_APP,

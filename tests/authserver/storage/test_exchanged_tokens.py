@@ -160,12 +160,13 @@ async def test_the_weeks_sweep_takes_what_nobody_renewed_and_gives_it_to_be_revo
     await database.write(
         "UPDATE exchanged_tokens SET renewed_at = ? WHERE variant <> ?", NOW - WEEK, "young"
     )
-    dropped = await store.exchanged_tokens.drop_older(NOW - WEEK + 1)
-    assert [one.tokens.access_token for one in dropped] == ["old"], "nothing to revoke in the other"
+    dropped = await store.exchanged_tokens.drop_older(NOW - WEEK + 1, NOW)
+    revoking = [one.connection.tokens.access_token for one in dropped]
+    assert revoking == ["old"], "nothing to revoke in the other"
     rows = await database.fetch_all("SELECT variant FROM exchanged_tokens ORDER BY variant")
     assert [row["variant"] for row in rows] == ["claimed", "young"]
     assert await found(store, session, key_of(parent, "young")) is not None
-    assert await store.exchanged_tokens.drop_older(NOW - WEEK + 1) == []
+    assert await store.exchanged_tokens.drop_older(NOW - WEEK + 1, NOW) == []
 
 
 async def test_a_renewed_token_is_young_again(database: Database) -> None:
@@ -176,7 +177,7 @@ async def test_a_renewed_token_is_young_again(database: Database) -> None:
     assert await store.claims.claim(row, "h", NOW) is not None
     tokens = UpstreamTokens("made", None, None, NOW, None)
     assert await store.claims.swap(row, "h", tokens, AT_PROVIDER) is not None
-    assert await store.exchanged_tokens.drop_older(NOW - 1) == []
+    assert await store.exchanged_tokens.drop_older(NOW - 1, NOW) == []
 
 
 async def test_a_rewrap_seals_made_tokens_under_the_new_key(database: Database) -> None:

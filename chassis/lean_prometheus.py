@@ -2,7 +2,8 @@
 
 They bring `http.server`, `urllib.request`, `wsgiref` and `email`: 3 MB, and a fifth of the
 sidecar's start. `chassis.metrics_text` renders the metrics instead. The collectors that
-describe the interpreter are left out too: we register none of them.
+describe the interpreter are left out too: we register none of them. So is what several processes
+share metrics with (`PROMETHEUS_MULTIPROC_DIR`).
 """
 
 import sys
@@ -12,6 +13,7 @@ from typing import Final, NoReturn
 _LEFT_OUT: Final = (
     "prometheus_client.exposition",
     "prometheus_client.gc_collector",
+    "prometheus_client.mmap_dict",
     "prometheus_client.platform_collector",
 )
 

@@ -10,11 +10,11 @@ unformatted message only.
 import json
 import logging
 import sys
+import time
 import traceback
 from collections.abc import Mapping
 from contextlib import suppress
 from contextvars import ContextVar
-from datetime import UTC, datetime
 from functools import lru_cache
 from json.encoder import encode_basestring_ascii as _text
 from types import TracebackType
@@ -174,7 +174,7 @@ def _time(now: float) -> str:
 @lru_cache(maxsize=1)
 def _second(second: int) -> str:
     """Rendered once for all lines of a second: it costs as much as the rest of a line."""
-    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
 
 
 @lru_cache(maxsize=256)

@@ -11,8 +11,7 @@ import resource
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass
-from typing import Final, NoReturn
+from typing import Final, NamedTuple, NoReturn
 
 from chassis.logs import Log
 from chassis.probes import Readiness
@@ -30,8 +29,7 @@ class StartFailed(Exception):
     """The process cannot start; the text is one line an operator can act on, without secrets."""
 
 
-@dataclass(frozen=True, order=True)
-class ConfigProblem:
+class ConfigProblem(NamedTuple):
     """One fault of a configuration: where it stands and what is wrong there."""
 
     path: str

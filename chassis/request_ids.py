@@ -4,10 +4,10 @@ A caller may bring one, in `X-Request-Id` or as the trace id of `traceparent` (W
 section 3.2). Its length and characters are bounded, for it is written to logs and sent on.
 """
 
+import os
 import re
 from collections.abc import Mapping
 from contextvars import ContextVar
-from random import getrandbits
 from typing import Final, Protocol
 
 from chassis.logs import current_request_id
@@ -37,7 +37,7 @@ def naming_fields(headers: Fields) -> dict[str, str]:
 
 def new_request_id() -> str:
     """Sixteen hexadecimal digits: enough to find a line, and no secret."""
-    return f"{getrandbits(64):016x}"
+    return os.urandom(8).hex()
 
 
 def caller_request_id(headers: Mapping[str, str]) -> str:

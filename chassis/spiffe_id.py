@@ -5,7 +5,7 @@ parser, because parsers fold case, drop tabs and forgive trailing newlines.
 """
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 MAX_LENGTH = 2048
 
@@ -23,8 +23,7 @@ class InvalidSpiffeId(ValueError):
     """The string is not the SPIFFE ID of a workload of this trust domain."""
 
 
-@dataclass(frozen=True, order=True)
-class Workload:
+class Workload(NamedTuple):
     """An MCP server as an identity."""
 
     namespace: str

@@ -1,7 +1,6 @@
 """Builds a sidecar from its settings, and does its periodic work; the only wiring."""
 
 import asyncio
-import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from sidecar.local_server import local_server
 from sidecar.metrics import Metrics
 from sidecar.pending_challenges import PendingChallenges
 from sidecar.protected_resource import ProtectedResource
+from sidecar.retry import random_fraction
 from sidecar.revocation_listener import RevocationListener
 from sidecar.settings import Settings
 from sidecar.timeouts import DEFAULT, Timeouts
@@ -78,7 +78,7 @@ def build(
     now: Clock = time.monotonic,
     wall: Clock = clock.wall,
     timeouts: Timeouts = DEFAULT,
-    jitter: Callable[[], float] = random.random,
+    jitter: Callable[[], float] = random_fraction,
 ) -> Sidecar:
     """Build a sidecar inside a running loop.
 

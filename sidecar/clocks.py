@@ -4,18 +4,10 @@ A node's clock may be hours off, and a sidecar goes on then. So a JWT counts as 
 clock that can be believed says otherwise.
 """
 
-import re
 from collections.abc import Callable
-from datetime import UTC, datetime
-from typing import Final
 
 from chassis.clock import Clock
-from chassis.http1.response import MONTHS
-
-# RFC 9110 section 5.6.7, the form that senders must use. `email.utils` is large.
-_DATE: Final = re.compile(
-    r"[A-Z][a-z]{2}, ([0-9]{2}) ([A-Z][a-z]{2}) ([0-9]{4}) ([0-9]{2}):([0-9]{2}):([0-9]{2}) GMT"
-)
+from chassis.utc import http_date
 
 
 class Clocks:
@@ -40,17 +32,7 @@ class Clocks:
 
     def _authserver_time(self) -> tuple[float, ...]:
         try:
-            sent = _unix_time(self._date)
+            sent = http_date(self._date)
         except ValueError:
             return ()
         return (sent + self._now() - self._heard_at,)
-
-
-def _unix_time(date: str) -> float:
-    """Raises ValueError for what is no date."""
-    match = _DATE.fullmatch(date)
-    if match is None:
-        raise ValueError("no HTTP date")
-    day, month, year, hour, minute, second = match.groups()
-    at = (int(year), MONTHS.index(month) + 1, int(day), int(hour), int(minute), int(second))
-    return datetime(*at, tzinfo=UTC).timestamp()

@@ -2,15 +2,13 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 WELL_KNOWN: Final = "/.well-known/oauth-protected-resource"
 
 
-@dataclass(frozen=True)
-class ProtectedResource:
+class ProtectedResource(NamedTuple):
     """The MCP server as its clients know it; without a `resource` there is no document.
 
     `offline_access` concerns the client and the authserver alone, so it is named in neither

@@ -1,5 +1,6 @@
 """Which exchanges are tried again, after which pause, and how many at most."""
 
+import os
 from typing import Final
 
 from sidecar.errors import ApiError
@@ -8,6 +9,11 @@ PAUSES: Final = (0.1, 0.3)  # seconds before the second and the third attempt, a
 _MAX_PAUSE_SECONDS: Final = 1.0
 # In none of these cases an exchange took place.
 _RETRIED: Final = frozenset({"unreachable", "disconnected", "unavailable"})
+
+
+def random_fraction() -> float:
+    """At least 0 and below 1, as `random.random`, whose module takes 160 kB."""
+    return (int.from_bytes(os.urandom(7), "big") >> 3) / (1 << 53)
 
 
 def pause_before_retry(refusal: ApiError, pause: float) -> float | None:

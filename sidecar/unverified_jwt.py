@@ -8,8 +8,7 @@ import binascii
 import json
 from base64 import urlsafe_b64decode
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 # The clocks of a node and of the authserver may differ; a JWT that ended in between is not ours
@@ -23,8 +22,7 @@ PROBLEMS: Final = (OTHER_ISSUER, OTHER_RESOURCE, EXPIRED)
 _PORTS: Final = {"http": 80, "https": 443}
 
 
-@dataclass(frozen=True)
-class ExpectedClaims:
+class ExpectedClaims(NamedTuple):
     """What a JWT for this workload says; None where it is not configured."""
 
     issuer: str | None

@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Final
 
 from chassis.clock import Clock
+from chassis.utc import MONTHS
 
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE: Final = re.compile(r"(?:[!-~\x80-\xff](?:[\t -~\x80-\xff]*[!-~\x80-\xff])?)?")
@@ -121,8 +122,3 @@ def _date(second: int) -> bytes:
     month = MONTHS[at.tm_mon - 1]
     clock = f"{at.tm_hour:02d}:{at.tm_min:02d}:{at.tm_sec:02d}"
     return f"Date: {day}, {at.tm_mday:02d} {month} {at.tm_year:04d} {clock} GMT\r\n".encode()
-
-
-MONTHS: Final = (
-    "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
-)  # fmt: skip

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from chassis.clock import Clock
+from chassis.utc import certificate_date
 
 # Leaf, two intermediates and the root: a depth of 3 as OpenSSL counts.
 MAX_CHAIN_LENGTH: Final = 4
@@ -68,11 +69,11 @@ def _authorities(bundle: str) -> list[tuple[dict[str, Any], bytes]]:
 
 
 def _has_expired(anchor: dict[str, Any], now: float) -> bool:
-    return now >= ssl.cert_time_to_seconds(anchor["notAfter"])
+    return now >= certificate_date(anchor["notAfter"])
 
 
 def _problem(anchor: dict[str, Any], roots: set[str], now: float) -> str | None:
-    if now < ssl.cert_time_to_seconds(anchor["notBefore"]):
+    if now < certificate_date(anchor["notBefore"]):
         return "is not yet valid"
     if str(anchor["issuer"]) not in roots:
         return "is an intermediate whose root is not here"

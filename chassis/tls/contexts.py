@@ -3,8 +3,8 @@
 import os
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from chassis.clock import wall
 from chassis.tls import ca_bundle
@@ -15,8 +15,7 @@ class CredentialFault(Exception):
     """A certificate, key or CA file cannot be used; the text names the file and what is wrong."""
 
 
-@dataclass(frozen=True)
-class KeyPair:
+class KeyPair(NamedTuple):
     """Where a certificate chain and its key lie; a bundle is one file that holds both."""
 
     certificate: Path

@@ -2,18 +2,17 @@
 
 import re
 import ssl
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from chassis.tls.contexts import CredentialFault, KeyPair, load_key_pair, read_pem
+from chassis.utc import certificate_date
 
 _CERTIFICATE_PEM: Final = re.compile(
     r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL
 )
 
 
-@dataclass(frozen=True)
-class Certificate:
+class Certificate(NamedTuple):
     """What a process needs to know of its own certificate."""
 
     uris: tuple[str, ...]
@@ -53,8 +52,8 @@ def verify_key_pair(pair: KeyPair, *, as_client: bool) -> Certificate:
         uris=tuple(value for kind, value in names if kind == "URI"),
         dns_names=tuple(value for kind, value in names if kind == "DNS"),
         serial=peer["serialNumber"],
-        not_before=ssl.cert_time_to_seconds(peer["notBefore"]),
-        not_after=ssl.cert_time_to_seconds(peer["notAfter"]),
+        not_before=certificate_date(peer["notBefore"]),
+        not_after=certificate_date(peer["notAfter"]),
     )
 
 

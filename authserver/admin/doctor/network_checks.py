@@ -2,10 +2,8 @@
 
 import asyncio
 import json
-import re
 import ssl
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -21,12 +19,11 @@ from chassis.clock import Clock
 from chassis.http1.client import Client, Host, ServerResponse
 from chassis.http1.limits import Limits
 from chassis.http1.no_response import NoResponse, Untrusted
-from chassis.http1.response import MONTHS
+from chassis.utc import http_date
 
 _SECONDS: Final = 5.0
 _SKEW_SECONDS: Final = 60
 _LIMITS: Final = Limits(body_bytes=256 * 1024, connections=1)
-_DATE: Final = re.compile(r"\w{3}, (\d\d) (\w{3}) (\d{4}) (\d\d):(\d\d):(\d\d) GMT", re.ASCII)
 _WELL_KNOWN: Final = "/.well-known/oauth-authorization-server"
 
 
@@ -140,9 +137,7 @@ def _document(answer: ServerResponse) -> dict[str, Any] | None:
 
 
 def _moment(date: str) -> float | None:
-    match = _DATE.fullmatch(date)
-    if match is None or match[2] not in MONTHS:
+    try:
+        return http_date(date)
+    except ValueError:
         return None
-    day, year, hour, minute, second = (int(match[at]) for at in (1, 3, 4, 5, 6))
-    at = datetime(year, MONTHS.index(match[2]) + 1, day, hour, minute, second, tzinfo=UTC)
-    return at.timestamp()

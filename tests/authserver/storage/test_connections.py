@@ -303,9 +303,9 @@ async def test_a_relabelled_row_does_not_open(tmp_path: Path, column: str) -> No
         await store.sign_in()
         await sql(tmp_path, f"UPDATE connections SET {column} = 'other'")
         changed = key()
-        owner = replace(changed.owner, **{column.removeprefix("owner_"): "other"}) if (
-            column != "upstream"
-        ) else changed.owner  # fmt: skip
+        owner = changed.owner
+        if column != "upstream":
+            owner = owner._replace(**{column.removeprefix("owner_"): "other"})
         upstream = "other" if column == "upstream" else changed.upstream
         with pytest.raises(DecryptionFailed):
             await store.connections.get(replace(changed, owner=owner, upstream=upstream))

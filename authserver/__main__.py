@@ -6,12 +6,17 @@ import os
 # while it is imported.
 os.environ.pop("SSLKEYLOGFILE", None)  # noqa: TID251 - see above
 
+import gc
+
+from authserver import lean_aiohttp
 from chassis import lean_prometheus
 
 if __name__ == "__main__":
+    gc.disable()  # `process.main` enables it: what is imported until then does not become garbage
     # Nor look for plugins: we have none.
     os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"  # noqa: TID251 - read while it is imported
     lean_prometheus.load()
+    lean_aiohttp.load()
 
 import argparse
 import asyncio

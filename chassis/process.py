@@ -7,6 +7,7 @@ configuration. A failed start binds nothing and says why in one line.
 import asyncio
 import contextlib
 import ctypes
+import gc
 import resource
 import signal
 import sys
@@ -52,7 +53,12 @@ def main(
     *,
     loop: Callable[[], asyncio.AbstractEventLoop] | None = None,
 ) -> NoReturn:
-    """Run `process` to its end and leave with the exit code its end calls for."""
+    """Run `process` to its end and leave with the exit code its end calls for.
+
+    What was imported before is left out of garbage collections: it lives as long as the process.
+    """
+    gc.freeze()
+    gc.enable()
     forbid_dumps()
     use_all_open_files()
     try:

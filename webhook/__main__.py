@@ -1,11 +1,13 @@
 # ruff: noqa: TID251 - the environment is set before the first import that reads it
 """Builds the webhook from its settings and runs it; or injects manifests offline."""
 
+import gc
 import os
 
 from chassis import lean_prometheus
 
 if __name__ == "__main__":
+    gc.disable()  # until `process.main`, as in the authserver
     os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"  # nor look for any: we have none
     lean_prometheus.load()
 

@@ -17,6 +17,7 @@ from aiohttp.abc import AbstractResolver
 
 from authserver.oauth.parsing import Malformed, json_object
 from authserver.upstream.contract import Unavailable
+from authserver.upstream.trust import SYSTEM_TRUST, SystemTrust
 
 Network = IPv4Network | IPv6Network
 
@@ -63,14 +64,18 @@ class SafeFetcher:
         loopback: bool = False,
         denied: Iterable[str] = (),
         resolver: AbstractResolver | None = None,
+        trust: SystemTrust = SYSTEM_TRUST,
     ) -> None:
-        self._loopback, self._resolver = loopback, resolver
+        self._loopback, self._resolver, self._trust = loopback, resolver, trust
         self._denied: tuple[Network, ...] = tuple(ip_network(text) for text in denied)
 
     async def fetch(self, url: str, *, max_bytes: int) -> Fetched:
         """GET `url` once. Raises TooLarge beyond `max_bytes`, Unavailable for all but a 200."""
         connector = aiohttp.TCPConnector(
-            force_close=True, socket_factory=self._socket, resolver=self._resolver
+            force_close=True,
+            socket_factory=self._socket,
+            resolver=self._resolver,
+            ssl=await self._trust.context(),
         )
         try:
             async with (

@@ -12,7 +12,6 @@ import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from functools import cache
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, Final, Literal, Self
@@ -23,6 +22,7 @@ from aiohttp.abc import AbstractStreamWriter
 
 from authserver.oauth.parsing import Malformed, form_fields, json_object
 from authserver.upstream.contract import MaySend, OutcomeUnknown, Unavailable
+from authserver.upstream.trust import SYSTEM_TRUST, verifying_context
 
 # A hundred keys with their certificates fit.
 _MAX_ANSWER_BYTES: Final = 1024 * 1024
@@ -81,7 +81,7 @@ class UpstreamHttp:
 
         `headers` come with every call.
         """
-        context = _system_trust() if authorities is None else verifying_context(authorities)
+        context = None if authorities is None else verifying_context(authorities)
         return HttpClient(self, ssl=context, proxy=proxy, headers=headers)
 
     async def call(
@@ -154,7 +154,7 @@ class HttpClient:
         self,
         http: UpstreamHttp,
         *,
-        ssl: ssl.SSLContext,
+        ssl: ssl.SSLContext | None,
         proxy: str | None = None,
         headers: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
@@ -192,25 +192,10 @@ class HttpClient:
         self, method: str, url: str, *, headers: Mapping[str, str], **options: Any
     ) -> Answer:
         sent = {**self._headers, **headers}
+        trust = self._ssl or await SYSTEM_TRUST.context()
         return await self._http.call(
-            method, url, ssl=self._ssl, proxy=self._proxy, headers=sent, **options
+            method, url, ssl=trust, proxy=self._proxy, headers=sent, **options
         )
-
-
-def verifying_context(authorities: Path | None) -> ssl.SSLContext:
-    """A client context that judges certificates alike on every Python version.
-
-    `ssl.create_default_context` sets these two flags from Python 3.13 on only.
-    """
-    context = ssl.create_default_context(cafile=authorities)
-    context.verify_flags |= ssl.VERIFY_X509_STRICT | ssl.VERIFY_X509_PARTIAL_CHAIN
-    return context
-
-
-@cache
-def _system_trust() -> ssl.SSLContext:
-    """One for the process: the system's authorities are a hundred certificates to read."""
-    return verifying_context(None)
 
 
 async def _read(answer: aiohttp.ClientResponse) -> Answer:

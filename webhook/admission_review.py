@@ -1,6 +1,5 @@
 """AdmissionReview (admission.k8s.io/v1): read as far as it is decided on, and answered."""
 
-from functools import cache
 from typing import Any, Final
 
 import msgspec
@@ -118,9 +117,25 @@ def pod(request: Request, body: bytes) -> pod_view.Pod:
     view = request.object
     if not isinstance(view, pod_view.PodView):
         return pod_view.read(view)
-    # Once only: a pod may have any number of volumes that look like ours, each compared with it.
-    raw = cache(lambda: _tolerant.decode(body).request.object)
-    return pod_view.Pod(view.metadata, view.spec, raw)
+    return pod_view.Pod(view.metadata, view.spec, _AsSent(body))
+
+
+class _AsSent:
+    """The object of a review with all its fields; read when it is asked for, which few pods need.
+
+    Once only: a pod may have any number of volumes that look like ours, each compared with it.
+    """
+
+    __slots__ = ("_body", "_object")
+
+    def __init__(self, body: bytes) -> None:
+        self._body: bytes | None = body
+
+    def __call__(self) -> Any:
+        if self._body is not None:
+            self._object = _tolerant.decode(self._body).request.object
+            self._body = None
+        return self._object
 
 
 def answer(uid: str, verdict: AdmissionResult) -> bytes:

@@ -145,7 +145,8 @@ _remembered = lru_cache(maxsize=256)(_read)
 
 
 def _unknown(annotations: Iterable[str], labels: Iterable[str]) -> list[Violation]:
-    unknown = [key for key in annotations if key.startswith(PREFIX) and key not in KNOWN]
+    """A violation for each key of ours that means nothing."""
+    unknown = [key for key in annotations if key not in KNOWN]
     texts = [
         f"annotation {quoted(key)} is unknown; {suggestion(key, PUBLIC)}"
         for key in unknown[:EXPLAINED]
@@ -156,7 +157,7 @@ def _unknown(annotations: Iterable[str], labels: Iterable[str]) -> list[Violatio
             f"label {quoted(key)} is unknown; settings are annotations of the pod",
         )
         for key in labels
-        if key.startswith(PREFIX) and key != INJECTED_LABEL
+        if key != INJECTED_LABEL
     ]
 
 

@@ -143,32 +143,13 @@ def _container(
     amounts: ResourceAmounts,
     settings: Settings,
 ) -> dict[str, Any]:
-    ops_port, user = (
+    profile, ops_port, gateway = (
+        sidecar_options.profile,
         sidecar_options.ops_port,
-        settings.profiles[sidecar_options.profile].run_as_user,
+        sidecar_options.gateway,
     )
     container = {
-        "name": CONTAINER,
-        "image": settings.image,
-        "imagePullPolicy": "IfNotPresent",
-        "command": list(COMMAND),
-        "restartPolicy": "Always",
-        # The token port is on loopback and needs no entry here.
-        "ports": _ports(sidecar_options),
-        # The kubelet goes on when the hook returns; a start-up probe, asked once a second, would
-        # cost each pod half a second more. Neither hook nor probe reaches beyond the pod: one that
-        # waited for the network would stop pods whose network is set up by a container further
-        # down the list.
-        "lifecycle": {"postStart": {"exec": {"command": list(WAIT_UNTIL_READY)}}},
-        "livenessProbe": _probe("/healthz", ops_port, period=10, failures=3),
-        "securityContext": _security_context(user),
-        "terminationMessagePolicy": "FallbackToLogsOnError",
-        "volumeMounts": [
-            {"name": CREDENTIAL_VOLUME, "mountPath": _CREDENTIAL_DIR, "readOnly": True},
-            {"name": CA_VOLUME, "mountPath": _CA_DIR, "readOnly": True},
-            # An existing mount keeps ServiceAccount admission from adding the API token.
-            {"name": NO_API_TOKEN_VOLUME, "mountPath": _API_TOKEN_DIR, "readOnly": True},
-        ],
+        **_alike(profile, ops_port, None if gateway is None else gateway.port, settings),
         "env": _environment(workload, sidecar_options, settings),
     }
     if amounts:
@@ -176,10 +157,40 @@ def _container(
     return container
 
 
-def _ports(sidecar_options: SidecarOptions) -> list[dict[str, Any]]:
-    ports = {OPS_PORT_NAME: sidecar_options.ops_port}
-    if sidecar_options.gateway is not None:
-        ports[GATEWAY_PORT_NAME] = sidecar_options.gateway.port
+@lru_cache(maxsize=64)
+def _alike(
+    profile: str, ops_port: int, gateway_port: int | None, settings: Settings
+) -> dict[str, Any]:
+    """What the containers of many workloads have alike."""
+    return {
+        "name": CONTAINER,
+        "image": settings.image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": list(COMMAND),
+        "restartPolicy": "Always",
+        # The token port is on loopback and needs no entry here.
+        "ports": _ports(ops_port, gateway_port),
+        # The kubelet goes on when the hook returns; a start-up probe, asked once a second, would
+        # cost each pod half a second more. Neither hook nor probe reaches beyond the pod: one that
+        # waited for the network would stop pods whose network is set up by a container further
+        # down the list.
+        "lifecycle": {"postStart": {"exec": {"command": list(WAIT_UNTIL_READY)}}},
+        "livenessProbe": _probe("/healthz", ops_port, period=10, failures=3),
+        "securityContext": _security_context(settings.profiles[profile].run_as_user),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": [
+            {"name": CREDENTIAL_VOLUME, "mountPath": _CREDENTIAL_DIR, "readOnly": True},
+            {"name": CA_VOLUME, "mountPath": _CA_DIR, "readOnly": True},
+            # An existing mount keeps ServiceAccount admission from adding the API token.
+            {"name": NO_API_TOKEN_VOLUME, "mountPath": _API_TOKEN_DIR, "readOnly": True},
+        ],
+    }
+
+
+def _ports(ops_port: int, gateway_port: int | None) -> list[dict[str, Any]]:
+    ports = {OPS_PORT_NAME: ops_port}
+    if gateway_port is not None:
+        ports[GATEWAY_PORT_NAME] = gateway_port
     return [
         {"name": name, "containerPort": port, "protocol": "TCP"} for name, port in ports.items()
     ]
@@ -214,6 +225,7 @@ def _changed(stream_max: int) -> str:
     return "" if stream_max == DEFAULT_STREAM_MAX else str(stream_max)
 
 
+@lru_cache(maxsize=64)
 def _resources(amounts: ResourceAmounts) -> dict[str, dict[str, str]]:
     resources: dict[str, dict[str, str]] = {}
     for amount, text in amounts:

@@ -15,6 +15,7 @@ from authserver.clients.directory import ClientDirectory
 from authserver.clients.metadata_documents import FetchLimits, MetadataDocuments
 from authserver.clients.safe_fetch import SafeFetcher
 from authserver.config.settings import Settings
+from authserver.config.watcher import ReloadResult
 from authserver.connections.connect_links import ConnectLinks
 from authserver.connections.refresh_claims import ClaimedRefresh
 from authserver.connections.refresher import TokenRefresher
@@ -220,8 +221,8 @@ class Authserver:
         if self._live.poll_resources():
             await self.housekeeping.end_inherited()
 
-    def reloaded(self, taken: bool) -> None:
-        self._metrics.reloads.labels("taken" if taken else "refused").inc()
+    def reloaded(self, result: ReloadResult) -> None:
+        self._metrics.reloads.labels(result).inc()
 
     def credential_reloaded(self, place: str, certificate: Certificate | None) -> None:
         """A listener's changed files took over with this certificate, or were refused."""

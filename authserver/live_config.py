@@ -11,7 +11,7 @@ from authserver.internal.answered_apis import AnsweredApis
 from authserver.internal.workload_policy import WorkloadPolicy
 from authserver.oauth.resources import Resource, ResourceMap
 from authserver.storage.absent_registrations import AbsentRegistrations
-from authserver.storage.contract import Database, StorageOpenError, StorageUnavailable
+from authserver.storage.contract import Database, StorageOpenError
 from authserver.storage.key_rotation import KeyRotation
 from authserver.storage.keyring import Keyring
 from authserver.tokens.signing_keys import SigningKeys
@@ -60,7 +60,8 @@ class LiveConfig:
     async def replace(self, settings: Settings) -> None:
         """Put what may change without a restart into force.
 
-        Raises ConfigurationError, OSError or ValueError, and has changed nothing then.
+        Raises ConfigurationError, OSError or ValueError, StorageUnavailable where nobody can tell
+        now whether the keys serve, and has changed nothing then.
         """
         keyring = settings.keyring()
         keys = [key.signing_key() for key in settings.signing_keys]
@@ -71,8 +72,6 @@ class LiveConfig:
             await self._key_rotation.check(keyring)
         except StorageOpenError as unusable:
             raise ConfigurationError([ConfigProblem("encryptionKeys", str(unusable))]) from None
-        except StorageUnavailable:
-            raise ConfigurationError([ConfigProblem("encryptionKeys", "storage is down")]) from None
         # Nothing fails from here on.
         self.keyring.replace(keyring)
         if not self.keys.replace(keys, self._clock()):

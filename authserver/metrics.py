@@ -107,11 +107,11 @@ class Metrics:
     def _of_configuration(self, registry: CollectorRegistry) -> None:
         self.reloads = Counter(
             f"{_PREFIX}_config_reloads",
-            "Changes of the configuration, taken or refused",
+            "Changes of the configuration, by what became of them",
             ["result"],
             registry=registry,
         )
-        _begin(self.reloads, "taken", "refused")
+        _begin(self.reloads, "taken", "refused", "postponed")
         self.credential_reloads = Counter(
             "tokenward_credential_reloads",
             "Changed certificates, keys and CAs of the listeners, by whether they could be used",

@@ -2,11 +2,13 @@
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel
 
 from authserver.config.loader import load
 from authserver.config.settings import RELOADABLE, Settings
+from authserver.storage.contract import StorageUnavailable
 from chassis.file_watch import FileWatch, poll_forever
 from chassis.logs import Log
 from chassis.process import ConfigProblem, ConfigurationError
@@ -14,10 +16,15 @@ from chassis.process import ConfigProblem, ConfigurationError
 _log = Log("config_watcher")
 
 
+# What became of a change. One that is postponed has no fault: storage is down.
+ReloadResult = Literal["taken", "refused", "postponed"]
+
+
 class ConfigWatcher:
     """`apply` puts new settings into force whole, or raises ConfigurationError and changes nothing.
 
-    `on_reload` hears whether a change was taken.
+    So it does with StorageUnavailable, where only time is needed. `on_reload` hears what became of
+    each change.
     """
 
     def __init__(
@@ -25,19 +32,24 @@ class ConfigWatcher:
         config: Path,
         settings: Settings,
         apply: Callable[[Settings], Awaitable[None]],
-        on_reload: Callable[[bool], None],
+        on_reload: Callable[[ReloadResult], None],
     ) -> None:
         self._config, self._settings = config, settings
         self._apply, self._on_reload = apply, on_reload
         self._files = FileWatch(lambda: (self._config, *_files(self._settings)))
 
     async def poll(self) -> bool:
-        """Whether new settings took over. What is refused is tried again with every poll."""
+        """Whether new settings took over. What was not taken is tried again with every poll."""
         if not self._files.changed():
             return False
         try:
             settings = load(self._config)
             await self._apply(settings)
+        except StorageUnavailable:
+            if self._files.is_new_fault("storage_down"):
+                _log.warning("reload_postponed", reason="storage_down")
+                self._on_reload("postponed")
+            return False
         except Exception as failure:  # noqa: BLE001 - whatever it is, somebody has to hear of it
             faults = _faults(failure)
             if self._files.is_new_fault(faults):
@@ -48,7 +60,7 @@ class ConfigWatcher:
         self._report(settings)
         self._settings = settings
         self._files.accept()
-        self._on_reload(True)
+        self._on_reload("taken")
         return True
 
     async def watch(self) -> None:
@@ -58,7 +70,7 @@ class ConfigWatcher:
     def _refuse(self, faults: Sequence[ConfigProblem]) -> None:
         for fault in faults:
             _log.warning("configuration_kept", path=fault.path, problem=fault.problem)
-        self._on_reload(False)
+        self._on_reload("refused")
 
     def _report(self, settings: Settings) -> None:
         changed = [

@@ -139,20 +139,23 @@ class KeyRotation:
 
     async def check(self, keyring: Keyring) -> None:
         """Raises StorageOpenError where a key is missing that something is still sealed under,
-        or where another key has taken its id.
+        or where another key has taken its id. Writes only where a key is new.
         """
+        known = await self._known_keys()
         for key_id, fingerprint in keyring.fingerprints.items():
-            await self._database.write(
-                "INSERT INTO key_checks (key_id, fingerprint) VALUES (?, ?)"
-                " ON CONFLICT (key_id) DO NOTHING",
-                key_id,
-                fingerprint,
-            )
-        for row in await self._database.fetch_all("SELECT key_id, fingerprint FROM key_checks"):
-            ours = keyring.fingerprints.get(row["key_id"])
-            if ours is not None and ours != row["fingerprint"]:
+            if key_id not in known:
+                await self._database.write(
+                    "INSERT INTO key_checks (key_id, fingerprint) VALUES (?, ?)"
+                    " ON CONFLICT (key_id) DO NOTHING",
+                    key_id,
+                    fingerprint,
+                )
+        if not known.keys() >= keyring.fingerprints.keys():
+            known = await self._known_keys()  # another process may have been quicker
+        for key_id, fingerprint in keyring.fingerprints.items():
+            if known[key_id] != fingerprint:
                 raise StorageOpenError(
-                    f"encryptionKeys: {row['key_id']} is not the key that this database knows"
+                    f"encryptionKeys: {key_id} is not the key that this database knows"
                     " under that id; put the right file back, or give the new key a new id"
                 )
         for missing in sorted(await self.key_ids() - set(keyring.fingerprints)):
@@ -161,6 +164,11 @@ class KeyRotation:
                 " are still sealed under it; put it back behind the first one and run `rewrap`,"
                 " or give them up with `forget-key` if it is lost"
             )
+
+    async def _known_keys(self) -> dict[str, bytes]:
+        """What tells the keys apart that this database has seen, by id."""
+        rows = await self._database.fetch_all("SELECT key_id, fingerprint FROM key_checks")
+        return {row["key_id"]: row["fingerprint"] for row in rows}
 
     async def key_ids(self) -> set[str]:
         """The ids of all keys that anything is sealed under, from the indexes alone."""

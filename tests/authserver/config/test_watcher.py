@@ -2,6 +2,8 @@
 
 import base64
 import secrets
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from authserver.config.loader import load
 from authserver.config.settings import Settings
 from authserver.config.watcher import ConfigWatcher
+from tests.support.database_file import sql
 from tests.support.deployment import NOTES, TASKS, Deployment, Pkce, deployed
 from tests.support.forged_tokens import claims_of, header_of
 from tests.support.replicas import second_replica
@@ -315,6 +318,44 @@ async def test_whatever_keeps_a_change_out_is_said_and_counted_once(
         failing.clear()
         assert await watcher.poll()  # it is tried again without another change
         assert counted(metric, {"result": "taken"}) == 1
+
+
+def reloads(world: Deployment, result: str) -> float | None:
+    name = "tokenward_authserver_config_reloads_total"
+    return world.server.registry.get_sample_value(name, {"result": result})
+
+
+async def test_a_change_is_taken_while_another_process_holds_the_database(tmp_path: Path) -> None:
+    """Known keys are looked up, and nothing is written."""
+    async with deployed(tmp_path) as world:
+        watcher = following(world)
+        await world.reconfigure()
+        write(world, allowedWorkloads={"namespaces": ["others"], "names": ["*"]})
+        with closing(sqlite3.connect(tmp_path / "tokenward.db", isolation_level=None)) as holder:
+            holder.execute("BEGIN IMMEDIATE")
+            assert await watcher.poll()
+            holder.execute("ROLLBACK")
+
+
+async def test_a_change_that_waits_for_the_database_is_not_refused(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with deployed(tmp_path) as world:
+        watcher = following(world)
+        (tmp_path / "k2").write_bytes(base64.b64encode(secrets.token_bytes(32)))
+        write(world, encryptionKeys=[{"id": "k2", "file": "k2"}, {"id": "k1", "file": "k1"}])
+        await sql(
+            tmp_path,
+            "CREATE TRIGGER down BEFORE INSERT ON key_checks BEGIN SELECT RAISE(ABORT, 'x'); END",
+        )
+        for _ in range(3):
+            assert not await watcher.poll()
+        assert (reloads(world, "postponed"), reloads(world, "refused")) == (1, 0)
+        assert "configuration_kept" not in caplog.messages
+        assert caplog.messages.count("reload_postponed") == 1
+        await sql(tmp_path, "DROP TRIGGER down")
+        assert await watcher.poll()
+        assert reloads(world, "taken") == 1
 
 
 async def test_an_upstream_that_cannot_be_built_leaves_everything_as_it_was(

@@ -8,10 +8,14 @@ import hashlib
 import json
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Final
 
 ACCESS_TOKEN_TYPE: Final = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - a URN
 JWT_TYPE: Final = "urn:ietf:params:oauth:token-type:jwt"
+
+# Servers ask for the same few tokens with every exchange.
+_REMEMBERED: Final = 1_024
 
 
 class WiderAudience(Exception):
@@ -35,7 +39,8 @@ class ExchangeTarget:
     scopes: tuple[str, ...] = ()
     token_type: str = ACCESS_TOKEN_TYPE
 
-    def narrowed(self, audience: str | None, scopes: Collection[str]) -> "ExchangeTarget":
+    @lru_cache(maxsize=_REMEMBERED)  # noqa: B019 - bounded, and of values
+    def narrowed(self, audience: str | None, scopes: tuple[str, ...]) -> "ExchangeTarget":
         """The part of this target for one audience or resource, and for these scopes alone.
 
         None and no scopes leave that side as it is. Values are compared letter for letter. Raises
@@ -56,6 +61,7 @@ class ExchangeTarget:
             part = replace(part, scopes=tuple(one for one in self.scopes if one in scopes))
         return part
 
+    @lru_cache(maxsize=_REMEMBERED)  # noqa: B019 - bounded, and of values
     def digest(self, *context: str) -> str:
         """A name for what is asked for, whatever the order: 64 characters of hexadecimal.
 

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,6 +34,17 @@ _OFFLINE = (
     "ENETUNREACH",
 )
 _NPM = ("npm", "--silent", "--no-audit", "--no-fund", "--ignore-scripts")
+
+
+def each_of(*names: str) -> list[Any]:
+    """Parameters: the SDK that this project locks itself, and the others for `make interop` only.
+
+    Their packages are installed first, which takes minutes.
+    """
+    return [
+        name if name == "official_2" else pytest.param(name, marks=pytest.mark.interop)
+        for name in names
+    ]
 
 
 def python_of(name: str) -> Path:

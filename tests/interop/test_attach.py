@@ -94,6 +94,7 @@ async def run_node(program: str, *arguments: str) -> Any:
     return await run("node", copy, *arguments)
 
 
+@pytest.mark.interop
 async def test_pygithub_pages_follows_a_renaming_and_writes_a_file(a: Attached) -> None:
     github = serve_github(a)
     python = await asyncio.to_thread(python_of, "sdks")
@@ -119,6 +120,7 @@ async def test_octokit_pages_follows_a_renaming_and_writes_a_file(a: Attached) -
     check_calls(a)
 
 
+@pytest.mark.interop
 async def test_googles_python_client_pages_and_uploads_at_once_and_in_pieces(a: Attached) -> None:
     drive = serve_drive(a)
     python = await asyncio.to_thread(python_of, "sdks")

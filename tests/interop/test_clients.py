@@ -13,11 +13,12 @@ from demo.processes import Processes
 from demo.stack import start
 from demo.upstream import USERS
 from tests.interop.driving import CLIENTS, client_process
+from tests.interop.environments import each_of
 
 pytestmark = pytest.mark.timeout(400)
 
 
-@pytest.mark.parametrize("name", CLIENTS)
+@pytest.mark.parametrize("name", each_of(*CLIENTS))
 async def test_a_client_completes_the_journey(tmp_path: Path, name: str) -> None:
     layout = plan(tmp_path)
     write_material(layout)

@@ -18,12 +18,7 @@ from demo.processes import Processes
 from demo.stack import start_beside_upstream
 from demo.upstream import USERS, FakeUpstream
 from tests.interop.driving import CLIENTS, CallFailed, ClientProcess, client_process
-
-# These need packages from npm and take minutes: `make interop` runs them, `make test` does not.
-ON_NODE = ("typescript_1", "typescript_2", "mcp_remote")
-EVERY_CLIENT = [
-    pytest.param(name, marks=pytest.mark.interop) if name in ON_NODE else name for name in CLIENTS
-]
+from tests.interop.environments import each_of
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -66,7 +61,7 @@ async def _outcome(client: ClientProcess) -> object:
         return str(failed)
 
 
-@pytest.mark.parametrize("name", EVERY_CLIENT)
+@pytest.mark.parametrize("name", each_of(*CLIENTS))
 async def test_a_refresh_token_that_is_over_leads_to_a_sign_in_within_the_call(
     tmp_path: Path, name: str
 ) -> None:
@@ -87,7 +82,7 @@ async def test_a_refresh_token_that_is_over_leads_to_a_sign_in_within_the_call(
         assert client.sign_ins == 2
 
 
-@pytest.mark.parametrize("name", EVERY_CLIENT)
+@pytest.mark.parametrize("name", each_of(*CLIENTS))
 async def test_a_grant_that_ends_at_once_costs_one_failed_call_and_a_sign_in(
     tmp_path: Path, name: str
 ) -> None:

@@ -21,7 +21,7 @@ from joserfc import jwt
 from joserfc.jwk import ECKey
 
 from tests.fakes.sidecar import CHALLENGE, SIGN_IN_AGAIN, FakeSidecar, refusal
-from tests.interop.environments import ROOT, node_site, python_of, python_site
+from tests.interop.environments import ROOT, each_of, node_site, python_of, python_site
 from tests.interop.sessions import Session
 
 pytestmark = pytest.mark.timeout(400)
@@ -188,7 +188,7 @@ FORGERIES: dict[str, Callable[[Site], str]] = {
 LEFT_TO_THE_SIDECAR = {"fastmcp": {"of another type", "without a session"}}
 
 
-@pytest.mark.parametrize("kind", PROGRAMS)
+@pytest.mark.parametrize("kind", each_of(*PROGRAMS))
 async def test_the_server_of_the_pages_works_as_it_stands_there(tmp_path: Path, kind: str) -> None:
     program = "\n".join(snippet(page, name) for page, name in PROGRAMS[kind])
     async with site() as here, running(kind, program, here, tmp_path):

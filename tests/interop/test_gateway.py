@@ -25,14 +25,10 @@ from tests.sidecar.gateway.app import RawApp
 from tests.sidecar.gateway.harness import Gated, by_user, serving, users
 from tests.sidecar.harness import Authorities, harness
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = [pytest.mark.timeout(400), pytest.mark.interop]
 
 CLIENTS = ("official_2", "typescript_2", "fastmcp")
 JWT = users("alice", "bob")
-
-# The others take minutes, and Node.
-_IN_EVERY_RUN = ("official_2", "mcp_proxy")
-_INTEROP = pytest.mark.interop
 
 
 @asynccontextmanager
@@ -50,14 +46,8 @@ async def _stack(folder: Path) -> AsyncIterator[Layout]:
         yield layout
 
 
-@pytest.mark.parametrize(
-    ("client", "kind"),
-    [
-        pytest.param(client, kind, marks=() if (client, kind) == _IN_EVERY_RUN else _INTEROP)
-        for client in CLIENTS
-        for kind in SERVERS
-    ],
-)
+@pytest.mark.parametrize("client", CLIENTS)
+@pytest.mark.parametrize("kind", SERVERS)
 async def test_a_client_comes_from_401_to_a_tool_of_an_unmodified_server(
     tmp_path: Path, client: str, kind: str
 ) -> None:
@@ -127,7 +117,6 @@ def _events(text: str) -> list[tuple[str, Any]]:
     return events
 
 
-@_INTEROP
 async def test_progress_comes_as_events_and_ends_with_the_result(everything: Gated) -> None:
     session = await _session(everything, "alice")
     message, headers = _long(session, "alice")
@@ -139,7 +128,6 @@ async def test_progress_comes_as_events_and_ends_with_the_result(everything: Gat
     assert "completed" in events[-1][1]["result"]["content"][0]["text"]
 
 
-@_INTEROP
 async def test_a_stream_is_resumed_where_it_broke_off(everything: Gated) -> None:
     session = await _session(everything, "alice")
     message, headers = _long(session, "alice")
@@ -155,7 +143,6 @@ async def test_a_stream_is_resumed_where_it_broke_off(everything: Gated) -> None
     assert [event_id for event_id, _ in _events(text)] == ids[2:]
 
 
-@_INTEROP
 async def test_a_call_is_cancelled_by_its_client(everything: Gated) -> None:
     session = await _session(everything, "alice")
     message, headers = _long(session, "alice", duration=60, steps=600)
@@ -181,7 +168,6 @@ async def _echo(session: Session, user: str) -> str:
     return result
 
 
-@_INTEROP
 async def test_a_session_of_an_unmodified_server_is_its_users_alone(everything: Gated) -> None:
     alice, bob = await _session(everything, "alice"), await _session(everything, "bob")
     stolen = Session(everything.http, alice.url, alice.id)
@@ -195,7 +181,6 @@ async def test_a_session_of_an_unmodified_server_is_its_users_alone(everything: 
     assert await _echo(bob, "bob") == "Echo: still here"
 
 
-@_INTEROP
 async def test_many_users_stream_at_once(everything: Gated) -> None:
     names = [f"user{number}" for number in range(20)]
     jwt = users(*names)

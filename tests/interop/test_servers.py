@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 
 from tests.fakes.sidecar import CHALLENGE, SIGN_IN_AGAIN, Asked, FakeSidecar
-from tests.interop.environments import python_of, python_wheel
+from tests.interop.environments import each_of, python_of, python_wheel
 from tests.interop.serving import PYTHON_SERVERS, TYPESCRIPT_SERVERS, mcp_server
 from tests.interop.sessions import Session, jwt
 
@@ -43,7 +43,7 @@ async def sidecar() -> AsyncIterator[FakeSidecar]:
         yield fake
 
 
-@pytest.mark.parametrize("kind", SERVERS)
+@pytest.mark.parametrize("kind", each_of(*SERVERS))
 async def test_a_server_acts_with_the_jwt_of_the_request_and_answers_401_before_the_tool(
     sidecar: FakeSidecar, http: aiohttp.ClientSession, kind: str
 ) -> None:
@@ -72,7 +72,7 @@ async def test_a_server_acts_with_the_jwt_of_the_request_and_answers_401_before_
         assert (status, len(sidecar.asked)) == (401, asked)
 
 
-@pytest.mark.parametrize("name", ["fastmcp", "official_1"])
+@pytest.mark.parametrize("name", each_of("fastmcp", "official_1"))
 def test_what_the_wheel_needs_is_there_beside_an_sdk(name: str) -> None:
     """pip finds nothing left to install, in the oldest and in the newest surroundings."""
     found = subprocess.run(

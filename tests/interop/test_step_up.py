@@ -17,6 +17,7 @@ import pytest
 from demo.browser import Browser
 from tests.interop.client import REDIRECT_URI
 from tests.interop.driving import ClientProcess, client_process
+from tests.interop.environments import each_of
 from tests.interop.troubles import ALICE, LONG, outcome
 from tests.interop.world import World, world
 from tests.support.database_file import sql
@@ -27,15 +28,7 @@ MARKED = "<strong>Asked for now:</strong> See your e-mail address"
 WORDS = {"email": "See your e-mail address", "vault": "Open your vault"}
 
 
-# Those of Node need packages from npm: `make interop` runs them.
-_NODE = pytest.mark.interop
-STEPS_UP = [
-    "official_2",
-    "official_1",
-    "fastmcp",
-    pytest.param("typescript_2", marks=_NODE),
-    pytest.param("mcp_remote", marks=_NODE),
-]
+STEPS_UP = each_of("official_2", "official_1", "fastmcp", "typescript_2", "mcp_remote")
 # mcp-remote ends at an error of the authorization endpoint, as it does without a step-up.
 SURVIVES_A_NO = STEPS_UP[:-1]
 

@@ -14,6 +14,7 @@ import aiohttp
 import pytest
 
 from tests.fakes.authserver import ACCESS_TOKEN, answering, refuse
+from tests.interop.environments import each_of
 from tests.interop.serving import PYTHON_SERVERS, TYPESCRIPT_SERVERS, mcp_server, plain_server
 from tests.interop.sessions import Session, jwt
 from tests.sidecar.harness import Authorities, Harness, harness
@@ -43,7 +44,7 @@ async def r(tmp_path: Path) -> AsyncIterator[Harness]:
         yield running
 
 
-@pytest.mark.parametrize("kind", [*PYTHON_SERVERS, *TYPESCRIPT_SERVERS])
+@pytest.mark.parametrize("kind", each_of(*PYTHON_SERVERS, *TYPESCRIPT_SERVERS))
 async def test_what_the_sidecar_says_reaches_tool_and_client(r: Harness, kind: str) -> None:
     async with mcp_server(kind, f"http://127.0.0.1:{r.port}") as url:
         session = Session(r.http, url)

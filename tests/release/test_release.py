@@ -25,6 +25,7 @@ from release.install_manifests import OVERLAYS, NoPlaceholder, pinned, write_man
 from release.oci import PROJECT, Image, TooLarge, check_size
 from release.packages import build_packages
 from release.sbom import write_sbom
+from tests.support.pages import tables_of
 
 _PACKAGES = ("webhook", "sidecar", "authserver", "controller", "chassis", "tokenward", "demo")
 _DIGESTS = {
@@ -185,6 +186,18 @@ def test_every_process_has_an_image_in_a_release() -> None:
     extras = tomllib.loads((PROJECT / "pyproject.toml").read_text("utf-8"))
     libraries = extras["project"]["optional-dependencies"].keys() - {"demo", "dev", "release"}
     assert TARGETS.keys() == libraries == _DIGESTS.keys()
+
+
+def test_the_budgets_are_those_of_the_page() -> None:
+    (rows,) = (
+        rows
+        for _, rows in tables_of(PROJECT / "docs/how-to/make-a-release.md")
+        if "at most" in rows[0]
+    )
+    stated = {row[0].strip("`").partition("-")[0]: row[1] for row in rows[1:]}
+    assert stated.pop("the wheel") == "1 MB"
+    assert stated == {name: f"{most // 10**6} MB" for name, most in TARGETS.items()}
+    assert (TARGETS["sidecar"], TARGETS["authserver"]) == (60_000_000, 110_000_000)
 
 
 def test_the_packages_for_authors_have_the_same_version() -> None:

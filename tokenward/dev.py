@@ -51,7 +51,7 @@ async def _dev(parsed: argparse.Namespace) -> int:
             async with processes:
                 try:
                     await _start(layout, parsed, processes)
-                    code = await _run(layout.servers[0], parsed, processes)
+                    code = await _run(layout, parsed, processes)
                 except ProcessFailed as failed:
                     print(f"error: {failed}", *processes.last_words(), sep="\n", file=sys.stderr)
     print("everything has been stopped")
@@ -114,9 +114,9 @@ def _greeting(layout: Layout, server: Server, parsed: argparse.Namespace) -> lis
     return [*lines, "Ctrl-C ends everything."]
 
 
-async def _run(server: Server, parsed: argparse.Namespace, processes: Processes) -> int:
+async def _run(layout: Layout, parsed: argparse.Namespace, processes: Processes) -> int:
     """Run the author's command until it or one of ours ends. Raises ProcessFailed."""
-    async with _command(server, parsed.server_command) as command:
+    async with _command(parsed.server_command, _variables(layout, parsed)) as command:
         ended = asyncio.ensure_future(command.wait())
         failed = asyncio.ensure_future(processes.first_failure())
         try:
@@ -129,14 +129,26 @@ async def _run(server: Server, parsed: argparse.Namespace, processes: Processes)
         return ended.result()
 
 
-@asynccontextmanager
-async def _command(server: Server, command: list[str]) -> AsyncIterator[asyncio.subprocess.Process]:
-    """The author's server, which knows from variables where its sidecar is."""
-    environment = os.environ | {
+def _variables(layout: Layout, parsed: argparse.Namespace) -> dict[str, str]:
+    """What the author's server is told, beside what this process has."""
+    [server] = layout.servers
+    variables = {
         "TOKENWARD_URL": server.sidecar,
         "TOKENWARD_RESOURCE": server.resource,
+        "TOKENWARD_ISSUER": layout.issuer,
         "PORT": str(server.mcp_port),
     }
+    if parsed.upstream is None:
+        variables["TOKENWARD_DEV_API_URL"] = f"{layout.upstream}/api"
+    return variables
+
+
+@asynccontextmanager
+async def _command(
+    command: list[str], variables: dict[str, str]
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """The author's server, until the end of the block."""
+    environment = os.environ | variables
     # A debugger needs the terminal. Without one, what the command starts can end with it.
     grouped = sys.stdin is None or not sys.stdin.isatty()
     try:

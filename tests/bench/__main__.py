@@ -16,6 +16,7 @@ from tests.bench import (
     endings,
     footprint,
     gateway,
+    listing,
     many_sidecars,
     memory,
     release,
@@ -34,6 +35,7 @@ MEASUREMENTS: dict[str, Callable[[], Coroutine[None, None, list[Figure]]]] = {
     "replicas": replicas.measure,  # before anything is pinned
     "revocations": revocations.measure,
     "endings": endings.measure,
+    "listing": listing.measure,
     "release": release.measure,
     "tokens": tokens.measure,
     "crowd": many_sidecars.measure,
@@ -43,7 +45,7 @@ MEASUREMENTS: dict[str, Callable[[], Coroutine[None, None, list[Figure]]]] = {
     "strangers": strangers.measure,
 }
 
-_UNPINNED = ("footprint", "replicas", "revocations", "endings")
+_UNPINNED = ("footprint", "replicas", "revocations", "endings", "listing")
 _NAMES = (*MEASUREMENTS, "storage", "webhook", "gateway")
 
 

@@ -5,17 +5,15 @@ The quiet rounds before stand in the column of the bare handler.
 """
 
 import asyncio
-import secrets
-import sqlite3
 import sys
 import tempfile
-from contextlib import closing
 from pathlib import Path
 from typing import Final
 
 from demo.layout import HOST, Layout
 from tests.bench.figures import Figure, medians
 from tests.bench.load import Load
+from tests.bench.many_sessions import add_sessions
 from tests.bench.open_loop import Line, Steady, opened
 from tests.bench.release import exchange_call
 from tests.bench.world import running
@@ -31,7 +29,7 @@ async def measure() -> list[Figure]:
     with tempfile.TemporaryDirectory() as folder:
         async with running(Path(folder)) as world:
             layout, port = world.layout, world.layout.internal_port
-            _add_sessions(layout)
+            add_sessions(layout, _CLIENT, _SESSIONS)
             lines = await opened(HOST, port, [world.workload_tls()], _LINES)
             call = exchange_call(port, world.jwt)
             quiet = await _load(lines, call, None)
@@ -52,27 +50,6 @@ async def _load(lines: list[Line], call: bytes, ending: asyncio.Task[None] | Non
     if steady.failed:
         raise ValueError(f"{steady.failed} of {steady.sent} exchanges failed")
     return load
-
-
-def _add_sessions(layout: Layout) -> None:
-    """Live sessions of another client, each of a user of its own."""
-    with closing(sqlite3.connect(layout.database)) as database, database:
-        columns = [row[1] for row in database.execute("PRAGMA table_info(sessions)")]
-        [template] = database.execute("SELECT * FROM sessions LIMIT 1").fetchall()
-        for number in range(_SESSIONS):
-            user_id = secrets.token_urlsafe(32)
-            database.execute(
-                "INSERT INTO users (user_id, upstream_issuer, subject, created_at)"
-                " VALUES (?, 'https://departed.example', ?, 0)",
-                (user_id, str(number)),
-            )
-            row = dict(zip(columns, template, strict=True)) | {
-                "tsid": secrets.token_urlsafe(32),
-                "user_id": user_id,
-                "client_id": _CLIENT,
-            }
-            places = ", ".join("?" * len(columns))
-            database.execute(f"INSERT INTO sessions VALUES ({places})", list(row.values()))
 
 
 async def _end(layout: Layout) -> None:

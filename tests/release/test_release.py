@@ -75,6 +75,10 @@ def test_the_wheel_holds_every_file_that_its_processes_open(
             cwd=tmp_path, check=True, capture_output=True, text=True,
         )  # fmt: skip
         assert "--config" in shown.stdout
+    command = str(tmp_path / "venv/bin/tokenward")
+    dev = [command, "dev", "--", str(python), "-c", "raise SystemExit(3)"]
+    ran = subprocess.run(dev, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (ran.returncode, "the command ended with code 3" in ran.stdout) == (3, True), ran
 
 
 def check_command_line_alone(command: Path) -> None:

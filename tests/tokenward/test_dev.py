@@ -17,11 +17,13 @@ import pytest
 
 from chassis import clock
 from demo.browser import Browser
+from demo.mcp_client import sign_in
 from demo.upstream.dialects.server import ProviderServer
 from demo.upstream.dialects.table import BEHAVIOURS
 from tests.support.deployment import CALLBACK, Pkce, walk
 from tests.tokenward.running import run
 
+ROOT = Path(__file__).resolve().parents[2]
 # It asks its sidecar for the token of the JWT that it is given, and says who the user is.
 SERVER = """
 import json, os, sys, urllib.request
@@ -97,38 +99,37 @@ def listens(url: str) -> bool:
         return probe.connect_ex(("127.0.0.1", urlsplit(url).port)) == 0
 
 
+def documented_server() -> str:
+    page = (ROOT / "docs/how-to/develop-without-kubernetes.md").read_text("utf-8")
+    return page.partition("```python dev\n")[2].partition("```")[0]
+
+
 @pytest.mark.timeout(180)
-async def test_an_authors_server_gets_its_users_token(tmp_path: Path) -> None:
-    script, port = tmp_path / "server.py", free_port()
-    script.write_text(SERVER)
-    # The address of the fake API is known only once it runs, so the server learns it late.
-    wrapper = tmp_path / "late.py"
-    wrapper.write_text(
-        "import pathlib, runpy, sys, time\n"
-        f"late = pathlib.Path({str(tmp_path / 'api')!r})\n"
-        "while not late.exists(): time.sleep(0.05)\n"
-        f"sys.argv[1:] = [late.read_text()]; runpy.run_path({str(script)!r})\n"
-    )
-    async with dev("--port", str(port), "--", sys.executable, str(wrapper)) as running:
+async def test_the_documented_server_gets_its_users_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the official SDK on both sides; then nothing is left running."""
+    (tmp_path / "my_server.py").write_text(documented_server())
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{ROOT / 'integrations/python/src'}")
+    port, server = free_port(), str(tmp_path / "my_server.py")
+    async with dev("--port", str(port), "--", sys.executable, server) as running:
         said = running.said
-        (tmp_path / "api.part").write_text(said["its API, for the token"])
-        (tmp_path / "api.part").rename(tmp_path / "api")
-        assert said["MCP URL for any client"] == f"http://127.0.0.1:{port}/mcp"
-        issuer = said["authserver (issuer)"]
-        jwt = await jwt_of(issuer, said["MCP URL for any client"], "alice")
-        headers = {"Authorization": f"Bearer {jwt}"}
-        while not listens(f"http://127.0.0.1:{port}"):
+        url = said["MCP URL for any client"]
+        assert url == f"http://127.0.0.1:{port}/mcp"
+        while not listens(url):
             await asyncio.sleep(0.05)
-        async with aiohttp.ClientSession() as http:
-            url = f"http://127.0.0.1:{port}/mcp"
-            async with http.get(url, headers=headers) as answer:
-                assert (await answer.json(content_type=None))["login"] == "alice"
+        people = dict(one.split(" / ") for one in said["sign in there as"].split(", "))
+        async with sign_in(
+            url, username="alice", password=people["alice"], on_hop=lambda _: None
+        ) as connection:
+            answer = await connection.client.call_tool("whoami", {})
+        assert '"login": "alice"' in getattr(answer.content[0], "text", "")
         running.process.send_signal(signal.SIGINT)
         out, _ = await running.process.communicate()
         assert running.process.returncode == 0
         assert b"everything has been stopped" in out
-    for url in (issuer, said["sidecar (TOKENWARD_URL)"], f"http://127.0.0.1:{port}"):
-        assert not listens(url)
+    for one in (said["authserver (issuer)"], said["sidecar (TOKENWARD_URL)"], url):
+        assert not listens(one)
 
 
 @pytest.mark.timeout(180)

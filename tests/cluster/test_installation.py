@@ -1,4 +1,4 @@
-"""The whole overlay `dev`, installed and removed by the commands of the page that says how."""
+"""The whole overlay `self-managed`, installed and removed by the commands of its page."""
 
 import os
 import shlex
@@ -25,8 +25,8 @@ class Installation:
 
     def __init__(self, cluster: Cluster, folder: Path) -> None:
         self._cluster = cluster
-        self.size = len(render("overlays/dev", folder))
-        self._overlay = str(folder / "manifests/overlays/dev")
+        self.size = len(render("overlays/self-managed", folder))
+        self._overlay = str(folder / "manifests/overlays/self-managed")
 
     def apply(self) -> None:
         (command,) = (one for one in _commands("## 3. Apply") if "apply -k" in one)

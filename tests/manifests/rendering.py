@@ -13,10 +13,13 @@ import kubernetes_validate
 import yaml
 
 MANIFESTS = Path(__file__).parents[2] / "manifests"
-RENDERED = ("base", "overlays/dev", "overlays/production", "overlays/example", "example")
+RENDERED = (
+    "base", "overlays/self-managed", "overlays/production", "overlays/example", "example",
+)  # fmt: skip
 # What the controller serves and runs with; they hold kinds of their own.
 CONTROLLED = (
-    "crds", "overlays/quickstart", "overlays/demo", "overlays/demo/workloads", "tenant",
+    "crds", "overlays/dev", "overlays/quickstart", "overlays/demo", "overlays/demo/workloads",
+    "tenant", "tenant/cert-manager",
 )  # fmt: skip
 
 _CUSTOM = Path(__file__).parent / "custom-resources.yaml"

@@ -151,7 +151,7 @@ def test_cert_manager_is_told_whose_ca_to_write(rendered: Rendered) -> None:
 
 
 def test_self_managed_certificates_fit_the_services_and_the_bundle(rendered: Rendered) -> None:
-    objects = rendered["overlays/dev"]
+    objects = rendered["overlays/self-managed"]
     for name, host in (
         ("tokenward-webhook-serving", "tokenward-webhook"),
         ("tokenward-authserver-internal", "tokenward-authserver-internal"),

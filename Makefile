@@ -100,7 +100,7 @@ lock: $(STAMP) ## recompute requirements.lock from pyproject.toml
 clean: ## remove what the targets made
 	rm -rf $(VENV) .demo .mypy_cache .ruff_cache .pytest_cache artefacts
 
-.PHONY: cluster controller-drills test-cluster demo-cluster
+.PHONY: cluster controller-drills bench-controller test-cluster demo-cluster
 
 # Needs Go: the programs are built from tests/cluster/go.mod, once, into the user's cache. NODE=1
 # adds a node that starts pods; it needs root, and packages that the reference names.
@@ -113,6 +113,12 @@ cluster: $(STAMP) ## run a real Kubernetes control plane on loopback until Ctrl-
 controller-drills: $(STAMP) ## kill and stop the controller at a real API server; needs Go, 30 minutes
 	@TOKENWARD_TEST_DISPOSABLE=1 TOKENWARD_TEST_KILLS=200 $(CONTROL_PLANE) -- $(RUN) -m pytest \
 		tests/cluster/test_controller_kills.py tests/cluster/test_controller_handover.py
+
+# With OBJECTS=1000 only, it takes five minutes; docs/reference/performance.md has the figures.
+OBJECTS ?= 1000 5000
+bench-controller: $(STAMP) ## measure controller and signer at a real API server; needs Go, 20 minutes
+	@$(CONTROL_PLANE) -- sh -ec '$(RUN) -m tests.cluster.measure_signer; \
+		for objects in $(OBJECTS); do $(RUN) -m tests.cluster.measure_controller $$objects; done'
 
 test-cluster: $(STAMP) ## run tests/cluster against a real Kubernetes control plane; needs Go
 	@TOKENWARD_TEST_DISPOSABLE=1 $(CONTROL_PLANE) -- $(RUN) -m pytest tests/cluster

@@ -1,9 +1,9 @@
 """Measures a controller against a real API server: `python -m tests.cluster.measure_controller N`.
 
-Needs KUBECONFIG and the custom resource definitions. N MCPServerAuths are made, then a controller
-is started, and has to make all of them Ready. An authserver's pod is played by this process: it
-shows the map as it is in the cluster. Afterwards a bare loop makes the same writes with the same
-client and concurrency: a Secret, two statuses and an event for each object.
+Needs KUBECONFIG; the custom resource definitions are applied. N MCPServerAuths are made, then a
+controller is started, and has to make all of them Ready. An authserver's pod is played by this
+process: it shows the map as it is in the cluster. Afterwards a bare loop makes the same writes with
+the same client and concurrency: a Secret, two statuses and an event for each object.
 
 CPU seconds are of the one process, the API server's are in neither. With `--source PodCertificate`
 there are no Secrets. Memory is compared with a process that holds the same objects as dicts.
@@ -16,7 +16,8 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from time import monotonic, process_time
@@ -28,14 +29,15 @@ from controller.api.kinds import CONFIG_MAP, EVENT, MCP_SERVER_AUTH, NAMESPACE, 
 from controller.api.objects import Key
 from controller.cluster import Cluster
 from controller.reconcile import resource_map
-from tests.cluster.controller import SIDECAR, auth_server, server_auth
+from tests.cluster import cluster as by_kubectl
+from tests.cluster.controller import SIDECAR, apply_crds, auth_server, server_auth
 
 _ROOT = Path(__file__).parents[2]
-_WORKERS = 8
+WORKERS = 8
 _ADDRESS = "127.77.0.2"  # of the pod that this process plays
 
 
-async def _all(work: Iterable[Callable[[], Awaitable[object]]], at_once: int = _WORKERS) -> None:
+async def all_of(work: Iterable[Callable[[], Awaitable[object]]], at_once: int = WORKERS) -> None:
     limit = asyncio.Semaphore(at_once)
 
     async def one(make: Callable[[], Awaitable[object]]) -> None:
@@ -45,7 +47,8 @@ async def _all(work: Iterable[Callable[[], Awaitable[object]]], at_once: int = _
     await asyncio.gather(*(one(make) for make in work))
 
 
-async def _prepare(cluster: Cluster, system: str, tenant: str, count: int, source: str) -> None:
+async def prepare(cluster: Cluster, system: str, tenant: str, count: int, source: str) -> None:
+    apply_crds(by_kubectl.Cluster("default"))
     for name in (system, tenant):
         meta = {"name": name}
         await cluster.create({"apiVersion": "v1", "kind": NAMESPACE.kind, "metadata": meta})
@@ -57,10 +60,10 @@ async def _prepare(cluster: Cluster, system: str, tenant: str, count: int, sourc
     made_of = [server_auth(f"s{number}", system) for number in range(count)]
     for one in made_of:
         one["metadata"]["namespace"] = tenant
-    await _all([partial(cluster.create, one) for one in made_of])
+    await all_of([partial(cluster.create, one) for one in made_of])
 
 
-async def _play_pod(cluster: Cluster, system: str) -> web.AppRunner:
+async def play_pod(cluster: Cluster, system: str) -> web.AppRunner:
     """A pod of the authserver, which shows what its kubelet would have written by now."""
 
     async def shown(_: web.Request) -> web.Response:
@@ -98,7 +101,7 @@ async def _play_pod(cluster: Cluster, system: str) -> web.AppRunner:
     return runner
 
 
-async def _ready(cluster: Cluster, tenant: str) -> int:
+async def ready(cluster: Cluster, tenant: str) -> int:
     listed, _ = await cluster.list(MCP_SERVER_AUTH, tenant)
     return sum(
         one["type"] == "Ready" and one["status"] == "True"
@@ -130,8 +133,40 @@ async def _bare_loop(cluster: Cluster, tenant: str, count: int) -> tuple[float, 
         await cluster.create({**event, **about, "metadata": {**meta, "name": f"{name}.copy"}})
 
     begun, cpu = monotonic(), process_time()
-    await _all([partial(one, f"s{n}") for n in range(count)])
+    await all_of([partial(one, f"s{n}") for n in range(count)])
     return monotonic() - begun, process_time() - cpu
+
+
+async def remove(cluster: Cluster, *namespaces: str) -> None:
+    """The namespaces with everything in them, and the client."""
+    for name in namespaces:
+        found = await cluster.get(NAMESPACE, Key("", name))
+        assert found is not None
+        await cluster.delete(NAMESPACE, Key("", name), found["metadata"]["uid"])
+    await cluster.close()
+
+
+@contextmanager
+def started_controller(system: str) -> Iterator[tuple[subprocess.Popen[bytes], float]]:
+    """A controller's process until the end of the block, and when it was started."""
+    settings = {
+        "namespace": system,
+        "authserverImage": "registry.example.com/authserver:1",
+        "webhook": {"authServer": "main", "configuration": {"image": SIDECAR}},
+        "listeners": {"ops": {"host": "127.0.0.1", "port": 0}},
+        "workers": WORKERS,
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder, "controller.yaml")
+        config.write_text(yaml.safe_dump(settings))
+        command = [sys.executable, "-m", "controller", "--config", str(config)]
+        begun = monotonic()
+        process = subprocess.Popen(command, cwd=_ROOT, stderr=subprocess.DEVNULL)
+        try:
+            yield process, begun
+        finally:
+            process.terminate()
+            process.wait()
 
 
 def _usage(pid: int) -> tuple[float, float]:
@@ -166,22 +201,10 @@ async def main(count: int, source: str) -> None:
     cluster = await Cluster.connect()
     suffix = f"{os.getpid():x}"
     system, tenant = f"measure-{suffix}-system", f"measure-{suffix}"
-    await _prepare(cluster, system, tenant, count, source)
-    played = await _play_pod(cluster, system)
-    with tempfile.TemporaryDirectory() as folder:
-        config = Path(folder, "controller.yaml")
-        settings = {
-            "namespace": system,
-            "authserverImage": "registry.example.com/authserver:1",
-            "webhook": {"authServer": "main", "configuration": {"image": SIDECAR}},
-            "listeners": {"ops": {"host": "127.0.0.1", "port": 0}},
-            "workers": _WORKERS,
-        }
-        config.write_text(yaml.safe_dump(settings))
-        command = [sys.executable, "-m", "controller", "--config", str(config)]
-        begun = monotonic()
-        process = subprocess.Popen(command, cwd=_ROOT, stderr=subprocess.DEVNULL)
-        while await _ready(cluster, tenant) < count:
+    await prepare(cluster, system, tenant, count, source)
+    played = await play_pod(cluster, system)
+    with started_controller(system) as (process, begun):
+        while await ready(cluster, tenant) < count:
             await asyncio.sleep(max(0.5, count / 500))
             if process.poll() is not None:
                 raise RuntimeError("the controller ended")
@@ -193,8 +216,6 @@ async def main(count: int, source: str) -> None:
         await asyncio.sleep(30)
         after, memory = _usage(process.pid)
         written = await _versions(cluster, tenant) != before
-        process.terminate()
-        process.wait()
     held = _held()
     await played.cleanup()
     bare, bare_cpu = await _bare_loop(cluster, tenant, count) if source == "BuiltIn" else (0.0, 0.0)
@@ -212,11 +233,7 @@ async def main(count: int, source: str) -> None:
         "memory_of_dicts_mib": round(held, 1),
     }
     print(json.dumps(figures))  # noqa: T201 - the measurement
-    for name in (system, tenant):
-        found = await cluster.get(NAMESPACE, Key("", name))
-        assert found is not None
-        await cluster.delete(NAMESPACE, Key("", name), found["metadata"]["uid"])
-    await cluster.close()
+    await remove(cluster, system, tenant)
 
 
 async def _versions(cluster: Cluster, tenant: str) -> list[str]:

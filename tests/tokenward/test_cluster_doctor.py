@@ -14,6 +14,7 @@ import pytest
 from tests.support.server_certificates import Authority
 from tests.tokenward.running import run
 from tokenward.cluster.checks import GUARD
+from webhook.sidecar_spec import CONTAINER
 
 Object = dict[str, Any]
 Cluster = dict[str, list[Object]]
@@ -28,16 +29,22 @@ def named(name: str, namespace: str = "", **members: Any) -> Object:
     return {"metadata": {"name": name, "namespace": namespace}, **members}
 
 
-def ready(name: str, namespace: str, status: str = "True", reason: str = "Ready") -> Object:
-    condition = {"type": "Ready", "status": status, "reason": reason, "message": "the words"}
+def ready(
+    name: str,
+    namespace: str,
+    status: str = "True",
+    reason: str = "Ready",
+    message: str = "the words",
+) -> Object:
+    condition = {"type": "Ready", "status": status, "reason": reason, "message": message}
     return named(name, namespace, status={"conditions": [condition]})
 
 
 def pod(name: str, *, sidecar_ready: bool = True, **status: Any) -> Object:
-    state = {"name": "tokenward", "ready": sidecar_ready, "restartCount": 3}
+    state = {"name": CONTAINER, "ready": sidecar_ready, "restartCount": 3}
     made = named(
         name, "mcp-servers",
-        spec={"containers": [{"name": "app"}], "initContainers": [{"name": "tokenward"}]},
+        spec={"containers": [{"name": "app"}], "initContainers": [{"name": CONTAINER}]},
         status={"phase": "Running", "initContainerStatuses": [state | status]},
     )  # fmt: skip
     made["metadata"]["annotations"] = {"tokenward.dev/inject": "true"}
@@ -196,12 +203,21 @@ SEEDS: dict[str, tuple[Callable[[Object], Any], str, str]] = {
         ),
         "namespace_not_prepared", "kubectl -n mcp-servers apply -k manifests/tenant",
     ),
+    "namespace not prepared for cert-manager": (
+        replaced(
+            "mcpserverauths.tokenward.dev",
+            ready("github", "mcp-servers", "False", "NamespaceNotPrepared",
+                  "apply manifests/tenant/cert-manager there"),
+        ),
+        "namespace_not_prepared",
+        "kubectl -n mcp-servers apply -k manifests/tenant/cert-manager",
+    ),
     "pod made without a webhook": (
         replaced("pods", WITHOUT_SIDECAR), "pod_without_sidecar", "delete it",
     ),
     "sidecar that crashes": (
         replaced("pods", CRASHING),
-        "sidecar_not_ready", "kubectl -n mcp-servers logs github -c tokenward",
+        "sidecar_not_ready", "kubectl -n mcp-servers logs github -c tokenward-sidecar",
     ),
 }  # fmt: skip
 

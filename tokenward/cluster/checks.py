@@ -12,12 +12,13 @@ from tokenward.cluster.kubectl import Object
 from tokenward.cluster.seen import GROUP, RESOURCES, Seen
 from tokenward.explain.meanings import remedy_of_condition
 
-SIDECAR: Final = "tokenward"
+SIDECAR: Final = "tokenward-sidecar"
 GUARD: Final = ("tokenward-guard", "tokenward-guard-configuration", "tokenward-guard-updates")
 
 # How an API server begins the sentence in which it could not ask a webhook.
 _CALL_FAILED: Final = "failed calling webhook"
 _INSTALL: Final = "apply the manifests; see docs/how-to/install.md"
+_CERT_MANAGER_RIGHTS: Final = "manifests/tenant/cert-manager"
 
 
 def findings(seen: Seen, now: float) -> Iterator[Finding]:
@@ -158,9 +159,11 @@ def _not_ready(kind: str, one: Object) -> Iterator[Finding]:
             "look whether the controller runs and leads; see docs/how-to/run-the-controller.md",
         )  # fmt: skip
     elif ready["reason"] == "NamespaceNotPrepared":
+        by_cert_manager = _CERT_MANAGER_RIGHTS in ready["message"]
+        folder = _CERT_MANAGER_RIGHTS if by_cert_manager else "manifests/tenant"
         yield Finding(
             "namespace_not_prepared", place, ready["message"],
-            f"kubectl -n {namespace} apply -k manifests/tenant",
+            f"kubectl -n {namespace} apply -k {folder}",
         )  # fmt: skip
     else:
         yield Finding(

@@ -15,8 +15,8 @@ Page = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class WebSite:
     """`pages` maps paths to what answers there; `visits` are the paths asked for, in order.
 
-    `forms` are the fields of the POSTs among them, `objects` those written as a JSON object, and
-    `headers` what came with every request.
+    `forms` are the fields of the POSTs among them, `objects` the bodies written as a JSON object,
+    and `headers` what came with every request.
     """
 
     def __init__(self) -> None:
@@ -63,7 +63,7 @@ class WebSite:
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         self.visits.append(request.path)
         self.headers.append(request.headers)
-        if request.method == "POST" and request.content_type == "application/json":
+        if request.method != "GET" and request.content_type == "application/json":
             self.objects.append(await request.json())
         elif request.method == "POST":
             self.forms.append({name: str(value) for name, value in (await request.post()).items()})

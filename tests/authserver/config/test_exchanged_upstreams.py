@@ -119,7 +119,7 @@ def test_whatever_is_asked_for_nothing_narrowed_holds_more_than_its_target() -> 
     for _ in range(5000):
         target = targets(random_)
         audience = random_.choice([None, *"abcuvwxyz"])
-        scopes = random_.sample(list("axyz"), random_.randint(0, 3))
+        scopes = tuple(random_.sample(list("axyz"), random_.randint(0, 3)))
         try:
             part = target.narrowed(audience, scopes)
         except (WiderAudience, WiderScope):

@@ -27,6 +27,11 @@ GITHUB = {
     "preset": "github",
     "scopes": ["repo", "gist"],
 }
+RFC_7009 = {
+    "revocationMethod": "POST",
+    "revocationSends": "refreshToken",
+    "revocationParameter": "token",
+}
 SLACK = {
     "preset": "slack",
     "scopes": ["search:read", "users:read"],
@@ -102,15 +107,26 @@ async def test_github_lists_scopes_with_commas_and_may_not_expire(tmp_path: Path
 async def test_what_ends_the_grant_is_revoked_with_the_last_session(
     tmp_path: Path, more: dict[str, str], revoked: str
 ) -> None:
-    async with speaking(tmp_path, GITHUB) as (world, site):
-        site.put("/user", {"id": 583231})
-        site.put("/token", {"access_token": "gho_1", "token_type": "bearer"} | more)
-        site.put("/revoke", {})
-        jwt = (await released(world))["jwt"]
-        fields = {"token": jwt, "client_id": claims_of(jwt)["client_id"]}
-        assert (await world.call("POST", "/oauth/revoke", data=fields)).status == 200
-        await world.server.drain()
+    async with speaking(tmp_path, GITHUB | RFC_7009) as (world, site):
+        await revoke_the_only_session(world, site, more)
         assert site.forms[-1]["token"] == revoked
+
+
+async def test_github_deletes_the_grant_of_an_access_token(tmp_path: Path) -> None:
+    async with speaking(tmp_path, GITHUB) as (world, site):
+        await revoke_the_only_session(world, site, {"refresh_token": "ghr_1"})
+        assert site.objects[-1] == {"access_token": "gho_1"}
+        assert site.headers[-1]["Authorization"].startswith("Basic ")
+
+
+async def revoke_the_only_session(world: Deployment, site: WebSite, more: dict[str, str]) -> None:
+    site.put("/user", {"id": 583231})
+    site.put("/token", {"access_token": "gho_1", "token_type": "bearer"} | more)
+    site.put("/revoke", {})
+    jwt = (await released(world))["jwt"]
+    fields = {"token": jwt, "client_id": claims_of(jwt)["client_id"]}
+    assert (await world.call("POST", "/oauth/revoke", data=fields)).status == 200
+    await world.server.drain()
 
 
 async def test_githubs_form_encoded_answer_is_read_too(tmp_path: Path) -> None:

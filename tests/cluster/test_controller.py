@@ -77,6 +77,16 @@ def test_a_bad_mcpserverauth_is_refused_with_field_and_rule(
         ("spec.storage", {"postgresql": {"url": "postgresql://u:p@h/d"}}, "must hold no password"),
         ("spec.storage", {"sqlite": {"size": "much"}}, "quantity such as 1Gi"),
         ("spec.certificates", {"workloads": {"source": "CertManager"}}, "issuerRef goes with"),
+        (
+            "spec.certificates",
+            {"workloads": {"source": "CertManager", "issuerRef": {"name": "corp"}}},
+            "needs authorities.workloads.secretRef",
+        ),
+        (
+            "spec.certificates",
+            {"server": {"source": "CertManager", "issuerRef": {"name": "corp"}}},
+            "needs authorities.servers.secretRef",
+        ),
         ("spec.certificates", {"workloads": {"duration": "25h"}}, "from 1h to 24h"),
         ("spec.certificates", {"workloads": {"duration": "9h", "renewBefore": "9h"}}, "shorter"),
         ("spec.certificates", {"server": {"source": "PodCertificate"}}, "spec.certificates.server"),

@@ -1,5 +1,6 @@
 """Answers PodCertificateRequests: signed, denied with a reason, or left until it can be told."""
 
+from collections import deque
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -11,11 +12,16 @@ from controller.issuing.authority import InvalidAuthority
 from controller.issuing.pod_certificate_signer import Denied, Signed
 from controller.reconcile import guard
 from controller.reconcile.plan import Event, certificate_issued
-from controller.world import World, authority_of
+from controller.world import POD_CERTIFICATE, Work, World, authority_of
 
 _log = Log("pod_certificates")
 
 _LOOK_AGAIN: Final = timedelta(seconds=5)
+
+# An event is a call more. One worker writes them, a little later, while the others answer. Those of
+# the last second go with the process; the log has the same, at once.
+_EVENTS: Final = Key("", "")
+_EVENTS_WAIT: Final = timedelta(seconds=1)
 
 
 class PodCertificateReconciler:
@@ -23,9 +29,13 @@ class PodCertificateReconciler:
 
     def __init__(self, world: World, kind: Kind) -> None:
         self._world, self._kind = world, kind
+        self._events: deque[tuple[Object, Event]] = deque()
 
     async def run(self, key: Key) -> datetime | None:
         world = self._world
+        if key == _EVENTS:
+            await self._record()
+            return None
         request = world.stores[self._kind].get(key)
         if request is None or not signer.is_open(request):
             return None
@@ -38,7 +48,7 @@ class PodCertificateReconciler:
         except Denied as denied:
             await self._answer(request, signer.denial(denied, now), "denied")
             if pod is not None:
-                await world.applier.record(pod, Event("Warning", denied.reason, str(denied)))
+                self._note(pod, Event("Warning", denied.reason, str(denied)), now)
             _log.warning("request_denied", pod=str(name), reason=denied.reason)
             return None
         except InvalidAuthority:
@@ -48,7 +58,7 @@ class PodCertificateReconciler:
         await self._answer(request, signed.status, "issued")
         assert pod is not None
         event = certificate_issued(signed.issued.serial, signed.issued.leaf.not_valid_after_utc)
-        await world.applier.record(pod, event)
+        self._note(pod, event, now)
         server = f"{signed.workload.namespace}/{signed.workload.name}"
         _log.info(
             "certificate_signed",
@@ -58,6 +68,16 @@ class PodCertificateReconciler:
             ends=event.facts["ends"],
         )
         return None
+
+    def _note(self, pod: Object, event: Event, now: datetime) -> None:
+        self._events.append((pod, event))
+        self._world.enqueue(Work(POD_CERTIFICATE, _EVENTS), now + _EVENTS_WAIT)
+
+    async def _record(self) -> None:
+        """Write what was noted; what fails stays noted. Raises ApiError."""
+        while self._events:
+            await self._world.applier.record(*self._events[0])
+            self._events.popleft()
 
     def _signed(self, request: Object, pod: Object | None, now: datetime) -> Signed | None:
         """The answer; None where what is missing may still come. Raises Denied."""

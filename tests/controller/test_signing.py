@@ -15,6 +15,15 @@ from tests.controller.samples import condition, stamp
 PER_POD = {"workloads": {"source": "PodCertificate", "duration": "24h"}}
 
 
+def events(site: Site) -> list[str]:
+    """Of pods: type, reason and kind."""
+    return [
+        f"{one['type']} {one['reason']} Pod"
+        for (kind, _), one in site.api.objects.items()
+        if kind == EVENT and one["involvedObject"]["kind"] == "Pod"
+    ]
+
+
 async def test_an_accepted_server_gets_its_certificate_and_no_secret() -> None:
     site = Site()
     site.put_auth_server(certificates=PER_POD)
@@ -23,15 +32,13 @@ async def test_an_accepted_server_gets_its_certificate_and_no_secret() -> None:
         await site.until(lambda: site.is_so("Ready", "True"))
         put_request(site)
         await site.until(lambda: answer(site) == ("Issued", "Issued"))
+        site.time += 1  # events come a second after the answers
+        await site.until(lambda: "Normal CertificateIssued Pod" in events(site))
     assert not [
         key for kind, key in site.api.objects if kind == SECRET and key.name == "notes-tokenward"
     ]
     found = site.api.found(POD_CERTIFICATE_REQUEST, REQUEST)
     assert found["status"]["certificateChain"].startswith("-----BEGIN CERTIFICATE")
-    events = [o for (kind, _), o in site.api.objects.items() if kind == EVENT]
-    assert any(
-        o["reason"] == "CertificateIssued" and o["involvedObject"]["kind"] == "Pod" for o in events
-    )
 
 
 async def test_a_request_waits_for_its_server_and_is_denied_when_it_never_comes() -> None:
@@ -107,8 +114,8 @@ async def test_a_pod_that_is_not_intact_is_denied_with_an_event(change: dict[str
         put_request(site)
         put_pod(site, **change)
         await site.until(lambda: (answer(site) or ("",))[0] == "Denied")
-    events = [o for (kind, _), o in site.api.objects.items() if kind == EVENT]
-    assert any(o["type"] == "Warning" and o["involvedObject"]["kind"] == "Pod" for o in events)
+        site.time += 1
+        await site.until(lambda: any(one.startswith("Warning") for one in events(site)))
 
 
 @pytest.mark.parametrize(("over", "expected"), [(0, "Issued"), (1, "Denied")])

@@ -82,8 +82,8 @@ models: $(STAMP) ## thousands of random sequences of refresh claims and signing 
 chaos: $(STAMP) ## kill, partition and restart everything; at most eight minutes
 	$(RUN) -m tests.chaos --report docs/reference/chaos-report.md $(if $(SEED),--seed $(SEED)) $(if $(LOAD),--sessions $(LOAD))
 
-drills: $(STAMP) ## upgrade from the first build (needs the whole history); let five providers fail; about six minutes
-	$(RUN) -m pytest tests/upgrade/drill_upgrade.py
+drills: $(STAMP) ## upgrade from the first build (needs the whole history), move clocks, let five providers fail
+	$(RUN) -m pytest tests/upgrade/drill_upgrade.py tests/drills/drill_clock.py
 	$(RUN) -m tests.drills --report docs/reference/outage-report.md $(if $(SEED),--seed $(SEED))
 
 # Needs Debian's package `prometheus`.

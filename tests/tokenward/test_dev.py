@@ -16,11 +16,10 @@ import aiohttp
 import pytest
 
 from chassis import clock
-from demo.browser import Browser
 from demo.mcp_client import sign_in
 from demo.upstream.dialects.server import ProviderServer
 from demo.upstream.dialects.table import BEHAVIOURS
-from tests.support.deployment import CALLBACK, Pkce, walk
+from tests.support.browser_logins import jwt_of
 from tests.tokenward.running import run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -72,26 +71,6 @@ async def dev(*arguments: str) -> AsyncIterator[Dev]:
         if process.returncode is None:
             process.send_signal(signal.SIGINT)
         await process.communicate()
-
-
-async def jwt_of(issuer: str, resource: str, user: str) -> str:
-    """What an MCP client gets for this user."""
-    pkce = Pkce()
-    async with aiohttp.ClientSession() as http, Browser(leave_at=CALLBACK) as browser:
-        metadata = {"redirect_uris": [CALLBACK], "token_endpoint_auth_method": "none"}
-        async with http.post(f"{issuer}/oauth/register", json=metadata) as answer:
-            client_id = (await answer.json())["client_id"]
-        query = (
-            f"response_type=code&client_id={client_id}&redirect_uri={CALLBACK}"
-            f"&resource={resource}&code_challenge={pkce.challenge}&code_challenge_method=S256"
-        )
-        answered = await walk(browser, f"{issuer}/oauth/authorize?{query}", user)
-        form = {
-            "grant_type": "authorization_code", "client_id": client_id, "redirect_uri": CALLBACK,
-            "code": answered["code"], "code_verifier": pkce.verifier,
-        }  # fmt: skip
-        async with http.post(f"{issuer}/oauth/token", data=form) as answer:
-            return str((await answer.json())["access_token"])
 
 
 def listens(url: str) -> bool:

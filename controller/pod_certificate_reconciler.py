@@ -22,6 +22,7 @@ _LOOK_AGAIN: Final = timedelta(seconds=5)
 # the last second go with the process; the log has the same, at once.
 _EVENTS: Final = Key("", "")
 _EVENTS_WAIT: Final = timedelta(seconds=1)
+_MAX_EVENTS: Final = 1000  # the oldest give way while the API server takes none
 
 
 class PodCertificateReconciler:
@@ -29,7 +30,7 @@ class PodCertificateReconciler:
 
     def __init__(self, world: World, kind: Kind) -> None:
         self._world, self._kind = world, kind
-        self._events: deque[tuple[Object, Event]] = deque()
+        self._events: deque[tuple[Object, Event]] = deque(maxlen=_MAX_EVENTS)
 
     async def run(self, key: Key) -> datetime | None:
         world = self._world
@@ -76,8 +77,10 @@ class PodCertificateReconciler:
     async def _record(self) -> None:
         """Write what was noted; what fails stays noted. Raises ApiError."""
         while self._events:
-            await self._world.applier.record(*self._events[0])
-            self._events.popleft()
+            pod, event = noted = self._events[0]
+            await self._world.applier.record(pod, event)
+            if self._events and self._events[0] is noted:
+                self._events.popleft()
 
     def _signed(self, request: Object, pod: Object | None, now: datetime) -> Signed | None:
         """The answer; None where what is missing may still come. Raises Denied."""

@@ -17,7 +17,7 @@ import aiohttp
 from demo.browser import Browser
 from demo.forms import parse_forms
 from tests.interop.client import REDIRECT_URI
-from tests.interop.environments import node_packages, python_of
+from tests.interop.environments import newer_node, node_packages, python_of
 from tests.support.deployment import log_in
 
 HERE = Path(__file__).resolve().parent
@@ -29,6 +29,7 @@ CLIENTS = (
     "typescript_1",
     "typescript_2",
     "mcp_remote",
+    "inspector",
 )
 
 _CALL_SECONDS = 90.0
@@ -162,6 +163,10 @@ def _command(name: str, url: str) -> list[str | Path]:
         case "mcp_remote":
             proxy = node_packages() / "node_modules/mcp-remote/dist/proxy.js"
             return ["node", HERE / "stdio_bridge.mjs", proxy, url]
+        case "inspector":
+            packages = node_packages("node-inspector") / "node_modules"
+            cli = packages / "@modelcontextprotocol/inspector/clients/launcher/build/index.js"
+            return ["node", HERE / "inspector_bridge.mjs", newer_node(packages), cli, url]
         case _:
             # A program finds packages from where it stands.
             script = shutil.copy(HERE / "client.mjs", node_packages())

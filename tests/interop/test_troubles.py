@@ -16,7 +16,15 @@ from tests.support.pages import tables_of
 
 pytestmark = [pytest.mark.timeout(400), pytest.mark.interop]
 
-COLUMNS = ("official_2", "official_1", "fastmcp", "typescript_1", "typescript_2", "mcp_remote")
+COLUMNS = (
+    "official_2",
+    "official_1",
+    "fastmcp",
+    "typescript_1",
+    "typescript_2",
+    "mcp_remote",
+    "inspector",
+)
 WORDS = {
     "goes on": Recovery(0, 0),
     "signs in": Recovery(0, 1),

@@ -5,7 +5,6 @@ ended reaches the sidecars through the revocation feed.
 """
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,6 +20,7 @@ from authserver.connections.termination import SessionTermination
 from authserver.connections.upstream_revocation import Fate, Revocations, UpstreamRevoker
 from authserver.live_config import LiveConfig
 from authserver.metrics import Metrics
+from authserver.pacing import paced
 from authserver.storage.connections import Connections
 from authserver.storage.contract import Row
 from authserver.storage.feed_followers import FeedFollowers
@@ -36,7 +36,6 @@ from chassis.spiffe_id import Workload
 # A sidecar keeps nothing longer, whether or not it hears of the ending.
 MAX_HELD_SECONDS: Final = 60
 _MAX_PENDING: Final = 16
-_MAX_REST_SECONDS: Final = 0.1
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ class Ending:
         """End every live session of the selection, and purge what nobody else holds."""
         async with self._reported(authority) as report:
             async for row in session_rows(self._opened, selection):
-                async with _paced():
+                async with paced():
                     ended = await self._termination.end(_session(row), "operator")
                 await self._revoking(ended, report)
                 report.sessions += 1
@@ -117,7 +116,7 @@ class Ending:
             async for row in connection_rows(self._opened, selection):
                 owner = Workload(row["owner_namespace"], row["owner_name"])
                 key = ConnectionKey(row["user_id"], owner, row["upstream"])
-                async with _paced():
+                async with paced():
                     deleted = await self._termination.disconnect(key)
                 await self._revoking(deleted, report)
                 report.servers.add(str(owner))
@@ -174,14 +173,6 @@ class Ending:
                 one = task.result()
                 report.connections += 1
                 report.fates[one.key.upstream, one.fate.value, one.reason] += 1
-
-
-@asynccontextmanager
-async def _paced() -> AsyncIterator[None]:
-    """Rest for as long as the block took: half of the time belongs to the authserver beside us."""
-    started = time.perf_counter()
-    yield
-    await asyncio.sleep(min(time.perf_counter() - started, _MAX_REST_SECONDS))
 
 
 def _session(row: Row) -> Session:

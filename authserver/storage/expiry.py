@@ -22,6 +22,10 @@ _EXPIRED: Final = (
     ("used_connect_links", "link_hash", "expires_at <= ?"),
     ("clients", "client_id", "expires_at IS NOT NULL AND expires_at <= ?"),
 )
+_CONNECTION: Final = (
+    "SELECT 1 FROM connections c WHERE c.user_id = s.user_id"
+    " AND c.owner_namespace = s.owner_namespace AND c.owner_name = s.owner_name"
+)
 
 
 class Expiry:
@@ -40,15 +44,22 @@ class Expiry:
             removed = max(removed, gone)
         return removed
 
-    async def over_sessions(self, now: int) -> dict[str, tuple[str, Workload]]:
-        """A batch of ended or expired sessions by `tsid`; whose connections to look at."""
+    async def over_sessions(self, now: int) -> dict[str, tuple[str, Workload] | None]:
+        """A batch of ended or expired sessions by `tsid`; whose connections to look at.
+
+        None where the user has no connection for the session's owner: who ended the session has
+        purged them.
+        """
         rows = await self._database.fetch_all(
-            "SELECT tsid, user_id, owner_namespace, owner_name FROM sessions"
+            "SELECT tsid, user_id, owner_namespace, owner_name,"
+            f" EXISTS ({_CONNECTION}) AS connected FROM sessions s"
             f" WHERE expires_at <= ? ORDER BY expires_at LIMIT {BATCH}",
             now,
         )
         return {
             row["tsid"]: (row["user_id"], Workload(row["owner_namespace"], row["owner_name"]))
+            if row["connected"]
+            else None
             for row in rows
         }
 

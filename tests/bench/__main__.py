@@ -24,6 +24,7 @@ from tests.bench import (
     revocations,
     storage,
     strangers,
+    sweeping,
     tokens,
     webhook,
 )
@@ -36,6 +37,7 @@ MEASUREMENTS: dict[str, Callable[[], Coroutine[None, None, list[Figure]]]] = {
     "revocations": revocations.measure,
     "endings": endings.measure,
     "listing": listing.measure,
+    "sweeping": sweeping.measure,
     "release": release.measure,
     "tokens": tokens.measure,
     "crowd": many_sidecars.measure,

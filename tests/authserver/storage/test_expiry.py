@@ -21,7 +21,7 @@ from authserver.storage.users_needed import UsersNeeded
 from chassis.probes import new_registry
 from tests.support.database_file import count, sql
 from tests.support.revoking import revoker
-from tests.support.storage_files import NOW, Store, stores
+from tests.support.storage_files import NOW, OWNER, Store, stores
 
 
 def housekeeping(store: Store, now: int) -> Housekeeping:
@@ -71,6 +71,17 @@ async def test_an_expired_session_goes_with_all_that_hangs_on_it(tmp_path: Path)
         await housekeeping(store, NOW + 1000).sweep()
         for table in ("sessions", "codes", "refresh_tokens", "connections"):
             assert await count(tmp_path, table) == 0
+
+
+async def test_only_who_has_a_connection_is_looked_at_when_a_session_is_over(
+    tmp_path: Path,
+) -> None:
+    async with stores(tmp_path) as (store, _):
+        await store.redeemed()
+        assert await store.sweeper.over_sessions(NOW + 999) == {}
+        assert await store.sweeper.over_sessions(NOW + 1000) == {"s1": ("u1", OWNER)}
+        await sql(tmp_path, "UPDATE connections SET owner_name = 'tasks'")
+        assert await store.sweeper.over_sessions(NOW + 1000) == {"s1": None}
 
 
 async def test_a_connection_that_another_session_holds_stays(tmp_path: Path) -> None:

@@ -1,0 +1,18 @@
+"""Leaving time to others while a mass of small steps is done beside them."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+_MAX_REST_SECONDS: Final = 0.1
+
+
+@asynccontextmanager
+async def paced(rests: float = 1.0) -> AsyncIterator[None]:
+    """Rest after the block, `rests` times as long as it took, and 0.1 seconds at most."""
+    started = time.perf_counter()
+    yield
+    took = time.perf_counter() - started
+    await asyncio.sleep(min(rests * took, _MAX_REST_SECONDS))

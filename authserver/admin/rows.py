@@ -17,7 +17,7 @@ PAGE: Final = 500
 _USER: Final = (
     "u.upstream_issuer AS user_issuer, u.subject AS user_subject, u.blocked_at AS blocked_at"
 )
-_SESSIONS: Final = (
+SESSIONS: Final = (
     "SELECT sessions.tsid, sessions.user_id, sessions.client_id, sessions.resource,"
     " sessions.owner_namespace, sessions.owner_name, sessions.scope, sessions.created_at,"
     " sessions.expires_at, sessions.signed_in_at, sessions.sign_in_required_at,"
@@ -42,7 +42,7 @@ Item = dict[str, Any]
 async def session_rows(opened: Opened, selection: Selection) -> AsyncIterator[Row]:
     """Live sessions, in pages that are read as they are needed."""
     condition, values = selection.of_sessions(int(opened.clock()))
-    sql, after = _SESSIONS.format(condition=condition, page=PAGE), ""
+    sql, after = SESSIONS.format(condition=condition, page=PAGE), ""
     while rows := await opened.database.fetch_all(sql, *values, after):
         for row in rows:
             yield row

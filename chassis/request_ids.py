@@ -54,11 +54,21 @@ def caller_request_id(headers: Mapping[str, str]) -> str:
 
 def keep_traceparent(headers: Mapping[str, str]) -> None:
     """Remember the caller's `traceparent`, if it is well-formed, for what this task sends on."""
-    given = headers.get(TRACEPARENT, "")
-    _traceparent.set(given if _TRACEPARENT.fullmatch(given) else "")
+    _traceparent.set(_read_traceparent(headers))
 
 
 def outgoing_headers() -> dict[str, str]:
     """The headers that carry this task's request id and `traceparent` to the next process."""
     headers = {HEADER: current_request_id() or "", TRACEPARENT: _traceparent.get()}
     return {name: value for name, value in headers.items() if value}
+
+
+def traceparent_line(headers: Mapping[str, str]) -> bytes:
+    """The caller's `traceparent` as a line of a request's head; empty where there is none."""
+    given = _read_traceparent(headers)
+    return f"{TRACEPARENT}: {given}\r\n".encode("ascii") if given else b""
+
+
+def _read_traceparent(headers: Mapping[str, str]) -> str:
+    given = headers.get(TRACEPARENT, "")
+    return given if _TRACEPARENT.fullmatch(given) else ""

@@ -128,5 +128,23 @@ class IncomingBody:
             self._waiter.set_result(None)
 
 
+class ArrivedBody:
+    """A body that came in one piece with its head; it is read as an `IncomingBody` is."""
+
+    __slots__ = ("_body",)
+
+    whole: Final = True
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    def arrived(self) -> bytes:
+        body, self._body = self._body, b""
+        return body
+
+    async def next(self, seconds: float | None) -> bytes:
+        return self.arrived()
+
+
 def _ignore(go: bool) -> None:
     pass

@@ -10,12 +10,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from chassis.http1.client_connection import ClientConnection
+from chassis.http1.client_connection import ClientConnection, Receive
 from chassis.http1.limits import Limits
 from chassis.http1.no_response import Disconnected, Unreachable, Untrusted
 from chassis.http1.outgoing import OutgoingBody, RequestHead
 from chassis.http1.request import Headers
 from chassis.http1.response_head import ReadHead
+from chassis.http1.slots import Slots
 from chassis.http1.streamed_response import StreamedResponse
 from chassis.http1.tls_layer import TlsLayer
 
@@ -64,7 +65,7 @@ class Client:
     ) -> None:
         self._host, self._tls, self._proxy = host, tls, proxy
         self.limits, self._connect_seconds = limits, connect_seconds
-        self._free = asyncio.Semaphore(limits.connections)
+        self._slots = Slots(limits.connections)
         self._idle: list[ClientConnection] = []
         self._closed = False
         self.last_head: ReadHead | None = None
@@ -82,7 +83,7 @@ class Client:
         """
         head = RequestHead(method, target, self._host.authority, headers)
         framed = body if body or method != "GET" else None
-        await self._free.acquire()
+        await self._slots.wait()
         response = await (await self._take()).call(head, framed, None)
         try:
             body = await response.read(self.limits.body_bytes)
@@ -108,10 +109,7 @@ class Client:
         The caller must read the response to its end or close it. Cancelled, it costs the
         connection.
         """
-        if self._free.locked():
-            await self._await_slot()
-        else:
-            await self._free.acquire()  # does not wait
+        await self._await_slot()
         fresh = not self._idle
         connection = self._idle.pop() if self._idle else await self._take()
         try:
@@ -121,6 +119,24 @@ class Client:
                 raise
         await self._await_slot()
         return await (await self._take(fresh=True)).call(head, body, head_seconds)
+
+    def begin(
+        self,
+        head: RequestHead,
+        body: bytes | None,
+        receive: Receive,
+        head_seconds: float | None,
+    ) -> ClientConnection | None:
+        """Send a request at once, on a kept connection; None where there is none that is idle.
+
+        `receive` is called later, as `ClientConnection.begin` says; `abandon` of the connection
+        ends the wait. Nothing is repeated.
+        """
+        if not (self._idle and self._idle[-1].is_open and self._slots.take()):
+            return None
+        connection = self._idle.pop()
+        connection.begin(head, body, receive, head_seconds)
+        return connection
 
     def close(self) -> None:
         """Close idle connections now, and the others with their response."""
@@ -136,7 +152,7 @@ class Client:
 
     def put_back(self, connection: ClientConnection) -> None:
         """A connection has done what `call` began."""
-        self._free.release()
+        self._slots.give_back()
         if connection.reusable and not self._closed:
             self._idle.append(connection)
             connection.rest()
@@ -145,9 +161,11 @@ class Client:
 
     async def _await_slot(self) -> None:
         """A place for one more request, within the time for connecting. Raises Unreachable."""
+        if self._slots.take():
+            return
         try:
-            async with asyncio.timeout(self._connect_seconds if self._free.locked() else None):
-                await self._free.acquire()
+            async with asyncio.timeout(self._connect_seconds):
+                await self._slots.wait()
         except TimeoutError as error:
             raise Unreachable from error
 
@@ -158,7 +176,7 @@ class Client:
         try:
             return await self._connect()
         except BaseException:
-            self._free.release()
+            self._slots.give_back()
             raise
 
     async def _connect(self) -> ClientConnection:

@@ -5,21 +5,24 @@ response has arrived to its end, and nothing followed it.
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from chassis.http1.body import IncomingBody, body_reader
+from chassis.http1.body import ArrivedBody, IncomingBody, body_reader
 from chassis.http1.channel import NEVER, Channel
 from chassis.http1.errors import Malformed, Refused
 from chassis.http1.head import END
 from chassis.http1.no_response import BadResponse, Disconnected, TooSlow
 from chassis.http1.outgoing import OutgoingBody, RequestHead, render_head
-from chassis.http1.response_head import UNFRAMED, read_response_head
+from chassis.http1.response_head import UNFRAMED, ReadHead, read_response_head
 from chassis.http1.streamed_response import StreamedResponse
 
 if TYPE_CHECKING:
     from chassis.http1.client import Client
 
 _MOST_INTERIM: Final = 8
+
+Receive = Callable[[StreamedResponse | Exception], None]
 
 
 class ClientConnection(Channel):
@@ -29,7 +32,7 @@ class ClientConnection(Channel):
         super().__init__(loop, client.limits)
         self._client = client
         self._busy = False  # with a call
-        self._waiter: asyncio.Future[StreamedResponse] | None = None
+        self._receive: Receive | None = None  # while the head of the response is waited for
         self._head_seconds: float | None = None
         self._without_body = False
         self._sending: asyncio.Task[None] | None = None
@@ -42,28 +45,58 @@ class ClientConnection(Channel):
         self._stays = False  # the server goes on after this response
         self.reusable = False
 
+    @property
+    def is_open(self) -> bool:
+        """Whether a request can be written; the server may still have closed its side."""
+        return self._transport is not None and not self._transport.is_closing()
+
+    def begin(
+        self,
+        head: RequestHead,
+        body: bytes | OutgoingBody | None,
+        receive: Receive,
+        head_seconds: float | None,
+    ) -> None:
+        """Send a request. `receive` is called once, with the response when its head is there.
+
+        It is called with NoResponse, or what the body raised, where there is none; at once where
+        the connection is not open.
+        """
+        self._busy, self.reusable, self._begun, self._interim = True, False, False, 0
+        self._buffer, self._incoming, self._response = b"", None, None
+        self._without_body, self._head_seconds = head.method == "HEAD", head_seconds
+        self._receive, self._deadline = receive, NEVER
+        self._send(head, body)
+
+    def abandon(self, receive: Receive) -> None:
+        """End the call that `begin` began, if its response is still waited for."""
+        if receive == self._receive:
+            self._receive = None
+            self.fail(Disconnected())
+
     async def call(
         self, head: RequestHead, body: bytes | OutgoingBody | None, head_seconds: float | None
     ) -> StreamedResponse:
         """Send a request and wait for the head of its response. Raises NoResponse."""
-        self._busy, self.reusable, self._begun, self._interim = True, False, False, 0
-        self._buffer, self._incoming, self._response = b"", None, None
-        self._without_body, self._head_seconds = head.method == "HEAD", head_seconds
         waiter: asyncio.Future[StreamedResponse] = self._loop.create_future()
-        self._waiter, self._deadline = waiter, NEVER
+
+        def receive(result: StreamedResponse | Exception) -> None:
+            if isinstance(result, Exception):
+                if not waiter.done():
+                    waiter.set_exception(result)
+            elif waiter.done():
+                result.close()  # the caller was cancelled this very moment
+            else:
+                waiter.set_result(result)
+
         try:
-            self._send(head, body)
+            self.begin(head, body, receive, head_seconds)
             return await waiter
         except BaseException:
-            self._leave(waiter)
+            self.abandon(receive)
+            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+                waiter.result().close()
             raise
-
-    def _leave(self, waiter: "asyncio.Future[StreamedResponse]") -> None:
-        """The caller waits no longer. The connection may serve another by now."""
-        if waiter is self._waiter:
-            self.fail(Disconnected())
-        elif not waiter.cancelled() and waiter.exception() is None:
-            waiter.result().close()
 
     def rest(self) -> None:
         """Keep the connection for a while."""
@@ -74,14 +107,13 @@ class ClientConnection(Channel):
         self.reusable = False
         if not self._busy:
             return
-        waiter, self._waiter = self._waiter, None
-        if waiter is not None:
-            if not waiter.done():
-                waiter.set_exception(error)
-        elif self._response is not None and self._incoming is not None:
+        receive, self._receive = self._receive, None
+        if receive is None and self._response is not None and self._incoming is not None:
             self._response.error = error
             self._incoming.break_off()
         self._release()
+        if receive is not None:
+            receive(error)
 
     # What the transport calls.
 
@@ -116,6 +148,7 @@ class ClientConnection(Channel):
         if self._busy:
             self.fail(TooSlow())
         else:
+            self._client.forget(self)  # at once: what is closing takes no request
             super()._expire()
 
     # The request.
@@ -170,7 +203,7 @@ class ClientConnection(Channel):
 
     def _await_head(self) -> None:
         """The server has the whole request now: the time for its answer begins."""
-        waits = self._waiter is not None and self._sent and self._room is None
+        waits = self._receive is not None and self._sent and self._room is None
         if waits and self._head_seconds is not None:
             self._arm(self._head_seconds)
 
@@ -184,43 +217,62 @@ class ClientConnection(Channel):
             if end < len(END):
                 self._buffer = data
                 return
-            self._read_head(data[:end])
+            head = self._read_head(data[:end])
             data = data[end:]
+            if head is not None:
+                length = self._length_of_body(head)
+                if length == len(data):
+                    self._take_whole(head, ArrivedBody(data))
+                    return
+                self._await_body(head, IncomingBody(body_reader(length), self._flow, None))
         self._buffer = b""
         rest = self._incoming.feed(data)
-        self._deliver()
+        response = self._response
+        receive, self._receive = self._receive, None
         if self._incoming.whole:
             self._finish(rest)
-
-    def _read_head(self, raw: bytes) -> None:
-        head = self._client.last_head
-        if head is None or head.raw != raw:
-            read = read_response_head(raw, self.limits)
-            if read is None:
-                self._interim += 1
-                if self._interim > _MOST_INTERIM:
-                    raise Malformed("interim_response")
-                return
-            head = self._client.last_head = read
-        length = 0 if self._without_body or head.status in (204, 304) else head.announced
-        if length == UNFRAMED:
-            raise Malformed("unframed_body")  # it would end wherever the connection breaks
-        self._stays = head.stays
-        self._incoming = IncomingBody(body_reader(length), self._flow, None)
-        announced = None if head.announced == UNFRAMED else head.announced
-        self._response = StreamedResponse(
-            head.status, head.headers, announced, self._incoming, self
-        )
-
-    def _deliver(self) -> None:
-        """The head is there, and what came with it is well-formed."""
-        waiter, self._waiter = self._waiter, None
-        if waiter is None:
-            return
-        if self._room is None:
+        elif self._room is None:
             self._deadline = NEVER
-        if not waiter.done() and self._response is not None:
-            waiter.set_result(self._response)
+        if receive is not None and response is not None:
+            receive(response)
+
+    def _read_head(self, raw: bytes) -> ReadHead | None:
+        """The head of a final response; None for an interim one. Raises Malformed."""
+        head = self._client.last_head
+        if head is not None and head.raw == raw:
+            return head
+        head = read_response_head(raw, self.limits)
+        if head is not None:
+            self._client.last_head = head
+            return head
+        self._interim += 1
+        if self._interim > _MOST_INTERIM:
+            raise Malformed("interim_response")
+        return None
+
+    def _length_of_body(self, head: ReadHead) -> int | None:
+        """None for a body in chunks. Raises Malformed."""
+        if self._without_body or head.status in (204, 304):
+            return 0
+        if head.announced == UNFRAMED:
+            raise Malformed("unframed_body")  # it would end wherever the connection breaks
+        return head.announced
+
+    def _response_of(self, head: ReadHead, body: IncomingBody | ArrivedBody) -> StreamedResponse:
+        announced = None if head.announced == UNFRAMED else head.announced
+        return StreamedResponse(head.status, head.headers, announced, body, self)
+
+    def _await_body(self, head: ReadHead, incoming: IncomingBody) -> None:
+        self._stays, self._incoming = head.stays, incoming
+        self._response = self._response_of(head, incoming)
+
+    def _take_whole(self, head: ReadHead, body: ArrivedBody) -> None:
+        """The whole response is there, and nothing behind it."""
+        self._stays, self._buffer = head.stays, b""
+        receive, self._receive = self._receive, None
+        self._finish(b"")
+        if receive is not None:
+            receive(self._response_of(head, body))
 
     def _finish(self, rest: bytes) -> None:
         """The response is whole; a request that is not is left as it is."""

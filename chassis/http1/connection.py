@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from chassis.http1.body import HIGH_WATER, IncomingBody, body_reader
 from chassis.http1.channel import NEVER
+from chassis.http1.continuation import AnyResponse, Continuation, Outcome
 from chassis.http1.errors import Failure, Malformed, Refused, Unfinished, failure_of
 from chassis.http1.head import Heads, check_beginning
 from chassis.http1.request import Request
 from chassis.http1.response import Response, StreamResponse
-from chassis.http1.response_writer import PeerGone, ResponseWriter
+from chassis.http1.response_writer import CONNECTION_OPTIONS, PeerGone, ResponseWriter
 from chassis.logs import Log
 
 if TYPE_CHECKING:
@@ -19,18 +20,7 @@ if TYPE_CHECKING:
 
 _log = Log("http1")
 
-_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _IN_A_TURN: Final = 16  # requests of one connection, before others have their turn
-
-# By whether the connection goes on and by the minor version: only what is not the default is said.
-_OPTIONS: Final = {
-    (True, 1): b"",
-    (True, 0): b"Connection: keep-alive\r\n",
-    (False, 1): b"Connection: close\r\n",
-    (False, 0): b"Connection: close\r\n",
-}
-
-AnyResponse = Response | StreamResponse
 
 
 class Connection(ResponseWriter):
@@ -51,7 +41,7 @@ class Connection(ResponseWriter):
         self._incoming: IncomingBody | None = None
         self._handling = False  # a request was read, and is not answered yet
         self._streaming = False
-        self._task: asyncio.Task[None] | None = None
+        self._work: asyncio.Task[None] | Continuation | None = None  # what answers it
 
     @property
     def idle(self) -> bool:
@@ -60,21 +50,12 @@ class Connection(ResponseWriter):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        source = self._find_source()
-        if not self._server.add(self, source):
+        self._source = self._server.add(self)
+        if self._source is None:
             self.abort()
             return
-        self._source = source
         self._begun = True  # callers connect when they have something to ask
         self._arm(self.limits.head_seconds)
-
-    def _find_source(self) -> str:
-        if self.limits.connections_per_source is None:
-            return ""
-        from chassis.rate_limit_key import rate_limit_key, read_address
-
-        peer = self.peername
-        return rate_limit_key(read_address(peer[0] if isinstance(peer, tuple) else ""))
 
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
@@ -82,8 +63,8 @@ class Connection(ResponseWriter):
         if self._incoming is not None:
             self._incoming.break_off()
         abandoned = self._streaming or self._server.abandon_seconds is not None
-        if self._task is not None and abandoned:
-            self._task.cancel()
+        if self._work is not None and abandoned:
+            self._work.cancel()
         if self._source is not None:
             self._server.remove(self, self._source)
             self._source = None
@@ -120,14 +101,14 @@ class Connection(ResponseWriter):
             self._close()
         elif not self._handling:
             self._serve()
-        elif self._task is not None and self._server.abandon_seconds is not None:
-            self._loop.call_later(self._server.abandon_seconds, self._abandon, self._task)
+        elif self._work is not None and self._server.abandon_seconds is not None:
+            self._loop.call_later(self._server.abandon_seconds, self._abandon, self._work)
         return self._transport is not None and not self._transport.get_extra_info("sslcontext")
 
-    def _abandon(self, task: asyncio.Task[None]) -> None:
+    def _abandon(self, work: "asyncio.Task[None] | Continuation") -> None:
         """The peer sent its last byte a while ago: its request is not worth more time."""
-        if task is self._task and not self._streaming:
-            task.cancel()
+        if work is self._work and not self._streaming:
+            work.cancel()
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -182,8 +163,7 @@ class Connection(ResponseWriter):
 
     def _take_body(self, at: int) -> Request:
         """Split what is in the buffer into the body of the request and what follows it."""
-        head = self._heads.last
-        assert head is not None
+        head = self._heads.found
         length = head.content_length
         if length is not None and len(self._buffer) - at >= length:
             self._at = at + length
@@ -202,42 +182,55 @@ class Connection(ResponseWriter):
         self._incoming = request.incoming = incoming
         return request
 
-    def _invite(self) -> None:
-        if self._transport is not None:
-            self._transport.write(_CONTINUE)
-
     def _handle(self, request: Request) -> bool:
         """Whether it was answered at once and the connection goes on."""
         self._handling = True
         try:
-            outcome = self._server.handler(request)
+            outcome: Outcome = self._server.handler(request)
         except Exception as error:  # noqa: BLE001 - the edge: every request gets an answer
             outcome = self._failed(error)
+        return self._take_up(request, outcome)
+
+    def _take_up(self, request: Request, outcome: Outcome) -> bool:
+        """Whether it was answered by that and the connection goes on."""
         if isinstance(outcome, Response):
             return self._respond(request, outcome)
         self._deadline = NEVER
-        self._task = self._loop.create_task(self._answer(request, outcome))
+        if isinstance(outcome, Continuation):
+            self._work = outcome
+        else:
+            self._work = self._loop.create_task(self._answer(request, outcome))
         return False
+
+    def resume(self, continuation: Continuation, result: Any) -> None:
+        """Go on with a request that waited for `result`; CancelledError: nobody waits for it."""
+        if continuation is not self._work:
+            return
+        self._work = None
+        try:
+            outcome = continuation.outcome_of(result)
+        except (asyncio.CancelledError, Exception) as error:  # noqa: BLE001 - the edge, as above
+            outcome = self._failed(error)
+        self._take_up(continuation.request, outcome)
+        if not self._handling:
+            self._serve()
 
     async def _answer(
         self, request: Request, outcome: Awaitable[AnyResponse] | StreamResponse
     ) -> None:
         try:
             response = outcome if isinstance(outcome, StreamResponse) else await outcome
-        except asyncio.CancelledError as cancelled:
-            response = self._failed(cancelled)
-        except Exception as error:  # noqa: BLE001 - the edge: every request gets an answer
+        except (asyncio.CancelledError, Exception) as error:  # noqa: BLE001 - the edge, as above
             response = self._failed(error)
         if isinstance(response, StreamResponse):
             await self._stream(request, response)
         else:
             self._respond(request, response)
-        self._task = None
+        self._work = None
         if not self._handling:
             self._serve()
 
     def _failed(self, error: BaseException) -> Response:
-        """The answer to a request that its handler failed at."""
         return self._server.failed(failure_of(error))
 
     def _refuse(self, refused: Refused) -> None:
@@ -251,7 +244,7 @@ class Connection(ResponseWriter):
     def _respond(self, request: Request, response: Response) -> bool:
         """Whether the connection goes on."""
         stays = self._may_stay(request, response) and request.all_arrived
-        option = _OPTIONS[stays, request.head.minor_version]
+        option = CONNECTION_OPTIONS[stays, request.head.minor_version]
         self._write_whole(response, option, without_body=request.method == "HEAD")
         self._finish(request, stays)
         return stays
@@ -264,7 +257,9 @@ class Connection(ResponseWriter):
         self._streaming = True
         try:
             bare = request.method == "HEAD" or response.head.bodiless
-            self._write_stream_head(response, _OPTIONS[stays, version], chunked=chunked, bare=bare)
+            self._write_stream_head(
+                response, CONNECTION_OPTIONS[stays, version], chunked=chunked, bare=bare
+            )
             if not bare:
                 await self._pump(response, chunked=chunked)
         except BaseException as error:  # the peer must see that the end is missing
@@ -296,8 +291,8 @@ class Connection(ResponseWriter):
 
     def cancel(self) -> None:
         """Cancel the request in progress; it is answered 503."""
-        if self._task is not None:
-            self._task.cancel()
+        if self._work is not None:
+            self._work.cancel()
 
     def drain(self) -> None:
         """End the connection, unless it has a request in progress."""

@@ -98,25 +98,30 @@ def read_head(raw: bytes, limits: Limits, *, absolute_form: bool) -> Head:
 
 
 class Heads:
-    """The heads of one connection; `last` is what `find` read.
+    """The heads of one connection. A program that asks the same again sends the same head.
 
-    A program that asks the same again sends the same head: then there is nothing to read, and
-    `last` stays the same object.
+    Then there is nothing to read, and `found` stays the same object.
     """
 
-    __slots__ = ("_absolute_form", "_limits", "_raw", "last")
+    __slots__ = ("_absolute_form", "_last", "_limits", "_raw")
 
     def __init__(self, limits: Limits, *, absolute_form: bool) -> None:
         self._limits, self._absolute_form = limits, absolute_form
         self._raw = b""
-        self.last: Head | None = None
+        self._last: Head | None = None
+
+    @property
+    def found(self) -> Head:
+        """What `find` read last."""
+        assert self._last is not None
+        return self._last
 
     def find(self, data: bytes, at: int) -> int:
         """Read the head that begins at `at`, and return where it ends; 0 where it is not whole.
 
         Raises Refused.
         """
-        if self.last is not None and data.startswith(self._raw, at):
+        if self._last is not None and data.startswith(self._raw, at):
             return at + len(self._raw)
         end = data.find(END, at) + len(END)
         if end < len(END):
@@ -124,7 +129,7 @@ class Heads:
         if end - at > self._limits.head_bytes:
             raise Refused("head_too_large", 431)
         raw = data[at:end]
-        self.last = read_head(raw, self._limits, absolute_form=self._absolute_form)
+        self._last = read_head(raw, self._limits, absolute_form=self._absolute_form)
         self._raw = raw
         return end
 

@@ -1,10 +1,21 @@
 """Writes responses to a channel, with the fields that are the server's: date and framing."""
 
 import asyncio
+from typing import Final
 
 from chassis.http1.channel import Channel
 from chassis.http1.limits import Limits
 from chassis.http1.response import DateLine, Response, StreamResponse
+
+# By whether the connection goes on and by the minor version: only what is not the default is said.
+CONNECTION_OPTIONS: Final = {
+    (True, 1): b"",
+    (True, 0): b"Connection: keep-alive\r\n",
+    (False, 1): b"Connection: close\r\n",
+    (False, 0): b"Connection: close\r\n",
+}
+
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class PeerGone(Exception):
@@ -62,3 +73,7 @@ class ResponseWriter(Channel):
             raise ValueError("the body is shorter than its length")
         if chunked and self._transport is not None:
             self._transport.write(b"0\r\n\r\n")
+
+    def _invite(self) -> None:
+        if self._transport is not None:
+            self._transport.write(_CONTINUE)

@@ -2,11 +2,12 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Final
 
 from chassis import clock
-from chassis.http1.connection import AnyResponse, Connection
+from chassis.http1.connection import Connection
+from chassis.http1.continuation import Outcome
 from chassis.http1.errors import Failure
 from chassis.http1.limits import ConnectionCount, Limits
 from chassis.http1.request import Request
@@ -17,7 +18,7 @@ _log = Log("http1")
 
 _CANCELLED_SECONDS: Final = 1.0  # for handlers that were cancelled to answer, and peers to read
 
-Handler = Callable[[Request], AnyResponse | Awaitable[AnyResponse]]
+Handler = Callable[[Request], Outcome]
 
 
 def plain_failure(failure: Failure) -> Response:
@@ -31,10 +32,10 @@ class Server:
     """Answers requests with `handler`, and everything that is none with `failed`.
 
     A handler that needs not wait returns its response; any other returns an awaitable of it, for
-    instance by being a coroutine function. A handler that fails costs its request alone. It is
-    cancelled when draining takes too long. With `abandon_seconds` it is also cancelled when its
-    peer is gone, and so long after the peer has sent its last byte: a peer that goes away cannot
-    be told from one that only sends no more.
+    instance by being a coroutine function, or a `Continuation`, which needs no task. A handler
+    that fails costs its request alone. It is cancelled when draining takes too long. With
+    `abandon_seconds` it is also cancelled when its peer is gone, and so long after the peer has
+    sent its last byte: a peer that goes away cannot be told from one that only sends no more.
 
     `absolute_form` lets requests whose target is a whole URI reach the handler. `wall` is Unix
     time. `on_drain` is called when draining begins.
@@ -73,18 +74,30 @@ class Server:
         except Exception as bug:  # noqa: BLE001 - the edge: every request gets an answer
             return plain_failure(Failure(500, "bug", bug))
 
-    def add(self, connection: Connection, source: str) -> bool:
-        """Take in a new connection, unless there are too many or the server is draining."""
+    def add(self, connection: Connection) -> str | None:
+        """Take in a new connection, unless there are too many or the server is draining.
+
+        The name of its source, for `remove`; None where it is not taken in.
+        """
         if self.draining:
-            return False
+            return None
+        source = self._source_of(connection)
         if not self._count.admit(source):
             if not self._full:
                 _log.warning("too_many_connections")
             self._full = True
-            return False
+            return None
         self._full = False
         self.connections.add(connection)
-        return True
+        return source
+
+    def _source_of(self, connection: Connection) -> str:
+        if self.limits.connections_per_source is None:
+            return ""
+        from chassis.rate_limit_key import rate_limit_key, read_address
+
+        peer = connection.peername
+        return rate_limit_key(read_address(peer[0] if isinstance(peer, tuple) else ""))
 
     def remove(self, connection: Connection, source: str) -> None:
         """Forget a connection that `add` took in."""

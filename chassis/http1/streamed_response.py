@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from chassis.http1.body import IncomingBody
+from chassis.http1.body import ArrivedBody, IncomingBody
 from chassis.http1.errors import BodyBrokenOff, BodyTooSlow
 from chassis.http1.no_response import BadResponse, TooSlow
 from chassis.http1.request import Headers
@@ -25,7 +25,7 @@ class StreamedResponse:
         status: int,
         headers: Headers,
         length: int | None,
-        incoming: IncomingBody,
+        incoming: IncomingBody | ArrivedBody,
         connection: "ClientConnection",
     ) -> None:
         self.status, self.headers, self.length = status, headers, length

@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from chassis.http1.connection import AnyResponse, Connection
+from chassis.http1.connection import Connection
+from chassis.http1.continuation import AnyResponse
 from chassis.http1.errors import Failure
 from chassis.http1.limits import Limits
 from chassis.http1.request import Request
@@ -195,7 +196,7 @@ class Wire:
     async def settle(self) -> None:
         for _ in range(3):  # a handler's task, its reader, and the rest of the pipeline
             await asyncio.sleep(0)
-        while self.connection._task is not None and not self._waits():
+        while self.connection._work is not None and not self._waits():
             await asyncio.sleep(0)
 
     def _waits(self) -> bool:

@@ -59,9 +59,9 @@ def _talk(pieces: list[bytes]) -> _Talk:
         answer = await wire.send(*pieces)
         ended = wire.transport.closed or wire.transport.sent_end
         wire.end()
-        if wire.connection._task is not None:
-            wire.connection._task.cancel()
-            await asyncio.gather(wire.connection._task, return_exceptions=True)
+        if isinstance(wire.connection._work, asyncio.Task):
+            wire.connection._work.cancel()
+            await asyncio.gather(wire.connection._work, return_exceptions=True)
         return answer.replace(b"HTTP/1.1 100 Continue\r\n\r\n", b""), ended
 
     answer, ended = asyncio.run(main())

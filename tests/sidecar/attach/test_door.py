@@ -385,9 +385,9 @@ async def test_an_answer_that_nobody_waits_for_frees_its_place(a: Attached) -> N
     door = a.r.sidecar.api.attach
     assert door is not None
     (client,) = door._clients._clients.values()
-    assert client._free._value == client.limits.connections - 1
+    assert client._slots._free == client.limits.connections - 1
     go_on.set()
-    await a.r.until(lambda: client._free._value == client.limits.connections)
+    await a.r.until(lambda: client._slots._free == client.limits.connections)
 
 
 async def test_events_arrive_one_by_one(a: Attached) -> None:

@@ -78,13 +78,15 @@ class Broker:
         """The token in memory that answers `ask`, if there is one."""
         if token_request.rejected is not None or token_request.missing_scope is not None:
             return None
+        return self.held(key_of(unverified_jwt, token_request), token_request.min_ttl)
+
+    def held(self, key: Key, min_ttl: int = 0) -> CachedToken | None:
+        """The token in memory under `key` that lasts for `min_ttl` seconds, if there is one."""
         now = self._now()
-        cached_token = self._leases.get(_key(unverified_jwt, token_request), now)
-        return (
-            cached_token
-            if cached_token is not None and cached_token.lasts(token_request.min_ttl, now)
-            else None
-        )
+        cached_token = self._leases.get(key, now)
+        if cached_token is None or not cached_token.lasts(min_ttl, now):
+            return None
+        return cached_token
 
     async def obtain(
         self, unverified_jwt: str, token_request: TokenRequest
@@ -94,7 +96,7 @@ class Broker:
         The exchange belongs to no caller: one that is cancelled, or waits no longer, takes
         nothing from the others, and what comes of it is remembered.
         """
-        key = _key(unverified_jwt, token_request)
+        key = key_of(unverified_jwt, token_request)
         denied = self._denials.get(key, self._now())
         if denied is not None:
             self._metrics.cache("negative")
@@ -219,7 +221,8 @@ class Broker:
             self._leases.drop(key)
 
 
-def _key(unverified_jwt: str, token_request: TokenRequest) -> Key:
+def key_of(unverified_jwt: str, token_request: TokenRequest) -> Key:
+    """Where memory has what answers the request."""
     return (
         sha256(unverified_jwt.encode()).digest(),
         token_request.upstream,

@@ -5,7 +5,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from chassis.clock import Clock
-from chassis.http1.connection import AnyResponse
+from chassis.http1.continuation import Outcome
 from chassis.http1.errors import BodyTooLarge, BodyTooSlow, Failure, Refused
 from chassis.http1.request import Head, Request
 from chassis.http1.response import Response, ResponseHead
@@ -92,7 +92,7 @@ class LocalApi:
         self._now, self._open_attach = now, open_attach
         self.attach: AttachDoor | None = None  # once it was called
 
-    def answer(self, request: Request) -> AnyResponse | Awaitable[AnyResponse]:
+    def answer(self, request: Request) -> Outcome:
         """The handler of every request on the local listener."""
         started = self._now()
         verdict = self._judge(request)

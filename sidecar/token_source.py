@@ -1,7 +1,7 @@
 """Where every door gets its tokens: what a JWT says of itself, then memory, then the authserver."""
 
 from chassis.clock import Clock
-from sidecar.broker import Broker
+from sidecar.broker import Broker, Key
 from sidecar.cached_token import CachedToken
 from sidecar.clocks import Clocks
 from sidecar.errors import INVALID_TOKEN, ApiError
@@ -36,6 +36,13 @@ class TokenSource:
     def cached(self, unverified_jwt: str, token_request: TokenRequest) -> CachedToken | None:
         """The token in memory that answers the request, if there is one."""
         cached_token = self._broker.cached(unverified_jwt, token_request)
+        if cached_token is not None:
+            self._metrics.cache("hit")
+        return cached_token
+
+    def held(self, key: Key) -> CachedToken | None:
+        """The token in memory under the key of a request, if there is one."""
+        cached_token = self._broker.held(key)
         if cached_token is not None:
             self._metrics.cache("hit")
         return cached_token

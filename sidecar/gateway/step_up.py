@@ -64,6 +64,12 @@ class StepUps:
         """The challenge that came too late for an earlier call of this client."""
         return self._pending.take(unverified_jwt) if method == _CALLING else None
 
+    def has_to_wait(self, method: str, response: StreamedResponse) -> bool:
+        """Whether `examine` reads or asks; where it does not, `pending` says the same."""
+        if method == _CALLING and is_event_stream(response):
+            return True
+        return response.status == FORBIDDEN and self._is_foreign(response.headers)
+
     async def examine(
         self, method: str, call: Call, token: CachedToken, response: StreamedResponse
     ) -> Examined | ApiError:

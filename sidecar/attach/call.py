@@ -14,9 +14,10 @@ from sidecar.attach.links import JsonLinks, Links
 from sidecar.attach.parameters import forwarded_parameters, holds
 from sidecar.attach.path_policy import problem_of
 from sidecar.attach.token_search import TokenSearch
+from sidecar.broker import Key, key_of
 from sidecar.cached_token import CachedToken
 from sidecar.errors import DESTINATION_NOT_ALLOWED, UNKNOWN_UPSTREAM, ApiError
-from sidecar.token_request import is_upstream_name, read_bearer
+from sidecar.token_request import TokenRequest, is_upstream_name, read_bearer
 
 ROUTE: Final = "/upstream/"
 _SCHEMES: Final = ("bearer", "token")
@@ -28,8 +29,8 @@ class AttachCall:
     """`origin` is the address that the caller used, `path` what follows the upstream's name.
 
     `sends_form`: the body holds parameters, which some servers read before those of the query.
-    `prepared` is what the last token in memory made of the call; a program that asks the same
-    again sends the same head.
+    `key` is where memory has its token. `prepared` is what the last token in memory made of the
+    call; a program that asks the same again sends the same head.
     """
 
     head: Head
@@ -39,6 +40,7 @@ class AttachCall:
     query: str | None
     unverified_jwt: str
     sends_form: bool
+    key: Key
     prepared: "PreparedCall | None" = None
 
     def __repr__(self) -> str:
@@ -103,6 +105,7 @@ def read_call(head: Head) -> AttachCall | ApiError:
         path=path,
         query=query if question else None,
         unverified_jwt=unverified_jwt,
+        key=key_of(unverified_jwt, TokenRequest(upstream)),
         sends_form=content_type.partition(";")[0].strip().lower() == _FORM,
     )
 

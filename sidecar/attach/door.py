@@ -1,20 +1,14 @@
 """The Attach door: take a call, put the token in, send it, and pass the answer on."""
 
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final
 
 from chassis.clock import Clock
 from chassis.http1.client import Client
-from chassis.http1.connection import AnyResponse
+from chassis.http1.continuation import AnyResponse, Outcome
 from chassis.http1.errors import Refused
-from chassis.http1.no_response import (
-    BadResponse,
-    Disconnected,
-    NoResponse,
-    ProxyRefused,
-    TooSlow,
-    Unreachable,
-    Untrusted,
-)
+from chassis.http1.no_response import Disconnected, NoResponse
 from chassis.http1.outgoing import OutgoingBody
 from chassis.http1.request import Head, Request
 from chassis.http1.response import Response, StreamResponse
@@ -24,14 +18,15 @@ from chassis.request_ids import caller_request_id, keep_traceparent, naming_fiel
 from chassis.tls.web_client import NoAuthorities
 from sidecar.attach.api_clients import ApiClients
 from sidecar.attach.call import AttachCall, PreparedCall, prepare, read_call
-from sidecar.attach.outgoing_body import Body, body_at_once, outgoing_body
+from sidecar.attach.failures import refusal_of
+from sidecar.attach.outgoing_body import Body, body_in_memory, is_in_memory, outgoing_body
 from sidecar.attach.relay import Begun, Relay
+from sidecar.attach.sent_call import SentCall
 from sidecar.attach.step_up import StepUp
 from sidecar.attach.token_search import TokenFound
 from sidecar.cached_token import CachedToken
 from sidecar.errors import (
     BAD_GATEWAY,
-    GATEWAY_TIMEOUT,
     INVALID_REQUEST,
     TOKEN_IN_RESPONSE,
     ApiError,
@@ -48,18 +43,10 @@ _log = Log("attach")
 
 DOOR: Final = "attach"
 
+Work = Callable[[], Awaitable[AnyResponse | ApiError]]
+
 # RFC 9110 section 9.2.2: what may be sent again where a kept connection turned out to be closed.
 _IDEMPOTENT: Final = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS"})
-
-# Whether the API has acted is known only where nothing was sent.
-_FAILURES: Final[dict[type[NoResponse], ApiError]] = {
-    ProxyRefused: BAD_GATEWAY.with_reason("proxy_refused"),
-    Unreachable: BAD_GATEWAY.with_reason("api_unreachable"),
-    Untrusted: BAD_GATEWAY.with_reason("api_untrusted"),
-    Disconnected: BAD_GATEWAY.with_reason("api_disconnected"),
-    BadResponse: BAD_GATEWAY.with_reason("api_bad_response"),
-    TooSlow: GATEWAY_TIMEOUT.with_reason("api_too_slow"),
-}
 
 
 class AttachDoor:
@@ -87,16 +74,85 @@ class AttachDoor:
         """The call that a head makes; it may be kept as long as the head is repeated."""
         return read_call(head)
 
-    async def answer(self, call: AttachCall, request: Request, started: float) -> AnyResponse:
+    def answer(self, call: AttachCall, request: Request, started: float) -> Outcome:
         """The API's answer, or ours where there is none to pass on."""
-        token = self._tokens.cached(call.unverified_jwt, TokenRequest(call.upstream))
-        if token is not None:
-            outcome = await self._outcome(call, request, token)
-            if not isinstance(outcome, ApiError):
-                self._metrics.answered("ok", self._now() - started, DOOR)
-                return outcome
+        token = self._tokens.held(call.key)
+        if token is None:
+            return self._answer_slowly(call, request, started)
+        sent = self._send_at_once(call, request, token, started)
+        if sent is not None:
+            return sent
+        return self._answer(call, request, started, partial(self._outcome, call, request, token))
+
+    # A call whose token is in memory, at an API with an idle connection.
+
+    def _send_at_once(
+        self, call: AttachCall, request: Request, token: CachedToken, started: float
+    ) -> SentCall | AnyResponse | None:
+        """The call on its way to the API; None where that takes more than writing it."""
+        prepared = self._prepared(call, token)
+        if isinstance(prepared, ApiError):
+            return self._answered(call, request, started, prepared)
+        if not is_in_memory(request, call):
+            return None
+        client = self._clients.ready(prepared.api)
+        if client is None:
+            return None
+        body = body_in_memory(request)
+        sent = SentCall(request, call, prepared, body, started, self._go_on)
+        sent.api = client.begin(prepared.request, body, sent.resume, self._timeouts.api_head)
+        return None if sent.api is None else sent
+
+    def _go_on(self, sent: SentCall, result: StreamedResponse | Exception) -> Outcome:
+        """The API has answered, or will not."""
+        call, prepared, body = sent.call, sent.prepared, sent.body
+        if isinstance(result, StreamedResponse):
+            outcome = self._relayed_at_once(call, prepared, result)
+            if outcome is not None:
+                return self._answered(call, sent.request, sent.started, outcome)
+            work = partial(self._pass_on, call, prepared, body, result)
+        elif isinstance(result, Disconnected) and call.head.method in _IDEMPOTENT:
+            work = partial(self._send, call, prepared, body)
+        elif isinstance(result, NoResponse):
+            refusal = refusal_of(result)
+            return self._answered(call, sent.request, sent.started, refusal)
+        else:
+            raise result
+        return self._answer(call, sent.request, sent.started, partial(self._judged, prepared, work))
+
+    def _relayed_at_once(
+        self, call: AttachCall, prepared: PreparedCall, answer: StreamedResponse
+    ) -> AnyResponse | ApiError | None:
+        """None where another token may have to be asked for, or more of the answer to arrive."""
+        if answer.status == 401 or self._step_up.concerns(prepared, answer.status):
+            return None
+        try:
+            outcome = self._relay.at_once(prepared, answer, call.head.method)
+        except TokenFound:
+            answer.close()
+            return self._token_found(prepared)
+        except BaseException:
+            answer.close()
+            raise
+        if isinstance(outcome, ApiError):
+            answer.close()
+        _log.debug("attached", upstream=call.upstream, api=prepared.api.name, status=answer.status)
+        return outcome
+
+    def _answered(
+        self, call: AttachCall, request: Request, started: float, outcome: AnyResponse | ApiError
+    ) -> AnyResponse:
+        if isinstance(outcome, ApiError):
             return self._refuse(call, request_id_of(request), outcome, started)
-        return await self._answer_slowly(call, request, started)
+        self._metrics.answered("ok", self._now() - started, DOOR)
+        return outcome
+
+    # Everything else has a task.
+
+    async def _answer(
+        self, call: AttachCall, request: Request, started: float, work: Work
+    ) -> AnyResponse:
+        return self._answered(call, request, started, await work())
 
     async def _answer_slowly(
         self, call: AttachCall, request: Request, started: float
@@ -110,10 +166,9 @@ class AttachDoor:
             outcome: AnyResponse | ApiError = (
                 token if isinstance(token, ApiError) else await self._outcome(call, request, token)
             )
-        if isinstance(outcome, ApiError):
-            return self._refuse(call, request_id, outcome, started)
-        self._metrics.answered("ok", self._now() - started, DOOR)
-        return outcome
+            if isinstance(outcome, ApiError):
+                return self._refuse(call, request_id, outcome, started)
+            return self._answered(call, request, started, outcome)
 
     def _refuse(
         self, call: AttachCall, request_id: str, refusal: ApiError, started: float
@@ -141,22 +196,27 @@ class AttachDoor:
         prepared = self._prepared(call, token)
         if isinstance(prepared, ApiError):
             return prepared
-        body: Body | ApiError = body_at_once(request, call)
-        if body is None:
-            body = await outgoing_body(request, call, prepared.api)
+        body = await outgoing_body(request, call, prepared.api)
         if isinstance(body, ApiError):
             return body
+        return await self._judged(prepared, partial(self._send, call, prepared, body))
+
+    async def _judged(self, prepared: PreparedCall, work: Work) -> AnyResponse | ApiError:
+        """What the work comes to; refusals where it fails."""
         try:
-            return await self._send(call, prepared, body)
+            return await work()
         except TokenFound:
-            self._report_token(prepared, "refused")
-            return TOKEN_IN_RESPONSE.with_reason("token_in_response")
+            return self._token_found(prepared)
         except Refused:
             return INVALID_REQUEST.with_reason("body_broken_off", "The body broke off.")
         except NoResponse as failure:
-            return _FAILURES[type(failure)]
+            return refusal_of(failure)
         except NoAuthorities:
             return BAD_GATEWAY.with_reason("no_authorities")
+
+    def _token_found(self, prepared: PreparedCall) -> ApiError:
+        self._report_token(prepared, "refused")
+        return TOKEN_IN_RESPONSE.with_reason("token_in_response")
 
     @staticmethod
     def _prepared(call: AttachCall, token: CachedToken) -> PreparedCall | ApiError:
@@ -169,8 +229,13 @@ class AttachDoor:
     async def _send(
         self, call: AttachCall, prepared: PreparedCall, body: Body
     ) -> AnyResponse | ApiError:
-        """Send the call, and once more with another token where the first was refused."""
         answer = await self._call_api(prepared, body)
+        return await self._pass_on(call, prepared, body, answer)
+
+    async def _pass_on(
+        self, call: AttachCall, prepared: PreparedCall, body: Body, answer: StreamedResponse
+    ) -> AnyResponse | ApiError:
+        """Pass the answer on; send the call once more where its token was refused."""
         response: AnyResponse | ApiError | None = None
         try:
             if answer.status == 401:

@@ -19,10 +19,16 @@ _BODY_SECONDS: Final = 60.0
 Body = bytes | OutgoingBody | None
 
 
-def body_at_once(request: Request, call: AttachCall) -> bytes | None:
-    """The body where it is there and goes on as it is; None where there is more to do."""
+def is_in_memory(request: Request, call: AttachCall) -> bool:
+    """Whether the body is there, goes on as it is, and may be sent again."""
     body = request.body
-    return body if body and len(body) <= MOST_REPEATED and not call.sends_form else None
+    return body is not None and len(body) <= MOST_REPEATED and not (body and call.sends_form)
+
+
+def body_in_memory(request: Request) -> bytes | None:
+    """The body to send of one that `is_in_memory`; None: no body and no framing."""
+    framed = "content-length" in request.headers or request.method in ("POST", "PUT", "PATCH")
+    return request.body if request.body or framed else None
 
 
 async def outgoing_body(request: Request, call: AttachCall, api: Api) -> Body | ApiError:
@@ -30,14 +36,11 @@ async def outgoing_body(request: Request, call: AttachCall, api: Api) -> Body | 
 
     A form is read whole, and what authenticates in it is left out as it is of a query.
     """
+    if is_in_memory(request, call):
+        return body_in_memory(request)
     length = request.head.content_length
-    if length == 0:
-        framed = "content-length" in request.headers or request.method in ("POST", "PUT", "PATCH")
-        return b"" if framed else None
     if call.sends_form:
         return await _form(request, call, api)
-    if request.body is not None and len(request.body) <= MOST_REPEATED:
-        return request.body
     if length is not None and length <= MOST_REPEATED:
         return await _read(request, MOST_REPEATED)
     return OutgoingBody(request.stream(_PIECE_SECONDS), length)

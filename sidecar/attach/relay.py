@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Callable
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from chassis.http1.connection import AnyResponse
+from chassis.http1.continuation import AnyResponse
 from chassis.http1.errors import Unfinished
 from chassis.http1.no_response import NoResponse
 from chassis.http1.request import Headers
@@ -64,16 +64,22 @@ class Relay:
         A refused 401 is marked: its caller may try again, and our challenge is not the API's.
         `begun` is what of its body was read before.
         """
-        relayed = call.relayed
-        if (
-            relayed is None
-            or relayed.headers is not answer.headers
-            or relayed.status != answer.status
-        ):
-            written = _head(call, answer, method)
-            if isinstance(written, ApiError):
-                return written
-            relayed = call.relayed = written
+        response = self.at_once(call, answer, method, begun)
+        if response is None:
+            relayed = _relayed_head(call, answer, method)
+            if isinstance(relayed, ApiError):
+                return relayed
+            body = await answer.read(MOST_GATHERED, self._piece_seconds)
+            response = _whole(call, relayed, body)
+        return response
+
+    def at_once(
+        self, call: PreparedCall, answer: StreamedResponse, method: str, begun: Begun | None = None
+    ) -> AnyResponse | ApiError | None:
+        """The same without waiting; None where a short body has to arrive first."""
+        relayed = _relayed_head(call, answer, method)
+        if isinstance(relayed, ApiError):
+            return relayed
         if relayed.bodiless:
             return StreamResponse(relayed.head, _nothing(), length=answer.length)
         read = b"" if begun is None else begun.data
@@ -82,10 +88,23 @@ class Relay:
         if answer.whole:
             return _whole(call, relayed, read + answer.take())
         if begun is None and answer.length is not None and answer.length <= MOST_GATHERED:
-            return _whole(call, relayed, await answer.read(MOST_GATHERED, self._piece_seconds))
+            return None
         body = _RelayedBody(call, answer, relayed.links, self._piece_seconds, self._on_token, read)
         length = answer.length if relayed.links is None else None
         return StreamResponse(relayed.head, body, length=length)
+
+
+def _relayed_head(
+    call: PreparedCall, answer: StreamedResponse, method: str
+) -> RelayedHead | ApiError:
+    """The head to pass on, the same for an answer that repeats its head. Raises TokenFound."""
+    relayed = call.relayed
+    if relayed is None or relayed.headers is not answer.headers or relayed.status != answer.status:
+        written = _head(call, answer, method)
+        if isinstance(written, ApiError):
+            return written
+        relayed = call.relayed = written
+    return relayed
 
 
 def _head(call: PreparedCall, answer: StreamedResponse, method: str) -> RelayedHead | ApiError:

@@ -26,6 +26,7 @@ from tests.bench import (
     strangers,
     sweeping,
     tokens,
+    tool_calls,
     webhook,
 )
 from tests.bench.figures import Figure, table
@@ -43,6 +44,7 @@ MEASUREMENTS: dict[str, Callable[[], Coroutine[None, None, list[Figure]]]] = {
     "crowd": many_sidecars.measure,
     "denials": denials.measure,
     "attach": attach.measure,
+    "tools": tool_calls.measure,
     "memory": memory.measure,
     "strangers": strangers.measure,
 }

@@ -41,7 +41,7 @@ RATE: Final = 500.0
 PATH: Final = "/repos/octo/hello/issues"
 
 _BODY: Final = b'{"title":"' + b"x" * 700 + b'"}'
-_ITEMS: Final = ",".join(f'{{"number":{number:06d},"title":"x"}}' for number in range(125))
+_ITEMS: Final = ",".join(f'{{"number":{100_000 + number},"title":"x"}}' for number in range(125))
 _ANSWER: Final = f'{{"items":[{_ITEMS}]}}'
 _NGINX: Final = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin")
 _COMMON: Final = """
@@ -118,16 +118,18 @@ async def doors(folder: Path) -> AsyncIterator[dict[str, Door]]:
     ca = folder / "api-ca.pem"
     ca.write_bytes(authorities.server.certificate_pem)
     async with contextlib.AsyncExitStack() as stack:
-        at_api = _API.format(port=api, folder=folder / "api", answer=_ANSWER)
-        api_pid = await _nginx(stack, folder / "api", at_api, api)
+        at_api = api_server(folder / "api", api)
+        api_pid = await nginx_process(stack, folder / "api", at_api, api)
         at_proxy = _PROXY.format(port=nginx, api=api, ca=ca)
-        nginx_pid = await _nginx(stack, folder / "nginx", at_proxy, nginx)
+        nginx_pid = await nginx_process(stack, folder / "nginx", at_proxy, nginx)
         proxy = [sys.executable, "-m", "tests.bench.aiohttp_proxy", f"--port={aiohttp_proxy}",
                  f"--api=https://localhost:{api}", f"--ca={ca}"]  # fmt: skip
         proxy_pid = await _process(stack, proxy, aiohttp_proxy)
         authserver = await stack.enter_async_context(fake_authserver(folder, authorities))
-        _release(authserver, api, authorities)
-        sidecar_pid = await _sidecar(stack, folder, authserver.url, sidecar, ops, authorities)
+        release_apis(authserver, api, authorities)
+        sidecar_pid = await sidecar_process(
+            stack, folder, authserver.url, sidecar, ops, authorities
+        )
         _pin({api_pid: 1, nginx_pid: 0, proxy_pid: 0, sidecar_pid: 0})
         yield {
             "api": Door(api, api_pid, PATH),
@@ -137,7 +139,12 @@ async def doors(folder: Path) -> AsyncIterator[dict[str, Door]]:
         }
 
 
-def _release(authserver: FakeAuthserver, api: int, authorities: Authorities) -> None:
+def api_server(folder: Path, port: int) -> str:
+    """nginx's configuration of an API that answers 4 kB to whatever token it gets."""
+    return _API.format(port=port, folder=folder, answer=_ANSWER)
+
+
+def release_apis(authserver: FakeAuthserver, api: int, authorities: Authorities) -> None:
     described = {
         "name": "rest", "base_url": f"https://localhost:{api}", "methods": ["GET", "POST"],
         "path_prefixes": ["/repos", "/user"], "default": True, "credential_headers": [],
@@ -155,29 +162,33 @@ async def _streams(folder: Path) -> list[Figure]:
     async with contextlib.AsyncExitStack() as stack:
         await stack.enter_async_context(api.listening(folder / "events", port))
         authserver = await stack.enter_async_context(fake_authserver(folder, authorities))
-        _release(authserver, port, authorities)
-        pid = await _sidecar(stack, folder, authserver.url, sidecar, ops, authorities)
+        release_apis(authserver, port, authorities)
+        pid = await sidecar_process(stack, folder, authserver.url, sidecar, ops, authorities)
         direct = f"https://localhost:{port}{PATH}"
         through = f"http://127.0.0.1:{sidecar}/upstream/github{PATH}"
         return await measure_streams(api, direct, through, {"Authorization": f"Bearer {JWT}"}, pid)
 
 
-async def _sidecar(
+async def sidecar_process(
     stack: contextlib.AsyncExitStack,
     folder: Path,
     authserver_url: str,
     port: int,
     ops: int,
     authorities: Authorities,
+    more: Mapping[str, str] | None = None,
 ) -> int:
     write_credential(folder / "credential", authorities.workloads.issue_svid(SPIFFE_ID))
     variables = environment(
         folder, authserver_url, PORT=str(port), OPS_PORT=str(ops), LOG_LEVEL="error"
     )
-    return await _process(stack, [sys.executable, "-m", "sidecar"], port, os.environ | variables)
+    variables = os.environ | variables | dict(more or {})
+    return await _process(stack, [sys.executable, "-m", "sidecar"], port, variables)
 
 
-async def _nginx(stack: contextlib.AsyncExitStack, folder: Path, server: str, port: int) -> int:
+async def nginx_process(
+    stack: contextlib.AsyncExitStack, folder: Path, server: str, port: int
+) -> int:
     folder.mkdir(exist_ok=True)
     configuration = folder / "nginx.conf"
     configuration.write_text(_COMMON.format(folder=folder, server=server), "utf-8")

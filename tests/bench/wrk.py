@@ -21,9 +21,9 @@ def free_ports(count: int) -> list[int]:
         return [taken.getsockname()[1] for taken in sockets]
 
 
-async def until_open(port: int) -> None:
-    """Until something listens; 20 seconds at most."""
-    async with asyncio.timeout(20):
+async def until_open(port: int, seconds: float = 20) -> None:
+    """Until something listens."""
+    async with asyncio.timeout(seconds):
         while True:
             with contextlib.suppress(ConnectionError):
                 _, writer = await asyncio.open_connection("127.0.0.1", port)

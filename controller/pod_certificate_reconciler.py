@@ -12,7 +12,7 @@ from controller.issuing.authority import InvalidAuthority
 from controller.issuing.pod_certificate_signer import Denied, Signed
 from controller.reconcile import guard
 from controller.reconcile.plan import Event, certificate_issued
-from controller.world import POD_CERTIFICATE, Work, World, authority_of
+from controller.world import POD_CERTIFICATE, Work, World, authority_of, image_of_sidecar
 
 _log = Log("pod_certificates")
 
@@ -22,6 +22,7 @@ _LOOK_AGAIN: Final = timedelta(seconds=5)
 # the last second go with the process; the log has the same, at once.
 _EVENTS: Final = Key("", "")
 _EVENTS_WAIT: Final = timedelta(seconds=1)
+_GOES_FIRST: Final = timedelta(seconds=30)
 _MAX_EVENTS: Final = 1000  # the oldest give way while the API server takes none
 
 
@@ -35,8 +36,7 @@ class PodCertificateReconciler:
     async def run(self, key: Key) -> datetime | None:
         world = self._world
         if key == _EVENTS:
-            await self._record()
-            return None
+            return await self._record(world.clock())
         request = world.stores[self._kind].get(key)
         if request is None or not signer.is_open(request):
             return None
@@ -74,13 +74,20 @@ class PodCertificateReconciler:
         self._events.append((pod, event))
         self._world.enqueue(Work(POD_CERTIFICATE, _EVENTS), now + _EVENTS_WAIT)
 
-    async def _record(self) -> None:
-        """Write what was noted; what fails stays noted. Raises ApiError."""
+    async def _record(self, now: datetime) -> datetime | None:
+        """Write what was noted, or come back later: who waits for a certificate goes first.
+
+        What fails stays noted. Raises ApiError.
+        """
+        requests = self._world.stores[self._kind].values()
+        if any(signer.is_open(one) and now < created(one) + _GOES_FIRST for one in requests):
+            return now + _EVENTS_WAIT
         while self._events:
             pod, event = noted = self._events[0]
             await self._world.applier.record(pod, event)
             if self._events and self._events[0] is noted:
                 self._events.popleft()
+        return None
 
     def _signed(self, request: Object, pod: Object | None, now: datetime) -> Signed | None:
         """The answer; None where what is missing may still come. Raises Denied."""
@@ -94,15 +101,13 @@ class PodCertificateReconciler:
         if settings is None or auth_server is None:
             raise Denied("NoAuthServer", "this controller signs for no MCPAuthServer")
         policy = world.stores[ADMISSION_POLICY].get(Key("", settings.guard_policy))
-        images = guard.allowed_images(policy, settings.image, now)
-        # A pod that was made while its image was allowed keeps its image, and its identity.
-        made = created(pod) if pod is not None else now
-        former = guard.former_images(policy, settings.image, now, world.sidecar_images())
+        images = set(guard.allowed_images(policy, settings.image, now))
+        if pod is not None and image_of_sidecar(pod) not in images:
+            # A pod that was made while its image was allowed keeps its image, and its identity.
+            former = guard.former_images(policy, settings.image, now, world.sidecar_images())
+            images |= {image for image, until in former.items() if created(pod) <= until}
         workload = signer.workload_of(
-            request,
-            pod,
-            trust_domain=auth_server.trust_domain,
-            images={*images, *(image for image, until in former.items() if made <= until)},
+            request, pod, trust_domain=auth_server.trust_domain, images=images
         )
         server = Key(workload.namespace, workload.name)
         accepted = server in world.index.servers and world.index.servers[server].live

@@ -150,7 +150,7 @@ def slim_pod(pod: dict[str, Any]) -> Object:
             # The bundle is the same text for all pods: kept once for all of them.
             "annotations": {k: _interned(v) for k, v in kept.items()},
         },
-        "sidecarImage": _interned(_sidecar_image(pod)),
+        "sidecarImage": _interned(image_of_sidecar(pod)),
         "status": {"phase": path(pod, "status", "phase")},
     }
 
@@ -161,7 +161,8 @@ def sidecar_image(pod: Object) -> str:
     return "" if ended else str(pod.get("sidecarImage", ""))
 
 
-def _sidecar_image(pod: Object) -> str:
+def image_of_sidecar(pod: Object) -> str:
+    """Of a pod as the API server has it; "" where there is none."""
     containers = dicts(path(pod, "spec", "initContainers"))
     return next((str(one.get("image")) for one in containers if one.get("name") == SIDECAR), "")
 

@@ -26,7 +26,7 @@ chromium: ## install Chromium for the browser tests, where apt-get may (as root 
 test: $(STAMP) chromium ## all tests that need nothing but this machine
 	$(RUN) -m pytest -n auto --dist worksteal
 
-interop: $(STAMP) ## tests with other people's clients, SDKs and servers, installed first; about 20 minutes
+interop: $(STAMP) ## tests with other people's clients, SDKs and servers, which it installs first
 	$(RUN) -m pytest -m interop -n 2
 
 fresh-machine: $(STAMP) ## run the README's commands in a Debian root with only Python and make; needs root

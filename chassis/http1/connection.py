@@ -163,7 +163,7 @@ class Connection(ResponseWriter):
 
     def _take_body(self, at: int) -> Request:
         """Split what is in the buffer into the body of the request and what follows it."""
-        head = self._heads.found
+        head = self._heads.latest
         length = head.content_length
         if length is not None and len(self._buffer) - at >= length:
             self._at = at + length

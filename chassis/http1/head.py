@@ -100,7 +100,7 @@ def read_head(raw: bytes, limits: Limits, *, absolute_form: bool) -> Head:
 class Heads:
     """The heads of one connection. A program that asks the same again sends the same head.
 
-    Then there is nothing to read, and `found` stays the same object.
+    Then there is nothing to read, and `latest` stays the same object.
     """
 
     __slots__ = ("_absolute_form", "_last", "_limits", "_raw")
@@ -111,7 +111,7 @@ class Heads:
         self._last: Head | None = None
 
     @property
-    def found(self) -> Head:
+    def latest(self) -> Head:
         """What `find` read last."""
         assert self._last is not None
         return self._last

@@ -50,7 +50,7 @@ class Rig:
         """The user's connection as it is stored now."""
         user_id = claims_of(self.user.access_token)["sub"]
         key = ConnectionKey(user_id, Workload("mcp-servers", "notes"), "acme")
-        connection = await self.world.server._connections.get(key)
+        connection = await self.world.server._stores.connections.get(key)
         assert connection is not None
         return connection
 

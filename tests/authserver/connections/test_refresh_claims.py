@@ -69,7 +69,7 @@ def test_tokens_of_one_moment_are_not_all_renewed_in_one_moment() -> None:
 
 async def test_nobody_sets_out_to_renew_what_cannot_be_renewed(tmp_path: Path) -> None:
     async with rig(tmp_path) as rigged:
-        claims, found = rigged.world.server._claims, await rigged.connection()
+        claims, found = rigged.world.server._stores.claims, await rigged.connection()
         assert await claims.claim(found, "c", 0)
         assert await claims.swap(found, "c", replace(found.tokens, refresh_token=None))
         await nothing_is_renewed(rigged)
@@ -308,8 +308,8 @@ async def test_a_token_is_not_sent_if_its_upstream_ceased_to_work_while_its_clai
         rigged.upstream.then(held)
         first = asyncio.create_task(rigged.exchange())
         await rigged.upstream.until_presented(2)
-        looks = Stopped(rigged.world.server._claims.claimed_at)
-        rigged.world.server._claims.claimed_at = looks  # type: ignore[method-assign, assignment]
+        looks = Stopped(rigged.world.server._stores.claims.claimed_at)
+        rigged.world.server._stores.claims.claimed_at = looks  # type: ignore[method-assign, assignment]
         second = asyncio.create_task(rigged.world.exchange(TASKS_SERVER, tasks))
         await looks.asked.wait()
         if ceases == "slow":

@@ -592,7 +592,7 @@ async def test_a_token_that_cannot_be_refreshed_ends_by_the_upstreams_word_alone
     async with rig(tmp_path, lifetime=None) as rigged:
         rigged.upstream.then(changing(expires_in=None))
         found = await rigged.connection()
-        claims = rigged.world.server._claims
+        claims = rigged.world.server._stores.claims
         assert await claims.claim(found, "c", 0)
         kept = replace(found.tokens, refresh_token=None)
         assert await claims.swap(found, "c", kept)

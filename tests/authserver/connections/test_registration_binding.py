@@ -209,7 +209,7 @@ async def test_a_connection_stored_before_registrations_is_bound_at_its_refresh(
     async with moving(tmp_path) as it:
         user_id = claims_of(it.user.access_token)["sub"]
         key = ConnectionKey(user_id, Workload("mcp-servers", "notes"), "acme")
-        connection = await it.world.server._connections.get(key)
+        connection = await it.world.server._stores.connections.get(key)
         assert connection is not None
         sealed = SealedConnections(load(tmp_path / "authserver.yaml").keyring())
         before = sealed.seal(replace(connection, registration=None))

@@ -66,12 +66,12 @@ class Site:
 
     async def crowd(self, number: int) -> None:
         """So many connections, deleted by a process that died right after."""
-        store, owner = self.world.server._connections, Workload("mcp-servers", "notes")
+        store, owner = self.world.server._stores.connections, Workload("mcp-servers", "notes")
         user = await self.world.signed_in()
         [row] = await sql(self.world.folder, "SELECT user_id FROM users")
         found = (await store.of_user(row[0], owner, ""))["acme"]
         keyring = self.world.server._live.keyring
-        async with self.world.server._connections._database.transaction() as transaction:
+        async with self.world.server._stores.connections._database.transaction() as transaction:
             await enqueue(transaction, keyring, [found] * number, int(self.world.clock()))
         await self.end(user)
 

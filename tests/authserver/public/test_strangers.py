@@ -85,7 +85,7 @@ async def test_a_session_makes_a_client_known_to_a_fresh_process(tmp_path: Path)
         client_id = site.put(PATH, document(f"{site.url}{PATH}"), Cache_Control="max-age=5")
         pkce = Pkce()
         tokens = (await world.redeem(client_id, await world.code(client_id, pkce), pkce)).json()
-        directory = world.server._clients()[0]  # as after a start: nothing is kept
+        directory = world.server._public_flows().clients()[0]  # as after a start: nothing is kept
         found = await directory.get(client_id, world.clock(), signed_in=True)
         assert found is not None
         assert tokens["refresh_token"]

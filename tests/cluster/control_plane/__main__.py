@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic, sleep
@@ -36,6 +36,7 @@ EXIT_BROKEN: Final = 1
 EXIT_INTERRUPTED: Final = 130
 
 _LOOK_SECONDS: Final = 1.0
+_END_SECONDS: Final = 20.0
 
 
 def main() -> None:
@@ -123,16 +124,25 @@ def _stay(cluster: _Cluster, programs: Mapping[str, Path]) -> int:
 def _with_it(command: list[str], cluster: _Cluster) -> int:
     sys.stdout.flush()
     environment = {**os.environ, **cluster.variables}  # noqa: TID251 - passed on
-    # A session of its own: it gets one interrupt, from us, and may clean up before we end.
+    # A session of its own: it gets one interrupt, from us, and may clean up before we end. So does
+    # what it started: a shell passes none on.
     process = subprocess.Popen(command, env=environment, start_new_session=True)
     try:
         code = process.wait()
     except KeyboardInterrupt:
-        process.send_signal(signal.SIGINT)
-        process.wait()
+        _end(process)
         raise
     cluster.check()  # a cluster that broke down proves nothing
     return code
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    # A shell's background jobs ignore interrupts, and what they start does too.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+        os.killpg(process.pid, number)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_END_SECONDS)
+            return
 
 
 if __name__ == "__main__":

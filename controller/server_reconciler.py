@@ -208,6 +208,10 @@ class ServerReconciler:
         now: datetime,
     ) -> None:
         """A Secret that is good is looked at again with the next resync only."""
+        if isinstance(observed.credential, Unprepared):
+            # The certificate that was written before still ends: an alert looks for that.
+            self._looked.pop(server.key, None)
+            return
         if ends is None or observed.auth_server is None:
             self._forget(server.key)
             return

@@ -22,6 +22,7 @@ from controller.api.kinds import (
     Kind,
 )
 from controller.api.objects import Key
+from controller.app import Controller
 from controller.cluster import ApiError
 from controller.issuing import leaves, rotation
 from controller.reconcile import resource_map
@@ -143,6 +144,35 @@ async def test_a_namespace_without_our_role_says_so_and_is_served_once_it_has_it
         site.api.refuse = lambda *_: None
         site.put_server(scopes=["mcp"])  # or a minute later, by itself
         await ready(site)
+
+
+def soonest_expiry(controller: Controller) -> float:
+    """What a scrape reads."""
+    [gauge] = controller.metrics.soonest_expiry.collect()
+    return gauge.samples[0].value
+
+
+async def test_a_certificate_that_cannot_be_renewed_stays_in_the_metric() -> None:
+    """The alert on certificates that end looks for it; the rights may be what is missing."""
+    site = Site()
+
+    def closed(verb: str, kind: Kind, key: Key) -> None:
+        if kind == SECRET and key.namespace == "mcp-servers":
+            raise ApiError(403, "Forbidden", "")
+
+    site.put_auth_server()
+    site.put_server()
+    async with running(site) as controller:
+        await ready(site)
+        ends = soonest_expiry(controller)
+        assert ends > 0
+        site.api.refuse = closed
+        site.put_server(scopes=["mcp"])
+        await site.until(lambda: site.is_so("CertificateReady", "False"))
+        await site.quiet()
+        assert soonest_expiry(controller) == ends
+        site.api.remove(MCP_SERVER_AUTH, NOTES)
+        await site.until(lambda: soonest_expiry(controller) == 0)
 
 
 async def test_a_secret_of_somebody_else_is_not_overwritten() -> None:

@@ -442,8 +442,8 @@ class Overheard:
             await self._called.wait_for(lambda: self.calls >= times)
 
 
-def overheard(rigged: Rig, verb: str, rows: str = "_claims") -> Overheard:
-    verbs = getattr(rigged.world.server, rows)
+def overheard(rigged: Rig, verb: str, rows: str = "claims") -> Overheard:
+    verbs = getattr(rigged.world.server._stores, rows)
     heard = Overheard(getattr(verbs, verb))
     setattr(verbs, verb, heard)
     return heard
@@ -506,7 +506,7 @@ async def test_a_claim_given_back_between_two_looks_costs_a_pause_as_if_it_had_b
     """The other holder tried a moment ago: its upstream is not asked again at once."""
     async with rig(tmp_path) as rigged:
         rigged.world.clock.advance(EXPIRED)
-        looks = overheard(rigged, "get", "_connections")
+        looks = overheard(rigged, "get", "connections")
         for _ in range(2):
             await left_behind(rigged, 0)
             call, seen = asyncio.create_task(rigged.exchange()), looks.calls

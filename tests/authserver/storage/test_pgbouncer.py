@@ -13,7 +13,7 @@ from tests.support.pgbouncer import (
     pgbouncer,
 )
 from tests.support.postgresql import USER, PostgresqlServer, starts_postgresql
-from tests.support.storage_fixtures import Store
+from tests.support.storage_fixtures import Store, grant
 
 SETTINGS = {
     "statement_timeout": "10s",
@@ -78,15 +78,15 @@ async def test_a_pooler_that_shares_connections_serves_statements_that_are_not_p
         database = await _opened_at(postgresql, port, name, UNPREPARED)
         store = Store(database)
 
-        async def sign_in_and_read() -> None:
+        async def sign_in_and_read(user: str) -> None:
             for _ in range(5):
-                session, _ = await store.sign_in()
+                session, _ = await store.sign_in(grant(user))
                 assert await store.sessions.get(session.tsid) == session
             assert await _settings(database) == SETTINGS
 
         async with asyncio.TaskGroup() as tasks:
-            for _ in range(8):
-                tasks.create_task(sign_in_and_read())
+            for number in range(8):
+                tasks.create_task(sign_in_and_read(f"user-{number}"))
         await database.close()
 
 

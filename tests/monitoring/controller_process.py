@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from chassis import clock, probes
 from chassis.http1.listener import Listener
 from chassis.http1_probes import ops_server
-from controller.api.kinds import SECRET, Kind
+from controller.api.kinds import Kind
 from controller.api.objects import Key
 from controller.app import Controller
 from controller.cluster import ApiError
@@ -50,13 +50,10 @@ class ControllerProcess:
         return Key("mcp-servers", name)
 
     async def certified(self, server: Key) -> None:
-        """Wait until this server has its certificate."""
+        """Wait until this server has its certificate, and the controller has said so."""
         async with asyncio.timeout(_CERTIFIED_SECONDS):
-            while Key(server.namespace, f"{server.name}-tokenward") not in self._secrets():
+            while not self.site.is_so("CertificateReady", "True", server):
                 await asyncio.sleep(0.1)
-
-    def _secrets(self) -> set[Key]:
-        return {key for kind, key in self.site.api.objects if kind == SECRET}
 
     async def work(self) -> None:
         """What people and the rest of the cluster do, until cancelled."""

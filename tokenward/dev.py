@@ -130,7 +130,7 @@ async def _run(layout: Layout, parsed: argparse.Namespace, processes: Processes)
 
 
 def _variables(layout: Layout, parsed: argparse.Namespace) -> dict[str, str]:
-    """What the author's server is told, beside what this process has."""
+    """What the author's server gets, beside what this process has."""
     [server] = layout.servers
     variables = {
         "TOKENWARD_URL": server.sidecar,

@@ -1,7 +1,7 @@
 """What is left of a request while one thing is waited for, without a task of its own.
 
 A task costs more than all that most requests of a proxy still have to do when the response is
-there. A handler returns a `Continuation`, and whoever has the thing calls `resume` with it.
+there. A handler returns a `Continuation`, and the code that has the thing calls `resume` with it.
 """
 
 import asyncio

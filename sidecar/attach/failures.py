@@ -1,4 +1,4 @@
-"""What the caller is told of a call that got no answer of the API."""
+"""What the caller gets for a call that got no answer of the API."""
 
 from typing import Final
 

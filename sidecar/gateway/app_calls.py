@@ -156,7 +156,7 @@ def is_repeatable(method: str) -> bool:
 
 
 def refusal_of(failure: NoResponse) -> ApiError:
-    """What the client is told of an app that gave no response."""
+    """What the client gets from an app that gave no response."""
     if isinstance(failure, TooSlow):
         return errors.APP_TOO_SLOW
     if isinstance(failure, Unreachable):

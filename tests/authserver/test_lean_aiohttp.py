@@ -1,4 +1,4 @@
-"""aiohttp's own TLS contexts trust nobody, and whoever calls out brings the authorities."""
+"""aiohttp's own TLS contexts trust nobody, and a caller brings the authorities."""
 
 import json
 import ssl

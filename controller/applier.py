@@ -85,15 +85,14 @@ class Applier:
             return False
         self._check()
         made = await self._writes.apply(_marked(wanted, digest))
-        self._answers[kind.kind, key] = (digest, version(made))
+        self._answers[kind.kind, key] = (_whole_digest(wanted), version(made))
         return True
 
     async def create(self, wanted: Object) -> None:
         """Make an object that is not there, as `apply` would have. Raises ApiError, `conflict`."""
         self._check()
-        digest = _digest(wanted)
-        made = await self._writes.create(_marked(wanted, digest))
-        self._answers[wanted["kind"], key_of(wanted)] = (digest, version(made))
+        made = await self._writes.create(_marked(wanted, _digest(wanted)))
+        self._answers[wanted["kind"], key_of(wanted)] = (_whole_digest(wanted), version(made))
 
     def version_of(self, kind: Kind, key: Key) -> str:
         """The state of an object after our last write; "" where we wrote none."""
@@ -162,7 +161,7 @@ class Applier:
         # The API server may write a value another way than we do. Its answer to this very
         # request is what it makes of it.
         key = (kind_of(wanted).kind, key_of(wanted))
-        return self._answers.get(key) == (digest, version(current))
+        return self._answers.get(key) == (_whole_digest(wanted), version(current))
 
 
 def includes(current: Any, wanted: Any) -> bool:
@@ -199,7 +198,12 @@ def _has_owners(current: Any, wanted: Any) -> bool:
 def _digest(wanted: Object) -> str:
     """Of our fields. A Secret's data are compared as they are and stay out of an annotation."""
     counted = {k: v for k, v in wanted.items() if not (wanted["kind"] == "Secret" and k == "data")}
-    return hashlib.sha256(json.dumps(counted, sort_keys=True).encode()).hexdigest()[:16]
+    return _whole_digest(counted)
+
+
+def _whole_digest(wanted: Object) -> str:
+    """Of every field, a Secret's data too: for this process's memory only."""
+    return hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _marked(wanted: Object, digest: str) -> Object:

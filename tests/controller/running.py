@@ -74,7 +74,7 @@ class Site:
 
     def __post_init__(self) -> None:
         self.pods = AuthserverPods(self.api)
-        self.time = 0.0
+        self.time, self.now = 0.0, NOW
         for name in ("mcp-servers", "others", SYSTEM):
             self.put_namespace(name)
         for plural in ("mcpauthservers", "mcpserverauths"):
@@ -144,7 +144,7 @@ class Site:
             Metrics(CollectorRegistry()),
             self.pods,
             identity=identity,
-            now=lambda: NOW,
+            now=lambda: self.now,
             monotonic=self._monotonic,
             random=lambda: 0.5,
             pod_certificates=POD_CERTIFICATE_REQUEST,

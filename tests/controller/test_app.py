@@ -146,6 +146,27 @@ async def test_a_namespace_without_our_role_says_so_and_is_served_once_it_has_it
         await ready(site)
 
 
+async def test_the_process_that_wrote_a_certificate_writes_its_renewal_too() -> None:
+    """It remembered what it had written without the data, and took each renewal for written."""
+    site = Site()
+    a_day = {"source": "BuiltIn", "duration": "24h"}
+    site.put_auth_server(certificates={"server": a_day, "workloads": a_day})
+    site.put_server()
+    async with running(site):
+        await ready(site)
+        workload, internal = leaf(site, NOTES), leaf(site, MAIN, "-internal")
+        site.now += timedelta(hours=17)  # past two thirds of 24 hours
+        site.put_server(scopes=["mcp"])  # or by itself when the time has come
+        site.put_auth_server(certificates={"server": a_day, "workloads": a_day}, replicas=2)
+        await site.until(lambda: leaf(site, NOTES) != workload)
+        await site.until(lambda: leaf(site, MAIN, "-internal") != internal)
+
+
+def leaf(site: Site, owner: Key, suffix: str = "-tokenward") -> str:
+    secret = site.api.found(SECRET, Key(owner.namespace, owner.name + suffix))
+    return str(secret["data"]["tls.crt"])
+
+
 def soonest_expiry(controller: Controller) -> float:
     """What a scrape reads."""
     [gauge] = controller.metrics.soonest_expiry.collect()

@@ -113,7 +113,7 @@ class ApiSettings(Model):
     missing_scope: MissingScope = MissingScope()
 
     def answered(self, ca: str | None, askable: Sequence[str] = ()) -> dict[str, Any]:
-        """As it stands in an exchange answer; `ca` is PEM, None where the system's CAs count.
+        """As an exchange answer has it; `ca` is PEM, None where the system's CAs count.
 
         `askable` are the scopes that a user may be asked for, the first ones preferred.
         """

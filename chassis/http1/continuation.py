@@ -5,6 +5,7 @@ there. A handler returns a `Continuation`, and the code that has the thing calls
 """
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable
 from typing import Any, Final
 
@@ -12,7 +13,7 @@ from chassis.http1.request import Request
 from chassis.http1.response import Response, StreamResponse
 
 
-class Continuation:
+class Continuation(ABC):
     """The rest of `request`. One of `proceed` and `abandon` is called, and that once."""
 
     __slots__ = ("request",)
@@ -35,13 +36,13 @@ class Continuation:
             raise result
         return self.proceed(result)
 
+    @abstractmethod
     def proceed(self, result: Any) -> "Outcome":
         """What a handler may return, now that `result` is there."""
-        raise NotImplementedError
 
+    @abstractmethod
     def abandon(self) -> None:
         """Let go of what was waited for."""
-        raise NotImplementedError
 
 
 AnyResponse = Response | StreamResponse

@@ -1,4 +1,4 @@
-"""What stands in every certificate that we issue; who signs brings names, roles and times.
+"""What every certificate that we issue has in common; the signer adds names, roles and times.
 
 Both forms pass OpenSSL's strict mode, which wants both key identifiers.
 """

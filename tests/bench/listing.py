@@ -1,7 +1,7 @@
 """`python -m tests.bench listing`: `tokenward sessions list` of 100,000 sessions, beside one of 10.
 
 Each listing is a process of its own. Its first row comes after the start of the interpreter, which
-is the same for both. The list of 10 stands in the column of the bare handler.
+is the same for both. The list of 10 is in the column of the bare handler.
 """
 
 import os

@@ -1,7 +1,7 @@
 """`python -m tests.bench sweeping`: reads of a release while housekeeping sweeps ended sessions.
 
 In one process, as in an authserver: what the sweep does not leave to others, they wait for. The
-quiet time before stands in the column of the bare handler.
+quiet time before is in the column of the bare handler.
 """
 
 import asyncio

@@ -20,6 +20,7 @@ from authserver.housekeeping import CleanUpStores, Housekeeping
 from authserver.internal.exchanged_release import ExchangedRelease
 from authserver.internal.listener import Internal
 from authserver.internal.revocation_feed import RevocationFeed
+from authserver.internal.subject_tokens import SubjectTokens
 from authserver.internal.svid import SvidReader
 from authserver.internal.token_exchange import Exchange
 from authserver.internal.token_limits import TokenLimits
@@ -235,17 +236,19 @@ class Authserver:
 
     def internal(self) -> Internal:
         """What answers on the mTLS listener."""
+        limits = TokenLimits.of(self._settings.limits)
+        subject_tokens = SubjectTokens(self._tokens, self._live.resources, limits, self._clock)
         return Internal(
+            subject_tokens,
             Exchange(
-                self._tokens,
-                self._live.resources,
+                subject_tokens,
                 self._stores.connections,
                 self._stores.sessions,
                 self._refresher,
                 ExchangedRelease(self._stores.exchanged_tokens, self._exchanger),
                 self._live.upstreams,
                 self._connect_links,
-                TokenLimits.of(self._settings.limits),
+                limits,
                 self._clock,
             ),
             self.revocation_feed,

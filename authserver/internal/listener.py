@@ -17,12 +17,9 @@ from authserver.internal.answered_apis import AnsweredApis
 from authserver.internal.denial_reasons import DenialReason
 from authserver.internal.exchange_request import ACCESS_TOKEN_TYPE, parse
 from authserver.internal.revocation_feed import RevocationFeed
+from authserver.internal.subject_tokens import SubjectTokenRejected, SubjectTokens
 from authserver.internal.svid import InvalidSvid, Svid, SvidReader
-from authserver.internal.token_exchange import (
-    Exchange,
-    ReleasedToken,
-    SubjectTokenRejected,
-)
+from authserver.internal.token_exchange import Exchange, ReleasedToken
 from authserver.internal.workload_policy import WorkloadPolicy
 from authserver.metrics import Metrics
 from authserver.oauth.errors import (
@@ -78,6 +75,7 @@ class Internal:
 
     def __init__(
         self,
+        subject_tokens: SubjectTokens,
         exchange: Exchange,
         revocations: RevocationFeed,
         svids: SvidReader,
@@ -88,7 +86,8 @@ class Internal:
         clock: Clock,
     ) -> None:
         self._workload_policy, self._apis = workload_policy, apis
-        self._exchange, self._revocations, self._svids = exchange, revocations, svids
+        self._subject_tokens, self._exchange = subject_tokens, exchange
+        self._revocations, self._svids = revocations, svids
         self._routes: dict[str, Handler] = {ROUTE: self._exchanged, REVOCATIONS: self._polled}
         self._audit, self._metrics = audit, metrics
         self._clock = clock
@@ -178,13 +177,13 @@ class Internal:
         svid = self._admitted(request, record)
         exchange_request = parse(await self._fields(request))
         try:
-            claims = self._exchange.verify(svid.workload, exchange_request.unverified_jwt)
+            claims = self._subject_tokens.verify(svid.workload, exchange_request.unverified_jwt)
         except SubjectTokenRejected as refused:
             if refused.claims is not None:
                 self._note(record, refused.claims)
             raise
         self._note(record, claims)
-        self._exchange.check_certificate_age(claims, svid.not_before)
+        self._subject_tokens.check_certificate_age(claims, svid.not_before)
         target = await self._exchange.authorize(svid.workload, claims, exchange_request)
         record.upstream = target.upstream
         if target.exchanged is not None:

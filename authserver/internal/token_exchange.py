@@ -1,8 +1,9 @@
 """Release: a proven workload and its caller's JWT in, that user's fresh upstream token out.
 
-The checks run in one order and stop at the first that fails: the JWT, then that its resource is
-the caller's, then that the session is the token's and the caller's, then what the caller may
-obtain, then freshness. A caller that is not the owner gets the same answer whatever the reason.
+The checks run in one order and stop at the first that fails: the JWT and that its resource is the
+caller's (`subject_tokens`), then that the session is the token's and the caller's, then what the
+caller may obtain, then freshness. A caller that is not the owner gets the same answer whatever the
+reason.
 """
 
 import base64
@@ -10,12 +11,12 @@ import hashlib
 import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, cast
+from typing import Final, cast
 
 from authserver.connections.connect_links import ConnectLinks
 from authserver.connections.freshness import margin
 from authserver.connections.refresher import TokenRefresher
-from authserver.internal.denial_reasons import DenialReason, of_bad_token
+from authserver.internal.denial_reasons import DenialReason
 from authserver.internal.exchange_request import ExchangeRequest
 from authserver.internal.exchanged_release import ExchangedRelease, ExchangeMeant, meant
 from authserver.internal.scope_rules import (
@@ -25,22 +26,20 @@ from authserver.internal.scope_rules import (
     lacking_required,
     required_scope_missing,
 )
+from authserver.internal.subject_tokens import SubjectTokenRejected, SubjectTokens
 from authserver.internal.token_limits import TokenLimits
 from authserver.oauth.errors import (
     InvalidGrant,
-    InvalidRequest,
     InvalidTarget,
     TemporarilyUnavailable,
 )
-from authserver.oauth.parsing import Malformed, short_text
-from authserver.oauth.resources import Release, Resource, ResourceMap
+from authserver.oauth.resources import Release, Resource
 from authserver.storage.connections import Connections
 from authserver.storage.exchanged_tokens import NoSuchSession
 from authserver.storage.records import Connection, ConnectionKey, Session
 from authserver.storage.sessions import Sessions
 from authserver.storage.users import UserBlocked
-from authserver.tokens.access_tokens import MAX_AUDIENCE, AccessTokens, VerifiedClaims
-from authserver.tokens.jws import BadToken
+from authserver.tokens.access_tokens import VerifiedClaims
 from authserver.upstream.contract import ExchangingUpstream, Upstreams
 from chassis.clock import Clock
 from chassis.spiffe_id import Workload
@@ -61,15 +60,6 @@ class ReleasedToken:
     release: tuple[Release, ...]
     # The upstream of the connection that the token lives on.
     root: str
-
-
-class SubjectTokenRejected(InvalidRequest):
-    """The subject token is not acceptable to this caller (RFC 8693 section 2.2.2): one answer.
-
-    `claims` are those of a JWT that we did sign, for the audit alone.
-    """
-
-    claims: VerifiedClaims | None = None
 
 
 @dataclass(frozen=True)
@@ -93,12 +83,11 @@ class ReleaseTarget:
 
 
 class Exchange:
-    """Three steps, in this order: `verify`, `authorize`, `release`."""
+    """Two steps, behind those of `SubjectTokens`: `authorize`, then `release`."""
 
     def __init__(
         self,
-        tokens: AccessTokens,
-        resources: ResourceMap,
+        subject_tokens: SubjectTokens,
         connections: Connections,
         sessions: Sessions,
         refresher: TokenRefresher,
@@ -108,66 +97,12 @@ class Exchange:
         limits: TokenLimits,
         clock: Clock,
     ) -> None:
-        self._tokens, self._resources = tokens, resources
+        self._subject_tokens = subject_tokens
         self._connections, self._sessions = connections, sessions
         self._refresher, self._exchanged = refresher, exchanged
         self._upstreams = upstreams
         self._connect_links = connect_links
         self._limits, self._clock = limits, clock
-
-    def verify(self, caller: Workload, unverified_jwt: str) -> VerifiedClaims:
-        """The claims of a JWT that we signed for a resource of the caller.
-
-        A JWT that was accepted before meets no limit. Any other one is looked at in the order of
-        cost: form, `kid`, audience, then, within the bound on verifications, the signature.
-        Raises SubjectTokenRejected, or RateLimited for JWTs that fail too often.
-        """
-        now = self._clock()
-
-        def before_signature(unverified_claims: dict[str, Any]) -> None:
-            self._owned(caller, _audience(unverified_claims))
-            self._limits.verifications.take(str(caller), now)
-
-        try:
-            claims = self._tokens.verify(unverified_jwt, now, before_signature=before_signature)
-            self._owned(caller, claims.audience)
-        except BadToken as refused:
-            reason = of_bad_token(refused)
-            if reason is not DenialReason.JWT_EXPIRED:
-                self._limits.failures.take(str(caller), now)
-            # An expired JWT is rightly signed: an ordinary client that is about to refresh.
-            raise SubjectTokenRejected(reason) from None
-        except SubjectTokenRejected as refused:
-            self._limits.failures.take(str(caller), now)
-            refused.claims = self._if_ours(unverified_jwt, now)
-            raise
-        return claims
-
-    def _if_ours(self, unverified_jwt: str, now: float) -> VerifiedClaims | None:
-        """Whose JWT a caller presented that may not have it; the limit on failures bounds this."""
-        try:
-            return self._tokens.verify(unverified_jwt, now)
-        except BadToken:
-            return None
-
-    def _owned(self, caller: Workload, audience: str) -> Resource:
-        resource = self._resources.get(audience)
-        if resource is None:
-            raise SubjectTokenRejected(DenialReason.UNKNOWN_RESOURCE)
-        # In constant time, so that an answer's time tells nothing of who the owner is.
-        if not hmac.compare_digest(str(resource.owner), str(caller)):
-            raise SubjectTokenRejected(DenialReason.CALLER_IS_NOT_THE_OWNER)
-        return resource
-
-    def check_certificate_age(self, claims: VerifiedClaims, not_before: float) -> None:
-        """Refuse a certificate that began before its owner did: it is a deleted namesake's.
-
-        Raises SubjectTokenRejected.
-        """
-        resource = self._resources.get(claims.audience)
-        since = resource.owned_since if resource is not None else None
-        if since is not None and not_before < since:
-            raise SubjectTokenRejected(DenialReason.CERTIFICATE_OF_A_NAMESAKE)
 
     async def authorize(
         self, caller: Workload, claims: VerifiedClaims, request: ExchangeRequest
@@ -178,7 +113,7 @@ class Exchange:
         InvalidTarget to the owner.
         """
         self._limits.releases.take(str(caller), self._clock())
-        resource = self._owned(caller, claims.audience)
+        resource = self._subject_tokens.owned(caller, claims.audience)
         released = self._released_of(resource)
         chosen = _select_upstream(request.upstream, released)
         if chosen in resource.exchanged:
@@ -400,13 +335,6 @@ class Exchange:
             release=resource.release,
             root=connection.key.made_of or connection.key.upstream,
         )
-
-
-def _audience(unverified_claims: dict[str, Any]) -> str:
-    try:
-        return short_text(unverified_claims, "aud", MAX_AUDIENCE)
-    except Malformed:
-        raise SubjectTokenRejected(DenialReason.JWT_BAD_CLAIMS) from None
 
 
 def _select_upstream(requested: str | None, released: Sequence[str]) -> str:

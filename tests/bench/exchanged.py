@@ -49,7 +49,8 @@ async def _over(open_line: Line, jwt: str, wish: dict[str, str]) -> None:
 
 def _steps_of(r: Exchanging) -> Callable[[dict[str, str]], Awaitable[None]]:
     """From the form's fields to the token: everything in which the three can differ."""
-    exchange, caller = r.world.server.internal()._exchange, Workload("mcp-servers", "notes")
+    internal, caller = r.world.server.internal(), Workload("mcp-servers", "notes")
+    subject_tokens, exchange = internal._subject_tokens, internal._exchange
     usual = {
         "grant_type": GRANT_TYPE,
         "subject_token": r.user.access_token,
@@ -58,7 +59,7 @@ def _steps_of(r: Exchanging) -> Callable[[dict[str, str]], Awaitable[None]]:
 
     async def steps(wish: dict[str, str]) -> None:
         request = parse(usual | wish)
-        claims = exchange.verify(caller, request.unverified_jwt)
+        claims = subject_tokens.verify(caller, request.unverified_jwt)
         target = await exchange.authorize(caller, claims, request)
         await exchange.release(target, claims, request)
 

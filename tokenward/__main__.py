@@ -8,6 +8,7 @@ from contextlib import suppress
 from tokenward.arguments import parser
 
 EXIT_FAILED = 1
+_NICENESS = 10
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,7 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run() -> None:
-    """The console script."""
+    """The console script. Most commands work beside a server in its container: it goes first."""
+    if sys.argv[1:2] != ["dev"]:  # its children are the servers
+        os.nice(_NICENESS)
     sys.exit(main())
 
 

@@ -3,18 +3,21 @@
 A sidecar polls with the cursor of its last answer. The answer comes when something of its workload
 ended, or after `poll_seconds`. Each answer repeats what ended in the last 15 seconds before the
 cursor, because transactions may commit out of order and clocks of replicas differ.
+
+The database is looked at once a second, and what was seen is kept in memory (`recent_endings`).
+Polls are answered from there, so a mass of endings costs one read and one answer per look.
 """
 
 import asyncio
-import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
 from authserver.audit import Audit
+from authserver.internal.recent_endings import EndingsOfOwner, NamedEnding, RecentEndings, hashed
 from authserver.metrics import Metrics
 from authserver.storage.contract import StorageUnavailable
 from authserver.storage.feed_followers import FeedFollowers
@@ -30,16 +33,14 @@ REPEATED_SECONDS: Final = 15
 # More than this in one answer would not fit into what a sidecar reads.
 MAX_NAMED: Final = 5_000
 _LOOK_SECONDS: Final = 1.0
-# After a wake-up, so that a mass of endings is not one look each.
+# After a look, so that a mass of endings is not one look each; longer while each look finds some.
 _PAUSE_SECONDS: Final = 0.1
+_MAX_PAUSE_SECONDS: Final = 0.8
 _NOTE_SECONDS: Final = 10
 _LOOKED_BACK_SECONDS: Final = REPEATED_SECONDS + 5
-# Longer than a poll and what it repeats.
-_SHARED_SECONDS: Final = 60
+# A look that is older says nothing about now.
+_LOOK_COUNTS_SECONDS: Final = 3
 _CURSOR: Final = re.compile(r"([\w-]{1,64})\.([0-9]{1,12})\.([0-9a-f]{0,32})\.([0-9a-f]{36})", re.A)
-
-
-Read = Callable[[Workload, int, int], Awaitable[list[Revocation]]]
 
 
 @dataclass(frozen=True)
@@ -73,9 +74,8 @@ class RevocationFeed:
         self._waiting: defaultdict[Workload, set[asyncio.Event]] = defaultdict(set)
         self._woken = asyncio.Event()
         self._database_id = ""
-        self._seen: set[str] = set()
+        self._recent = RecentEndings()
         self._looked_at: int | None = None
-        self._shared: dict[Workload, tuple[int, asyncio.Future[list[Revocation]]]] = {}
         self._draining, self._noted_at = False, 0
         metrics.revocation_polls.set_function(lambda: self.waiting)
 
@@ -90,26 +90,28 @@ class RevocationFeed:
             tasks.create_task(self._revocations.listen(self._woken.set))
             tasks.create_task(self._look_forever())
 
-    async def look(self) -> None:
-        """Find what is new since the last look, and wake those who wait for it."""
+    async def look(self) -> bool:
+        """Find what is new since the last look, and wake those who wait for it; was there any?"""
         now = int(self._clock())
         since = min(self._looked_at if self._looked_at is not None else now, now)
-        identity, seen = await self._identity.get(), set()
-        async for page in self._revocations.since(since - _LOOKED_BACK_SECONDS):
-            self._shared.clear()  # whoever is woken now must read what this page has read
+        since -= _LOOKED_BACK_SECONDS
+        identity, woken = await self._identity.get(), set[Workload]()
+        if replaced := identity != self._database_id:
+            self._database_id, self._recent = identity, RecentEndings()
+        async for page in self._revocations.since(since, known=self._recent):
             for one in page:
-                seen.add(one.revocation_id)
-                if one.revocation_id not in self._seen:
-                    self._notice(one)
-        if identity != self._database_id:
-            self._database_id = identity
-            self._wake_all()
-        self._seen, self._looked_at = seen, now
+                self._notice(one)
+                woken.add(one.owner)
+        self._recent.looked(since, now)
+        self._looked_at = now
+        for owner in self._waiting if replaced else woken:
+            self._wake(owner)
+        return bool(woken)
 
     def _notice(self, new: Revocation) -> None:
         if self._looked_at is not None:
             self._metrics.revocations.labels("session" if new.tsid else "connection").inc()
-        self._wake(new.owner)
+        self._recent.add(new.owner, self._named(new))
 
     async def note_followers(self) -> None:
         """Let operators' commands know how many sidecars wait here, of which owners."""
@@ -120,30 +122,30 @@ class RevocationFeed:
     def release(self) -> None:
         """Answer everyone who waits, and nobody waits from now on: the process is draining."""
         self._draining = True
-        self._shared.clear()  # it may be older than what an answer covers
-        self._wake_all()
+        for owner in self._waiting:
+            self._wake(owner)
 
     async def poll(self, owner: Workload, cursor: str | None) -> dict[str, Any]:
         """The answer for `owner`, as JSON members, when there is one. Raises StorageUnavailable."""
         if not self._database_id:
             self._database_id = await self._identity.get()
-        revocations = self._revocations
         with self._wakened(owner) as event:
-            answer, news = await self._look_up(owner, cursor, revocations.of_owner)
+            answer, news = await self._look_up(owner, cursor)
             with suppress(TimeoutError):
                 async with asyncio.timeout(self.poll_seconds):
                     while not (news or self._draining):
                         await event.wait()
                         event.clear()
-                        answer, news = await self._look_up(owner, cursor, self._of_last_look)
+                        answer, news = await self._look_up(owner, cursor)
         return answer
 
     async def _look_forever(self) -> None:
-        down = False
+        down, pause = False, _PAUSE_SECONDS
         while True:
             self._woken.clear()
             try:
-                await self.look()
+                found = await self.look()
+                pause = min(2 * pause, _MAX_PAUSE_SECONDS) if found else _PAUSE_SECONDS
                 if abs(int(self._clock()) - self._noted_at) >= _NOTE_SECONDS:
                     await self.note_followers()
                 down = False
@@ -153,51 +155,53 @@ class RevocationFeed:
                 down = True
             except Exception as bug:  # noqa: BLE001 - without this task nobody would be woken
                 _log.failure("look_failed", bug)
-            await asyncio.sleep(_PAUSE_SECONDS)
+            await asyncio.sleep(pause)
             try:
-                async with asyncio.timeout(_LOOK_SECONDS - _PAUSE_SECONDS):
+                async with asyncio.timeout(_LOOK_SECONDS - pause):
                     await self._woken.wait()
             except TimeoutError:
                 pass
 
-    async def _look_up(
-        self, owner: Workload, text: str | None, read: Read
-    ) -> tuple[dict[str, Any], bool]:
+    async def _look_up(self, owner: Workload, text: str | None) -> tuple[dict[str, Any], bool]:
         """The answer as it is now, and whether it says anything."""
         now, cursor = int(self._clock()), self._read(owner, text)
         if cursor is not None and cursor.database_id != self._database_id:
             return {"ended": [], "reset": True, "cursor": self._write(owner, now, "")}, True
         gap = cursor is None or cursor.moment < now - KEPT_SECONDS + REPEATED_SECONDS
         since = 0 if cursor is None or gap else min(cursor.moment, now) - REPEATED_SECONDS
-        recorded = await read(owner, since, MAX_NAMED + 1)
-        named_last = [one for one in recorded if one.ended_at >= now - REPEATED_SECONDS]
-        answer: dict[str, Any] = {"cursor": self._write(owner, now, _hash(named_last))}
-        if cursor is not None and not gap and _hash(recorded) == cursor.named:
+        moment, recorded = await self._recorded(owner, since, now)
+        last = moment - REPEATED_SECONDS
+        named_last = hashed(one for one in recorded.endings if one.ended_at >= last)
+        answer: dict[str, Any] = {"cursor": self._write(owner, moment, named_last.hash)}
+        if cursor is not None and not gap and recorded.hash == cursor.named:
             return answer | {"ended": []}, False
-        if len(recorded) > MAX_NAMED:
+        if len(recorded.endings) > MAX_NAMED:
             return answer | {"ended": [], "everything": True}, True
-        answer["ended"] = [self._named(owner, one) for one in recorded]
+        answer["ended"] = [{"id": one.id, "handle": one.handle} for one in recorded.endings]
         return (answer | {"gap": True} if gap else answer), True
 
-    async def _of_last_look(self, owner: Workload, since: int, most: int) -> list[Revocation]:
-        """As `of_owner`; many sidecars of one owner are woken together, and one read serves all."""
-        if owner not in self._shared:
-            start = int(self._clock()) - _SHARED_SECONDS
-            read = self._revocations.of_owner(owner, start, most)
-            self._shared[owner] = start, asyncio.ensure_future(read)
-        start, reading = self._shared[owner]
-        if since < start or len(rows := await asyncio.shield(reading)) == most:
-            return await self._revocations.of_owner(owner, since, most)
-        return [one for one in rows if one.ended_at >= since]
+    async def _recorded(self, owner: Workload, since: int, now: int) -> tuple[int, EndingsOfOwner]:
+        """What ended of an owner at `since` or later, and the moment until which that is known."""
+        complete, looked_at = self._recent.complete_since, self._looked_at
+        if (
+            looked_at is not None
+            and abs(now - looked_at) <= _LOOK_COUNTS_SECONDS
+            and complete is not None
+            and complete <= since
+        ):
+            return looked_at, self._recent.since(owner, since)
+        rows = await self._revocations.of_owner(owner, since, MAX_NAMED + 1)
+        return now, hashed(self._named(row) for row in rows)
 
-    def _named(self, owner: Workload, revocation: Revocation) -> dict[str, str]:
+    def _named(self, revocation: Revocation) -> NamedEnding:
         """How one is named to its owner's sidecars: the handle of their exchange answers."""
+        owner = str(revocation.owner)
         if revocation.tsid is not None:
-            handle = self._audit.handle("session", str(owner), revocation.tsid)
+            handle = self._audit.handle("session", owner, revocation.tsid)
         else:
             user_id, upstream = revocation.user_id or "", revocation.upstream or ""
-            handle = self._audit.handle("connection", str(owner), user_id, upstream)
-        return {"id": revocation.revocation_id, "handle": handle}
+            handle = self._audit.handle("connection", owner, user_id, upstream)
+        return NamedEnding(revocation.ended_at, revocation.revocation_id, handle)
 
     def _read(self, owner: Workload, text: str | None) -> _Cursor | None:
         """The cursor in a poll; None for one that we cannot have given to this owner."""
@@ -233,14 +237,3 @@ class RevocationFeed:
     def _wake(self, owner: Workload) -> None:
         for event in self._waiting.get(owner, ()):
             event.set()
-
-    def _wake_all(self) -> None:
-        for owner in self._waiting:
-            self._wake(owner)
-
-
-def _hash(recorded: Sequence[Revocation]) -> str:
-    if not recorded:
-        return ""
-    text = "\0".join(sorted(one.revocation_id for one in recorded))
-    return hashlib.sha256(text.encode()).hexdigest()[:32]

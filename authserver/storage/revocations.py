@@ -6,7 +6,7 @@ ten minutes. It names a session by its `tsid`, or a connection by its user and u
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -78,8 +78,10 @@ class Revocations:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def since(self, moment: int) -> AsyncIterator[list[Revocation]]:
-        """What was recorded as ended at `moment` or later, in pages.
+    async def since(
+        self, moment: int, *, known: Container[str] = ()
+    ) -> AsyncIterator[list[Revocation]]:
+        """What was recorded as ended at `moment` or later, in pages, without the `known` ids.
 
         Between pages everybody else has a turn: there may be thousands, read in the event loop.
         """
@@ -91,7 +93,7 @@ class Revocations:
                 at,
                 after,
             )
-            yield [_revocation(row) for row in rows]
+            yield [_revocation(row) for row in rows if row["revocation_id"] not in known]
             if len(rows) < _PAGE:
                 return
             at, after = rows[-1]["expires_at"], rows[-1]["revocation_id"]

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from authserver.internal import revocation_feed
+from authserver.internal.revocation_feed import RevocationFeed
+from chassis.spiffe_id import Workload
 from tests.support.database_file import sql
 from tests.support.deployment import Answer, Deployment, SignedIn, deployed
 from tests.support.workloads import (
@@ -23,6 +25,20 @@ from tests.support.workloads import (
 )
 
 FEED = "/internal/revocations"
+
+
+@pytest.fixture(params=["from_storage", "from_memory"], autouse=True)
+def answered(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Polls are answered from storage where nobody has looked yet, and from what a look found."""
+    if request.param == "from_storage":
+        return
+    answer = RevocationFeed.poll
+
+    async def poll(feed: RevocationFeed, owner: Workload, cursor: str | None) -> dict[str, Any]:
+        await feed.look()
+        return await answer(feed, owner, cursor)
+
+    monkeypatch.setattr(RevocationFeed, "poll", poll)
 
 
 async def poll(sidecar: Line, cursor: str | None = None) -> dict[str, Any]:

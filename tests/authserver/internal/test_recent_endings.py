@@ -1,0 +1,86 @@
+"""What a look at the database leaves in memory, and when polls may be answered from there."""
+
+from pathlib import Path
+
+import pytest
+
+from authserver.internal.recent_endings import KEPT_SECONDS, NamedEnding, RecentEndings
+from authserver.storage.contract import StorageUnavailable
+from chassis.spiffe_id import Workload
+from tests.support.database_file import sql
+from tests.support.deployment import deployed
+
+OWNER, OTHER = Workload("mcp-servers", "notes"), Workload("mcp-servers", "tasks")
+NOW = 1_800_000_000
+
+
+def ids(recent: RecentEndings, owner: Workload, moment: int) -> list[str]:
+    return [one.id for one in recent.since(owner, moment).endings]
+
+
+def test_endings_are_kept_by_owner_and_moment_and_forgotten_after_a_minute() -> None:
+    recent = RecentEndings()
+    assert recent.complete_since is None
+    recent.add(OWNER, NamedEnding(NOW - 5, "first", "h1"))
+    recent.add(OWNER, NamedEnding(NOW, "second", "h2"))
+    recent.add(OTHER, NamedEnding(NOW, "third", "h3"))
+    recent.looked(NOW - 20, NOW)
+    assert recent.complete_since == NOW - 20
+    assert ids(recent, OWNER, NOW - 5) == ["first", "second"]
+    assert ids(recent, OWNER, NOW - 4) == ["second"]
+    assert ids(recent, OTHER, NOW - 20) == ["third"]
+    recent.looked(NOW + 20, NOW + KEPT_SECONDS)
+    assert recent.complete_since == NOW
+    assert ids(recent, OWNER, 0) == ["second"]
+    assert ("first" in recent, "second" in recent) == (False, True)
+
+
+def test_a_clock_that_went_back_leaves_memory_complete_from_the_earlier_moment() -> None:
+    recent = RecentEndings()
+    recent.looked(NOW - 20, NOW)
+    recent.looked(NOW - 3620, NOW - 3600)
+    assert recent.complete_since == NOW - 3620
+
+
+def test_the_hash_says_whether_the_same_ended_in_whatever_order_it_came() -> None:
+    first, second = (NamedEnding(NOW, name, name) for name in ("first", "second"))
+    one_way, other_way, empty = RecentEndings(), RecentEndings(), RecentEndings()
+    for recent, order in ((one_way, (first, second)), (other_way, (second, first))):
+        for ending in order:
+            recent.add(OWNER, ending)
+    assert one_way.since(OWNER, NOW).hash == other_way.since(OWNER, NOW).hash != ""
+    one_way.add(OWNER, NamedEnding(NOW, "third", "h3"))
+    assert one_way.since(OWNER, NOW).hash != other_way.since(OWNER, NOW).hash
+    assert empty.since(OWNER, NOW).hash == ""
+
+
+async def test_polls_read_no_storage_for_as_long_as_the_last_look_counts(tmp_path: Path) -> None:
+    async with deployed(tmp_path) as world:
+        feed = world.server.revocation_feed
+        feed.poll_seconds = 0
+        cursor = (await feed.poll(OWNER, None))["cursor"]
+        user = await world.signed_in()
+        await world.call(
+            "POST", "/oauth/revoke", data={"client_id": user.client_id, "token": user.access_token}
+        )
+        await feed.look()
+        await sql(tmp_path, "ALTER TABLE revocations RENAME TO elsewhere")
+        world.clock.advance(3)
+        answer = await feed.poll(OWNER, cursor)
+        assert len(answer["ended"]) == 2
+        assert (await feed.poll(OWNER, answer["cursor"]))["ended"] == []
+        world.clock.advance(1)
+        with pytest.raises(StorageUnavailable):
+            await feed.poll(OWNER, cursor)
+
+
+async def test_an_answer_from_memory_covers_no_more_than_the_look_saw(tmp_path: Path) -> None:
+    """Otherwise what ends between the look and the answer could be old for the next poll."""
+    async with deployed(tmp_path) as world:
+        feed = world.server.revocation_feed
+        feed.poll_seconds = 0
+        cursor = (await feed.poll(OWNER, None))["cursor"]
+        await feed.look()
+        looked_at = int(world.clock())
+        world.clock.advance(3)
+        assert (await feed.poll(OWNER, cursor))["cursor"].split(".")[1] == str(looked_at)

@@ -20,7 +20,7 @@ def ids(recent: RecentEndings, owner: Workload, moment: int) -> list[str]:
 
 def test_endings_are_kept_by_owner_and_moment_and_forgotten_after_a_minute() -> None:
     recent = RecentEndings()
-    assert recent.complete_since is None
+    assert RecentEndings().complete_since is None
     recent.add(OWNER, NamedEnding(NOW - 5, "first", "h1"))
     recent.add(OWNER, NamedEnding(NOW, "second", "h2"))
     recent.add(OTHER, NamedEnding(NOW, "third", "h3"))

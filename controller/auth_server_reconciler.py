@@ -22,6 +22,7 @@ from controller.api.v1alpha1 import AuthServer
 from controller.certificate_objects import CertificateObjects
 from controller.reconcile import auth_server, guard
 from controller.reconcile.plan import Plan
+from controller.reconcile.surroundings import Observed, ServingCertificate, Surroundings
 from controller.world import RESOURCE_MAP, Work, World
 
 
@@ -71,12 +72,12 @@ class AuthServerReconciler:
         await world.applier.run(plan)
         return plan
 
-    def _surroundings(self, key: Key, now: datetime) -> auth_server.Surroundings:
+    def _surroundings(self, key: Key, now: datetime) -> Surroundings:
         world, webhook = self._world, self._world.settings.webhook
         serving = None
         if webhook is not None and key.name == webhook.auth_server:
-            serving = auth_server.ServingCertificate(webhook.serving_secret, webhook.service)
-        return auth_server.Surroundings(
+            serving = ServingCertificate(webhook.serving_secret, webhook.service)
+        return Surroundings(
             world.settings.authserver_image,
             world.settings.cluster_domain,
             accepted=len(world.index.accepted(key, now)),
@@ -95,9 +96,9 @@ class AuthServerReconciler:
         former = guard.former_images(policy, settings.image, now, running)
         return {image: running[image] for image in former}
 
-    def _observed(self, server: AuthServer) -> auth_server.Observed:
+    def _observed(self, server: AuthServer) -> Observed:
         world, key = self._world, Key(server.namespace, server.name)
-        return auth_server.Observed(
+        return Observed(
             world.own(SECRET),
             world.own(CONFIG_MAP),
             world.stores[DEPLOYMENT].get(key),

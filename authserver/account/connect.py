@@ -7,15 +7,21 @@ from the browser that the upstream answered to, at which the link's own user is 
 import hashlib
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Final
 
-from authserver.account.connect_subject import (
-    LINK_IS_OVER,
-    Application,
-    ConnectSubject,
-    ConnectSubjects,
+from authserver.account.connect_steps import (
+    DECLINED,
+    FAILED,
+    NOT_FROM_HERE,
+    NOT_YOURS,
+    OTHER_ACCOUNT,
+    Confirmation,
+    Connected,
+    ConnectPrompt,
+    SignInFirst,
 )
+from authserver.account.connect_subject import LINK_IS_OVER, ConnectSubject, ConnectSubjects
 from authserver.audit import Outcome, Subject
 from authserver.connections.connect_links import ConnectLinks
 from authserver.handles import hash_of
@@ -44,66 +50,6 @@ STATE_PREFIX: Final = "connect."
 SIGN_IN, SIGN_IN_OTHER, CONNECT, CONFIRM, START_OVER, CANCEL = (
     "sign_in", "sign_in_other", "connect", "confirm", "start_over", "cancel",
 )  # fmt: skip
-
-_NOT_FROM_HERE: Final = (
-    "This answer did not come from the page of this server in this browser, or took too long. "
-    "Open the link again."
-)
-_NOT_YOURS: Final = (
-    "This link was made for another person, and nothing was connected. If you have several "
-    "accounts, open the link again and sign in with the one that your application uses."
-)
-_OTHER_ACCOUNT: Final = (
-    "That is another account than the one you are known by here, and nothing was connected. Open "
-    "the link again and choose the account that you sign in with."
-)
-_DECLINED: Final = "You declined, and nothing was connected. To connect, open the link again."
-_FAILED: Final = (
-    "The provider did not give what is needed, and nothing was connected. Open the link again in a "
-    "few minutes. If that does not help, tell the person who runs this server."
-)
-
-
-@dataclass(frozen=True)
-class SignInFirst:
-    """The page for a browser at which nobody, or somebody else, is signed in."""
-
-    link: str = field(repr=False)
-    token: str = field(repr=False)
-    signed_in_as: Account | None = None
-
-
-@dataclass(frozen=True)
-class ConnectPrompt:
-    """The page that says what is to be connected, before the upstream is asked."""
-
-    subject: ConnectSubject
-    token: str = field(repr=False)
-    account: Account
-    applications: tuple[Application, ...]
-
-
-@dataclass(frozen=True)
-class Confirmation:
-    """The page that names the account that is about to be attached; `pending` is its handle.
-
-    `session` is the handle of a browser session that began.
-    """
-
-    subject: ConnectSubject
-    pending: str = field(repr=False)
-    account: Account
-    applications: tuple[Application, ...]
-    session: str | None = field(default=None, repr=False)
-
-
-@dataclass(frozen=True)
-class Connected:
-    """The end: attached, or called off."""
-
-    subject: ConnectSubject
-    account: Account
-    attached: bool
 
 
 class Connect:
@@ -155,7 +101,7 @@ class Connect:
         """
         _check_site(fetch_site)
         if browser is None:
-            raise UserFacingError("connect_without_cookie", _NOT_FROM_HERE, status=403)
+            raise UserFacingError("connect_without_cookie", NOT_FROM_HERE, status=403)
         subject = await self._subjects.open(text)
         decision, token = fields.get("decision"), fields.get("token", "")
         if decision in (SIGN_IN, SIGN_IN_OTHER):
@@ -169,7 +115,7 @@ class Connect:
                 self._pending(subject, subject.upstream.name), user_id=visitor.user_id
             )
         else:
-            raise UserFacingError("connect_incomplete", _NOT_FROM_HERE, status=403)
+            raise UserFacingError("connect_incomplete", NOT_FROM_HERE, status=403)
         return await self._start(pending, browser)
 
     async def answered(
@@ -201,7 +147,7 @@ class Connect:
         _check_site(fetch_site)
         decision = fields.get("decision")
         if decision not in (CONFIRM, START_OVER, CANCEL):
-            raise UserFacingError("connect_incomplete", _NOT_FROM_HERE, status=403)
+            raise UserFacingError("connect_incomplete", NOT_FROM_HERE, status=403)
         pending = await self._take(fields.get("transaction"), Stage.CONNECT_CONSENT, browser, "")
         subject = await self._subjects.again(pending.connects)
         await self._visitor(subject, session)
@@ -242,7 +188,7 @@ class Connect:
             grant.upstream_subject,
         ):
             self._record(subject, Outcome.REFUSED, "another_user")
-            raise UserFacingError("connect_by_another_user", _NOT_YOURS, status=403)
+            raise UserFacingError("connect_by_another_user", NOT_YOURS, status=403)
         handle, now = self._services.new_handle(), int(self._services.clock())
         began = NewBrowserSession(hash_of(handle), now + self._session_seconds)
         if subject.identifies:
@@ -268,7 +214,7 @@ class Connect:
             grant.upstream_subject,
         ):
             self._record(subject, Outcome.REFUSED, "another_account")
-            raise UserFacingError("connect_of_another_account", _OTHER_ACCOUNT, status=403)
+            raise UserFacingError("connect_of_another_account", OTHER_ACCOUNT, status=403)
 
     async def _confirmation(
         self, subject: ConnectSubject, grant: Grant, browser: str | None
@@ -306,8 +252,8 @@ class Connect:
         refusal = refusal_of(failure)
         self._services.record_login(pending, name, outcome_of(refusal), refusal.reason)
         if isinstance(failure, AccessDenied):
-            return UserFacingError(refusal.reason, _DECLINED)
-        return UserFacingError(refusal.reason, _FAILED, status=502)
+            return UserFacingError(refusal.reason, DECLINED)
+        return UserFacingError(refusal.reason, FAILED, status=502)
 
     async def _start(self, pending: PendingSignIn, browser: str) -> Redirect:
         try:
@@ -332,14 +278,14 @@ class Connect:
                 now=self._services.clock(),
             )
         if pending is None:
-            raise UserFacingError("no_such_transaction", _NOT_FROM_HERE)
+            raise UserFacingError("no_such_transaction", NOT_FROM_HERE)
         return pending
 
     async def _visitor(self, subject: ConnectSubject, session: str | None) -> SignedIn:
         """The link's user, signed in at this browser. Raises UserFacingError for anybody else."""
         visitor = await self._browser_login.user_of(session)
         if visitor is None or visitor.user_id != subject.session.user_id:
-            raise UserFacingError("connect_by_another_user", _NOT_YOURS, status=403)
+            raise UserFacingError("connect_by_another_user", NOT_YOURS, status=403)
         return visitor
 
     def _pending(self, subject: ConnectSubject, upstream: str) -> PendingSignIn:
@@ -373,12 +319,12 @@ class Connect:
 def _check_site(fetch_site: str | None) -> None:
     """`Sec-Fetch-Site`, where a browser sends it: the second look beside the form's token."""
     if fetch_site not in (None, "same-origin"):
-        raise UserFacingError("connect_from_another_site", _NOT_FROM_HERE, status=403)
+        raise UserFacingError("connect_from_another_site", NOT_FROM_HERE, status=403)
 
 
 def _check_token(given: str, expected: str) -> None:
     if not hmac.compare_digest(given.encode(), expected.encode()):
-        raise UserFacingError("connect_incomplete", _NOT_FROM_HERE, status=403)
+        raise UserFacingError("connect_incomplete", NOT_FROM_HERE, status=403)
 
 
 def _form_token(step: str, secret: str, text: str) -> str:

@@ -4,8 +4,8 @@ A sidecar polls with the cursor of its last answer. The answer comes when someth
 ended, or after `poll_seconds`. Each answer repeats what ended in the last 15 seconds before the
 cursor, because transactions may commit out of order and clocks of replicas differ.
 
-The database is looked at once a second, and what was seen is kept in memory (`recent_endings`).
-Polls are answered from there, so a mass of endings costs one read and one answer per look.
+The database is looked at once a second, and what was seen is kept in memory (`recent_revocations`).
+Polls are answered from there, so a mass of revocations costs one read and one answer per look.
 """
 
 import asyncio
@@ -17,7 +17,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from authserver.audit import Audit
-from authserver.internal.recent_endings import EndingsOfOwner, NamedEnding, RecentEndings, hashed
+from authserver.internal.recent_revocations import (
+    NamedRevocation,
+    RecentRevocations,
+    RevocationsOfOwner,
+    hashed,
+)
 from authserver.metrics import Metrics
 from authserver.storage.contract import StorageUnavailable
 from authserver.storage.feed_followers import FeedFollowers
@@ -33,7 +38,7 @@ REPEATED_SECONDS: Final = 15
 # More than this in one answer would not fit into what a sidecar reads.
 MAX_NAMED: Final = 5_000
 _LOOK_SECONDS: Final = 1.0
-# After a look, so that a mass of endings is not one look each; longer while each look finds some.
+# After a look, so that many revocations are not one look each; longer while each look finds some.
 _PAUSE_SECONDS: Final = 0.1
 _MAX_PAUSE_SECONDS: Final = 0.8
 _NOTE_SECONDS: Final = 10
@@ -74,7 +79,7 @@ class RevocationFeed:
         self._waiting: defaultdict[Workload, set[asyncio.Event]] = defaultdict(set)
         self._woken = asyncio.Event()
         self._database_id = ""
-        self._recent = RecentEndings()
+        self._recent = RecentRevocations()
         self._looked_at: int | None = None
         self._draining, self._noted_at = False, 0
         metrics.revocation_polls.set_function(lambda: self.waiting)
@@ -97,7 +102,7 @@ class RevocationFeed:
         since -= _LOOKED_BACK_SECONDS
         identity, woken = await self._identity.get(), set[Workload]()
         if replaced := identity != self._database_id:
-            self._database_id, self._recent = identity, RecentEndings()
+            self._database_id, self._recent = identity, RecentRevocations()
         async for page in self._revocations.since(since, known=self._recent):
             for one in page:
                 self._notice(one)
@@ -144,8 +149,8 @@ class RevocationFeed:
         while True:
             self._woken.clear()
             try:
-                found = await self.look()
-                pause = min(2 * pause, _MAX_PAUSE_SECONDS) if found else _PAUSE_SECONDS
+                any_new = await self.look()
+                pause = min(2 * pause, _MAX_PAUSE_SECONDS) if any_new else _PAUSE_SECONDS
                 if abs(int(self._clock()) - self._noted_at) >= _NOTE_SECONDS:
                     await self.note_followers()
                 down = False
@@ -171,16 +176,18 @@ class RevocationFeed:
         since = 0 if cursor is None or gap else min(cursor.moment, now) - REPEATED_SECONDS
         moment, recorded = await self._recorded(owner, since, now)
         last = moment - REPEATED_SECONDS
-        named_last = hashed(one for one in recorded.endings if one.ended_at >= last)
+        named_last = hashed(one for one in recorded.revocations if one.ended_at >= last)
         answer: dict[str, Any] = {"cursor": self._write(owner, moment, named_last.hash)}
         if cursor is not None and not gap and recorded.hash == cursor.named:
             return answer | {"ended": []}, False
-        if len(recorded.endings) > MAX_NAMED:
+        if len(recorded.revocations) > MAX_NAMED:
             return answer | {"ended": [], "everything": True}, True
-        answer["ended"] = [{"id": one.id, "handle": one.handle} for one in recorded.endings]
+        answer["ended"] = [{"id": one.id, "handle": one.handle} for one in recorded.revocations]
         return (answer | {"gap": True} if gap else answer), True
 
-    async def _recorded(self, owner: Workload, since: int, now: int) -> tuple[int, EndingsOfOwner]:
+    async def _recorded(
+        self, owner: Workload, since: int, now: int
+    ) -> tuple[int, RevocationsOfOwner]:
         """What ended of an owner at `since` or later, and the moment until which that is known."""
         complete, looked_at = self._recent.complete_since, self._looked_at
         if (
@@ -193,7 +200,7 @@ class RevocationFeed:
         rows = await self._revocations.of_owner(owner, since, MAX_NAMED + 1)
         return now, hashed(self._named(row) for row in rows)
 
-    def _named(self, revocation: Revocation) -> NamedEnding:
+    def _named(self, revocation: Revocation) -> NamedRevocation:
         """How one is named to its owner's sidecars: the handle of their exchange answers."""
         owner = str(revocation.owner)
         if revocation.tsid is not None:
@@ -201,7 +208,7 @@ class RevocationFeed:
         else:
             user_id, upstream = revocation.user_id or "", revocation.upstream or ""
             handle = self._audit.handle("connection", owner, user_id, upstream)
-        return NamedEnding(revocation.ended_at, revocation.revocation_id, handle)
+        return NamedRevocation(revocation.ended_at, revocation.revocation_id, handle)
 
     def _read(self, owner: Workload, text: str | None) -> _Cursor | None:
         """The cursor in a poll; None for one that we cannot have given to this owner."""

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from authserver.account import connect, sign_in
-from authserver.account.connect import Confirmation, Connect, SignInFirst
+from authserver.account.connect import Connect
+from authserver.account.connect_steps import Confirmation, SignInFirst
 from authserver.account.connections import ConnectionsPage
 from authserver.account.sign_in import AccountSignIn
 from authserver.public.cookies import BrowserCookie

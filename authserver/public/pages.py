@@ -13,7 +13,12 @@ from urllib.parse import urlsplit
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from authserver.account.connect import Confirmation, Connected, ConnectPrompt, SignInFirst
+from authserver.account.connect_steps import (
+    Confirmation,
+    Connected,
+    ConnectPrompt,
+    SignInFirst,
+)
 from authserver.account.connect_subject import Application, ConnectSubject
 from authserver.account.connections import MyConnections, ServerUse, UpstreamUse
 from authserver.account.sign_in import SignInChoices

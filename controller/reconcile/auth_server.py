@@ -1,67 +1,30 @@
 """MCPAuthServer: everything an authserver needs, from one object."""
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 from controller.api import conditions
 from controller.api.conditions import Condition, Reason
-from controller.api.objects import Object, dicts, format_time, labels, path
+from controller.api.objects import Object, format_time, labels, path
 from controller.api.v1alpha1 import CONFIRM_SIDECAR, AuthServer
 from controller.issuing import leaves
 from controller.issuing.authority import InvalidAuthority
-from controller.reconcile import authserver_file, cert_manager, certificates, keys
+from controller.reconcile import (
+    authserver_file,
+    cert_manager,
+    certificates,
+    configuration_check,
+    keys,
+)
 from controller.reconcile.acceptance import internal_host
-from controller.reconcile.authserver_objects import Objects, candidate_name, is_candidate
+from controller.reconcile.authserver_objects import Objects
 from controller.reconcile.cert_manager import Given
 from controller.reconcile.certificates import AuthorityPlan
 from controller.reconcile.keys import KeyPlan
 from controller.reconcile.plan import INSTANCE_LABEL, Event, Makers, Plan
-
-_FAILED: Final = "Failed"
-_MAX_FAULTS: Final = 4000
-
-
-@dataclass(frozen=True)
-class ServingCertificate:
-    """A Secret of the MCPAuthServer's namespace, and the Service whose names are in it."""
-
-    secret_name: str
-    service: str
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """What the controller's own settings say, and what was counted elsewhere.
-
-    `old_sidecars`: how many running pods have an image that may not be injected any more.
-    `webhook`: what the webhook serves with, where its sidecars use this MCPAuthServer.
-    """
-
-    image: str
-    cluster_domain: str
-    accepted: int = 0
-    pods_without_bundle: int = 0
-    old_sidecars: Mapping[str, int] = field(default_factory=dict)
-    webhook: ServingCertificate | None = None
-
-
-@dataclass(frozen=True)
-class Observed:
-    """The objects of the MCPAuthServer's namespace, by name.
-
-    `certificates` are cert-manager's, each without its Secret.
-    """
-
-    secrets: Mapping[str, Object] = field(default_factory=dict)
-    config_maps: Mapping[str, Object] = field(default_factory=dict)
-    deployment: Object | None = None
-    volume_claim: Object | None = None
-    jobs: Mapping[str, Object] = field(default_factory=dict)
-    pods: tuple[Object, ...] = ()
-    certificates: Mapping[str, Given] = field(default_factory=dict)
+from controller.reconcile.surroundings import Observed, Surroundings
 
 
 def plan(
@@ -109,9 +72,10 @@ class _Reconciliation:
             self._observed.deployment,
         )
         certified = self._certificates(objects, workloads, servers)
-        valid = self._configuration(objects, content, key_plan, certified)
+        complete = key_plan.usable and certified.holds
+        valid = self._configuration(objects, content, complete)
         stored = self._storage(objects, key_plan)
-        if key_plan.usable and certified.holds:
+        if complete:
             self._apply.extend(self._kept_up(objects, valid))
         available = self._available()
         results = [key_plan.condition, certified, valid, stored, available]
@@ -120,7 +84,11 @@ class _Reconciliation:
             tuple(self._create),
             tuple(self._update),
             tuple(self._apply),
-            tuple(self._stale_candidates(content if key_plan.usable else None)),
+            tuple(
+                configuration_check.stale_candidates(self._auth_server, self._observed, content)
+                if key_plan.usable
+                else ()
+            ),
             tuple(self._wanted_certificates),
             status,
             tuple(self._events),
@@ -214,54 +182,14 @@ class _Reconciliation:
         return Condition("CertificatesReady", "True", Reason.ISSUED, "")
 
     def _configuration(
-        self, objects: Objects, content: Mapping[str, Any], key_plan: KeyPlan, certified: Condition
+        self, objects: Objects, content: Mapping[str, Any], complete: bool
     ) -> Condition:
-        """Checked by the authserver itself, in a Job, before it comes into force."""
-        missing = list(self._missing_references())
-        if missing:
-            return _invalid(Reason.REFERENCE_MISSING, f"there is no {', no '.join(missing)}")
-        if not key_plan.usable or not certified.holds:
-            return Condition(
-                "ConfigurationValid", "Unknown", Reason.CHECKING, "waits for keys and certificates"
-            )
-        text = authserver_file.text(content)
-        in_force = self._observed.config_maps.get(f"{self._auth_server.name}-config", {})
-        if path(in_force, "data", authserver_file.CONFIG_FILE) == text:
-            return Condition("ConfigurationValid", "True", Reason.VALID, "")
-        name = candidate_name(self._auth_server.name, text)
-        job = self._observed.jobs.get(name)
-        if job is None:
-            config, job_object = objects.candidate(text)
-            self._apply.append(config)
-            self._create.append(job_object)
-            return _checking(name)
-        if _is(job, "Complete"):
-            self._apply.append(objects.configuration(text))
-            return Condition("ConfigurationValid", "True", Reason.VALID, "")
-        if _is(job, _FAILED):
-            return _invalid(Reason.INVALID, self._faults(name))
-        return _checking(name)
-
-    def _faults(self, job: str) -> str:
-        """What the authserver said, as the kubelet kept it."""
-        for pod in self._observed.pods:
-            if labels(pod).get("batch.kubernetes.io/job-name") != job:
-                continue
-            for one in dicts(path(pod, "status", "containerStatuses")):
-                message = path(one, "state", "terminated", "message")
-                if isinstance(message, str) and message.strip():
-                    return _faults_in(message.strip())[:_MAX_FAULTS]
-        return f"the check failed without a word; see the pods of Job {job}"
-
-    def _missing_references(self) -> Iterator[str]:
-        """Each Secret or ConfigMap, or member of it, that is named and not there."""
-        secrets, config_maps = self._observed.secrets, self._observed.config_maps
-        for upstream in self._auth_server.upstreams:
-            yield from _missing("Secret", secrets, upstream.get("clientSecretRef"))
-            yield from _missing("ConfigMap", config_maps, upstream.get("caBundleRef"))
-        postgresql = self._auth_server.postgresql or {}
-        yield from _missing("Secret", secrets, postgresql.get("passwordSecretRef"))
-        yield from _missing("ConfigMap", config_maps, postgresql.get("caConfigMapRef"))
+        made = configuration_check.plan(
+            self._auth_server, self._observed, objects, content, complete=complete
+        )
+        self._create += made.create
+        self._apply += made.apply
+        return made.condition
 
     def _storage(self, objects: Objects, key_plan: KeyPlan) -> Condition:
         if self._auth_server.postgresql is not None:
@@ -290,18 +218,6 @@ class _Reconciliation:
         if isinstance(ready, int) and ready > 0:
             return Condition("Available", "True", Reason.AVAILABLE, "")
         return Condition("Available", "False", Reason.WAITING_FOR_PODS, "no pod is available")
-
-    def _stale_candidates(self, content: Mapping[str, Any] | None) -> Iterable[Object]:
-        if content is None:
-            return
-        name = candidate_name(self._auth_server.name, authserver_file.text(content))
-        for kind, objects_by_name in (
-            ("ConfigMap", self._observed.config_maps),
-            ("Job", self._observed.jobs),
-        ):
-            for one in objects_by_name.values():
-                if is_candidate(one, self._auth_server.name) and one["metadata"]["name"] != name:
-                    yield {"kind": kind, **one}
 
     def _status(self, results: list[Condition], key_plan: KeyPlan) -> dict[str, Any]:
         ready = self._ready(results)
@@ -353,45 +269,6 @@ class _Reconciliation:
 def own_pods(auth_server: AuthServer, pods: Iterable[Object]) -> tuple[Object, ...]:
     """The pods with this instance's label."""
     return tuple(one for one in pods if labels(one).get(INSTANCE_LABEL) == auth_server.name)
-
-
-def _faults_in(message: str) -> str:
-    """A fault on each line; a message that is no report, as of a crash, as it is."""
-    try:
-        report = json.loads(message)
-        lines = [f"{one['path']}: {one['problem']}" for one in report["faults"]]
-        more = int(report["more"])
-    except (ValueError, TypeError, KeyError, RecursionError):
-        return message
-    return "\n".join([*lines, f"and {more} more"] if more else lines)
-
-
-def _missing(kind: str, objects: Mapping[str, Object], reference: object) -> Iterator[str]:
-    if not isinstance(reference, Mapping):
-        return
-    name, key = str(reference.get("name")), str(reference.get("key"))
-    if name not in objects:
-        yield f"{kind} {name}"
-    elif key not in {
-        **(objects[name].get("data") or {}),
-        **(objects[name].get("binaryData") or {}),
-    }:
-        yield f"member {key} in {kind} {name}"
-
-
-def _is(job: Object, kind: str) -> bool:
-    job_conditions = dicts(path(job, "status", "conditions"))
-    return any(one.get("type") == kind and one.get("status") == "True" for one in job_conditions)
-
-
-def _invalid(reason: Reason, message: str) -> Condition:
-    return Condition("ConfigurationValid", "False", reason, message)
-
-
-def _checking(job: str) -> Condition:
-    return Condition(
-        "ConfigurationValid", "Unknown", Reason.CHECKING, f"Job {job} has the authserver check it"
-    )
 
 
 def _certificates_not_ready(reason: Reason, message: str) -> Condition:

@@ -14,8 +14,8 @@ from chassis.process import ConfigProblem
 from controller.api.objects import Object, path
 from controller.api.v1alpha1 import AuthServer
 from controller.reconcile import auth_server as reconcile
-from controller.reconcile.auth_server import Observed, Surroundings
 from controller.reconcile.plan import Plan
+from controller.reconcile.surroundings import Observed, Surroundings
 from tests.controller.samples import MAKERS, NOW, auth_server_object, condition, stamp
 
 AROUND = Surroundings("tokenward/authserver:dev", "cluster.local", accepted=3)

@@ -1,6 +1,6 @@
 """What ended of late, by owner, in the memory of one replica.
 
-The revocation feed answers from here, so that a mass of endings is read from the database once,
+The revocation feed answers from here, so that a mass of revocations is read from the database once,
 however many sidecars ask.
 """
 
@@ -15,46 +15,46 @@ from chassis.spiffe_id import Workload
 KEPT_SECONDS: Final = 60
 
 
-class NamedEnding(NamedTuple):
-    """One ending as an answer names it. `ended_at` is Unix seconds."""
+class NamedRevocation(NamedTuple):
+    """One revocation as an answer names it. `ended_at` is Unix seconds."""
 
     ended_at: int
     id: str
     handle: str
 
 
-class EndingsOfOwner(NamedTuple):
+class RevocationsOfOwner(NamedTuple):
     """What ended of an owner, and a hash of it, which is empty for nothing."""
 
-    endings: tuple[NamedEnding, ...]
+    revocations: tuple[NamedRevocation, ...]
     hash: str
 
 
-def hashed(endings: Iterable[NamedEnding]) -> EndingsOfOwner:
-    listed = tuple(endings)
+def hashed(revocations: Iterable[NamedRevocation]) -> RevocationsOfOwner:
+    listed = tuple(revocations)
     text = "\0".join(sorted(one.id for one in listed))
     digest = hashlib.sha256(text.encode()).hexdigest()[:32] if listed else ""
-    return EndingsOfOwner(listed, digest)
+    return RevocationsOfOwner(listed, digest)
 
 
-class RecentEndings:
+class RecentRevocations:
     """Holds what ended at `complete_since` (Unix seconds) or later, as of the last look."""
 
     def __init__(self) -> None:
         self._owners: dict[str, Workload] = {}
-        self._of_owner: defaultdict[Workload, dict[str, NamedEnding]] = defaultdict(dict)
-        self._answers: dict[tuple[Workload, int], EndingsOfOwner] = {}
+        self._of_owner: defaultdict[Workload, dict[str, NamedRevocation]] = defaultdict(dict)
+        self._answers: dict[tuple[Workload, int], RevocationsOfOwner] = {}
         self.complete_since: int | None = None
 
     def __contains__(self, identifier: object) -> bool:
         return identifier in self._owners
 
-    def add(self, owner: Workload, ending: NamedEnding) -> None:
-        self._owners[ending.id] = owner
-        self._of_owner[owner][ending.id] = ending
+    def add(self, owner: Workload, revocation: NamedRevocation) -> None:
+        self._owners[revocation.id] = owner
+        self._of_owner[owner][revocation.id] = revocation
         self._answers.clear()
 
-    def since(self, owner: Workload, moment: int) -> EndingsOfOwner:
+    def since(self, owner: Workload, moment: int) -> RevocationsOfOwner:
         """What ended of `owner` at `moment` or later. Sidecars that ask together share it."""
         key = owner, moment
         if key not in self._answers:
@@ -68,9 +68,9 @@ class RecentEndings:
         if self.complete_since is None or self.complete_since > since:
             self.complete_since = since
         self.complete_since = max(self.complete_since, oldest)
-        for owner, endings in list(self._of_owner.items()):
-            for old in [one.id for one in endings.values() if one.ended_at < oldest]:
-                del endings[old], self._owners[old]
-            if not endings:
+        for owner, revocations in list(self._of_owner.items()):
+            for old in [one.id for one in revocations.values() if one.ended_at < oldest]:
+                del revocations[old], self._owners[old]
+            if not revocations:
                 del self._of_owner[owner]
         self._answers.clear()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from authserver.internal.recent_endings import KEPT_SECONDS, NamedEnding, RecentEndings
+from authserver.internal.recent_revocations import KEPT_SECONDS, NamedRevocation, RecentRevocations
 from authserver.storage.contract import StorageUnavailable
 from chassis.spiffe_id import Workload
 from tests.support.database_file import sql
@@ -14,16 +14,16 @@ OWNER, OTHER = Workload("mcp-servers", "notes"), Workload("mcp-servers", "tasks"
 NOW = 1_800_000_000
 
 
-def ids(recent: RecentEndings, owner: Workload, moment: int) -> list[str]:
-    return [one.id for one in recent.since(owner, moment).endings]
+def ids(recent: RecentRevocations, owner: Workload, moment: int) -> list[str]:
+    return [one.id for one in recent.since(owner, moment).revocations]
 
 
-def test_endings_are_kept_by_owner_and_moment_and_forgotten_after_a_minute() -> None:
-    recent = RecentEndings()
-    assert RecentEndings().complete_since is None
-    recent.add(OWNER, NamedEnding(NOW - 5, "first", "h1"))
-    recent.add(OWNER, NamedEnding(NOW, "second", "h2"))
-    recent.add(OTHER, NamedEnding(NOW, "third", "h3"))
+def test_revocations_are_kept_by_owner_and_moment_and_forgotten_after_a_minute() -> None:
+    recent = RecentRevocations()
+    assert RecentRevocations().complete_since is None
+    recent.add(OWNER, NamedRevocation(NOW - 5, "first", "h1"))
+    recent.add(OWNER, NamedRevocation(NOW, "second", "h2"))
+    recent.add(OTHER, NamedRevocation(NOW, "third", "h3"))
     recent.looked(NOW - 20, NOW)
     assert recent.complete_since == NOW - 20
     assert ids(recent, OWNER, NOW - 5) == ["first", "second"]
@@ -36,20 +36,20 @@ def test_endings_are_kept_by_owner_and_moment_and_forgotten_after_a_minute() -> 
 
 
 def test_a_clock_that_went_back_leaves_memory_complete_from_the_earlier_moment() -> None:
-    recent = RecentEndings()
+    recent = RecentRevocations()
     recent.looked(NOW - 20, NOW)
     recent.looked(NOW - 3620, NOW - 3600)
     assert recent.complete_since == NOW - 3620
 
 
 def test_the_hash_says_whether_the_same_ended_in_whatever_order_it_came() -> None:
-    first, second = (NamedEnding(NOW, name, name) for name in ("first", "second"))
-    one_way, other_way, empty = RecentEndings(), RecentEndings(), RecentEndings()
+    first, second = (NamedRevocation(NOW, name, name) for name in ("first", "second"))
+    one_way, other_way, empty = RecentRevocations(), RecentRevocations(), RecentRevocations()
     for recent, order in ((one_way, (first, second)), (other_way, (second, first))):
-        for ending in order:
-            recent.add(OWNER, ending)
+        for revocation in order:
+            recent.add(OWNER, revocation)
     assert one_way.since(OWNER, NOW).hash == other_way.since(OWNER, NOW).hash != ""
-    one_way.add(OWNER, NamedEnding(NOW, "third", "h3"))
+    one_way.add(OWNER, NamedRevocation(NOW, "third", "h3"))
     assert one_way.since(OWNER, NOW).hash != other_way.since(OWNER, NOW).hash
     assert empty.since(OWNER, NOW).hash == ""
 

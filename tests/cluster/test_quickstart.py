@@ -1,10 +1,12 @@
-"""The overlay quickstart by the commands of its page, with real images and a real kubelet."""
+"""The quickstart, as an overlay and as a release's file, with real images and a real kubelet."""
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from release.install_manifests import write_manifests
 from tests.cluster.controller import apply_crds
 from tests.cluster.nodes import ASK, SIDECAR_IMAGE, ended, log_of, started
 from tests.cluster.whole import apply_overlay, pods, remove, servers, system, wait_ready
@@ -22,10 +24,17 @@ pytestmark = [
 _SECRET = ("create", "secret", "generic", "github-app", "--from-literal=secret=s3cret")
 
 
-@pytest.fixture
-def installation() -> Iterator[None]:
+@pytest.fixture(params=["overlay", "install-quickstart.yaml"])
+def installation(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[None]:
     apply_crds(system)
-    apply_overlay("quickstart")
+    if request.param == "overlay":
+        apply_overlay("quickstart")
+    else:
+        images = os.environ["TOKENWARD_TEST_IMAGES"].split()  # noqa: TID251 - the cluster says it
+        # registry/tokenward/NAME@sha256:…
+        named = {one.partition("@")[0].rpartition("/")[2]: one for one in images}
+        write_manifests(named, tmp_path)
+        system.run("apply", "-f", str(tmp_path / request.param))
     system.inside(*_SECRET)
     yield
     remove("quickstart")

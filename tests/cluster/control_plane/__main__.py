@@ -105,6 +105,7 @@ def _enter_with_node(stack: ExitStack, programs: Mapping[str, Path], folder: Pat
     variables = {
         **_variables(plane),
         "TOKENWARD_TEST_SIDECAR_IMAGE": images[SIDECAR].by_digest,
+        "TOKENWARD_TEST_IMAGES": " ".join(one.by_digest for one in images.values()),
         "TOKENWARD_SIDECAR_IMAGE": images[SIDECAR].by_digest,  # for `make demo-cluster`
     }
     return _Cluster(variables, check)

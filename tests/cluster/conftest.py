@@ -144,8 +144,12 @@ def site(schemas: Cluster, cluster: Cluster, tmp_path: Path) -> Iterator[Site]:
     space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": system.namespace}}
     system.apply_everywhere(space)
     made = Site(system, cluster, tmp_path)
-    cluster_wide = []
+    cluster_wide = [("PersistentVolume", made.volume)]
+    # This host does what a node does here, and a real kubelet would do it as well.
+    nodes = system.run("get", "nodes", "-o", "name").split()
     try:
+        for node in nodes:
+            system.run("cordon", node)
         for one in access(system.namespace, cluster.suffix):
             where = one["metadata"].get("namespace", cluster.namespace)
             system.run("apply", "-n", where, "-f", "-", given=one)
@@ -163,6 +167,8 @@ def site(schemas: Cluster, cluster: Cluster, tmp_path: Path) -> Iterator[Site]:
         for process in made.authservers:
             process.terminate()
             process.wait()
-        for kind, name in cluster_wide:
-            system.run("delete", kind, name)
+        for node in nodes:
+            system.run("uncordon", node)
         system.run("delete", "namespace", system.namespace, "--wait=false")
+        for kind, name in cluster_wide:
+            system.run("delete", kind, name, "--ignore-not-found", "--wait=false")

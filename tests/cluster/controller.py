@@ -129,6 +129,29 @@ class Site:
         self.authservers.append(subprocess.Popen(self._command(spec, folder), cwd=_ROOT))
         self.say_that_it_runs()
 
+    @property
+    def volume(self) -> str:
+        return f"tokenward-{self.tenant.suffix}"
+
+    def make_volume(self) -> None:
+        """A PersistentVolume that the claim is bound to."""
+        claim = self.system.get("pvc", "main")
+        assert claim is not None
+        made = {
+            "apiVersion": "v1",
+            "kind": "PersistentVolume",
+            "metadata": {"name": self.volume},
+            "spec": {
+                "capacity": claim["spec"]["resources"]["requests"],
+                "accessModes": claim["spec"]["accessModes"],
+                "storageClassName": claim["spec"].get("storageClassName", ""),
+                "persistentVolumeReclaimPolicy": "Retain",
+                "claimRef": {"namespace": self.system.namespace, "name": "main"},
+                "hostPath": {"path": "/tokenward"},
+            },
+        }
+        self.system.apply_everywhere(made)
+
     def remount(self) -> None:
         """What a kubelet does once a minute."""
         deployment = self.system.get("deployment", "main")

@@ -211,7 +211,9 @@ def test_a_real_cert_manager_issues_and_renews(
             reader = SvidReader("cluster.local", max_lifetime=86400, own_names=())
             svid = reader.read(first.public_bytes(Encoding.DER))
             assert svid.workload.name == "notes"
-            trusted: Any = site.system.get("configmap", "main-workload-authorities")
+            trusted: Any = eventually(
+                lambda: site.system.get("configmap", "main-workload-authorities"), bool
+            )
             assert by.certificate_pem.decode() in trusted["data"]["ca.crt"]
             _renew(site)
             eventually(lambda: _leaf(site) != first, bool, 120)

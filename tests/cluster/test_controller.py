@@ -131,7 +131,7 @@ def test_ten_lines_become_an_authserver_with_a_programmed_server(
         )
         eventually(site.authserver_pods, bool)
         site.start_authserver()
-        site.patch_status("pvc", "main", {"phase": "Bound"})
+        site.make_volume()
         eventually(lambda: site.condition("Programmed"), lambda c: c == ("True", "Programmed"))
         site.tenant.inside("wait", "--for=condition=Ready", "msa/notes", "--timeout=30s")
         site.system.inside("wait", "--for=condition=Ready", "mas/main", "--timeout=30s")

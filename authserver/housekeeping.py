@@ -221,15 +221,17 @@ class Housekeeping:
     async def _purge_absent_registrations(self) -> None:
         """Delete connections of registrations that no configuration has named for a week.
 
-        A batch of each. Nobody can revoke them: their upstream or client is not configured.
+        A batch of each. Nobody can revoke them: their upstream or client is not configured. What
+        an exchange made of them goes to its own upstream.
         """
         now, absent = int(self._clock()), self._absent_registrations
         await absent.find(self._binding.named(), now)
         for registered in await absent.before(now - _ORPHANED_SECONDS):
             purged = await absent.purge(registered, now)
-            for connection in purged:
+            for connection in purged.connections:
                 self._revoker.not_revoked(connection.user_id, connection.upstream)
-            if len(purged) < BATCH:
+            self._revoker.start(purged.queued)
+            if len(purged.connections) < BATCH:
                 await absent.forget(registered)
 
     async def _drop_old_exchanges(self) -> None:

@@ -47,7 +47,7 @@ class LiveConfig:
         self.resources = ResourceMap(self._all_resources(settings))
         self.upstreams: dict[str, Upstream] = {}
         self._sources: dict[str, _Source] = {}
-        self.absent_registrations = AbsentRegistrations(database)
+        self.absent_registrations = AbsentRegistrations(database, self.keyring)
         self.binding = RegistrationBinding(self.upstreams, self.absent_registrations, clock)
         self.apis = AnsweredApis(settings.upstreams)
         self._put_upstreams(self._built(settings))

@@ -6,12 +6,17 @@ names the registration ends it.
 """
 
 from collections.abc import AsyncIterator, Collection
+from dataclasses import dataclass, field
 from typing import Final
 
 from authserver.storage import revocations
-from authserver.storage.contract import Database, Row
+from authserver.storage.connection_rows import AT_KEY, SealedConnections, at
+from authserver.storage.contract import Database, Row, Transactional
+from authserver.storage.exchanged_tokens import delete_exchanged, opened_of
 from authserver.storage.expiry import BATCH
+from authserver.storage.keyring import Keyring
 from authserver.storage.records import ClientRegistration, ConnectionKey
+from authserver.storage.upstream_revocations import UpstreamRevocation, enqueue
 from chassis.spiffe_id import Workload
 
 # A registration, and the name of its upstream.
@@ -29,9 +34,18 @@ _UNBOUND: Final = (
 )
 
 
+@dataclass
+class Purged:
+    """Connections that were deleted, and what was made of them, queued for its upstream."""
+
+    connections: list[ConnectionKey] = field(default_factory=list)
+    queued: list[UpstreamRevocation] = field(default_factory=list)
+
+
 class AbsentRegistrations:
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, keyring: Keyring) -> None:
+        self._database, self._keyring = database, keyring
+        self._sealed = SealedConnections(keyring)
 
     async def since(self, registered: Registered, now: int) -> int:
         """When a registration was first missed, in Unix seconds; `now` if it is the first time."""
@@ -62,22 +76,27 @@ class AbsentRegistrations:
         )
         return [_registered(row) for row in rows]
 
-    async def purge(self, registered: Registered, now: int) -> list[ConnectionKey]:
+    async def purge(self, registered: Registered, now: int) -> Purged:
         """Delete up to a batch of a registration's connections, wherever they are still its own.
 
-        Whose they were: none of them is revoked at its upstream.
+        None of them is revoked at its upstream. What an exchange made of them is queued: it may be
+        of another registration, which the configuration still names.
         """
         condition, values = _condition(registered)
+        purged, made = Purged(), list[Row]()
         async with self._database.transaction() as transaction:
             rows = await transaction.fetch_all(
-                f"DELETE FROM connections WHERE ({_KEY}) IN"
-                f" (SELECT {_KEY} FROM connections WHERE {condition} LIMIT {BATCH})"
-                f" AND {condition} RETURNING {_KEY}",
-                *values,
+                f"SELECT {_KEY} FROM connections WHERE {condition} ORDER BY {_KEY} LIMIT {BATCH}",
                 *values,
             )
-            purged = [ConnectionKey(row[0], Workload(row[1], row[2]), row[3]) for row in rows]
-            await revocations.connections_ended(transaction, purged, now)
+            for row in rows:
+                key = ConnectionKey(row[0], Workload(row[1], row[2]), row[3])
+                if await _is_still(transaction, key, registered):
+                    purged.connections.append(key)
+                    made += await _delete(transaction, key)
+            await revocations.connections_ended(transaction, purged.connections, now)
+            ended = opened_of(self._sealed, made)
+            purged.queued = await enqueue(transaction, self._keyring, ended, now)
         return purged
 
     async def forget(self, registered: Registered) -> None:
@@ -139,6 +158,22 @@ class AbsentRegistrations:
             *_columns(registered),
             now,
         )
+
+
+async def _is_still(transaction: Transactional, key: ConnectionKey, registered: Registered) -> bool:
+    """Whether a connection is of this registration; it stays so, and nothing more is made of it."""
+    condition, values = _condition(registered)
+    locked = await transaction.fetch_locked(
+        f"SELECT 1 FROM connections WHERE {AT_KEY} AND {condition}", *at(key), *values
+    )
+    return locked is not None
+
+
+async def _delete(transaction: Transactional, key: ConnectionKey) -> list[Row]:
+    """Delete a connection; rows of EXCHANGED_COLUMNS of what was made of it."""
+    made = await delete_exchanged(transaction, key.user_id, key.owner, key.upstream)
+    await transaction.execute(f"DELETE FROM connections WHERE {AT_KEY}", *at(key))
+    return made
 
 
 def _condition(registered: Registered) -> tuple[str, tuple[str, ...]]:

@@ -24,6 +24,7 @@ from tests.support.workloads import (
 
 UNAVAILABLE = (503, {"error": "temporarily_unavailable"})
 MUST_SIGN_IN = (400, {"error": "invalid_grant"})
+WEEK = 7 * 86_400
 
 
 async def test_the_provider_is_asked_for_exactly_what_is_configured(tmp_path: Path) -> None:
@@ -379,6 +380,27 @@ async def test_the_end_of_the_session_purges_and_revokes_what_was_made(tmp_path:
         assert sorted(r.upstream.revoked) == ["made-1", "made-2", "refresh-1"]
         assert await r.sql("SELECT * FROM exchanged_tokens") == []
         assert verdict(await r.exchange()) == DENIED
+
+
+async def test_what_was_made_for_another_client_is_revoked_when_its_connection_is_purged(
+    tmp_path: Path,
+) -> None:
+    """The connection's own client is configured no more; that of what was made of it is."""
+    (tmp_path / "own-secret").write_text("own secret\n")
+    own: dict[str, Any] = {"clientId": "orders-client", "clientSecretFile": "own-secret"}
+    async with exchanging(tmp_path, **own) as r:
+        await r.token()
+        moved = r.upstream.configuration[0] | {"clientId": "another"}
+        await r.original.reconfigure(upstreams=[moved, orders(**own)])
+        server, clock = r.original.server, r.original.clock
+        await server.housekeeping.round()
+        clock.advance(WEEK)
+        renewed = "UPDATE exchanged_tokens SET renewed_at = ?"  # by a refresh token of its own
+        await r.sql(renewed, int(clock()))
+        await server.housekeeping.round()
+        await server.drain()
+        assert await r.sql("SELECT * FROM connections") == []
+        assert r.upstream.revoked == ["made-1"]
 
 
 async def test_the_handle_is_that_of_the_connection_it_lives_on(tmp_path: Path) -> None:

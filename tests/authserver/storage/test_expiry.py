@@ -28,7 +28,7 @@ def housekeeping(store: Store, now: int) -> Housekeeping:
     def clock() -> float:
         return float(now)
 
-    absent = AbsentRegistrations(store.database)
+    absent = AbsentRegistrations(store.database, store.keyring)
     binding = RegistrationBinding({}, absent, clock)
     audit = Audit(b"k" * 32)
     revoking = revoker(store.database, store.keyring, binding, clock)

@@ -46,7 +46,7 @@ class House:
         database, store = self.store.database, self.store
         sessions, connections = store.sessions, store.connections
         self._maps[name] = ResourceMap([])
-        absent = AbsentRegistrations(database)
+        absent = AbsentRegistrations(database, store.keyring)
         binding = RegistrationBinding({"acme": self._acme()}, absent, self._clock)
         revoking = revoker(database, store.keyring, binding, self._clock)
         return Housekeeping(

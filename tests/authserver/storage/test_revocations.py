@@ -84,9 +84,8 @@ async def purge(store: Store, session: Session) -> None:
 
 async def purge_of_a_registration(store: Store, session: Session) -> None:
     issuer = ClientRegistration(grant().upstream_issuer, "")
-    assert await AbsentRegistrations(store.database).purge(("acme", issuer), NOW) == [
-        ConnectionKey(session.user_id, OWNER, "acme")
-    ]
+    purged = await AbsentRegistrations(store.database, store.keyring).purge(("acme", issuer), NOW)
+    assert purged.connections == [ConnectionKey(session.user_id, OWNER, "acme")]
 
 
 async def reject(store: Store, session: Session) -> None:

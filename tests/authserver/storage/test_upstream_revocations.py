@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from authserver.storage.absent_registrations import AbsentRegistrations
 from authserver.storage.contract import Database
 from authserver.storage.exchanged_tokens import MAX_VARIANTS
 from authserver.storage.key_rotation import KeyRotation, Progress
@@ -107,6 +108,41 @@ async def test_what_is_deleted_waits_for_its_upstream(
         assert one.connection.registration == source.registration
         assert one.connection.upstream_issuer == source.upstream_issuer
         assert one.connection.upstream_subject == source.upstream_subject
+
+
+async def test_what_was_made_of_a_purged_connection_waits_for_its_upstream(
+    database: Database, other: Database
+) -> None:
+    """The connection itself does not: its registration is not configured."""
+    store = Store(database)
+    gone = ClientRegistration("https://acme", "tokenward")
+    session, _ = await store.sign_in(replace(grant(), registration=gone))
+    connection = await store.connections.get(ConnectionKey(session.user_id, OWNER, "acme"))
+    assert connection is not None
+    made = [await made_of(store, connection, variant) for variant in ("v1", "v2")]
+    absent = AbsentRegistrations(database, store.keyring)
+    purged = await absent.purge(("acme", gone), NOW)
+    assert purged.connections == [connection.key]
+    found = await waiting(Store(other))
+    assert {one.revocation_id for one in found} == {one.revocation_id for one in purged.queued}
+    assert {one.connection.tokens.access_token for one in found} == {
+        one.tokens.access_token for one in made
+    }
+    assert {one.connection.registration for one in found} == {made[0].registration}
+    assert await database.fetch_all("SELECT * FROM exchanged_tokens") == []
+
+
+async def test_nothing_of_another_registration_is_purged(database: Database) -> None:
+    store = Store(database)
+    gone, kept = (ClientRegistration("https://acme", name) for name in ("gone", "kept"))
+    session, _ = await store.sign_in(replace(grant(), registration=kept))
+    connection = await store.connections.get(ConnectionKey(session.user_id, OWNER, "acme"))
+    assert connection is not None
+    await made_of(store, connection)
+    absent = AbsentRegistrations(database, store.keyring)
+    assert (await absent.purge(("acme", gone), NOW)).connections == []
+    assert await waiting(store) == []
+    assert len(await database.fetch_all("SELECT * FROM exchanged_tokens")) == 1
 
 
 async def test_what_a_deleted_object_had_waits_too(database: Database) -> None:

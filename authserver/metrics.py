@@ -92,6 +92,12 @@ class Metrics:
             ["upstream"],
             registry=registry,
         )
+        self.oldest_upstream_revocation = Gauge(
+            f"{_PREFIX}_upstream_revocations_oldest_timestamp_seconds",
+            "When the one of them was deleted that waits longest, in Unix time",
+            ["upstream"],
+            registry=registry,
+        )
 
     def _of_storage(self, registry: CollectorRegistry) -> None:
         self.sessions = Gauge(f"{_PREFIX}_sessions", "Live sessions", registry=registry)

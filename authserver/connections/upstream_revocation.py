@@ -105,15 +105,17 @@ class UpstreamRevoker:
         await asyncio.gather(*(self._retry_at(upstream) for upstream in upstreams))
 
     async def measure(self) -> None:
-        """Show how many wait at each upstream."""
-        counts = await self._queue.counts()
+        """Show how many wait at each upstream, and since when."""
+        waiting = await self._queue.waiting()
         self.measure_nothing()
-        for upstream, count in counts:
-            self._metrics.upstream_revocations_pending.labels(upstream).set(count)
+        for one in waiting:
+            self._metrics.upstream_revocations_pending.labels(one.upstream).set(one.count)
+            self._metrics.oldest_upstream_revocation.labels(one.upstream).set(one.oldest_at)
 
     def measure_nothing(self) -> None:
         """Another replica shows it."""
         self._metrics.upstream_revocations_pending.clear()
+        self._metrics.oldest_upstream_revocation.clear()
 
     def not_revoked(self, user_id: str, upstream: str) -> None:
         """List a deleted connection that nobody can revoke: its registration is not configured."""

@@ -6,7 +6,7 @@ out; what it came to is stored only under its number.
 """
 
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -53,6 +53,15 @@ class UpstreamRevocation:
     attempts: int
     queued_at: int
     next_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """How many revocations wait at an upstream, and since when the oldest one (Unix seconds)."""
+
+    upstream: str
+    count: int
+    oldest_at: int
 
 
 async def enqueue(
@@ -210,12 +219,13 @@ class UpstreamRevocations:
         )
         return changed == 1
 
-    async def counts(self) -> Sequence[tuple[str, int]]:
-        """(upstream, how many wait)."""
+    async def waiting(self) -> list[Waiting]:
+        """What waits at each upstream; nothing of those where nothing does."""
         rows = await self._database.fetch_all(
-            "SELECT upstream, COUNT(*) AS n FROM upstream_revocations GROUP BY upstream"
+            "SELECT upstream, COUNT(*) AS n, MIN(queued_at) AS oldest FROM upstream_revocations"
+            " GROUP BY upstream"
         )
-        return [(row["upstream"], row["n"]) for row in rows]
+        return [Waiting(row["upstream"], row["n"], row["oldest"]) for row in rows]
 
     def _opened(self, row: Row) -> UpstreamRevocation:
         """Raises DecryptionFailed."""

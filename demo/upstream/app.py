@@ -23,13 +23,16 @@ _NO_STORE: Final = {"Cache-Control": "no-store"}
 
 
 class Interference:
-    """What goes wrong at a refresh: nothing, unless a test overrides it."""
+    """What goes wrong at a refresh or a revocation: nothing, unless a test overrides it."""
 
     async def before(self, request: web.Request, refresh_token: str) -> None:
         """The request is here; nothing has been done."""
 
     async def after(self, request: web.Request, refresh_token: str) -> None:
         """The refresh token is spent; nobody has been told."""
+
+    async def before_revocation(self) -> None:
+        """The request is here; the token still lives."""
 
 
 class FakeUpstream:
@@ -200,6 +203,7 @@ class FakeUpstream:
 
     async def _revoke(self, request: web.Request) -> web.Response:
         form = await self._client_form(request)
+        await self.interference.before_revocation()
         self.grants.revoke(form.get("token", ""))
         return web.Response()
 

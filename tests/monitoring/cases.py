@@ -50,6 +50,7 @@ _REJECTIONS = (
 )
 # An hour more than a week, and a year.
 _WEEK, _YEAR = f"{7 * 86400 + 3600}x180", f"{365 * 86400}x180"
+_OLDEST = "tokenward_authserver_upstream_revocations_oldest_timestamp_seconds"
 _REVIEWS = "tokenward_webhook_request_duration_seconds_bucket"
 
 CASES: Final = {
@@ -144,6 +145,11 @@ CASES: Final = {
         {_logins("failed"): "0x10 2+2x60", _logins("success"): "0+1x70"}, "25m", "42m",
         {_logins("failed"): "0+1x70", _logins("success"): "0+2x70"},
         {"upstream": "github"},
+    ),
+    "TokenwardUpstreamRevocationsPending": Case(
+        {_of_pod(_OLDEST, upstream="github"): "0x120"}, "70m", "72m",
+        # Many wait, and each only for a moment.
+        {_of_pod(_OLDEST, upstream="github"): "0+60x120"}, {"upstream": "github"},
     ),
     "TokenwardCredentialEnding": Case(
         {_of_pod("tokenward_credential_expiry_timestamp_seconds"): "7200x120"}, "70m", "72m",

@@ -13,6 +13,7 @@ from typing import Any
 
 from aiohttp import web
 
+from chassis import clock
 from demo.pki import CertificateAuthority, write_private
 from demo.upstream.app import Interference
 from tests.monitoring.api_server import reviews
@@ -93,6 +94,10 @@ async def _database(world: World, statement: str, *arguments: bytes) -> sqlite3.
 
     # On a thread: the controller and the upstream live in this process's event loop.
     return await asyncio.to_thread(open_and_execute)
+
+
+async def _changed(world: World, statement: str, *arguments: bytes) -> None:
+    (await _database(world, statement, *arguments)).close()
 
 
 @drill("a sidecar's process stands still", "TargetDown")
@@ -225,13 +230,12 @@ async def _no_log(world: World) -> AsyncIterator[None]:
 
 @drill("a stored token is damaged", "SealedRecordsUnreadable")
 async def _damaged_record(world: World) -> AsyncIterator[None]:
-    database = await _database(
+    await _changed(
         world,
         "UPDATE connections SET sealed_tokens = ?, generation = generation + 1000"
         " WHERE owner_name = 'notes'",
         b"k1 nothing of use",
     )
-    database.close()
     yield
     for user in ("alice", "bob"):
         await world.sign_in("notes", user)
@@ -288,6 +292,32 @@ async def _other_secret(world: World) -> AsyncIterator[None]:
     upstream._client = type(right)(right.id, "another")
     yield
     upstream._client = right
+
+
+class _KeepsGrants(Interference):
+    """An upstream whose revocation endpoint is down."""
+
+    async def before_revocation(self) -> None:
+        raise web.HTTPServiceUnavailable
+
+
+@drill("an upstream revokes nothing", "UpstreamRevocationsPending")
+async def _revocations_pending(world: World) -> AsyncIterator[None]:
+    """Users sign out of a server; two hours ago, as the database has it."""
+
+    async def sign_out() -> None:
+        for user in ("alice", "bob"):
+            await world.revoke(world.jwts["other", user])
+        two_hours = "UPDATE upstream_revocations SET queued_at = queued_at - 7200"
+        await _changed(world, f"{two_hours} WHERE queued_at > {int(clock.wall()) - 3600}")
+        await asyncio.sleep(5)
+
+    world.upstream.interference = _KeepsGrants()
+    async with _beside(sign_out):
+        yield
+    world.upstream.interference = Interference()
+    # The pauses have grown, and nobody need wait for them here.
+    await _changed(world, "UPDATE upstream_revocations SET next_at = 0")
 
 
 @drill("a sidecar's certificate is not renewed", "CredentialEnding")

@@ -56,6 +56,10 @@ class Site:
         name = "tokenward_authserver_upstream_revocations_pending"
         return self.world.server.registry.get_sample_value(name, {"upstream": "acme"})
 
+    def oldest_at(self) -> float | None:
+        name = "tokenward_authserver_upstream_revocations_oldest_timestamp_seconds"
+        return self.world.server.registry.get_sample_value(name, {"upstream": "acme"})
+
     async def configure(self, **members: Any) -> None:
         """Change the upstream's entry in the configuration."""
         file = self.world.folder / "authserver.yaml"
@@ -107,11 +111,14 @@ async def test_a_revocation_that_was_not_made_is_made_later(tmp_path: Path, answ
         s.upstream.then_revoke(answer)
         await s.end(user)
         assert await count(tmp_path, "connections") == 0
+        ended_at = int(s.world.clock())
         await s.world.server.housekeeping.round()
         assert (await s.waiting(), s.pending, s.counted("queued")) == (1, 1, 1)
+        assert s.oldest_at() == ended_at
         await s.later()
         assert s.upstream.revoked == ["refresh-1", "refresh-1"]
         assert (await s.waiting(), s.pending, s.counted("revoked")) == (0, None, 1)
+        assert s.oldest_at() is None
         await s.later()
         assert len(s.upstream.revoked) == 2
 

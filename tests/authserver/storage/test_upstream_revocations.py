@@ -18,6 +18,7 @@ from authserver.storage.upstream_revocations import (
     LEASE_SECONDS,
     UpstreamRevocation,
     UpstreamRevocations,
+    Waiting,
     enqueue,
 )
 from tests.support.storage_fixtures import KEY, NOW, OWNER, Store, grant, tokens
@@ -234,12 +235,14 @@ async def test_what_is_put_off_waits_so_long(database: Database) -> None:
 async def test_upstreams_are_served_and_counted_apart(database: Database) -> None:
     store = Store(database)
     found = await store.connected()
-    for name in ("acme", "hub", "acme"):
-        await queue(store).add(replace(found, key=replace(found.key, upstream=name)), NOW)
-    assert await queue(store).upstreams_due(LATER) == ["acme", "hub"]
+    for later, name in enumerate(("acme", "hub", "acme")):
+        key = replace(found.key, upstream=name)
+        await queue(store).add(replace(found, key=key), NOW + later)
+    assert await queue(store).upstreams_due(LATER + 2) == ["acme", "hub"]
     assert await queue(store).upstreams_due(NOW) == []
-    assert sorted(await queue(store).counts()) == [("acme", 2), ("hub", 1)]
-    assert len(await queue(store).due("acme", LATER, 1)) == 1
+    found_waiting = sorted(await queue(store).waiting(), key=lambda one: one.upstream)
+    assert found_waiting == [Waiting("acme", 2, NOW), Waiting("hub", 1, NOW + 1)]
+    assert len(await queue(store).due("acme", LATER + 2, 1)) == 1
 
 
 # Where the tokens are sealed.
@@ -273,7 +276,7 @@ async def test_what_does_not_open_is_put_off_and_deleted_at_its_end(database: Da
     assert await waiting(old, LATER) == []
     assert len(await waiting(Store(database, NEW), LATER + 3600)) == 1
     assert await waiting(old, NOW + KEPT_SECONDS) == []
-    assert await queue(old).counts() == []
+    assert await queue(old).waiting() == []
 
 
 async def test_a_rewrap_seals_it_anew(database: Database) -> None:
@@ -291,4 +294,4 @@ async def test_a_rewrap_seals_it_anew(database: Database) -> None:
 async def test_a_lost_key_takes_it_along(database: Database) -> None:
     await queued(Store(database))
     await KeyRotation(database).forget("k1", NOW)
-    assert await queue(Store(database)).counts() == []
+    assert await queue(Store(database)).waiting() == []

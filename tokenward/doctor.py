@@ -1,4 +1,8 @@
-"""`tokenward doctor`: every problem that is found, with its remedy; silent about what is sound."""
+"""`tokenward doctor`: every problem that is found, with its remedy; silent about what is sound.
+
+Whether a provider knows our redirect URI cannot be asked: most answer only after a sign-in, and
+each in its own way. So it is printed, for an operator to compare.
+"""
 
 import argparse
 import asyncio
@@ -12,11 +16,12 @@ from authserver.admin.doctor.network_checks import network_findings
 from authserver.admin.doctor.settings_checks import settings_findings
 from authserver.admin.doctor.storage_checks import storage_findings
 from authserver.admin.opened import CommandFailed, opened
+from authserver.admin.redirect_uris import ToRegister, to_register
 from authserver.config.loader import load
 from authserver.config.settings import Settings
 from authserver.upstream.http_client import UpstreamHttp
 from chassis import clock
-from chassis.process import ConfigurationError
+from chassis.process import ConfigProblem, ConfigurationError
 from tokenward.cluster import checks
 from tokenward.cluster.kubectl import Kubectl, KubectlFailed
 from tokenward.cluster.seen import read
@@ -31,29 +36,42 @@ def doctor(parsed: argparse.Namespace) -> int:
 
 
 async def _doctor(parsed: argparse.Namespace) -> int:
-    findings = [finding async for finding in _findings(parsed)]
-    members = {"problems": [asdict(finding) for finding in findings], "count": len(findings)}
-    lines = [
-        line
-        for finding in findings
-        for line in (f"{finding.place}: {finding.problem}", f"  remedy: {finding.remedy}")
-    ]
-    Output(parsed.output).report(members, lines or ["no problems found"])
-    return EXIT_FAILED if findings else 0
-
-
-async def _findings(parsed: argparse.Namespace) -> AsyncIterator[Finding]:
     if parsed.cluster:
-        for finding in await asyncio.to_thread(_in_the_cluster, parsed):
-            yield finding
-        return
+        return _tell(parsed, await asyncio.to_thread(_in_the_cluster, parsed), [])
     try:
         settings = load(parsed.config)
     except ConfigurationError as bad:
-        for fault in bad.faults:
-            remedy = "correct that member; docs/reference/configuration.md describes each"
-            yield Finding("configuration", fault.path, fault.problem, remedy)
-        return
+        return _tell(parsed, [_fault(problem) for problem in bad.faults], [])
+    found = [finding async for finding in _findings(parsed, settings)]
+    return _tell(parsed, found, list(to_register(settings)))
+
+
+def _tell(parsed: argparse.Namespace, found: list[Finding], uris: list[ToRegister]) -> int:
+    """Print all of it; the exit code."""
+    members = {
+        "problems": [asdict(finding) for finding in found],
+        "redirect_uris": [asdict(one) for one in uris],
+        "count": len(found),
+    }
+    lines = [
+        line
+        for finding in found
+        for line in (f"{finding.place}: {finding.problem}", f"  remedy: {finding.remedy}")
+    ] or ["no problems found"]
+    if uris:
+        lines.append("compare with each provider's console:")
+    for one in uris:
+        lines.append(f"  {one.upstream}: client {one.client_id}, redirect URI {one.redirect_uri}")
+    Output(parsed.output).report(members, lines)
+    return EXIT_FAILED if found else 0
+
+
+def _fault(fault: ConfigProblem) -> Finding:
+    remedy = "correct that member; docs/reference/configuration.md describes each"
+    return Finding("configuration", fault.path, fault.problem, remedy)
+
+
+async def _findings(parsed: argparse.Namespace, settings: Settings) -> AsyncIterator[Finding]:
     for finding in settings_findings(settings, clock.wall()):
         yield finding
     for finding in file_findings(settings, clock.wall()):

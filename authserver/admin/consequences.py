@@ -9,10 +9,10 @@ from collections import Counter
 from collections.abc import Iterator
 
 from authserver.admin.keys import Say
+from authserver.admin.redirect_uris import to_register
 from authserver.config.exchanged_upstreams import ExchangedUpstream
 from authserver.config.settings import Settings
 from authserver.live_config import LiveConfig
-from authserver.oauth.redirect_uris import callback_uri
 from authserver.storage.absent_registrations import Registered
 from authserver.storage.contract import Database, StorageOpenError, StorageUnavailable
 from authserver.storage.engines.open import open_database
@@ -24,11 +24,8 @@ async def tell(settings: Settings, clock: Clock, say: Say) -> None:
     """Say it, a line each. Storage that cannot be asked is no fault of the configuration."""
     for warning in _warnings(settings):
         say(f"warning: {warning}")
-    for upstream in settings.upstreams:
-        if isinstance(upstream, ExchangedUpstream):
-            continue  # nobody signs in there
-        uri = callback_uri(settings.issuer, upstream.name)
-        say(f"upstreams[{upstream.name}]: the redirect URI to register there is {uri}")
+    for one in to_register(settings):
+        say(f"upstreams[{one.upstream}]: the redirect URI to register there is {one.redirect_uri}")
     try:
         database = await open_database(
             settings.storage.url, settings.storage.password, migrates=False

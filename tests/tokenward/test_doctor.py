@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.support.database_file import dump
-from tests.support.deployment import Deployment, deployed
+from tests.support.deployment import Deployment, Pkce, deployed
+from tests.support.sign_in_steps import ask, consent, query_of
 from tests.tokenward.running import on
 from tests.tokenward.seeds import PAIRS, SEEDS, Misconfiguration
 
@@ -51,7 +53,31 @@ def test_there_are_enough_of_them() -> None:
 
 async def test_a_sound_deployment_has_no_problems(world: Deployment) -> None:
     ran = await on(world, "doctor")
-    assert (ran.code, ran.out, ran.err) == (0, "no problems found\n", "")
+    assert (ran.code, ran.out.splitlines()[0], ran.err) == (0, "no problems found", "")
+
+
+async def test_it_says_which_redirect_uri_each_upstream_must_know(world: Deployment) -> None:
+    """The very one that a sign-in sends."""
+    client_id = (await world.register())["client_id"]
+    asked = await ask(world, world.authorize_url(client_id, Pkce()))
+    sent = query_of((await consent(world, asked)).headers["Location"])["redirect_uri"]
+    ran = await on(world, "doctor")
+    assert ran.out.splitlines()[1:] == [
+        "compare with each provider's console:",
+        f"  acme: client tokenward, redirect URI {sent}",
+    ]
+    members = (await on(world, "doctor", "--output", "json")).json
+    assert members["redirect_uris"] == [
+        {"upstream": "acme", "client_id": "tokenward", "redirect_uri": sent}
+    ]
+
+
+async def test_nobody_signs_in_where_tokens_are_made_by_an_exchange(world: Deployment) -> None:
+    [acme] = yaml.safe_load((world.folder / "authserver.yaml").read_text())["upstreams"]
+    entry = {"name": "orders", "exchange": {"upstream": "acme", "audience": "orders"}}
+    await world.reconfigure(upstreams=[acme, entry])
+    members = (await on(world, "doctor", "--output", "json")).json
+    assert [one["upstream"] for one in members["redirect_uris"]] == ["acme"]
 
 
 @pytest.mark.parametrize("wrong", SEEDS, ids=lambda wrong: wrong.name.replace(" ", "-"))
@@ -82,7 +108,7 @@ async def test_it_changes_nothing_and_shows_no_secret(world: Deployment) -> None
 async def test_offline_it_asks_nobody(world: Deployment) -> None:
     await BY_NAME["issuer unreachable"].seed(world)
     ran = await on(world, "doctor", "--offline")
-    assert (ran.code, ran.out) == (0, "no problems found\n")
+    assert (ran.code, ran.out.splitlines()[0]) == (0, "no problems found")
 
 
 async def test_people_read_problem_and_remedy(world: Deployment) -> None:

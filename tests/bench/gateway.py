@@ -8,27 +8,28 @@ the ratio of rates on one core is the ratio of CPU times. `wrk` is the load gene
 import argparse
 import asyncio
 import contextlib
-import re
+import itertools
 import shutil
 import statistics
 import sys
 import tempfile
-import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 import aiohttp
 from aiohttp import web
 
-from demo.pki import write_credential
+from tests.bench.gateway_streams import measure_streams
 from tests.bench.http_servers import _NGINX, _found, _free_ports, _latency, _running
 from tests.bench.load import Load, costing
-from tests.sidecar.gateway.harness import by_user, users
-from tests.sidecar.harness import JWT, SPIFFE_ID, Authorities, environment, fake_authserver
+from tests.bench.open_loop import steady
+from tests.bench.running_gateway import running_gateway
+from tests.sidecar.harness import JWT
 
 _BODY: Final = '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"x":"%s"}}' % ("x" * 950)
 _HALF: Final = "y" * 2048
+_RATE: Final = 500.0
 
 _NGINX_CONFIGURATION: Final = """
 daemon off; master_process off; pid {folder}/{name}.pid; error_log {folder}/{name}.log;
@@ -93,38 +94,6 @@ def _nginx(folder: Path, name: str, servers: str) -> list[str]:
     return [_NGINX, "-c", str(file), "-e", str(folder / f"{name}.log")]
 
 
-@contextlib.asynccontextmanager
-async def _gateway(folder: Path, port: int, app: int) -> AsyncIterator[int]:
-    """The process id of a sidecar with a gateway, whose authserver accepts everybody."""
-    authorities = Authorities.create()
-    write_credential(folder / "credential", authorities.workloads.issue_svid(SPIFFE_ID))
-    async with fake_authserver(folder, authorities) as authserver:
-        authserver.always(by_user)
-        variables = environment(folder, authserver.url) | {
-            "TOKENWARD_GATEWAY": f"{port}:{app}",
-            "TOKENWARD_GATEWAY_HOST": "127.0.0.1",
-        }
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "sidecar", env=variables, stderr=asyncio.subprocess.DEVNULL
-        )
-        try:
-            await _until_listening(port)
-            yield process.pid
-        finally:
-            process.terminate()
-            await process.wait()
-
-
-async def _until_listening(port: int) -> None:
-    async with asyncio.timeout(20):
-        while True:
-            with contextlib.suppress(ConnectionError):
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
-                writer.close()
-                return
-            await asyncio.sleep(0.05)
-
-
 async def _round(folder: Path, port: int, connections: int, seconds: float) -> Load:
     wrk = shutil.which("wrk")
     assert wrk is not None, "install wrk"
@@ -151,8 +120,9 @@ async def measure(rounds: int, seconds: float, connections: int) -> None:
             await stack.enter_async_context(_running(origin, app))
             proxy = _nginx(folder, "proxy", _PROXY.format(port=second, app=app))
             ours = [sys.executable, "-m", "tests.bench.gateway", "--serve", str(third), str(app)]
+            gateway = running_gateway(folder, first, app)
             servers = {
-                "gateway": (await stack.enter_async_context(_gateway(folder, first, app)), first),
+                "gateway": (await stack.enter_async_context(gateway), first),
                 "nginx": (await stack.enter_async_context(_running(proxy, second)), second),
                 "aiohttp": (await stack.enter_async_context(_running(ours, third)), third),
             }
@@ -161,81 +131,24 @@ async def measure(rounds: int, seconds: float, connections: int) -> None:
                 for server, (pid, port) in servers.items():
                     driving = _round(folder, port, connections, seconds)
                     loads[server].append(await costing(pid, driving))
+            ports = {"app": app} | {name: port for name, (_, port) in servers.items()}
+            paced: dict[str, list[Load]] = {name: [] for name in ports}
+            for _ in range(rounds):
+                for name, port in ports.items():
+                    paced[name].append(await _at_rate(port, seconds))
     _print(loads)
+    _print_added(paced)
 
 
-# Streams.
-
-_STREAMS: Final = 200
-_EVENTS: Final = 400
-
-
-async def _feed(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """An app that sends events with the time in them, or none to an idle stream."""
-    head = await reader.readuntil(b"\r\n\r\n")
-    writer.write(
-        b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+async def _at_rate(port: int, seconds: float) -> Load:
+    """The same request, 500 times a second."""
+    head = (
+        f"POST /mcp HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAuthorization: Bearer {JWT}\r\n"
+        "Content-Type: application/json\r\nAccept: application/json, text/event-stream\r\n"
+        f"User-Agent: python-httpx/0.28\r\nContent-Length: {len(_BODY)}\r\n\r\n"
     )
-    with contextlib.suppress(ConnectionError):
-        while b"GET /idle" not in head:
-            event = b"data: %d\n\n" % time.perf_counter_ns()
-            writer.write(b"%x\r\n%b\r\n" % (len(event), event))
-            await writer.drain()
-            await asyncio.sleep(0.005)
-        await reader.read()
-    writer.close()
-
-
-async def _delays(port: int) -> list[float]:
-    """How long each event was on its way, in milliseconds."""
-    headers = {"Authorization": f"Bearer {JWT}"}
-    async with (
-        aiohttp.ClientSession() as http,
-        http.get(f"http://127.0.0.1:{port}/events", headers=headers) as stream,
-    ):
-        delays: list[float] = []
-        while len(delays) < _EVENTS:
-            event = await stream.content.readuntil(b"\n\n")
-            delays.append((time.perf_counter_ns() - int(event[6:])) / 1e6)
-        return delays
-
-
-def _private_kilobytes(pid: int) -> int:
-    found = re.search(r"RssAnon:\s+(\d+)", Path(f"/proc/{pid}/status").read_text("ascii"))
-    assert found is not None
-    return int(found[1])
-
-
-async def _idle(stack: contextlib.AsyncExitStack, port: int) -> None:
-    http = await stack.enter_async_context(
-        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
-    )
-    jwts = list(users("a", "b", "c", "d").values())
-    for number in range(_STREAMS):
-        headers = {"Authorization": f"Bearer {jwts[number % len(jwts)]}"}
-        request = http.get(f"http://127.0.0.1:{port}/idle", headers=headers)
-        await stack.enter_async_context(request)
-
-
-async def measure_streams() -> None:
-    """What an event and an idle stream cost."""
-    app, port = _free_ports(2)
-    with tempfile.TemporaryDirectory() as name:
-        async with (
-            await asyncio.start_server(_feed, "127.0.0.1", app),
-            _gateway(Path(name), port, app) as pid,
-        ):
-            delays: dict[int, list[float]] = {app: [], port: []}
-            for _ in range(4):
-                for at, told in delays.items():
-                    told += await _delays(at)
-            direct, through = (statistics.median(delays[at]) for at in (app, port))
-            before = _private_kilobytes(pid)
-            async with contextlib.AsyncExitStack() as stack:
-                await _idle(stack, port)
-                each = (_private_kilobytes(pid) - before) / _STREAMS
-    print(f"an event comes {through - direct:.3f} ms later (p50; {direct:.3f} ms without us)")
-    print(f"an idle stream takes {each:.1f} kB of private memory")
+    requests = itertools.repeat((head + _BODY).encode())
+    return await steady("127.0.0.1", port, requests, rate=_RATE, seconds=seconds, lines=16)
 
 
 def _print(loads: dict[str, list[Load]]) -> None:
@@ -248,6 +161,14 @@ def _print(loads: dict[str, list[Load]]) -> None:
         )
     print(f"the gateway does {cpu['nginx'] / cpu['gateway']:.0%} of nginx's work in the same CPU")
     print(f"and {cpu['aiohttp'] / cpu['gateway']:.1f} times that of a proxy of aiohttp")
+
+
+def _print_added(paced: dict[str, list[Load]]) -> None:
+    p50 = {name: statistics.median(load.p50 for load in of) for name, of in paced.items()}
+    direct = p50.pop("app")
+    for name, through in p50.items():
+        added = through - direct
+        print(f"at {_RATE:.0f} requests/s {name} adds {added:.3f} ms (p50; {direct:.3f} without)")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

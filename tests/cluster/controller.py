@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from tests.cluster.cluster import Cluster, Object, Refused
+from tests.cluster.cluster import Cluster, Object, Refused, eventually
 from tests.manifests.rendering import MANIFESTS
 from tests.support.pod_volumes import localised, mount
 
@@ -213,8 +213,22 @@ def _condition(found: Object | None, kind: str) -> tuple[str, str]:
 
 def apply_crds(cluster: Cluster) -> None:
     cluster.run("apply", "-k", str(MANIFESTS / "crds"))
-    names = ["crd/mcpauthservers.tokenward.dev", "crd/mcpserverauths.tokenward.dev"]
-    cluster.run("wait", "--for=condition=Established", *names)
+    until_established(
+        cluster, "crd/mcpauthservers.tokenward.dev", "crd/mcpserverauths.tokenward.dev"
+    )
+
+
+def until_established(cluster: Cluster, *definitions: str) -> None:
+    """`kubectl wait` gives up at once on a definition that has no condition yet."""
+
+    def established() -> bool:
+        try:
+            cluster.run("wait", "--for=condition=Established", *definitions)
+        except Refused:
+            return False
+        return True
+
+    eventually(established, bool)
 
 
 def access(system: str, suffix: str) -> list[Object]:

@@ -25,6 +25,7 @@ from tests.cluster.controller import (
     fitted,
     kubeconfig_of,
     server_auth,
+    until_established,
 )
 from tests.fakes.cert_manager import signed
 from tests.support.controller_rights import CERT_MANAGER_ROLE, granted
@@ -47,7 +48,7 @@ def definitions() -> Cluster:
     made = Cluster("default")
     for file in sorted((source_of(CERT_MANAGER) / "deploy/crds").glob("*.yaml")):
         made.run("apply", "--server-side", "-f", str(file))
-        made.run("wait", "--for=condition=Established", "-f", str(file))
+        until_established(made, "-f", str(file))
     return made
 
 

@@ -8,7 +8,9 @@ from typing import Any
 from tests.test_reference_pages import PROCESSES, named, rows
 
 FILE = Path(__file__).resolve().parents[2] / "tokenward/explain/meanings.json"
-_ERROR = re.compile(r"^\| \d{3} \| `(\w+)` \| `\w+` \| (.+) \|$", re.MULTILINE)
+_ERROR = re.compile(
+    r"^\| \d{3} \| (`\w+`(?:, `\w+`)*) \|(?: `\w+` \|)? ([^|`]+.*) \|$", re.MULTILINE
+)
 _LINK = re.compile(r"\[([^\]]+)\]\([^)]*\)")
 
 
@@ -30,11 +32,17 @@ def meanings() -> dict[str, Any]:
 
 
 def errors() -> dict[str, list[str]]:
-    """The errors of the sidecar's answers: no reason of their own, and what to do."""
-    page = (FILE.parents[2] / "docs/reference/sidecar-api.md").read_text("utf-8")
+    """What the errors of the sidecar's answers mean, and what to do.
+
+    Those of the gateway, to whose callers other words are due, have its name before them.
+    """
     found: dict[str, list[str]] = {}
-    for error, words in _ERROR.findall(page):
-        found.setdefault(error, [plain(words).partition(":")[0], plain(words).partition(": ")[2]])
+    for name, door in (("sidecar-api.md", ""), ("gateway.md", "gateway ")):
+        page = (FILE.parents[2] / "docs/reference" / name).read_text("utf-8")
+        for errors_of_row, words in _ERROR.findall(page):
+            meaning, _, remedy = plain(words).partition(": ")
+            for error in re.findall(r"\w+", errors_of_row):
+                found.setdefault(f"{door}{error}", [meaning, remedy])
     return found
 
 

@@ -122,9 +122,50 @@ async def test_lines_are_told_in_the_order_of_time_from_several_files(tmp_path: 
     assert [line["process"] for line in found["lines"]] == ["authserver", "sidecar"]
     assert found["admission"]["fields"]["pod"] == "notes-1"
     assert found["no_lines_of"] == []
+    assert found["decision"]["fields"]["reason"] == "user_blocked"
     told = (await run("explain", ID, *files)).out
     assert told.index("user_blocked") < told.index("reauthentication_required")
     assert "what to do: " in told
+
+
+def written_by(process: str, source: str, event: str, **fields: str) -> str:
+    members = {"time": "t", "process": process, "source": source, "event": event}
+    return json.dumps(members | fields | {"request_id": ID}) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("audited", "decided", "why"),
+    [
+        ({"outcome": "refused", "decision": "deny", "reason": "user_blocked"}, "deny", "operator"),
+        # Released, and then refused by the sidecar itself.
+        ({"outcome": "success", "decision": "release"}, "refused", "host, method, path"),
+    ],
+)
+async def test_a_denial_that_a_sidecar_passed_on_is_explained_by_who_denied(
+    tmp_path: Path, audited: dict[str, str], decided: str, why: str
+) -> None:
+    refused = {"error": "destination_not_allowed", "reason": "path"}
+    lines = (
+        written_by("authserver", "audit", "audit", **audited),
+        written_by("sidecar", "attach", "refused", **refused),
+    )
+    (tmp_path / "log").write_text("".join(lines))
+    told = (await run("explain", ID, tmp_path / "log")).out.splitlines()
+    assert next(line for line in told if line.startswith("decided: ")).split()[1][:-1] == decided
+    assert why in next(line for line in told if line.startswith("why: "))
+
+
+async def test_the_gateway_says_something_else_of_the_same_error(tmp_path: Path) -> None:
+    line = written_by("sidecar", "gateway", "refused", error="bad_gateway", reason="not_listening")
+    (tmp_path / "log").write_text(line)
+    told = (await run("explain", ID, tmp_path / "log")).out
+    assert "why: the server does not listen" in told
+
+
+def test_what_an_error_means_stands_on_its_own() -> None:
+    """A text that leans on the row above it says nothing in a terminal."""
+    for why, remedy in meanings.errors().values():
+        assert not any(text.startswith("the same") for text in (why, remedy))
 
 
 async def test_the_webhooks_decision_is_found_by_the_uid_of_its_review(tmp_path: Path) -> None:

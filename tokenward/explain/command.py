@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from tokenward.explain.log_lines import LogLine, UnreadableLog, lines_of, parsed
-from tokenward.explain.meanings import is_decision, meaning_of, said
+from tokenward.explain.meanings import is_decision, is_refusal, meaning_of, said
 from tokenward.output import Output
 
 EXIT_FAILED: Final = 1
@@ -75,7 +75,7 @@ def explain(parsed_arguments: argparse.Namespace) -> int:
 
 def _tell(request_id: str, search: _Search, output: Output) -> None:
     lines, admission = search.in_order(), search.admission()
-    decision = next((line for line in reversed(lines) if is_decision(line)), None)
+    decision = _decision(lines)
     missing = [
         process
         for process in ("sidecar", "authserver")
@@ -89,6 +89,16 @@ def _tell(request_id: str, search: _Search, output: Output) -> None:
         "no_lines_of": missing,
     }
     output.report(members, _texts(request_id, lines, decision, admission, missing))
+
+
+def _decision(lines: list[LogLine]) -> LogLine | None:
+    """The last line that decided; of a denial that a sidecar passed on, the authserver's own."""
+    decisions = [line for line in lines if is_decision(line)]
+    audited = [line for line in decisions if line["source"] == "audit"]
+    passed_on = bool(decisions) and decisions[-1]["process"] == "sidecar"
+    if passed_on and audited and is_refusal(audited[-1]):
+        return audited[-1]
+    return decisions[-1] if decisions else None
 
 
 def _members(line: LogLine) -> dict[str, Any]:

@@ -30,7 +30,9 @@ def meaning_of(line: LogLine) -> Meaning:
     if line["source"] == "audit" and reason in _meanings()["denials"]:
         return _meaning(_meanings()["denials"][reason])
     if line["process"] == "sidecar" and line["event"] == "refused":
-        return _meaning(_meanings()["errors"].get(error, ["", ""]))
+        errors = _meanings()["errors"]
+        of_any_door = errors.get(error, ["", ""])
+        return _meaning(errors.get(f"{line['source']} {error}", of_any_door))
     key = f"{line['process']} {line['source']} {line['event']}"
     general = f"* {line['source']} {line['event']}"
     events = _meanings()["events"]
@@ -45,6 +47,11 @@ def remedy_of_condition(reason: str) -> str:
 def is_decision(line: LogLine) -> bool:
     """Whether the line says what was decided, in any of the processes."""
     return line["source"] == "audit" or line["event"] in ("refused", "decided", "exchange_denied")
+
+
+def is_refusal(line: LogLine) -> bool:
+    """Whether an event of the audit trail says that something was refused, or failed."""
+    return line.get("decision") == "deny" or line.get("outcome") in ("refused", "failed")
 
 
 def _meaning(texts: list[str]) -> Meaning:

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
+from tokenward.output import printable
+
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
 
@@ -16,7 +18,7 @@ Admin = Callable[[argparse.Namespace], Coroutine[Any, Any, int]]
 
 def complain(*lines: str) -> None:
     for line in lines:
-        print(f"error: {line}", file=sys.stderr)
+        print(f"error: {printable(line)}", file=sys.stderr)
 
 
 def _administration(name: str) -> Command:

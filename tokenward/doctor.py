@@ -8,6 +8,7 @@ import argparse
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import asdict
+from pathlib import Path
 from typing import Final
 
 from authserver.admin.doctor.file_checks import file_findings
@@ -41,7 +42,7 @@ async def _doctor(parsed: argparse.Namespace) -> int:
     try:
         settings = load(parsed.config)
     except ConfigurationError as bad:
-        return _tell(parsed, [_fault(problem) for problem in bad.faults], [])
+        return _tell(parsed, [_fault(problem, parsed.config) for problem in bad.faults], [])
     found = [finding async for finding in _findings(parsed, settings)]
     return _tell(parsed, found, list(to_register(settings)))
 
@@ -66,8 +67,10 @@ def _tell(parsed: argparse.Namespace, found: list[Finding], uris: list[ToRegiste
     return EXIT_FAILED if found else 0
 
 
-def _fault(fault: ConfigProblem) -> Finding:
+def _fault(fault: ConfigProblem, config: Path) -> Finding:
     remedy = "correct that member; docs/reference/configuration.md describes each"
+    if fault.path == str(config):
+        remedy = "run this where the authserver runs, or name its configuration with --config"
     return Finding("configuration", fault.path, fault.problem, remedy)
 
 
@@ -93,7 +96,8 @@ async def _in_storage(parsed: argparse.Namespace) -> AsyncIterator[Finding]:
             "look whether the database runs and is reached from here, whether an authserver of this"
             " version has migrated it, and at `storage` and `encryptionKeys`"
         )
-        yield Finding("storage", "storage", "; ".join(failed.lines), remedy)
+        problem = "; ".join(failed.lines).removeprefix("storage: ")
+        yield Finding("storage", "storage", problem, remedy)
 
 
 async def _on_the_network(settings: Settings) -> AsyncIterator[Finding]:

@@ -26,10 +26,15 @@ async def user_id_of(opened: Opened, name: str) -> str:
         pseudonym = opened.audit.pseudonym("user", row["user_id"])
         if name in (pseudonym, row["user_id"], row["subject"]):
             exact.append(row)
-        elif accounts.read(row, opened.keyring).name == name:
+            continue
+        account = accounts.read(row, opened.keyring).name
+        if account == name:
             by_account.append(row)
         else:
-            nearest.look_at(pseudonym, row["subject"])
+            for one in (pseudonym, row["subject"]):
+                nearest.look_at(one, shown=one)
+            # The account name itself is for the user's own pages.
+            nearest.look_at(account, shown=f"{pseudonym} (by account name)")
     matches = exact or by_account
     if not matches:
         raise CommandFailed(_unknown("user", name, nearest.names))
@@ -118,15 +123,14 @@ class _Nearest:
         self._matcher.set_seq2(name)
         self._best: list[tuple[float, str]] = []
 
-    def look_at(self, *names: str) -> None:
-        for name in names:
-            self._matcher.set_seq1(name)
-            # The bounds are cheap, and nearly all names fail them.
-            if self._matcher.real_quick_ratio() < _NEAR or self._matcher.quick_ratio() < _NEAR:
-                continue
-            if (ratio := self._matcher.ratio()) >= _NEAR:
-                self._best = sorted([*self._best, (ratio, name)], reverse=True)[:3]
+    def look_at(self, name: str, *, shown: str) -> None:
+        self._matcher.set_seq1(name)
+        # The bounds are cheap, and nearly all names fail them.
+        if self._matcher.real_quick_ratio() < _NEAR or self._matcher.quick_ratio() < _NEAR:
+            return
+        if (ratio := self._matcher.ratio()) >= _NEAR:
+            self._best = sorted([*self._best, (ratio, shown)], reverse=True)[:3]
 
     @property
     def names(self) -> list[str]:
-        return [name for _, name in self._best]
+        return [shown for _, shown in self._best]

@@ -157,6 +157,23 @@ async def test_an_unknown_user_suggests_the_nearest(world: Deployment) -> None:
     assert await count(world.folder, "sessions") == 1
 
 
+async def test_an_account_name_that_is_nearly_right_leads_to_its_user(world: Deployment) -> None:
+    """By the pseudonym: the name itself is shown on the user's own pages alone."""
+    await world.signed_in("alice")
+    listed = (await on(world, "sessions", "list", "--user", "alice", "--output", "json")).json
+    [session] = listed["sessions"]
+    said = one_line(await on(world, "sessions", "list", "--user", "alicf"))
+    assert said.endswith(f"no user 'alicf'; did you mean {session['user']} (by account name)?")
+
+
+async def test_an_error_moves_no_cursor(world: Deployment) -> None:
+    """Subjects are chosen at upstreams."""
+    await world.signed_in("alice")
+    await sql(world.folder, "UPDATE users SET subject = ?", "user-1\x1b[2J")
+    said = one_line(await on(world, "sessions", "list", "--user", "user-1xxx"))
+    assert "did you mean user-1?[2J" in said
+
+
 async def test_a_name_that_several_accounts_have_ends_nobody(world: Deployment) -> None:
     await world.signed_in("alice")
     await world.signed_in("bob")

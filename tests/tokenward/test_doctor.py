@@ -11,7 +11,7 @@ import yaml
 from tests.support.database_file import dump
 from tests.support.deployment import Deployment, Pkce, deployed
 from tests.support.sign_in_steps import ask, consent, query_of
-from tests.tokenward.running import on
+from tests.tokenward.running import on, run
 from tests.tokenward.seeds import PAIRS, SEEDS, Misconfiguration
 
 BY_NAME = {one.name: one for one in SEEDS}
@@ -116,3 +116,22 @@ async def test_people_read_problem_and_remedy(world: Deployment) -> None:
     told = (await on(world, "doctor")).out.splitlines()
     assert told[0] == "upstreams[acme]: 3 of 3 connections are dead"
     assert told[1].startswith("  remedy: look at the audit trail")
+
+
+async def test_a_configuration_that_is_not_there_is_named_with_config(tmp_path: Path) -> None:
+    ran = await run("doctor", "--config", tmp_path / "none.yaml")
+    assert ran.code == 1
+    assert ran.out.splitlines() == [
+        f"{tmp_path}/none.yaml: no such file or directory",
+        "  remedy: run this where the authserver runs, or name its configuration with --config",
+    ]
+
+
+async def test_a_database_that_is_not_there_is_told_once(world: Deployment) -> None:
+    (world.folder / "other.yaml").write_text(
+        (world.folder / "authserver.yaml").read_text().replace("tokenward.db", "none.db")
+    )
+    ran = await run("doctor", "--offline", "--config", world.folder / "other.yaml")
+    [told] = [line for line in ran.out.splitlines() if line.startswith("storage: ")]
+    assert told.count("storage") == 1
+    assert told.endswith("it does not exist yet")

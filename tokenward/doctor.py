@@ -69,7 +69,7 @@ def _tell(parsed: argparse.Namespace, found: list[Finding], uris: list[ToRegiste
 
 def _fault(fault: ConfigProblem, config: Path) -> Finding:
     remedy = "correct that member; docs/reference/configuration.md describes each"
-    if fault.path == str(config):
+    if not config.exists():
         remedy = "run this where the authserver runs, or name its configuration with --config"
     return Finding("configuration", fault.path, fault.problem, remedy)
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 from authserver.admin.opened import Opened
+from authserver.admin.registrations import ConfiguredRegistrations
 from authserver.admin.rows import PAGE, Item, connection_state, moment, user_members
 from authserver.admin.selection import Selection
 from authserver.storage.connection_rows import EXCHANGED_COLUMNS, SealedConnections
@@ -28,16 +29,17 @@ _BESIDE: Final = 4  # columns of the query that are not those of the row itself
 
 async def exchanged(opened: Opened, selection: Selection) -> AsyncIterator[Item]:
     """Stored tokens as items of a listing of connections, in pages that are read as needed."""
+    configured = ConfiguredRegistrations(opened)
     condition, values = selection.of_exchanged()
     sql = _SQL.format(condition=condition)
     after: tuple[str, ...] = ("",) * _KEY_COLUMNS
     while rows := await opened.database.fetch_all(sql, *values, *after):
         for row in rows:
-            yield _item(opened, row)
+            yield _item(opened, row, configured)
         after = tuple(str(rows[-1][at]) for at in range(_KEY_COLUMNS))
 
 
-def _item(opened: Opened, row: Row) -> Item:
+def _item(opened: Opened, row: Row, configured: ConfiguredRegistrations) -> Item:
     token = SealedConnections(opened.keyring).open_exchanged_if_whole(row[:-_BESIDE])
     owner = Workload(row["owner_namespace"], row["owner_name"])
     item = {
@@ -50,7 +52,7 @@ def _item(opened: Opened, row: Row) -> Item:
         "scope": row["asked_scope"],
         "expires": "",
         "registered_client": row["registered_client_id"],
-        "state": connection_state(row),
+        "state": connection_state(row, configured),
     }
     if token is None:
         return item | {"state": "unreadable"}

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from authserver.admin.opened import Opened
+from authserver.admin.registrations import ConfiguredRegistrations
 from authserver.admin.selection import Selection
 from authserver.storage.contract import Row
 
@@ -28,7 +29,8 @@ _KEY: Final = "user_id, owner_namespace, owner_name, upstream"
 _CONNECTIONS: Final = (
     f"SELECT connections.user_id, connections.owner_namespace, connections.owner_name,"
     f" connections.upstream, connections.upstream_subject, connections.asked_scope,"
-    f" connections.dead, connections.rejected, connections.registered_client_id, {_USER}"
+    f" connections.dead, connections.rejected, connections.upstream_issuer,"
+    f" connections.authorization_server, connections.registered_client_id, {_USER}"
     f" FROM (SELECT * FROM connections WHERE {{condition}} AND ({_KEY}) > (?, ?, ?, ?)"
     f" ORDER BY {_KEY} LIMIT {{page}}) connections"
     " JOIN users u ON u.user_id = connections.user_id"
@@ -78,6 +80,7 @@ async def sessions(opened: Opened, selection: Selection) -> AsyncIterator[Item]:
 
 async def connections(opened: Opened, selection: Selection) -> AsyncIterator[Item]:
     """Connections as items of a listing."""
+    configured = ConfiguredRegistrations(opened)
     async for row in connection_rows(opened, selection):
         yield {
             **user_members(opened, row),
@@ -89,7 +92,7 @@ async def connections(opened: Opened, selection: Selection) -> AsyncIterator[Ite
             "scope": row["asked_scope"],
             "expires": "",
             "registered_client": row["registered_client_id"],
-            "state": connection_state(row),
+            "state": connection_state(row, configured),
         }
 
 
@@ -113,10 +116,12 @@ def _session_state(row: Row) -> str:
     return "live" if row["sign_in_required_at"] is None else "sign_in_required"
 
 
-def connection_state(row: Row) -> str:
+def connection_state(row: Row, configured: ConfiguredRegistrations) -> str:
     """Whether its tokens can be had, in one word."""
     if row["blocked_at"] is not None:
         return "user_blocked"
+    if not configured.have(row):
+        return "registration_not_configured"
     if row["rejected"]:
         return "rejected"
     return "dead" if row["dead"] else "live"

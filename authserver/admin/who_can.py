@@ -2,9 +2,10 @@
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 from authserver.admin.opened import Opened
+from authserver.admin.registrations import ConfiguredRegistrations
 from authserver.admin.rows import PAGE, Item, moment
 from authserver.admin.selection import Selection
 from authserver.config.exchanged_upstreams import ExchangedUpstream
@@ -16,9 +17,12 @@ _KEY: Final = "user_id, owner_namespace, owner_name, upstream"
 _NAMED: Final = (
     "(s.upstreams IS NULL OR ' ' || s.upstreams || ' ' LIKE '% ' || connections.upstream || ' %')"
 )
+_OF_CONNECTION: Final = (
+    "k.user_id, k.owner_namespace, k.owner_name, k.upstream, k.dead, k.rejected, k.needs_user_at,"
+    " k.upstream_issuer, k.authorization_server, k.registered_client_id"
+)
 _SQL: Final = (
-    "SELECT k.user_id, k.owner_namespace, k.owner_name, k.upstream, k.dead, k.rejected,"
-    " k.needs_user_at, MAX(s.created_at) AS created,"
+    f"SELECT {_OF_CONNECTION}, MAX(s.created_at) AS created,"
     " u.upstream_issuer AS user_issuer, u.subject AS user_subject, u.blocked_at,"
     " COUNT(*) AS sessions, MAX(s.signed_in_at) AS signed_in, MAX(s.expires_at) AS expires"
     f" FROM (SELECT * FROM connections WHERE {{condition}} AND ({_KEY}) > (?, ?, ?, ?)"
@@ -30,9 +34,7 @@ _SQL: Final = (
     " JOIN sessions s ON s.user_id = k.user_id AND s.owner_namespace = k.owner_namespace"
     " AND s.owner_name = k.owner_name AND s.ended_at IS NULL AND s.expires_at > ?"
     " AND {named_again}"
-    " GROUP BY k.user_id, k.owner_namespace, k.owner_name, k.upstream, k.dead, k.rejected,"
-    " k.needs_user_at,"
-    " u.upstream_issuer, u.subject, u.blocked_at"
+    f" GROUP BY {_OF_CONNECTION}, u.upstream_issuer, u.subject, u.blocked_at"
     " ORDER BY k.user_id, k.owner_namespace, k.owner_name, k.upstream"
 )
 
@@ -111,7 +113,7 @@ class _Servers:
     """What the configuration of now lets a server obtain."""
 
     def __init__(self, opened: Opened) -> None:
-        self._settings = opened.settings
+        self._settings, self._registrations = opened.settings, ConfiguredRegistrations(opened)
         self._upstreams: dict[Workload, set[str]] = {}
         self._exchange_only = {
             one.name
@@ -122,7 +124,7 @@ class _Servers:
             entry = resource.entry()
             self._upstreams.setdefault(entry.owner, set()).update(entry.upstreams)
 
-    def state(self, owner: Workload, upstream: str, row: Any) -> str:
+    def state(self, owner: Workload, upstream: str, row: Row) -> str:
         denied = self._settings.denied_certificates.spiffe_ids
         if owner.spiffe_id(self._settings.trust_domain) in denied:
             return "certificate_denied"
@@ -136,6 +138,8 @@ class _Servers:
             return "exchange_only"
         if upstream not in self._upstreams[owner]:
             return "upstream_not_permitted"
+        if not self._registrations.have(row):
+            return "registration_not_configured"
         if row["rejected"]:
             return "connection_rejected"
         return "connection_dead" if row["dead"] else "can"

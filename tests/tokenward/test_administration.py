@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -121,12 +122,39 @@ async def test_who_can_says_what_is_in_the_way(world: Deployment) -> None:
     assert await state() == "connection_dead"
     await sql(world.folder, "UPDATE connections SET rejected = 1")
     assert await state() == "connection_rejected"
+    [acme] = yaml.safe_load((world.folder / "authserver.yaml").read_text())["upstreams"]
+    reconfigure(world, upstreams=[acme | {"clientId": "another"}])
+    assert await state() == "registration_not_configured"
     await sql(world.folder, "UPDATE users SET blocked_at = 1")
     assert await state() == "user_blocked"
     reconfigure(world, allowedWorkloads={"namespaces": ["elsewhere"], "names": ["*"]})
     assert await state() == "workload_not_allowed"
     await sql(world.folder, "UPDATE sessions SET ended_at = 1")
     assert (await on(world, "who-can", "--output", "json")).json["rights"] == []
+
+
+async def test_connections_of_a_client_that_is_not_configured_are_listed_as_such(
+    world: Deployment,
+) -> None:
+    await world.signed_in("alice")
+
+    async def states() -> list[str]:
+        listed = (await on(world, "connections", "list", "--output", "json")).json
+        return [item["state"] for item in listed["connections"]]
+
+    [acme] = yaml.safe_load((world.folder / "authserver.yaml").read_text())["upstreams"]
+    reconfigure(world, upstreams=[acme | {"clientId": "another"}])
+    assert await states() == ["registration_not_configured"]
+    until = datetime.fromtimestamp(world.clock() + 60, UTC).isoformat()
+    former = {"clientId": acme["clientId"], "clientSecretFile": "upstream-secret", "until": until}
+    reconfigure(world, upstreams=[acme | {"clientId": "another", "former": [former]}])
+    assert await states() == ["live"]
+    # Rows stored before there were registrations are known by their issuer.
+    registered = "authorization_server = NULL, registered_client_id = NULL"
+    await sql(world.folder, f"UPDATE connections SET {registered}")
+    assert await states() == ["live"]
+    await sql(world.folder, "UPDATE connections SET upstream_issuer = 'https://elsewhere'")
+    assert await states() == ["registration_not_configured"]
 
 
 # Unknown names, and storage that does not serve.

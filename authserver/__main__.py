@@ -31,6 +31,7 @@ import uvloop
 
 from authserver import listener_tls
 from authserver.admin import consequences, keys
+from authserver.admin.authority import Authority, os_user
 from authserver.app import Authserver
 from authserver.config import check_report
 from authserver.config.loader import load
@@ -51,6 +52,7 @@ from chassis.http1_probes import ops_server
 _log = logs.Log("main")
 
 _DRAIN_SECONDS: Final = 20.0
+_DESTRUCTIVE: Final = ("forget-key", "restored")
 
 
 def main() -> None:
@@ -72,14 +74,19 @@ def main() -> None:
         "--report", type=Path, metavar="FILE", help="--check writes its faults as JSON there too"
     )
     parser.add_argument("--key-id", metavar="ID", help="the key that forget-key is about")
+    parser.add_argument(
+        "--reason", metavar="TEXT", help="for the audit trail; forget-key and restored need it"
+    )
     arguments = parser.parse_args()
     if (arguments.key_id is None) == (arguments.command == "forget-key"):
         parser.error("--key-id goes with forget-key, and only there")
+    if bool((arguments.reason or "").strip()) != (arguments.command in _DESTRUCTIVE):
+        parser.error("--reason goes with forget-key and restored, and only there")
     logs.configure("authserver")
     if arguments.check:
         sys.exit(_check(arguments.config, arguments.output, arguments.report))
     if arguments.command != "serve":
-        process.main(lambda: _maintenance(arguments.command, arguments.config, arguments.key_id))
+        process.main(lambda: _maintenance(arguments))
     process.main(lambda: _serve(arguments.config), loop=uvloop.new_event_loop)
 
 
@@ -154,20 +161,23 @@ async def serve(
         await _listen(settings, server, contexts)
 
 
-async def _maintenance(command: str, config: Path, key_id: str | None) -> None:
+async def _maintenance(arguments: argparse.Namespace) -> None:
     """Run an operator's command; leaves with its exit code."""
-    settings = load(config)
+    settings, key_id = load(arguments.config), arguments.key_id
+    about = "all" if key_id is None else f"key={key_id}"
+    authority = Authority(arguments.command, arguments.reason or "", os_user(), about)
     async with AsyncExitStack() as stack:
         database = await _storage(settings, stack)
         try:
-            match command:
+            match arguments.command:
                 case "rewrap":
                     code = await keys.rewrap(settings, database, _say)
                 case "forget-key":
-                    assert key_id is not None
-                    code = await keys.forget_key(settings, database, key_id, clock.wall, _say)
+                    code = await keys.forget_key(
+                        settings, database, key_id, clock.wall, _say, authority
+                    )
                 case _:
-                    code = await keys.restored(database, clock.wall, _say)
+                    code = await keys.restored(database, clock.wall, _say, authority)
         except StorageUnavailable as down:
             raise process.StartFailed(f"storage: {down}; run the command again to go on") from None
     sys.exit(code)

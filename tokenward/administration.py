@@ -1,13 +1,12 @@
 """The commands that open storage: who-can, users, sessions and connections."""
 
 import argparse
-import os
-import pwd
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
 from authserver.admin import names, rows
-from authserver.admin.ending import MAX_HELD_SECONDS, Authority, Ending, Report
+from authserver.admin.authority import Authority, os_user
+from authserver.admin.ending import MAX_HELD_SECONDS, Ending, Report
 from authserver.admin.exchanged import exchanged
 from authserver.admin.opened import Opened, opened
 from authserver.admin.selection import Selection
@@ -196,14 +195,6 @@ def _described(installation: Opened, selection: Selection) -> str:
 
 def _authority(parsed: argparse.Namespace, selection: str) -> Authority:
     return Authority(f"{parsed.command} {parsed.action}", parsed.reason, os_user(), selection)
-
-
-def os_user() -> str:
-    """Who runs this process, as the operating system knows it."""
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:  # a container's user often has no name
-        return f"uid {os.getuid()}"
 
 
 def _lines(report: Report) -> list[str]:

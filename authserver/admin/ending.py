@@ -13,6 +13,7 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry
 
+from authserver.admin.authority import Authority
 from authserver.admin.opened import Opened
 from authserver.admin.rows import connection_rows, session_rows
 from authserver.admin.selection import Selection
@@ -36,16 +37,6 @@ from chassis.spiffe_id import Workload
 # A sidecar keeps nothing longer, whether or not it hears of the ending.
 MAX_HELD_SECONDS: Final = 60
 _MAX_PENDING: Final = 16
-
-
-@dataclass(frozen=True)
-class Authority:
-    """Who runs a command, and why: for the audit trail."""
-
-    command: str
-    reason: str
-    os_user: str
-    selection: str
 
 
 @dataclass
@@ -157,7 +148,15 @@ class Ending:
         finally:
             now = int(self._opened.clock())
             report.held_until = now + MAX_HELD_SECONDS
-            await OperatorEvents(self._opened.database).add(_fields(authority, report), now)
+            event = authority.event(
+                users=report.users,
+                sessions=report.sessions,
+                connections=report.connections,
+                revoked_upstream=report.revoked,
+                queued_upstream=report.queued,
+                not_revoked_upstream=report.not_revoked,
+            )
+            await OperatorEvents(self._opened.database).add(event, now)
 
     async def _revoking(self, revocations: Revocations, report: Report) -> None:
         self._pending += revocations
@@ -187,18 +186,3 @@ def _session(row: Row) -> Session:
         row["created_at"],
         row["expires_at"],
     )
-
-
-def _fields(authority: Authority, report: Report) -> dict[str, str | int]:
-    return {
-        "command": authority.command,
-        "reason": authority.reason,
-        "os_user": authority.os_user,
-        "selection": authority.selection,
-        "users": report.users,
-        "sessions": report.sessions,
-        "connections": report.connections,
-        "revoked_upstream": report.revoked,
-        "queued_upstream": report.queued,
-        "not_revoked_upstream": report.not_revoked,
-    }

@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from authserver.admin.authority import os_user
 from authserver.storage.contract import StorageOpenError
 from authserver.storage.key_rotation import KeyRotation
 from authserver.storage.keyring import Keyring, read_key
+from authserver.storage.operator_events import OperatorEvents
 from demo.pki import CertificateAuthority
 from tests.support.deployment import configuration_of, write_material
 from tests.support.postgresql import PostgresqlServer, starts_postgresql
@@ -117,6 +119,14 @@ async def test_a_lost_key_is_given_up_as_the_page_says(operator: Operator) -> No
         await KeyRotation(store.database).check(operator.keyring("k2"))
     said = await asyncio.to_thread(operator.run, forget)
     assert "1 row(s) sealed under k1 deleted" in said
+    [event] = await OperatorEvents(store.database).waiting()
+    assert event.fields == {
+        "command": "forget-key",
+        "reason": "k1 is lost",
+        "os_user": os_user(),
+        "selection": "key=k1",
+        "rows": 1,
+    }
     await KeyRotation(store.database).check(operator.keyring("k2"))
     assert await store.connections.get(found.key) is None
     await store.database.close()
@@ -128,6 +138,25 @@ async def test_a_key_that_is_in_use_is_not_given_up(operator: Operator) -> None:
     with pytest.raises(AssertionError, match="k1 is in encryptionKeys"):
         await asyncio.to_thread(operator.run, commands("lose-a-key.md")[1])
     assert await store.connections.get(found.key) == found
+    assert await OperatorEvents(store.database).waiting() == []
+    await store.database.close()
+
+
+@pytest.mark.parametrize("command", ["forget-key --key-id k1", "restored"])
+@pytest.mark.parametrize("reason", ["", "--reason ' '"])
+async def test_without_a_reason_nothing_is_deleted(
+    operator: Operator, command: str, reason: str
+) -> None:
+    store = await operator.store("k1")
+    found = await store.connected()
+    make, _ = commands("lose-a-key.md")
+    await asyncio.to_thread(operator.run, make)
+    operator.list_keys("k2")
+    whole = f'python -m authserver {command} {reason} --config "$CONFIG"'
+    with pytest.raises(AssertionError, match="--reason goes with"):
+        await asyncio.to_thread(operator.run, whole)
+    assert await store.connections.get(found.key) == found
+    assert await store.sessions.live(NOW) == 1
     await store.database.close()
 
 
@@ -145,6 +174,9 @@ async def test_a_backup_is_restored_as_the_page_says(
     said = await asyncio.to_thread(operator.run, invalidate)
     assert "1 session(s) ended, 1 connection(s) wait for a new sign-in" in said
     restored = await operator.store("k1")
+    [event] = await OperatorEvents(restored.database).waiting()
+    assert (event.fields["command"], event.fields["reason"]) == ("restored", "backup of Monday")
+    assert (event.fields["sessions"], event.fields["connections"]) == (1, 1)
     kept = await restored.connections.get(found.key)
     assert kept is not None
     assert kept.dead

@@ -32,7 +32,6 @@ async def test_an_accepted_server_gets_its_certificate_and_no_secret() -> None:
         await site.until(lambda: site.is_so("Ready", "True"))
         put_request(site)
         await site.until(lambda: answer(site) == ("Issued", "Issued"))
-        site.time += 1  # events come a second after the answers
         await site.until(lambda: "Normal CertificateIssued Pod" in events(site))
     assert not [
         key for kind, key in site.api.objects if kind == SECRET and key.name == "notes-tokenward"
@@ -51,7 +50,6 @@ async def test_a_request_waits_for_its_server_and_is_denied_when_it_never_comes(
         assert answer(site) is None
         site.put_server()
         await site.until(lambda: site.is_so("Accepted", "True"))
-        site.time += 6
         await site.until(lambda: answer(site) == ("Issued", "Issued"))
 
     late = Site()
@@ -114,7 +112,6 @@ async def test_a_pod_that_is_not_intact_is_denied_with_an_event(change: dict[str
         put_request(site)
         put_pod(site, **change)
         await site.until(lambda: (answer(site) or ("",))[0] == "Denied")
-        site.time += 1
         await site.until(lambda: any(one.startswith("Warning") for one in events(site)))
 
 

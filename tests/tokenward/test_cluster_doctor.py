@@ -303,3 +303,25 @@ async def test_no_kubectl_is_one_line(tmp_path: Path) -> None:
     ran = await run("doctor", "--cluster", "--kubectl", tmp_path / "absent")
     assert (ran.code, ran.out, ran.err.count("\n")) == (1, "", 1)
     assert "absent" in ran.err
+
+
+async def test_of_a_cluster_that_is_not_reached_kubectls_own_words_are_told(
+    tmp_path: Path,
+) -> None:
+    program = tmp_path / "kubectl"
+    program.write_text(
+        "#!/bin/sh\n"
+        'echo \'E1129 13:47:52.660837     710 memcache.go:265] "Unhandled" err="refused"\' >&2\n'
+        "echo 'The connection to the server localhost:8080 was refused' >&2\n"
+        "exit 1\n"
+    )
+    program.chmod(0o700)
+    ran = await run("doctor", "--cluster", "--kubectl", program)
+    said = "error: The connection to the server localhost:8080 was refused\n"
+    assert (ran.code, ran.out, ran.err) == (1, "", said)
+
+
+async def test_a_kubectl_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    program = tmp_path / "none"
+    ran = await run("doctor", "--cluster", "--kubectl", program)
+    assert (ran.code, ran.out, ran.err) == (1, "", f"error: {program}: no such program\n")

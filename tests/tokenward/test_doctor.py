@@ -135,3 +135,15 @@ async def test_a_database_that_is_not_there_is_told_once(world: Deployment) -> N
     [told] = [line for line in ran.out.splitlines() if line.startswith("storage: ")]
     assert told.count("storage") == 1
     assert told.endswith("it does not exist yet")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("certificate expired", "has expired, less than two hours ago"),
+        ("certificate ends soon", "less than a tenth of its life left, 5 days"),
+    ],
+)
+async def test_the_days_of_a_certificate_are_told(world: Deployment, name: str, words: str) -> None:
+    await BY_NAME[name].seed(world)
+    assert words in (await on(world, "doctor")).out

@@ -1,6 +1,7 @@
 """kubectl, so that kubeconfig, credentials and proxies are its business and not ours."""
 
 import json
+import re
 import subprocess
 from dataclasses import dataclass
 from typing import Any, Final
@@ -8,6 +9,8 @@ from typing import Any, Final
 Object = dict[str, Any]
 
 _SECONDS: Final = 60
+# A line of Kubernetes' klog: severity, month and day, time.
+_LOGGED: Final = re.compile(r"[EFIW]\d{4} \d\d:\d\d:")
 _REQUEST_TIMEOUT: Final = "--request-timeout=15s"
 
 
@@ -48,8 +51,16 @@ class Kubectl:
                 check=False,
                 timeout=_SECONDS,
             )
+        except FileNotFoundError:
+            raise KubectlFailed(f"{self.program}: no such program") from None
         except (OSError, subprocess.TimeoutExpired) as failed:
             raise KubectlFailed(f"{self.program}: {failed}") from None
         if done.returncode != 0:
-            raise KubectlFailed(" ".join(done.stderr.split()) or f"exit code {done.returncode}")
+            raise KubectlFailed(_told(done.stderr) or f"exit code {done.returncode}")
         return done.stdout
+
+
+def _told(stderr: str) -> str:
+    """What kubectl tells its user, on one line; without what its libraries log beside it."""
+    lines = [line for line in stderr.splitlines() if not _LOGGED.match(line)]
+    return " ".join(" ".join(lines).split())

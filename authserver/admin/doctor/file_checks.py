@@ -15,6 +15,8 @@ from authserver.storage.engines.url import SqliteLocation, read_location
 # Renewed much earlier where renewal works: most issuers do it after two thirds of the life.
 _LEAST_LIFE: Final = 0.1
 _SKEW_SECONDS: Final = 60
+_HOUR_SECONDS: Final = 3600
+_DAY_SECONDS: Final = 24 * _HOUR_SECONDS
 
 
 def file_findings(settings: Settings, now: float) -> Iterator[Finding]:
@@ -83,20 +85,31 @@ def _validity(place: str, file: Path, now: float) -> Iterator[Finding]:
         ends = certificate.not_valid_after_utc.timestamp()
         if ends <= now:
             yield Finding(
-                "certificate_expired", place, f"{file}: a certificate has expired",
+                "certificate_expired", place,
+                f"{file}: a certificate has expired, {_in_days(now - ends)} ago",
                 "issue it anew, and look why nobody renewed it",
             )  # fmt: skip
         elif begins > now + _SKEW_SECONDS:
             yield Finding(
-                "certificate_not_yet_valid", place, f"{file}: a certificate begins later",
+                "certificate_not_yet_valid", place,
+                f"{file}: a certificate begins only in {_in_days(begins - now)}",
                 "compare the clocks of this machine and of the issuer",
             )  # fmt: skip
         elif (ends - now) / (ends - begins) < _LEAST_LIFE:
             yield Finding(
                 "certificate_ends_soon", place,
-                f"{file}: a certificate has less than a tenth of its life left",
+                f"{file}: a certificate has less than a tenth of its life left,"
+                f" {_in_days(ends - now)}",
                 "look why nobody renewed it",
             )  # fmt: skip
+
+
+def _in_days(seconds: float) -> str:
+    """For a person: whole days, or hours where there are less than two."""
+    for name, unit in (("days", _DAY_SECONDS), ("hours", _HOUR_SECONDS)):
+        if seconds >= 2 * unit:
+            return f"{seconds // unit:.0f} {name}"
+    return "less than two hours"
 
 
 def _names(settings: Settings) -> Iterator[Finding]:

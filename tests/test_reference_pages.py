@@ -9,6 +9,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 import authserver.metrics
+import authserver.oauth.errors
 import controller.metrics
 import sidecar.metrics
 import webhook.listener
@@ -89,6 +90,51 @@ def test_reasons_that_come_from_deeper_down_are_listed_too(
     }
     assert len(reasons) > 4
     assert reasons <= set(DenialReason)
+
+
+# Refusals of the public listener.
+
+_PUBLIC = ("account", "clients", "connections", "endpoints", "public", "sign_in")
+_ASKED_BY_THE_PUBLIC = {"session_health.py", "registration_binding.py"}
+_REASONED = {
+    "UserFacingError",
+    "RateLimit",
+    "SharedRateLimit",
+    "_refused",
+    *(one for one in vars(authserver.oauth.errors) if one[0].isupper()),
+}
+
+
+def texts_of(argument: ast.expr) -> set[str]:
+    """The reasons that an argument stands for; one that is completed later ends in a star."""
+    match argument:
+        case ast.Constant(value=str() as text):
+            return {text}
+        case ast.IfExp():
+            return texts_of(argument.body) | texts_of(argument.orelse)
+        case ast.JoinedStr(values=[ast.Constant(value=str() as text), *_]):
+            return {f"{text}*"}
+    return set()
+
+
+def test_every_reason_for_a_refusal_at_the_public_listener_is_explained_once() -> None:
+    reasons = {"upstream_*"}  # those of an upstream's answer, with a prefix
+    for file, tree in sources("authserver"):
+        path = Path(file)
+        if path.parent.name == "connections" and path.name not in _ASKED_BY_THE_PUBLIC:
+            continue
+        if path.parent.name not in (*_PUBLIC, "authserver"):
+            continue
+        for call in ast.walk(tree):
+            if not isinstance(call, ast.Call) or not call.args:
+                continue
+            if getattr(call.func, "id", None) in _REASONED:
+                reasons |= texts_of(call.args[0])
+    table = rows("refusals.md")
+    assert sorted(named(row[0]) for row in table) == sorted(reasons)
+    for row in table:
+        assert len(row) == 3
+        assert all(row)
 
 
 # Metrics.

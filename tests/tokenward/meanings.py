@@ -28,7 +28,14 @@ def meanings() -> dict[str, Any]:
             if len(row) == 5:
                 events[f"{process} {named(row[0])} {named(row[1])}"] = [plain(row[4])]
     conditions = {named(row[0]): [plain(row[2]), plain(row[3])] for row in rows("conditions.md")}
-    return {"conditions": conditions, "denials": denials, "errors": errors(), "events": events}
+    refusals = {named(row[0]): [plain(row[1]), plain(row[2])] for row in rows("refusals.md")}
+    return {
+        "conditions": conditions,
+        "denials": denials,
+        "errors": errors(),
+        "events": events,
+        "refusals": refusals,
+    }
 
 
 def errors() -> dict[str, list[str]]:

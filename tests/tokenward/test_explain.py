@@ -162,6 +162,39 @@ async def test_the_gateway_says_something_else_of_the_same_error(tmp_path: Path)
     assert "why: the server does not listen" in told
 
 
+@pytest.mark.parametrize(
+    ("reason", "why"),
+    [
+        ("connect_link_refused", "The connect_url is cut off, over, used already"),
+        ("upstream_callback_server_error", "A sign-in at an upstream failed."),
+        ("upstream_declined", "The person declined at the upstream."),
+        # The same word at the internal listener is about a sidecar.
+        ("no_grant_type", "grant_type is missing."),
+    ],
+)
+async def test_what_a_browser_or_a_client_was_refused_is_explained(
+    tmp_path: Path, reason: str, why: str
+) -> None:
+    line = written_by("authserver", "public", "refused", reason=reason, error="invalid_request")
+    (tmp_path / "log").write_text(line)
+    told = (await run("explain", ID, tmp_path / "log")).out
+    assert f"decided: refused, {reason}\nwhy: {why}" in told
+    assert "Use the sidecar" not in told
+
+
+async def test_a_page_shows_the_id_by_which_its_reason_is_found(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async with deployed(tmp_path) as world:
+        capfd.readouterr()
+        with json_logs():
+            page = await world.call("GET", f"{world.issuer}/connect/cut-off")
+    shown = page.headers["X-Request-Id"]
+    assert f"Request <code>{shown}</code>" in page.text
+    ran = await run("explain", shown, written(capfd, tmp_path / "all.log"))
+    assert "why: The connect_url is cut off" in ran.out
+
+
 def test_what_an_error_means_stands_on_its_own() -> None:
     """A text that leans on the row above it says nothing in a terminal."""
     for why, remedy in meanings.errors().values():

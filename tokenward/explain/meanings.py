@@ -7,6 +7,8 @@ from typing import Any, Final, NamedTuple
 
 from tokenward.explain.log_lines import LogLine
 
+# Events of the audit trail without an action are of a release too.
+_RELEASES: Final = ("release", None)
 _NOTHING: Final = ("", "Nothing.", "None.")
 
 
@@ -25,10 +27,10 @@ def _meanings() -> dict[str, dict[str, list[str]]]:
 
 
 def meaning_of(line: LogLine) -> Meaning:
-    """By the reason of a denial, the error of the sidecar's answer, or the event itself."""
+    """By the reason of a refusal, the error of the sidecar's answer, or the event itself."""
     reason, error = str(line.get("reason", "")), str(line.get("error", ""))
-    if line["source"] == "audit" and reason in _meanings()["denials"]:
-        return _meaning(_meanings()["denials"][reason])
+    if refused := _refusal(line, reason):
+        return refused
     if line["process"] == "sidecar" and line["event"] == "refused":
         errors = _meanings()["errors"]
         of_any_door = errors.get(error, ["", ""])
@@ -37,6 +39,19 @@ def meaning_of(line: LogLine) -> Meaning:
     general = f"* {line['source']} {line['event']}"
     events = _meanings()["events"]
     return _meaning(["", events.get(key, events.get(general, [""]))[0]])
+
+
+def _refusal(line: LogLine, reason: str) -> Meaning | None:
+    """At the internal listener a denial; else a refusal, some of which share a meaning."""
+    if line["source"] == "audit" and line.get("action") in _RELEASES:
+        denial = _meanings()["denials"].get(reason)
+        return None if denial is None else _meaning(denial)
+    if line["source"] == "public" or (line["source"] == "audit" and is_refusal(line)):
+        refusals = _meanings()["refusals"]
+        shared = (name for name in refusals if name.endswith("*") and reason.startswith(name[:-1]))
+        name = reason if reason in refusals else next(shared, None)
+        return None if name is None else _meaning(refusals[name])
+    return None
 
 
 def remedy_of_condition(reason: str) -> str:

@@ -9,11 +9,12 @@ from chassis.logs import Log
 from controller.api import conditions
 from controller.api.conditions import Reason
 from controller.api.kinds import MCP_SERVER_AUTH, SECRET, SECRET_METADATA
-from controller.api.objects import Key, Object, annotations, generation, version
+from controller.api.objects import Key, Object, annotations, dicts, generation, version
 from controller.api.v1alpha1 import AuthServer, ServerAuth
 from controller.certificate_objects import CertificateObjects
 from controller.cluster import ApiError
 from controller.issuing.rotation import AuthorityState
+from controller.network_policies import NetworkPolicies
 from controller.reconcile import resource_map, server_auth, server_credential
 from controller.reconcile.cert_manager import Given, Missing
 from controller.reconcile.plan import Plan
@@ -43,6 +44,7 @@ class ServerReconciler:
     def __init__(self, world: World) -> None:
         self._world = world
         self._certificates = CertificateObjects(world)
+        self._network_policies = NetworkPolicies(world)
         self._looked: dict[Key, _Looked] = {}
         self._expiries: dict[Key, datetime] = {}
         # Asked at a scrape: at each change it would cost as much as there are servers.
@@ -60,6 +62,8 @@ class ServerReconciler:
         observed = await self._observed(server, now)
         if _is_too_early(observed):
             return now + _WAIT_FOR_AUTHORITY
+        policy = await self._network_policies.put(server, observed.accepted)
+        observed = replace(observed, network_policy=policy)
         observed, plan = await self._put(server, observed, now)
         self._remember(server, observed, plan.ends, plan.again_at, now)
         await world.applier.write_status(MCP_SERVER_AUTH, server.raw, plan.status)
@@ -249,8 +253,8 @@ class ServerReconciler:
         times = [now + timedelta(minutes=self._world.settings.resync_minutes)]
         if again_at is not None:
             times.append(again_at)
-        certificate = conditions.find(status, "CertificateReady") or {}
-        if certificate.get("reason") == Reason.NAMESPACE_NOT_PREPARED:
+        reasons = {one.get("reason") for one in dicts(status.get("conditions"))}
+        if Reason.NAMESPACE_NOT_PREPARED in reasons:
             times.append(now + _TRY_NAMESPACE_AGAIN)
         return min(times)
 

@@ -242,7 +242,7 @@ class Subscriptions:
             (pods.add if present else pods.discard)(key)
             if not pods:
                 del self.pods_of[server]
-            if before is None or now is None:
+            if before is None or now is None or labels(before) != labels(now):
                 self._enqueue(Work(SERVER_AUTH, server))
         webhook = self._settings.webhook
         images = {sidecar_image(pod) for pod in (before, now) if pod is not None}

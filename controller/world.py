@@ -17,6 +17,7 @@ from controller.issuing.pod_certificate_signer import SIDECAR
 from controller.issuing.rotation import AuthorityState
 from controller.map_probe import MapProbe
 from controller.metrics import Metrics
+from controller.reconcile import network_policy
 from controller.reconcile.certificates import (
     Which,
     authority_secret,
@@ -138,19 +139,22 @@ def authority_of(world: World, server: AuthServer, which: Which) -> AuthoritySta
 
 def slim_pod(pod: dict[str, Any]) -> Object:
     """An injected pod without what nobody here reads: there may be thousands of them."""
-    meta = metadata(pod)
+    meta, sidecar = metadata(pod), _sidecar(pod)
     kept = {k: v for k, v in annotations(pod).items() if k in (STATUS, AUTHSERVER_CA)}
+    port = network_policy.port_to_close(sidecar)
+    marks = {INJECTED: labels(pod).get(INJECTED)} if port is None else dict(labels(pod))
     return {
         "metadata": {
             "name": meta.get("name"),
             "namespace": meta.get("namespace"),
             "uid": meta.get("uid"),
             "resourceVersion": meta.get("resourceVersion"),
-            "labels": {INJECTED: labels(pod).get(INJECTED)},
+            "labels": marks,
             # The bundle is the same text for all pods: kept once for all of them.
             "annotations": {k: _interned(v) for k, v in kept.items()},
         },
-        "sidecarImage": _interned(image_of_sidecar(pod)),
+        "sidecarImage": _interned(str(sidecar.get("image", ""))),
+        **({} if port is None else {network_policy.PORT_TO_CLOSE: port}),
         "status": {"phase": path(pod, "status", "phase")},
     }
 
@@ -163,8 +167,12 @@ def sidecar_image(pod: Object) -> str:
 
 def image_of_sidecar(pod: Object) -> str:
     """Of a pod as the API server has it; "" where there is none."""
+    return str(_sidecar(pod).get("image", ""))
+
+
+def _sidecar(pod: Object) -> Object:
     containers = dicts(path(pod, "spec", "initContainers"))
-    return next((str(one.get("image")) for one in containers if one.get("name") == SIDECAR), "")
+    return next((one for one in containers if one.get("name") == SIDECAR), {})
 
 
 _BUNDLES: dict[str, str] = {}

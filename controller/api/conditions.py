@@ -37,6 +37,10 @@ class Reason(StrEnum):
     CERTIFICATE_UNFIT = "CertificateUnfit"
     ISSUED_PER_POD = "IssuedPerPod"
     SECRET_NOT_OURS = "SecretNotOurs"  # noqa: S105 - a reason
+    # NetworkPolicyReady, of servers that ask for one
+    APP_PORT_CLOSED = "AppPortClosed"
+    APP_PORT_OPEN = "AppPortOpen"
+    NETWORK_POLICY_NOT_OURS = "NetworkPolicyNotOurs"
     # ConfigurationValid
     VALID = "Valid"
     CHECKING = "Checking"

@@ -29,7 +29,7 @@ GROUP: Final = "tokenward.dev"
 VERSION: Final = "v1alpha1"
 API_VERSION: Final = f"{GROUP}/{VERSION}"
 SCHEMA: Final = (
-    2  # of the annotation on both CustomResourceDefinitions; raised with each new member
+    3  # of the annotation on both CustomResourceDefinitions; raised with each new member
 )
 SCHEMA_ANNOTATION: Final = f"{GROUP}/schema"
 
@@ -66,6 +66,14 @@ class UpstreamUse:
 
 
 @dataclass(frozen=True)
+class OpenPorts:
+    """TCP ports that a NetworkPolicy leaves open, and the labels of its pods; empty: default."""
+
+    ports: tuple[int, ...]
+    match_labels: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class ServerAuth:
     """An MCPServerAuth."""
 
@@ -95,6 +103,18 @@ class ServerAuth:
     @property
     def key(self) -> Key:
         return key_of(self.raw)
+
+    @property
+    def network_policy(self) -> OpenPorts | None:
+        """None where no NetworkPolicy is wanted."""
+        section = path(self.raw, "spec", "networkPolicy")
+        if not isinstance(section, Mapping):
+            return None
+        ports = section.get("ports")
+        return OpenPorts(
+            tuple(one for one in ports if isinstance(one, int)) if isinstance(ports, list) else (),
+            {str(k): str(v) for k, v in _mapping(section.get("matchLabels")).items()},
+        )
 
     @property
     def workload(self) -> Workload:

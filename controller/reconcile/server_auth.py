@@ -34,6 +34,8 @@ def plan(server: ServerAuth, observed: Observed, now: datetime, makers: Makers) 
     credential = server_credential.plan(server, observed, now, makers)
     programmed = _programmed(server, observed)
     results = [observed.accepted, programmed, credential.condition]
+    if observed.network_policy is not None:
+        results.append(observed.network_policy)
     remark, text = _remark(server, observed, credential)
     ready = conditions.summary(results, remark)
     if ready.holds:

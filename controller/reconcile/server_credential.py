@@ -28,7 +28,7 @@ SUFFIX: Final = "-tokenward"
 
 
 class Unprepared(Enum):
-    """The namespace does not let us read or write its Secrets."""
+    """The namespace does not let us read or write what we would keep there."""
 
     NAMESPACE = "namespace"
 
@@ -48,7 +48,8 @@ class Observed:
     `accepted` is the verdict of `acceptance.decide`. `programmed` says whether every pod of the
     authserver has the entry in force, None where it does not fit into the map. `credential` is the
     Secret. For source CertManager there are `given` and the authorities that are `trusted`, in PEM.
-    `without_sidecar` are names of pods that opted in and were never injected.
+    `without_sidecar` are names of pods that opted in and were never injected. `network_policy` is
+    the condition of a NetworkPolicy, None where none is wanted.
     """
 
     auth_server: AuthServer | None
@@ -60,6 +61,7 @@ class Observed:
     trusted: bytes = b""
     injected_pods: int = 0
     without_sidecar: tuple[str, ...] = ()
+    network_policy: Condition | None = None
 
 
 def secret_name(server: ServerAuth) -> str:
@@ -68,7 +70,7 @@ def secret_name(server: ServerAuth) -> str:
 
 
 def credential_key(server: ServerAuth) -> Key:
-    """Names that Secret, and cert-manager's Certificate where that keeps it."""
+    """Names that Secret, cert-manager's Certificate where that keeps it, and the NetworkPolicy."""
     return Key(server.key.namespace, secret_name(server))
 
 
@@ -165,7 +167,7 @@ def _by_cert_manager(
         text = f"MCPAuthServer {auth_server.name} names no Secret with the authorities of workloads"
         return Credential(_unready(Reason.AUTHORITY_NOT_READY, text))
     template = _template(server, auth_server)
-    meta = _made(server, cert_manager.API_VERSION, cert_manager.KIND)["metadata"]
+    meta = made(server, cert_manager.API_VERSION, cert_manager.KIND)["metadata"]
     wanted = cert_manager.certificate(meta, template, auth_server.workload_certificates.issuer)
     verdict = cert_manager.judge(wanted, observed.given or Given(), template, observed.trusted, now)
     if verdict.credential is None:
@@ -199,13 +201,14 @@ def _unready(reason: Reason, message: str) -> Condition:
 
 def _secret(server: ServerAuth, data: Mapping[str, str]) -> Object:
     return {
-        **_made(server, "v1", "Secret"),
+        **made(server, "v1", "Secret"),
         "type": "kubernetes.io/tls",
         "data": dict(data),
     }
 
 
-def _made(server: ServerAuth, api_version: str, kind: str) -> dict[str, Any]:
+def made(server: ServerAuth, api_version: str, kind: str) -> dict[str, Any]:
+    """An object that this server owns, without what its kind has beyond metadata."""
     return {
         "apiVersion": api_version,
         "kind": kind,

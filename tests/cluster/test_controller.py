@@ -49,6 +49,16 @@ def _changed(made: Object, path: str, value: Any) -> Object:
         ("spec.scopes", ["a b"], "scope token"),
         ("spec.authServerRef", {"namespace": "x"}, "spec.authServerRef.name"),
         ("spec.unknown", 1, "unknown field"),
+        ("spec.networkPolicy", {}, "spec.networkPolicy.ports"),
+        ("spec.networkPolicy", {"ports": []}, "spec.networkPolicy.ports"),
+        ("spec.networkPolicy", {"ports": [65536]}, "spec.networkPolicy.ports[0]"),
+        ("spec.networkPolicy", {"ports": [1], "matchLabels": {"a b": "c"}}, "labels of pods"),
+        ("spec.networkPolicy", {"ports": [1], "matchLabels": {"a": "c d"}}, "labels of pods"),
+        (
+            "spec.networkPolicy",
+            {"ports": [1], "matchLabels": {"tokenward.dev/injected": "false"}},
+            "no label of tokenward.dev/",
+        ),
     ],
 )
 def test_a_bad_mcpserverauth_is_refused_with_field_and_rule(

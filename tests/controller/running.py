@@ -78,7 +78,7 @@ class Site:
         for name in ("mcp-servers", "others", SYSTEM):
             self.put_namespace(name)
         for plural in ("mcpauthservers", "mcpserverauths"):
-            meta = {"name": f"{plural}.tokenward.dev", "annotations": {"tokenward.dev/schema": "2"}}
+            meta = {"name": f"{plural}.tokenward.dev", "annotations": {"tokenward.dev/schema": "3"}}
             self.api.put({"apiVersion": CRD.api_version, "kind": CRD.kind, "metadata": meta})
         self.put_secret("github-app", {"secret": "eA=="})
 

@@ -19,7 +19,7 @@ RENDERED = (
 # What the controller serves and runs with; they hold kinds of their own.
 CONTROLLED = (
     "crds", "overlays/dev", "overlays/quickstart", "overlays/demo", "overlays/demo/workloads",
-    "tenant", "tenant/cert-manager",
+    "tenant", "tenant/cert-manager", "tenant/network-policy",
 )  # fmt: skip
 
 _CUSTOM = Path(__file__).parent / "custom-resources.yaml"

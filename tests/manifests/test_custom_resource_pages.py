@@ -10,7 +10,7 @@ CONDITIONS = Path(__file__).parents[2] / "docs/reference/conditions.md"
 _ROW = re.compile(r"^\| `(\w+)` \| ([^|]+) \| ([^|]+) \| ([^|]+) \|$", re.MULTILINE)
 _TYPES = {
     "Accepted", "Programmed", "CertificateReady", "Ready", "ConfigurationValid", "KeysReady",
-    "CertificatesReady", "StorageReady", "Available",
+    "CertificatesReady", "StorageReady", "Available", "NetworkPolicyReady",
 }  # fmt: skip
 
 

@@ -13,6 +13,7 @@ ROLES = (
     "ClusterRole tokenward-tenant",
 )
 CERT_MANAGER_ROLE = "ClusterRole tokenward-tenant-cert-manager"
+NETWORK_POLICY_ROLE = "ClusterRole tokenward-tenant-network-policy"
 
 # A right: the role that gives it, the API group, the resource, the verb.
 Right = tuple[str, str, str, str]

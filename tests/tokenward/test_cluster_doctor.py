@@ -212,6 +212,15 @@ SEEDS: dict[str, tuple[Callable[[Object], Any], str, str]] = {
         "namespace_not_prepared",
         "kubectl -n mcp-servers apply -k manifests/tenant/cert-manager",
     ),
+    "namespace not prepared for network policies": (
+        replaced(
+            "mcpserverauths.tokenward.dev",
+            ready("github", "mcp-servers", "False", "NamespaceNotPrepared",
+                  "apply manifests/tenant/network-policy there"),
+        ),
+        "namespace_not_prepared",
+        "kubectl -n mcp-servers apply -k manifests/tenant/network-policy",
+    ),
     "pod made without a webhook": (
         replaced("pods", WITHOUT_SIDECAR), "pod_without_sidecar", "delete it",
     ),

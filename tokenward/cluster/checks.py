@@ -18,7 +18,9 @@ GUARD: Final = ("tokenward-guard", "tokenward-guard-configuration", "tokenward-g
 # How an API server begins the sentence in which it could not ask a webhook.
 _CALL_FAILED: Final = "failed calling webhook"
 _INSTALL: Final = "apply the manifests; see docs/how-to/install.md"
-_CERT_MANAGER_RIGHTS: Final = "manifests/tenant/cert-manager"
+# With these a namespace is prepared. The status names the one that is missing.
+_TENANT_RIGHTS: Final = "manifests/tenant"
+_FURTHER_RIGHTS: Final = (f"{_TENANT_RIGHTS}/cert-manager", f"{_TENANT_RIGHTS}/network-policy")
 
 
 def findings(seen: Seen, now: float) -> Iterator[Finding]:
@@ -159,8 +161,8 @@ def _not_ready(kind: str, one: Object) -> Iterator[Finding]:
             "look whether the controller runs and leads; see docs/how-to/run-the-controller.md",
         )  # fmt: skip
     elif ready["reason"] == "NamespaceNotPrepared":
-        by_cert_manager = _CERT_MANAGER_RIGHTS in ready["message"]
-        folder = _CERT_MANAGER_RIGHTS if by_cert_manager else "manifests/tenant"
+        named = (one for one in _FURTHER_RIGHTS if one in ready["message"])
+        folder = next(named, _TENANT_RIGHTS)
         yield Finding(
             "namespace_not_prepared", place, ready["message"],
             f"kubectl -n {namespace} apply -k {folder}",

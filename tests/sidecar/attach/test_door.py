@@ -5,6 +5,7 @@ import io
 import logging
 import re
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import pytest
 from aiohttp import web
 
 from demo.pki import CertificateAuthority
+from sidecar.attach.call import prepare
+from sidecar.errors import ApiError
 from sidecar.timeouts import DEFAULT
 from tests.chassis.http1.harness import vanish
 from tests.fakes.authserver import refuse
@@ -199,6 +202,7 @@ async def test_without_permission_or_apis_nothing_is_sent(
     a.always(**changes)
     answer = await a.call()
     assert (answer.status, answer.error) == (403, "destination_not_allowed")
+    assert "Attach is not allowed for this server" in answer.json["error_description"]
     assert not a.api.called
 
 
@@ -361,6 +365,20 @@ async def test_a_caller_that_goes_away_leaves_no_shorter_request(a: Attached) ->
     writer.transport.abort()
     await ended.wait()
     assert await reader.read() == b""
+
+
+async def test_a_body_that_does_not_come_is_given_up_and_nothing_is_sent(
+    a: Attached, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sidecar.attach.outgoing_body._BODY_SECONDS", 0.02)
+    head = (
+        f"POST /upstream/github/repos HTTP/1.1\r\nHost: 127.0.0.1:{a.r.port}\r\n"
+        f"Authorization: Bearer {JWT}\r\nContent-Length: 20\r\n\r\n"
+    )
+    answer = await a.r.send(head.encode() + b"{")
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"too long to arrive" in answer
+    assert not a.api.called
 
 
 async def test_an_answer_that_nobody_waits_for_frees_its_place(a: Attached) -> None:
@@ -642,6 +660,16 @@ async def test_what_is_printed_of_a_call_holds_no_secret(a: Attached) -> None:
     assert "github" in shown
     for secret in (TOKEN, JWT, "canary-secret"):
         assert secret not in shown
+
+
+async def test_what_would_be_read_otherwise_is_not_sent_even_if_it_was_let_in(a: Attached) -> None:
+    """Our server lets no such target in; the door does not rely on that."""
+    await a.call("/repos?q=1")
+    (connection,) = a.r.sidecar.local.connections
+    call = connection.peer.verdict.call
+    refused = prepare(replace(call, query="q=1 HTTP/1.1\r\nX: 1"), call.prepared.token)
+    assert isinstance(refused, ApiError)
+    assert (refused.error, refused.reason) == ("destination_not_allowed", "cannot_be_sent")
 
 
 async def test_the_door_is_made_with_its_first_call(a: Attached) -> None:

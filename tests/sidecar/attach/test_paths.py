@@ -42,6 +42,16 @@ def test_some_methods_are_never_sent_whatever_is_allowed(method: str) -> None:
     assert not isinstance(find_destination(apis, method, "/repos"), Destination)
 
 
+def test_a_prefix_has_to_match_as_sent_and_with_slashes_decoded() -> None:
+    """Amendment 21: nobody knows which of the two readings the API has."""
+    for prefix, path in (("/a%2Fb", "/a%2Fb/c"), ("/a/b", "/a%2Fb/c")):
+        found = find_destination((REST._replace(path_prefixes=(prefix,)),), "GET", path)
+        assert not isinstance(found, Destination)
+        assert found.reason == "path_outside"
+    both = REST._replace(path_prefixes=("/a%2Fb", "/a/b"))
+    assert isinstance(find_destination((both,), "GET", "/a%2Fb/c"), Destination)
+
+
 def test_without_a_default_every_api_is_named() -> None:
     apis = (REST._replace(default=False), DRIVE)
     found = find_destination(apis, "GET", "/rest/repos/octo")

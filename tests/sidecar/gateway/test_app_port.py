@@ -10,7 +10,7 @@ import pytest
 from sidecar.gateway.app_port import AppPortCheck, own_addresses
 from tests.fakes.clock import ManualClock
 from tests.sidecar.gateway.harness import gated
-from tests.sidecar.harness import Authorities
+from tests.sidecar.harness import JWT, Authorities
 
 OTHER = next(iter(sorted(own_addresses())), None)
 needs_an_address = pytest.mark.skipif(
@@ -78,7 +78,8 @@ async def test_nothing_is_forwarded_while_the_apps_port_is_open(
         g.parts.gateway._collaborators = replace(g.parts.gateway._collaborators, app_port=check)
         assert (await g.call()).status == 200
         check.open = True
-        for path, jwt in (("/mcp", "a.b.c"), ("/healthz", None)):
+        # With a token in memory, with one that has to be asked for, and without any.
+        for path, jwt in (("/mcp", JWT), ("/mcp", "a.b.c"), ("/healthz", None)):
             reply = await g.call(path, method="GET", jwt=jwt)
             assert (reply.status, reply.json["error"]) == (503, "app_port_open")
         assert len(g.app.requests) == 1

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -70,10 +71,15 @@ async def test_each_refusal_of_the_authserver_has_its_status(
     assert g.app.requests == []
 
 
-async def test_an_authserver_that_confirms_nobody_lets_nobody_in(g: Gated) -> None:
+async def test_an_authserver_that_confirms_nobody_lets_nobody_in(
+    g: Gated, caplog: pytest.LogCaptureFixture
+) -> None:
     g.authserver.always(answering(lambda: release(sub=None, client_id=None)))
-    assert (await g.call()).status == 503
+    with caplog.at_level(logging.INFO):
+        assert (await g.call()).status == 503
     assert g.app.requests == []
+    # It was refused, and did not break on the way.
+    assert "identity_not_confirmed" in str([vars(record) for record in caplog.records])
 
 
 @pytest.mark.parametrize(

@@ -124,16 +124,34 @@ async def test_the_older_transport_names_its_session_in_the_first_event(g: Gated
         assert await stream.read() == b""
 
 
+def stream_of(event: bytes) -> bytes:
+    """The app's response: a whole stream of this one event."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n"
+    return head + b"\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(event), event)
+
+
+async def stream(g: Gated, user: str) -> bytes:
+    """Everything that comes back to a user who opens the older transport's stream."""
+    fields = f"Host: a\r\nAuthorization: Bearer {JWT[user]}\r\n\r\n"
+    return await g.send(f"GET /sse HTTP/1.1\r\n{fields}".encode(), end=False)
+
+
 async def test_a_stream_that_names_the_session_of_another_is_cut(g: Gated) -> None:
     event = b"event: endpoint\ndata: /messages/?session_id=s1\n\n"
-    whole = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n"
-    g.app.usual = whole + b"\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(event), event)
+    g.app.usual = stream_of(event)
     assert (await g.call("/sse", method="GET", jwt=JWT["alice"])).raw == event
-    raw = await g.send(
-        b"GET /sse HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer %b\r\n\r\n" % JWT["bob"].encode(),
-        end=False,
-    )
-    assert b"s1" not in raw
+    assert b"s1" not in await stream(g, "bob")
+
+
+@pytest.mark.parametrize("query", ["session_id=s1&sessionId=s2", "session_id=%0a", "sessionid="])
+async def test_a_stream_whose_session_two_readers_would_read_differently_is_cut(
+    g: Gated, query: str
+) -> None:
+    g.app.usual = stream_of(b"event: endpoint\ndata: /messages/?%b\n\n" % query.encode())
+    raw = await stream(g, "alice")
+    assert raw.startswith(b"HTTP/1.1 200 OK")
+    assert b"/messages/" not in raw
+    assert not raw.endswith(b"0\r\n\r\n")  # it never looks whole
 
 
 @pytest.mark.parametrize(

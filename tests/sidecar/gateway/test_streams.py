@@ -14,13 +14,14 @@ from aiohttp import web
 
 from chassis.clock import wall
 from sidecar.errors import REAUTHENTICATION_REQUIRED, TEMPORARILY_UNAVAILABLE, ApiError
+from sidecar.gateway.open_paths import MAX_OPEN_CALLS
 from sidecar.gateway.streams import MAX_PER_POD, MAX_PER_USER, Stream, Streams
 from sidecar.identity import Identity
 from tests.fakes.authserver import answering, refuse
 from tests.fakes.clock import ManualClock
 from tests.sidecar.gateway.app import Seen, Writer, response
 from tests.sidecar.gateway.harness import Gated, by_user, gated, users
-from tests.sidecar.harness import JWT, Authorities
+from tests.sidecar.harness import JWT, Authorities, Reply
 
 EVENTS = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 MEGABYTE = bytes(range(256)) * 4096
@@ -239,6 +240,32 @@ async def test_one_user_has_64_streams_and_takes_nothing_from_others(
             feed.pieces.put_nowait(None)
         await g.inner.until(lambda: len(g.parts.streams) == 0)
         assert (await g.call(jwt=jwt["alice"])).status == 200
+
+
+async def test_strangers_have_64_requests_of_open_paths_and_take_nothing_from_users(
+    tmp_path: Path, authorities: Authorities
+) -> None:
+    go_on = asyncio.Event()
+
+    async def later(seen: Seen, writer: Writer) -> bool:
+        await go_on.wait()
+        writer.write(response())
+        return True
+
+    async with gated(tmp_path, authorities, {"GATEWAY_OPEN_PATHS": "/healthz"}) as g:
+
+        async def healthz() -> Reply:
+            return await g.call("/healthz", method="GET", jwt=None)
+
+        g.app.then = [later] * MAX_OPEN_CALLS
+        waiting = [asyncio.create_task(healthz()) for _ in range(MAX_OPEN_CALLS)]
+        await g.inner.until(lambda: len(g.app.requests) == MAX_OPEN_CALLS)
+        reply = await healthz()
+        assert (reply.status, reply.json["error"]) == (503, "temporarily_unavailable")
+        assert (await g.call()).status == 200
+        go_on.set()
+        assert {one.status for one in await asyncio.gather(*waiting)} == {200}
+        assert (await healthz()).status == 200
 
 
 def test_a_pod_has_1024_streams() -> None:

@@ -34,6 +34,9 @@ def _gateway(variables: Mapping[str, str]) -> Iterator[str]:
     if opened:
         yield f"gateway: without a token, GET and HEAD only: {opened}"
     if variable_of(GATEWAY_APP_PORT) in variables:
-        yield f"gateway: a NetworkPolicy has to close port {target} to other pods"
+        yield (
+            f"gateway: a NetworkPolicy has to close port {target} to other pods; "
+            "spec.networkPolicy of the MCPServerAuth makes one"
+        )
     else:
         yield f"gateway: closed with 503 while the app answers port {target} at the pod's address"

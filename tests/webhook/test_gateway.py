@@ -281,7 +281,7 @@ def test_the_doors_are_explained() -> None:
     assert "while the app answers port 8000 at the pod's address" in told
     closed = {"gateway-app-port": "network-policy", "gateway-token": "upstream"}
     told = "\n".join(doors(sidecar_of(injected(gated(closed)))))
-    assert "a NetworkPolicy has to close port 8000" in told
+    assert "a NetworkPolicy has to close port 8000 to other pods; spec.networkPolicy of" in told
     assert "release allows HandOut" in told
     assert not any("gateway" in line for line in doors(sidecar_of(injected(pod()))))
 

@@ -296,6 +296,7 @@ async def test_a_form_is_held_to_the_rules_of_a_query(a: Attached) -> None:
     assert answer.error == "destination_not_allowed"
     answer = await a.call("/repos", "POST", data=io.BytesIO(b"a" * (1024 * 1024 + 1)), headers=FORM)
     assert (answer.status, answer.error) == (400, "invalid_request")
+    assert "1 MiB" in answer.json["error_description"]
     assert len(a.api.called) == 1
 
 

@@ -10,6 +10,8 @@ import pytest
 from chassis.http1.client import ServerResponse
 from chassis.http1.request import Headers
 from sidecar.cached_token import Token, fingerprint
+from sidecar.errors import ApiError
+from sidecar.token_request import read_bearer
 from tests.fakes.authserver import refuse, release
 from tests.sidecar.harness import JWT, Harness
 
@@ -213,6 +215,22 @@ async def test_what_is_no_jwt_never_reaches_the_authserver(r: Harness, jwt: str)
 async def test_a_jwt_of_bytes_that_are_no_text_is_not_accepted(r: Harness) -> None:
     answer = await r.send(_raw(r).replace(JWT.encode(), b"a.\xff\xfe.c"))
     assert answer.startswith(b"HTTP/1.1 401 ")
+
+
+@pytest.mark.parametrize(
+    ("sent", "reason"),
+    [
+        ([f"Bearer {JWT}", f"Bearer {JWT}"], "two_authorizations"),
+        (["Bearer ä.b.c"], "jwt_too_long_or_not_ascii"),
+    ],
+)
+def test_the_reader_of_a_jwt_does_not_rely_on_those_before_and_behind_it(
+    sent: list[str], reason: str
+) -> None:
+    """The server lets no second `Authorization` through; the broker asks for no such JWT."""
+    refused = read_bearer(sent)
+    assert isinstance(refused, ApiError)
+    assert refused.reason == reason
 
 
 async def test_a_jwt_may_be_8_kib_long_and_no_longer(r: Harness) -> None:

@@ -162,6 +162,7 @@ _NOT_TO_THE_LETTER: dict[str, list[Any]] = {
         "rest",
         [1],
         [API, API],
+        [API, API | {"default": False}],
         [API, API | {"name": "other"}],
         *[[{name: value for name, value in API.items() if name != gone}] for gone in API],
         *[

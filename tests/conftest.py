@@ -1,11 +1,18 @@
-"""What every test leaves behind: the logging that it found."""
+"""What every test leaves behind: the logging that it found. How many tests run at once."""
 
 import logging
+import os
 from collections.abc import Iterator
 
 import pytest
 
 _LOGGERS = (logging.getLogger(), logging.getLogger("tokenward"))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """For `-n auto`: two for each core, for tests often wait for what they started."""
+    return 2 * (os.cpu_count() or 1)
 
 
 @pytest.fixture(autouse=True)

@@ -303,17 +303,17 @@ class _KeepsGrants(Interference):
 
 @drill("an upstream revokes nothing", "UpstreamRevocationsPending")
 async def _revocations_pending(world: World) -> AsyncIterator[None]:
-    """Users sign out of a server; two hours ago, as the database has it."""
+    """The sessions of a server are ended; two hours ago, as the database has it."""
 
-    async def sign_out() -> None:
-        for user in ("alice", "bob"):
-            await world.revoke(world.jwts["other", user])
+    async def end() -> None:
+        # Earlier drills left sessions that nobody here knows, and each holds its connection.
+        await world.end_sessions("other")
         two_hours = "UPDATE upstream_revocations SET queued_at = queued_at - 7200"
         await _changed(world, f"{two_hours} WHERE queued_at > {int(clock.wall()) - 3600}")
         await asyncio.sleep(5)
 
     world.upstream.interference = _KeepsGrants()
-    async with _beside(sign_out):
+    async with _beside(end):
         yield
     world.upstream.interference = Interference()
     # The pauses have grown, and nobody need wait for them here.

@@ -5,6 +5,7 @@ import base64
 import json
 import os
 import shutil
+import sys
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -88,6 +89,16 @@ class World:
     async def revoke(self, jwt: str) -> int:
         fields = {"token": jwt, "client_id": claims_of(jwt)["client_id"]}
         return await self._status("POST", f"{self.layout.issuer}/oauth/revoke", data=fields)
+
+    async def end_sessions(self, name: str) -> None:
+        """End all sessions of a server, as an operator does."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "tokenward", "sessions", "end",
+            "--server", str(self.server(name).workload), "--reason", "a drill",
+            "--config", str(self.layout.config),
+            stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
+        )  # fmt: skip
+        await process.wait()
 
     async def _status(self, method: str, url: str, **options: Any) -> int:
         try:

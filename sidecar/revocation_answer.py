@@ -5,7 +5,7 @@ from typing import Any, Final, NamedTuple
 
 from chassis.strict_json import InvalidJson, parse_object
 
-_HANDLE: Final = re.compile(r"[A-Za-z0-9_-]{1,128}", re.ASCII)
+_ID_AND_HANDLE: Final = re.compile(r"[A-Za-z0-9_-]{1,128} [A-Za-z0-9_-]{1,128}", re.ASCII)
 _CURSOR: Final = re.compile(r"[\x21-\x7e]{1,512}", re.ASCII)
 
 
@@ -46,10 +46,11 @@ def read_revocations(body: bytes) -> RevocationAnswer:
 def _ending(value: Any) -> tuple[str, str]:
     if isinstance(value, dict):
         identifier, handle = value.get("id"), value.get("handle")
-        if _is_handle(identifier) and _is_handle(handle):
-            return str(identifier), str(handle)
+        if (
+            isinstance(identifier, str)
+            and isinstance(handle, str)
+            # One match for both: there may be thousands.
+            and _ID_AND_HANDLE.fullmatch(f"{identifier} {handle}") is not None
+        ):
+            return identifier, handle
     raise InvalidRevocations("bad_ending")
-
-
-def _is_handle(value: object) -> bool:
-    return isinstance(value, str) and _HANDLE.fullmatch(value) is not None

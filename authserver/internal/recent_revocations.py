@@ -6,21 +6,31 @@ however many sidecars ask.
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
 from chassis.spiffe_id import Workload
 
 # Longer than a poll, and what it repeats.
 KEPT_SECONDS: Final = 60
+_DIGEST_BYTES: Final = 16
 
 
 class NamedRevocation(NamedTuple):
     """One revocation as an answer names it. `ended_at` is Unix seconds."""
 
     ended_at: int
-    id: str
-    handle: str
+    members: Mapping[str, str]
+    digest: int
+
+    @property
+    def id(self) -> str:
+        return self.members["id"]
+
+    @classmethod
+    def of(cls, ended_at: int, identifier: str, handle: str) -> "NamedRevocation":
+        digest = hashlib.sha256(identifier.encode()).digest()[:_DIGEST_BYTES]
+        return cls(ended_at, {"id": identifier, "handle": handle}, int.from_bytes(digest))
 
 
 class RevocationsOfOwner(NamedTuple):
@@ -32,9 +42,9 @@ class RevocationsOfOwner(NamedTuple):
 
 def hashed(revocations: Iterable[NamedRevocation]) -> RevocationsOfOwner:
     listed = tuple(revocations)
-    text = "\0".join(sorted(one.id for one in listed))
-    digest = hashlib.sha256(text.encode()).hexdigest()[:32] if listed else ""
-    return RevocationsOfOwner(listed, digest)
+    # A sum, because the order in which they came says nothing.
+    digest = sum(one.digest for one in listed) % (1 << 8 * _DIGEST_BYTES)
+    return RevocationsOfOwner(listed, f"{digest:0{2 * _DIGEST_BYTES}x}" if listed else "")
 
 
 class RecentRevocations:

@@ -182,7 +182,7 @@ class RevocationFeed:
             return answer | {"ended": []}, False
         if len(recorded.revocations) > MAX_NAMED:
             return answer | {"ended": [], "everything": True}, True
-        answer["ended"] = [{"id": one.id, "handle": one.handle} for one in recorded.revocations]
+        answer["ended"] = [one.members for one in recorded.revocations]
         return (answer | {"gap": True} if gap else answer), True
 
     async def _recorded(
@@ -208,7 +208,7 @@ class RevocationFeed:
         else:
             user_id, upstream = revocation.user_id or "", revocation.upstream or ""
             handle = self._audit.handle("connection", owner, user_id, upstream)
-        return NamedRevocation(revocation.ended_at, revocation.revocation_id, handle)
+        return NamedRevocation.of(revocation.ended_at, revocation.revocation_id, handle)
 
     def _read(self, owner: Workload, text: str | None) -> _Cursor | None:
         """The cursor in a poll; None for one that we cannot have given to this owner."""

@@ -93,7 +93,7 @@ class Revocations:
                 at,
                 after,
             )
-            yield [_revocation(row) for row in rows if row["revocation_id"] not in known]
+            yield [_revocation(row) for row in rows if row[0] not in known]
             if len(rows) < _PAGE:
                 return
             at, after = rows[-1]["expires_at"], rows[-1]["revocation_id"]

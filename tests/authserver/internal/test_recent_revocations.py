@@ -21,9 +21,9 @@ def ids(recent: RecentRevocations, owner: Workload, moment: int) -> list[str]:
 def test_revocations_are_kept_by_owner_and_moment_and_forgotten_after_a_minute() -> None:
     recent = RecentRevocations()
     assert RecentRevocations().complete_since is None
-    recent.add(OWNER, NamedRevocation(NOW - 5, "first", "h1"))
-    recent.add(OWNER, NamedRevocation(NOW, "second", "h2"))
-    recent.add(OTHER, NamedRevocation(NOW, "third", "h3"))
+    recent.add(OWNER, NamedRevocation.of(NOW - 5, "first", "h1"))
+    recent.add(OWNER, NamedRevocation.of(NOW, "second", "h2"))
+    recent.add(OTHER, NamedRevocation.of(NOW, "third", "h3"))
     recent.looked(NOW - 20, NOW)
     assert recent.complete_since == NOW - 20
     assert ids(recent, OWNER, NOW - 5) == ["first", "second"]
@@ -43,13 +43,13 @@ def test_a_clock_that_went_back_leaves_memory_complete_from_the_earlier_moment()
 
 
 def test_the_hash_says_whether_the_same_ended_in_whatever_order_it_came() -> None:
-    first, second = (NamedRevocation(NOW, name, name) for name in ("first", "second"))
+    first, second = (NamedRevocation.of(NOW, name, name) for name in ("first", "second"))
     one_way, other_way, empty = RecentRevocations(), RecentRevocations(), RecentRevocations()
     for recent, order in ((one_way, (first, second)), (other_way, (second, first))):
         for revocation in order:
             recent.add(OWNER, revocation)
     assert one_way.since(OWNER, NOW).hash == other_way.since(OWNER, NOW).hash != ""
-    one_way.add(OWNER, NamedRevocation(NOW, "third", "h3"))
+    one_way.add(OWNER, NamedRevocation.of(NOW, "third", "h3"))
     assert one_way.since(OWNER, NOW).hash != other_way.since(OWNER, NOW).hash
     assert empty.since(OWNER, NOW).hash == ""
 

@@ -1,5 +1,7 @@
 """`python -m webhook inject`, as a person runs it."""
 
+import contextlib
+import io
 import json
 import subprocess
 import sys
@@ -12,6 +14,7 @@ import yaml
 from tests.support.server_certificates import Authority
 from tests.webhook import kubectl
 from tests.webhook.pods import IMAGE, SIDECAR, raw_settings
+from webhook.__main__ import main
 
 _ANNOTATED = {"annotations": {"tokenward.dev/inject": "true"}}
 _APP = {"containers": [{"name": "app", "image": "x"}]}
@@ -19,14 +22,22 @@ _TEMPLATE = {"metadata": _ANNOTATED, "spec": _APP}
 
 
 def _run(*arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "webhook", "inject", *arguments],
-        input=given,
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=Path(__file__).parents[2],
-    )
+    """In this process, with the streams that a process of its own would have."""
+    streams = [io.TextIOWrapper(io.BytesIO(text), "utf-8") for text in (given.encode(), b"", b"")]
+    stdin, stdout, stderr = streams
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(stdout),
+        contextlib.redirect_stderr(stderr),
+    ):
+        patch.setattr(sys, "stdin", stdin)
+        with pytest.raises(SystemExit) as ended:
+            main(["inject", *arguments])
+    for stream in (stdout, stderr):
+        stream.seek(0)
+    code = ended.value.code
+    assert isinstance(code, int)
+    return subprocess.CompletedProcess(arguments, code, stdout.read(), stderr.read())
 
 
 def _stream(*objects: Any) -> str:

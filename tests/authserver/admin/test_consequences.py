@@ -1,8 +1,9 @@
 """What `--check` says of a configuration without faults, and that it changes nothing."""
 
 import asyncio
+import contextlib
+import io
 import re
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from authserver.__main__ import _check
 from demo.pki import CertificateAuthority
 from tests.authserver.storage.conftest import place, postgresql  # noqa: F401 - fixtures
 from tests.support.database_file import dump, sql
@@ -20,14 +22,11 @@ from tests.support.workloads import reconfigure
 
 async def check(folder: Path) -> list[str]:
     """The lines of a check without faults."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "authserver", "--config", folder / "authserver.yaml", "--check",
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    printed, complaints = await process.communicate()
-    assert (process.returncode, complaints) == (0, b"")
-    return printed.decode().splitlines()
+    printed, complaints = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(complaints):
+        code = await asyncio.to_thread(_check, folder / "authserver.yaml", "text", None)
+    assert (code, complaints.getvalue()) == (0, "")
+    return printed.getvalue().splitlines()
 
 
 @pytest.fixture

@@ -3,29 +3,13 @@ process: enough of Kubernetes' environment for the expressions in manifests/.
 """
 
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
 
-import celpy
 from celpy import celtypes
 from celpy.adapter import json_to_cel
 from celpy.evaluation import CELEvalError
 
-
-def _split(text: celtypes.StringType, separator: celtypes.StringType) -> celtypes.ListType:
-    return celtypes.ListType([celtypes.StringType(part) for part in text.split(separator)])
-
-
-def _join(parts: celtypes.ListType, separator: celtypes.StringType) -> celtypes.StringType:
-    return celtypes.StringType(separator.join(str(part) for part in parts))
-
-
-@cache
-def _program(expression: str) -> Any:
-    environment = celpy.Environment()
-    return environment.program(
-        environment.compile(expression), functions={"split": _split, "join": _join}
-    )
+from tests.manifests.compiled_cel import program
 
 
 @dataclass
@@ -57,7 +41,7 @@ class Request:
 
     def holds(self, expression: str) -> bool:
         """Raises where the API server would: on a member that is not there."""
-        return bool(_program(expression).evaluate(self._bound()))
+        return bool(program(expression).evaluate(self._bound()))
 
     def refusals(self, policy: dict[str, Any]) -> list[str]:
         """The messages of the validations that fail; an expression that errs is one of them."""
@@ -69,13 +53,13 @@ class Request:
         failed = []
         try:
             for variable in spec.get("variables", []):
-                value = _program(variable["expression"]).evaluate(bound)
+                value = program(variable["expression"]).evaluate(bound)
                 variables[celtypes.StringType(variable["name"])] = value
         except CELEvalError as erring:
             return [f"error: {erring}"]
         for validation in spec["validations"]:
             try:
-                if not _program(validation["expression"]).evaluate(bound):
+                if not program(validation["expression"]).evaluate(bound):
                     failed.append(validation["message"])
             except CELEvalError as erring:
                 failed.append(f"error: {validation['message']}: {erring}")

@@ -41,6 +41,11 @@ for _name, _function in _FUNCTIONS.items():
 
 
 @cache
+def _environment() -> celpy.Environment:
+    return celpy.Environment(runner_class=celpy.CompiledRunner)
+
+
+@cache
 def program(expression: str) -> Any:
-    environment = celpy.Environment(runner_class=celpy.CompiledRunner)
+    environment = _environment()
     return environment.program(environment.compile(expression), functions=_FUNCTIONS)

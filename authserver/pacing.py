@@ -10,9 +10,9 @@ _MAX_REST_SECONDS: Final = 0.1
 
 
 @asynccontextmanager
-async def paced(rests: float = 1.0) -> AsyncIterator[None]:
-    """Rest after the block, `rests` times as long as it took, and 0.1 seconds at most."""
+async def paced(rests: float = 1.0, *, at_least: float = 0.0) -> AsyncIterator[None]:
+    """Rest after the block, `rests` times as long as it took: `at_least` to 0.1 seconds."""
     started = time.perf_counter()
     yield
     took = time.perf_counter() - started
-    await asyncio.sleep(min(rests * took, _MAX_REST_SECONDS))
+    await asyncio.sleep(min(max(rests * took, at_least), _MAX_REST_SECONDS))

@@ -437,3 +437,28 @@ async def test_json_is_one_document_however_long(world: Deployment) -> None:
     ran = await on(world, "sessions", "list", "--output", "json")
     assert json.loads(ran.out)["count"] == 3 == len(json.loads(ran.out)["sessions"])
     assert len(ran.out.splitlines()) == 5
+
+
+async def test_of_sessions_that_end_together_one_that_cannot_keeps_none_of_the_others(
+    world: Deployment,
+) -> None:
+    """More than end together; what was done counts, and the failure is said."""
+    for _ in range(12):
+        await world.signed_in("alice")
+    [(stuck,), *_] = await sql(world.folder, "SELECT tsid FROM sessions ORDER BY tsid LIMIT 1")
+    await sql(
+        world.folder,
+        "CREATE TRIGGER stuck BEFORE UPDATE OF ended_at ON sessions WHEN NEW.tsid ="
+        f" '{stuck}' BEGIN SELECT RAISE(ABORT, 'stuck'); END",
+    )
+    one_line(await on(world, "sessions", "end", "--all", "--yes", *WHY))
+    left = await sql(world.folder, "SELECT tsid FROM sessions WHERE ended_at IS NULL")
+    assert (stuck,) in [tuple(row) for row in left]
+    ended = 12 - len(left)
+    assert ended >= 9  # all of the first ten but that one
+    [(fields,)] = await sql(world.folder, "SELECT fields FROM operator_events")
+    assert json.loads(fields)["sessions"] == ended
+    await sql(world.folder, "DROP TRIGGER stuck")
+    again = await on(world, "sessions", "end", "--all", "--yes", "--output", "json", *WHY)
+    assert again.json["sessions"] == len(left)
+    assert await sql(world.folder, "SELECT 1 FROM connections") == []

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 # What Python's own parser accepts differs from version to version.
 MAX_DEPTH: Final = 64
+_NESTED: Final = frozenset((dict, list))
 
 
 class InvalidJson(ValueError):
@@ -45,7 +46,7 @@ def _depth(parsed: dict[str, Any]) -> int:
     while level:
         depth += 1
         parts = chain.from_iterable(one.values() if type(one) is dict else one for one in level)
-        level = [part for part in parts if isinstance(part, dict | list)]
+        level = [part for part in parts if type(part) in _NESTED]
     return depth
 
 

@@ -40,17 +40,16 @@ def read_revocations(body: bytes) -> RevocationAnswer:
     gap, everything, reset = (members.get(name, False) for name in ("gap", "everything", "reset"))
     if not all(isinstance(flag, bool) for flag in (gap, everything, reset)):
         raise InvalidRevocations("bad_flag")
-    return RevocationAnswer(tuple(map(_ending, ended)), cursor, gap, everything or reset)
+    return RevocationAnswer(_endings(ended), cursor, gap, everything or reset)
 
 
-def _ending(value: Any) -> tuple[str, str]:
-    if isinstance(value, dict):
-        identifier, handle = value.get("id"), value.get("handle")
-        if (
-            isinstance(identifier, str)
-            and isinstance(handle, str)
-            # One match for both: there may be thousands.
-            and _ID_AND_HANDLE.fullmatch(f"{identifier} {handle}") is not None
-        ):
-            return identifier, handle
-    raise InvalidRevocations("bad_ending")
+def _endings(listed: list[Any]) -> tuple[tuple[str, str], ...]:
+    """Ids and handles. Without a Python call for each: there may be thousands."""
+    try:
+        pairs = tuple([(one["id"], one["handle"]) for one in listed])
+        valid = all(map(_ID_AND_HANDLE.fullmatch, map(" ".join, pairs)))
+    except (TypeError, KeyError):
+        valid = False
+    if not valid:
+        raise InvalidRevocations("bad_ending")
+    return pairs

@@ -39,8 +39,8 @@ from chassis.spiffe_id import Workload
 MAX_HELD_SECONDS: Final = 60
 _MAX_PENDING: Final = 16
 _TOGETHER: Final = 10
-# At most 250 sessions a second: a sidecar would be told to drop everything above 5000 in 15 s.
-_RESTS, _MIN_REST_SECONDS = 4.0, 0.04
+# At most 130 sessions a second: each answer of the feed repeats 15 seconds of them.
+_RESTS, _MIN_REST_SECONDS = 4.0, 0.075
 
 
 @dataclass

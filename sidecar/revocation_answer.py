@@ -40,10 +40,10 @@ def read_revocations(body: bytes) -> RevocationAnswer:
     gap, everything, reset = (members.get(name, False) for name in ("gap", "everything", "reset"))
     if not all(isinstance(flag, bool) for flag in (gap, everything, reset)):
         raise InvalidRevocations("bad_flag")
-    return RevocationAnswer(_endings(ended), cursor, gap, everything or reset)
+    return RevocationAnswer(_ended_pairs(ended), cursor, gap, everything or reset)
 
 
-def _endings(listed: list[Any]) -> tuple[tuple[str, str], ...]:
+def _ended_pairs(listed: list[Any]) -> tuple[tuple[str, str], ...]:
     """Ids and handles. Without a Python call for each: there may be thousands."""
     try:
         pairs = tuple([(one["id"], one["handle"]) for one in listed])

@@ -106,7 +106,7 @@ _REASONED = {
 
 
 def texts_of(argument: ast.expr) -> set[str]:
-    """The reasons that an argument stands for; one that is completed later ends in a star."""
+    """The reasons that an argument means; one that is completed later ends in a star."""
     match argument:
         case ast.Constant(value=str() as text):
             return {text}

@@ -20,7 +20,7 @@ from tests.bench.world import running
 
 _SESSIONS: Final = 10_000
 _RATE: Final = 200.0
-_QUIET_SECONDS: Final = 5.0
+_QUIET_SECONDS: Final = 20.0
 _LINES: Final = 16
 _CLIENT: Final = "departed"
 

@@ -103,14 +103,16 @@ class RevocationFeed:
         identity, woken = await self._identity.get(), set[Workload]()
         if replaced := identity != self._database_id:
             self._database_id, self._recent = identity, RecentRevocations()
-        async for page in self._revocations.since(since, known=self._recent):
-            for one in page:
-                self._notice(one)
-                woken.add(one.owner)
-        self._recent.looked(since, now)
-        self._looked_at = now
-        for owner in self._waiting if replaced else woken:
-            self._wake(owner)
+        try:
+            async for page in self._revocations.since(since, known=self._recent):
+                for one in page:
+                    self._notice(one)
+                    woken.add(one.owner)
+            self._recent.looked(since, now)
+            self._looked_at = now
+        finally:  # the next look finds nothing new in what a broken one has noticed
+            for owner in self._waiting if replaced else woken:
+                self._wake(owner)
         return bool(woken)
 
     def _notice(self, new: Revocation) -> None:

@@ -1,11 +1,14 @@
 """What a look at the database leaves in memory, and when polls may be answered from there."""
 
+import asyncio
+from collections.abc import AsyncIterator, Container
 from pathlib import Path
 
 import pytest
 
 from authserver.internal.recent_revocations import KEPT_SECONDS, NamedRevocation, RecentRevocations
 from authserver.storage.contract import StorageUnavailable
+from authserver.storage.revocations import Revocation, Revocations
 from chassis.spiffe_id import Workload
 from tests.support.database_file import sql
 from tests.support.deployment import deployed
@@ -84,3 +87,34 @@ async def test_an_answer_from_memory_covers_no_more_than_the_look_saw(tmp_path: 
         looked_at = int(world.clock())
         world.clock.advance(3)
         assert (await feed.poll(OWNER, cursor))["cursor"].split(".")[1] == str(looked_at)
+
+
+async def test_a_look_that_breaks_off_wakes_those_whose_revocations_it_has_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For the next look they are known, and nobody would be woken for them."""
+    whole = Revocations.since
+
+    async def broken(
+        revocations: Revocations, moment: int, *, known: Container[str]
+    ) -> AsyncIterator[list[Revocation]]:
+        async for page in whole(revocations, moment, known=known):
+            yield page
+        raise StorageUnavailable
+
+    async with deployed(tmp_path) as world:
+        feed = world.server.revocation_feed
+        await feed.look()
+        cursor = (await feed.poll(OWNER, None))["cursor"]
+        polling = asyncio.create_task(feed.poll(OWNER, cursor))
+        while not feed.waiting:
+            await asyncio.sleep(0)
+        user = await world.signed_in()
+        await world.call(
+            "POST", "/oauth/revoke", data={"client_id": user.client_id, "token": user.access_token}
+        )
+        monkeypatch.setattr(Revocations, "since", broken)
+        with pytest.raises(StorageUnavailable):
+            await feed.look()
+        async with asyncio.timeout(5):
+            assert len((await polling)["ended"]) == 2

@@ -21,10 +21,11 @@ import aiohttp
 from aiohttp import web
 
 from tests.bench.gateway_streams import measure_streams
-from tests.bench.http_servers import _NGINX, _found, _free_ports, _latency, _running
+from tests.bench.http_servers import _NGINX, _found, _latency, _running
 from tests.bench.load import Load, costing
 from tests.bench.open_loop import steady
 from tests.bench.running_gateway import running_gateway
+from tests.bench.wrk import free_ports
 from tests.sidecar.harness import JWT
 
 _BODY: Final = '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"x":"%s"}}' % ("x" * 950)
@@ -114,7 +115,7 @@ async def _round(folder: Path, port: int, connections: int, seconds: float) -> L
 async def measure(rounds: int, seconds: float, connections: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        app, first, second, third = _free_ports(4)
+        app, first, second, third = free_ports(4)
         async with contextlib.AsyncExitStack() as stack:
             origin = _nginx(folder, "app", _APP.format(port=app, half=_HALF))
             await stack.enter_async_context(_running(origin, app))

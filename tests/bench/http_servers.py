@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import re
 import shutil
-import socket
 import statistics
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from chassis.http1.request import Request
 from chassis.http1.response import Response, ResponseHead
 from chassis.http1.server import Server
 from tests.bench.load import Load, costing, drive, post
+from tests.bench.wrk import free_ports, until_open
 
 _ANSWER: Final = b'{"access_token":"' + b"x" * 560 + b'","expires_in":900}'
 _REQUEST_FIELDS: Final = {
@@ -68,7 +68,7 @@ async def _serve(port: int) -> None:
 
 def _commands(folder: Path) -> dict[str, tuple[int, list[str]]]:
     """Each server's port and command."""
-    first, second, third = _free_ports(3)
+    first, second, third = free_ports(3)
     body = folder / "answer"
     body.write_bytes(_ANSWER)
     ours = [sys.executable, "-m", "tests.bench.http_servers", "--serve"]
@@ -86,23 +86,11 @@ def _commands(folder: Path) -> dict[str, tuple[int, list[str]]]:
     return commands
 
 
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as held:
-        sockets = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [taken.getsockname()[1] for taken in sockets]
-
-
 @contextlib.asynccontextmanager
 async def _running(command: list[str], port: int) -> AsyncIterator[int]:
     process = await asyncio.create_subprocess_exec(*command)
     try:
-        async with asyncio.timeout(20):
-            while True:
-                with contextlib.suppress(ConnectionError):
-                    _, writer = await asyncio.open_connection("127.0.0.1", port)
-                    writer.close()
-                    break
-                await asyncio.sleep(0.05)
+        await until_open(port)
         yield process.pid
     finally:
         process.terminate()

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from demo.pki import write_credential
+from tests.bench.wrk import until_open
 from tests.sidecar.gateway.harness import by_user
 from tests.sidecar.harness import SPIFFE_ID, Authorities, environment, fake_authserver
 
@@ -26,18 +27,8 @@ async def running_gateway(folder: Path, port: int, app: int) -> AsyncIterator[in
             sys.executable, "-m", "sidecar", env=variables, stderr=asyncio.subprocess.DEVNULL
         )
         try:
-            await _until_listening(port)
+            await until_open(port)
             yield process.pid
         finally:
             process.terminate()
             await process.wait()
-
-
-async def _until_listening(port: int) -> None:
-    async with asyncio.timeout(20):
-        while True:
-            with contextlib.suppress(ConnectionError):
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
-                writer.close()
-                return
-            await asyncio.sleep(0.05)

@@ -10,7 +10,7 @@ _MAX_REST_SECONDS: Final = 0.1
 
 
 @asynccontextmanager
-async def paced(rests: float = 1.0, *, at_least: float = 0.0) -> AsyncIterator[None]:
+async def paced(rests: float, *, at_least: float = 0.0) -> AsyncIterator[None]:
     """Rest after the block, `rests` times as long as it took: `at_least` to 0.1 seconds."""
     started = time.perf_counter()
     yield

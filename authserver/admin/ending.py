@@ -7,7 +7,7 @@ its pages anew. What is ended reaches the sidecars through the revocation feed.
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
@@ -40,7 +40,8 @@ MAX_HELD_SECONDS: Final = 60
 _MAX_PENDING: Final = 16
 _TOGETHER: Final = 10
 # At most 130 sessions a second: each answer of the feed repeats 15 seconds of them.
-_RESTS, _MIN_REST_SECONDS = 4.0, 0.075
+_MIN_REST_SECONDS: Final = 0.075
+_RESTS: Final = 4.0
 
 
 @dataclass
@@ -97,44 +98,56 @@ class Ending:
     async def end_sessions(self, selection: Selection, authority: Authority) -> Report:
         """End every live session of the selection, and purge what nobody else holds."""
         async with self._reported(authority) as report:
-            together: list[Row] = []
-            async for row in session_rows(self._opened, selection):
-                together.append(row)
-                if len(together) == _TOGETHER:
-                    await self._end_together(together, report)
-                    together = []
-            await self._end_together(together, report)
+
+            async def end(row: Row) -> Revocations:
+                revocations = await self._termination.end(_session(row), "operator")
+                report.sessions += 1
+                return revocations
+
+            await self._for_each(session_rows(self._opened, selection), end, report)
         return report
 
-    async def _end_together(self, rows: list[Row], report: Report) -> None:
-        """End these sessions; one that fails is raised after the others have been counted."""
-        async with paced(_RESTS, at_least=_MIN_REST_SECONDS):
-            outcomes = await asyncio.gather(
-                *(self._termination.end(_session(row), "operator") for row in rows),
-                return_exceptions=True,
-            )
+    async def disconnect(self, selection: Selection, authority: Authority) -> Report:
+        """Delete every connection of the selection and revoke it upstream; sessions stay."""
+        async with self._reported(authority) as report:
+
+            async def disconnect(row: Row) -> Revocations:
+                key = ConnectionKey(row["user_id"], _owner(row), row["upstream"])
+                return await self._termination.disconnect(key)
+
+            await self._for_each(connection_rows(self._opened, selection), disconnect, report)
+        return report
+
+    async def _for_each(
+        self,
+        rows: AsyncIterator[Row],
+        work: Callable[[Row], Awaitable[Revocations]],
+        report: Report,
+    ) -> None:
+        """Do the work, for some rows together."""
+        together: list[Row] = []
+        async for row in rows:
+            together.append(row)
+            if len(together) == _TOGETHER:
+                async with paced(_RESTS, at_least=_MIN_REST_SECONDS):
+                    await self._do_together(together, work, report)
+                together = []
+        await self._do_together(together, work, report)
+
+    async def _do_together(
+        self, rows: list[Row], work: Callable[[Row], Awaitable[Revocations]], report: Report
+    ) -> None:
+        """One that fails is raised after the others have been counted."""
+        outcomes = await asyncio.gather(*map(work, rows), return_exceptions=True)
         failures = []
         for row, outcome in zip(rows, outcomes, strict=True):
             if isinstance(outcome, BaseException):
                 failures.append(outcome)
                 continue
             await self._revoking(outcome, report)
-            report.sessions += 1
-            report.servers.add(f"{row['owner_namespace']}/{row['owner_name']}")
+            report.servers.add(str(_owner(row)))
         if failures:
             raise failures[0]
-
-    async def disconnect(self, selection: Selection, authority: Authority) -> Report:
-        """Delete every connection of the selection and revoke it upstream; sessions stay."""
-        async with self._reported(authority) as report:
-            async for row in connection_rows(self._opened, selection):
-                owner = Workload(row["owner_namespace"], row["owner_name"])
-                key = ConnectionKey(row["user_id"], owner, row["upstream"])
-                async with paced():
-                    deleted = await self._termination.disconnect(key)
-                await self._revoking(deleted, report)
-                report.servers.add(str(owner))
-        return report
 
     async def block(self, user_id: str, authority: Authority) -> Report:
         """Keep a user out. Sidecars drop what they hold; the sessions stay for an unblock."""
@@ -204,8 +217,12 @@ def _session(row: Row) -> Session:
         row["user_id"],
         row["client_id"],
         row["resource"],
-        Workload(row["owner_namespace"], row["owner_name"]),
+        _owner(row),
         row["scope"],
         row["created_at"],
         row["expires_at"],
     )
+
+
+def _owner(row: Row) -> Workload:
+    return Workload(row["owner_namespace"], row["owner_name"])

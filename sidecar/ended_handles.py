@@ -28,6 +28,10 @@ class EndedHandles:
         self._ids = TtlCache[bool](max_entries=_MAX_REMEMBERED, max_weight=_MAX_REMEMBERED)
         self._everything_at = -math.inf
 
+    def __contains__(self, identifier: object) -> bool:
+        """Whether this ending was announced, and is still remembered."""
+        return identifier in self._ids
+
     def announce(self, ended: Iterable[tuple[str, str]]) -> frozenset[str]:
         """Remember endings by id and handle; the handles of those that are new to us."""
         now, new = self._now(), set()

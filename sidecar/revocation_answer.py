@@ -1,6 +1,7 @@
 """An answer of the revocation feed, each member of which was checked."""
 
 import re
+from collections.abc import Container
 from typing import Any, Final, NamedTuple
 
 from chassis.strict_json import InvalidJson, parse_object
@@ -14,7 +15,7 @@ class InvalidRevocations(ValueError):
 
 
 class RevocationAnswer(NamedTuple):
-    """`ended` are pairs of an ending's id and the handle that it is about.
+    """`ended` are pairs of an ending's id and the handle that it is about, without those known.
 
     `gap`: some are old, and others may be missing. `everything`: all that this workload holds is to
     be dropped, because the database was replaced or because too much has ended to name it.
@@ -26,8 +27,11 @@ class RevocationAnswer(NamedTuple):
     everything: bool
 
 
-def read_revocations(body: bytes) -> RevocationAnswer:
-    """Raises InvalidRevocations. Members that we do not know are left alone."""
+def read_revocations(body: bytes, known: Container[str] = ()) -> RevocationAnswer:
+    """Leaves out the ids that are `known`, and members that we do not know.
+
+    Raises InvalidRevocations.
+    """
     try:
         members = parse_object(body)
     except InvalidJson:
@@ -40,13 +44,13 @@ def read_revocations(body: bytes) -> RevocationAnswer:
     gap, everything, reset = (members.get(name, False) for name in ("gap", "everything", "reset"))
     if not all(isinstance(flag, bool) for flag in (gap, everything, reset)):
         raise InvalidRevocations("bad_flag")
-    return RevocationAnswer(_ended_pairs(ended), cursor, gap, everything or reset)
+    return RevocationAnswer(_new_pairs(ended, known), cursor, gap, everything or reset)
 
 
-def _ended_pairs(listed: list[Any]) -> tuple[tuple[str, str], ...]:
-    """Ids and handles. Without a Python call for each: there may be thousands."""
+def _new_pairs(listed: list[Any], known: Container[str]) -> tuple[tuple[str, str], ...]:
+    """Ids and handles. An answer repeats thousands that are known: those are left out first."""
     try:
-        pairs = tuple([(one["id"], one["handle"]) for one in listed])
+        pairs = tuple([(one["id"], one["handle"]) for one in listed if one["id"] not in known])
         valid = all(map(_ID_AND_HANDLE.fullmatch, map(" ".join, pairs)))
     except (TypeError, KeyError):
         valid = False

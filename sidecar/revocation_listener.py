@@ -5,7 +5,7 @@ so an outage of the feed is no outage of the sidecar.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Final, Protocol
 from urllib.parse import urlencode
 
@@ -117,7 +117,7 @@ class RevocationListener:
                 )
         except (NoResponse, TimeoutError):
             raise _Failed("unreachable") from None
-        return _read(response)
+        return _read(response, self._broker.ended)
 
     def _act_on(self, answer: RevocationAnswer) -> bool:
         """Drop what ended; whether there was anything that we did not know."""
@@ -161,7 +161,7 @@ class _Failed(Exception):
 _UNSUPPORTED: Final = "unsupported"
 
 
-def _read(response: ServerResponse) -> RevocationAnswer:
+def _read(response: ServerResponse, known: Container[str]) -> RevocationAnswer:
     """Raises _Failed."""
     match response.status:
         case 200:
@@ -173,6 +173,6 @@ def _read(response: ServerResponse) -> RevocationAnswer:
         case _:
             raise _Failed("unavailable" if response.status == 503 else "unexpected_answer")
     try:
-        return read_revocations(response.body)
+        return read_revocations(response.body, known)
     except InvalidRevocations as invalid:
         raise _Failed(str(invalid)) from None

@@ -24,6 +24,10 @@ class TtlCache(Generic[Value]):
     def __len__(self) -> int:
         return len(self._entries)
 
+    def __contains__(self, key: object) -> bool:
+        """Whether it is kept, maybe past its end."""
+        return key in self._entries
+
     def get(self, key: Hashable, now: float) -> Value | None:
         entry = self._entries.get(key)
         if entry is None:

@@ -5,7 +5,6 @@ however many sidecars ask.
 """
 
 import hashlib
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
@@ -14,6 +13,7 @@ from chassis.spiffe_id import Workload
 # Longer than a poll, and what it repeats.
 KEPT_SECONDS: Final = 60
 _DIGEST_BYTES: Final = 16
+_DIGESTS: Final = 1 << 8 * _DIGEST_BYTES
 
 
 class NamedRevocation(NamedTuple):
@@ -33,44 +33,60 @@ class NamedRevocation(NamedTuple):
         return cls(ended_at, {"id": identifier, "handle": handle}, int.from_bytes(digest))
 
 
-class RevocationsOfOwner(NamedTuple):
-    """What ended of an owner, and a hash of it, which is empty for nothing."""
+class NamedRevocations:
+    """Some revocations as an answer names them, and a hash of which they are."""
 
-    revocations: tuple[NamedRevocation, ...]
-    hash: str
+    def __init__(self, revocations: Iterable[NamedRevocation] = ()) -> None:
+        self.members: list[Mapping[str, str]] = []
+        self._digest = 0
+        for one in revocations:
+            self.add(one)
 
+    def add(self, one: NamedRevocation) -> None:
+        self.members.append(one.members)
+        # A sum, because the order in which they came says nothing.
+        self._digest += one.digest
 
-def hashed(revocations: Iterable[NamedRevocation]) -> RevocationsOfOwner:
-    listed = tuple(revocations)
-    # A sum, because the order in which they came says nothing.
-    digest = sum(one.digest for one in listed) % (1 << 8 * _DIGEST_BYTES)
-    return RevocationsOfOwner(listed, f"{digest:0{2 * _DIGEST_BYTES}x}" if listed else "")
+    def add_all(self, others: "NamedRevocations") -> None:
+        self.members += others.members
+        self._digest += others._digest
+
+    @property
+    def hash(self) -> str:
+        """Empty for nothing."""
+        return f"{self._digest % _DIGESTS:0{2 * _DIGEST_BYTES}x}" if self.members else ""
 
 
 class RecentRevocations:
-    """Holds what ended at `complete_since` (Unix seconds) or later, as of the last look."""
+    """Holds what ended at `complete_since` (Unix seconds) or later, as of the last look.
+
+    By the second in which it ended, so that an answer of thousands takes no step for each.
+    """
 
     def __init__(self) -> None:
-        self._owners: dict[str, Workload] = {}
-        self._of_owner: defaultdict[Workload, dict[str, NamedRevocation]] = defaultdict(dict)
-        self._answers: dict[tuple[Workload, int], RevocationsOfOwner] = {}
+        self._ids: set[str] = set()
+        self._seconds: dict[int, dict[Workload, NamedRevocations]] = {}
         self.complete_since: int | None = None
 
     def __contains__(self, identifier: object) -> bool:
-        return identifier in self._owners
+        return identifier in self._ids
+
+    def ended_at(self, moment: int) -> int:
+        """How many ended in this second, of whichever owner."""
+        return sum(len(named.members) for named in self._seconds.get(moment, {}).values())
 
     def add(self, owner: Workload, revocation: NamedRevocation) -> None:
-        self._owners[revocation.id] = owner
-        self._of_owner[owner][revocation.id] = revocation
-        self._answers.clear()
+        self._ids.add(revocation.id)
+        of_owner = self._seconds.setdefault(revocation.ended_at, {})
+        of_owner.setdefault(owner, NamedRevocations()).add(revocation)
 
-    def since(self, owner: Workload, moment: int) -> RevocationsOfOwner:
-        """What ended of `owner` at `moment` or later. Sidecars that ask together share it."""
-        key = owner, moment
-        if key not in self._answers:
-            known = self._of_owner.get(owner, {}).values()
-            self._answers[key] = hashed(one for one in known if one.ended_at >= moment)
-        return self._answers[key]
+    def since(self, owner: Workload, moment: int) -> NamedRevocations:
+        """What ended of `owner` at `moment` or later."""
+        found = NamedRevocations()
+        for second in sorted(self._seconds):
+            if second >= moment and (named := self._seconds[second].get(owner)) is not None:
+                found.add_all(named)
+        return found
 
     def looked(self, since: int, now: int) -> None:
         """All that ended at `since` or later was added; forget what is old by `now`."""
@@ -78,9 +94,6 @@ class RecentRevocations:
         if self.complete_since is None or self.complete_since > since:
             self.complete_since = since
         self.complete_since = max(self.complete_since, oldest)
-        for owner, revocations in list(self._of_owner.items()):
-            for old in [one.id for one in revocations.values() if one.ended_at < oldest]:
-                del revocations[old], self._owners[old]
-            if not revocations:
-                del self._of_owner[owner]
-        self._answers.clear()
+        for second in [second for second in self._seconds if second < oldest]:
+            for named in self._seconds.pop(second).values():
+                self._ids.difference_update(members["id"] for members in named.members)

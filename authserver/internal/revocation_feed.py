@@ -14,14 +14,13 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from authserver.audit import Audit
 from authserver.internal.recent_revocations import (
     NamedRevocation,
+    NamedRevocations,
     RecentRevocations,
-    RevocationsOfOwner,
-    hashed,
 )
 from authserver.metrics import Metrics
 from authserver.storage.contract import StorageUnavailable
@@ -55,6 +54,17 @@ class _Cursor:
     database_id: str
     moment: int
     named: str
+
+
+class _Recorded(NamedTuple):
+    """What ended of an owner, as far as is known at `moment`.
+
+    `last` is the hash of what the answer to the next poll repeats.
+    """
+
+    moment: int
+    named: NamedRevocations
+    last: str
 
 
 class RevocationFeed:
@@ -176,21 +186,17 @@ class RevocationFeed:
             return {"ended": [], "reset": True, "cursor": self._write(owner, now, "")}, True
         gap = cursor is None or cursor.moment < now - KEPT_SECONDS + REPEATED_SECONDS
         since = 0 if cursor is None or gap else min(cursor.moment, now) - REPEATED_SECONDS
-        moment, recorded = await self._recorded(owner, since, now)
-        last = moment - REPEATED_SECONDS
-        named_last = hashed(one for one in recorded.revocations if one.ended_at >= last)
-        answer: dict[str, Any] = {"cursor": self._write(owner, moment, named_last.hash)}
-        if cursor is not None and not gap and recorded.hash == cursor.named:
+        recorded = await self._recorded(owner, since, now)
+        answer: dict[str, Any] = {"cursor": self._write(owner, recorded.moment, recorded.last)}
+        if cursor is not None and not gap and recorded.named.hash == cursor.named:
             return answer | {"ended": []}, False
-        if len(recorded.revocations) > MAX_NAMED:
+        if len(recorded.named.members) > MAX_NAMED:
             return answer | {"ended": [], "everything": True}, True
-        answer["ended"] = [one.members for one in recorded.revocations]
+        answer["ended"] = recorded.named.members
         return (answer | {"gap": True} if gap else answer), True
 
-    async def _recorded(
-        self, owner: Workload, since: int, now: int
-    ) -> tuple[int, RevocationsOfOwner]:
-        """What ended of an owner at `since` or later, and the moment until which that is known."""
+    async def _recorded(self, owner: Workload, since: int, now: int) -> _Recorded:
+        """What ended of an owner at `since` or later."""
         complete, looked_at = self._recent.complete_since, self._looked_at
         if (
             looked_at is not None
@@ -198,9 +204,12 @@ class RevocationFeed:
             and complete is not None
             and complete <= since
         ):
-            return looked_at, self._recent.since(owner, since)
+            last = self._recent.since(owner, looked_at - REPEATED_SECONDS)
+            return _Recorded(looked_at, self._recent.since(owner, since), last.hash)
         rows = await self._revocations.of_owner(owner, since, MAX_NAMED + 1)
-        return now, hashed(self._named(row) for row in rows)
+        named = [self._named(row) for row in rows]
+        last = NamedRevocations(one for one in named if one.ended_at >= now - REPEATED_SECONDS)
+        return _Recorded(now, NamedRevocations(named), last.hash)
 
     def _named(self, revocation: Revocation) -> NamedRevocation:
         """How one is named to its owner's sidecars: the handle of their exchange answers."""

@@ -6,9 +6,9 @@ ten minutes. It names a session by its `tsid`, or a connection by its user and u
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable, Container, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from authserver.storage.contract import Database, Row, Transactional
 from authserver.storage.records import ConnectionKey
@@ -74,30 +74,52 @@ async def _add(
         await transaction.notify(CHANNEL)
 
 
+class KnownRevocations(Protocol):
+    """What a reader of revocations has read before."""
+
+    def __contains__(self, identifier: object) -> bool: ...
+
+    def ended_at(self, moment: int) -> int:
+        """How many it knows that ended in this Unix second."""
+        ...
+
+
 class Revocations:
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def since(
-        self, moment: int, *, known: Container[str] = ()
+        self, moment: int, *, known: KnownRevocations | None = None
     ) -> AsyncIterator[list[Revocation]]:
-        """What was recorded as ended at `moment` or later, in pages, without the `known` ids.
+        """What was recorded as ended at `moment` or later, in pages, without what is `known`.
 
         Between pages everybody else has a turn: there may be thousands, read in the event loop.
+        Rows are only added, so a second of which as many are known as it has is not read.
         """
-        at, after = moment + KEPT_SECONDS, ""
+        counted = await self._database.fetch_all(
+            "SELECT expires_at, count(*) FROM revocations WHERE expires_at >= ?"
+            " GROUP BY expires_at ORDER BY expires_at",
+            moment + KEPT_SECONDS,
+        )
+        for expires_at, count in counted:
+            if known is None or known.ended_at(expires_at - KEPT_SECONDS) != count:
+                async for rows in self._expiring(expires_at):
+                    yield [_revocation(row) for row in rows if not known or row[0] not in known]
+                    await asyncio.sleep(0)
+
+    async def _expiring(self, at: int) -> AsyncIterator[list[Row]]:
+        after = ""
         while True:
             rows = await self._database.fetch_all(
-                f"SELECT {_COLUMNS} FROM revocations WHERE (expires_at, revocation_id) > (?, ?)"
-                f" ORDER BY expires_at, revocation_id LIMIT {_PAGE}",
+                f"SELECT {_COLUMNS} FROM revocations WHERE expires_at = ? AND revocation_id > ?"
+                f" ORDER BY revocation_id LIMIT {_PAGE}",
                 at,
                 after,
             )
-            yield [_revocation(row) for row in rows if row[0] not in known]
+            yield rows
             if len(rows) < _PAGE:
                 return
-            at, after = rows[-1]["expires_at"], rows[-1]["revocation_id"]
-            await asyncio.sleep(0)
+            after = rows[-1]["revocation_id"]
 
     async def of_owner(self, owner: Workload, moment: int, most: int) -> list[Revocation]:
         """Up to `most` of an owner's, ended at `moment` or later; the latest ones."""

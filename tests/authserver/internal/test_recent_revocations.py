@@ -1,14 +1,14 @@
 """What a look at the database leaves in memory, and when polls may be answered from there."""
 
 import asyncio
-from collections.abc import AsyncIterator, Container
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from authserver.internal.recent_revocations import KEPT_SECONDS, NamedRevocation, RecentRevocations
 from authserver.storage.contract import StorageUnavailable
-from authserver.storage.revocations import Revocation, Revocations
+from authserver.storage.revocations import KnownRevocations, Revocation, Revocations
 from chassis.spiffe_id import Workload
 from tests.support.database_file import sql
 from tests.support.deployment import deployed
@@ -18,7 +18,7 @@ NOW = 1_800_000_000
 
 
 def ids(recent: RecentRevocations, owner: Workload, moment: int) -> list[str]:
-    return [one.id for one in recent.since(owner, moment).revocations]
+    return [members["id"] for members in recent.since(owner, moment).members]
 
 
 def test_revocations_are_kept_by_owner_and_moment_and_forgotten_after_a_minute() -> None:
@@ -29,6 +29,7 @@ def test_revocations_are_kept_by_owner_and_moment_and_forgotten_after_a_minute()
     recent.add(OTHER, NamedRevocation.of(NOW, "third", "h3"))
     recent.looked(NOW - 20, NOW)
     assert recent.complete_since == NOW - 20
+    assert [recent.ended_at(moment) for moment in (NOW - 5, NOW - 4, NOW)] == [1, 0, 2]
     assert ids(recent, OWNER, NOW - 5) == ["first", "second"]
     assert ids(recent, OWNER, NOW - 4) == ["second"]
     assert ids(recent, OTHER, NOW - 20) == ["third"]
@@ -52,6 +53,10 @@ def test_the_hash_says_whether_the_same_ended_in_whatever_order_it_came() -> Non
         for revocation in order:
             recent.add(OWNER, revocation)
     assert one_way.since(OWNER, NOW).hash == other_way.since(OWNER, NOW).hash != ""
+    apart = RecentRevocations()
+    apart.add(OWNER, NamedRevocation.of(NOW - 1, "second", "second"))
+    apart.add(OWNER, first)
+    assert apart.since(OWNER, NOW - 1).hash == one_way.since(OWNER, NOW).hash
     one_way.add(OWNER, NamedRevocation.of(NOW, "third", "h3"))
     assert one_way.since(OWNER, NOW).hash != other_way.since(OWNER, NOW).hash
     assert empty.since(OWNER, NOW).hash == ""
@@ -96,7 +101,7 @@ async def test_a_look_that_breaks_off_wakes_those_whose_revocations_it_has_notic
     whole = Revocations.since
 
     async def broken(
-        revocations: Revocations, moment: int, *, known: Container[str]
+        revocations: Revocations, moment: int, *, known: KnownRevocations
     ) -> AsyncIterator[list[Revocation]]:
         async for page in whole(revocations, moment, known=known):
             yield page

@@ -187,6 +187,41 @@ async def test_a_mass_of_endings_is_read_page_by_page(database: Database) -> Non
     assert await Revocations(database).of_owner(Workload("other", "notes"), 0, 700) == []
 
 
+class Known:
+    """Some ids, all of which ended at NOW."""
+
+    def __init__(self, *ids: str) -> None:
+        self._ids = ids
+
+    def __contains__(self, identifier: object) -> bool:
+        return identifier in self._ids
+
+    def ended_at(self, moment: int) -> int:
+        return len(self._ids) if moment == NOW else 0
+
+
+async def test_a_second_is_read_again_only_where_more_ended_in_it_than_is_known(
+    database: Database,
+) -> None:
+    async def add(user: str, at: int) -> None:
+        async with database.transaction() as transaction:
+            await connections_ended(transaction, [ConnectionKey(user, OWNER, "acme")], at)
+
+    async def new(known: Known) -> list[str | None]:
+        pages = Revocations(database).since(NOW - 20, known=known)
+        return [one.user_id async for page in pages for one in page]
+
+    await add("first", NOW)
+    (first,) = await since(database, NOW)
+    known = Known(first.revocation_id)
+    assert await new(known) == []
+    await add("late", NOW - 19)
+    assert await new(known) == ["late"]
+    await add("second", NOW)
+    assert sorted(map(str, await new(known))) == ["late", "second"]
+    assert await new(Known("foreign", "other")) == ["late"], "as many as are known: not read"
+
+
 async def hears(here: RevocationFeed, cursor: str, there: Database, session: Session) -> None:
     """A poll that waits is answered when another process ends the session."""
     async with background(here.run()):

@@ -7,8 +7,7 @@ ten minutes. It names a session by its `tsid`, or a connection by its user and u
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from authserver.storage.contract import Database, Row, Transactional
 from authserver.storage.records import ConnectionKey
@@ -21,12 +20,11 @@ CHANNEL: Final = "tokenward_revocations"
 _COLUMNS: Final = (
     "revocation_id, owner_namespace, owner_name, tsid, user_id, upstream, ended_at, expires_at"
 )
-_PAGE: Final = 200
+_PAGE: Final = 50  # so much is read and noticed at a time, in a millisecond
 _ONLY: Final = "only"
 
 
-@dataclass(frozen=True, slots=True)
-class Revocation:
+class Revocation(NamedTuple):
     """An ended session (`tsid`), or an ended connection (`user_id` and `upstream`)."""
 
     revocation_id: str

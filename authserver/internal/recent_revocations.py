@@ -5,7 +5,10 @@ however many sidecars ask.
 """
 
 import hashlib
+import secrets
+from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping
+from itertools import takewhile
 from typing import Final, NamedTuple
 
 from chassis.spiffe_id import Workload
@@ -66,7 +69,15 @@ class RecentRevocations:
     def __init__(self) -> None:
         self._ids: set[str] = set()
         self._seconds: dict[int, dict[Workload, NamedRevocations]] = {}
+        self._in_order: defaultdict[Workload, deque[tuple[int, NamedRevocation]]]
+        self._in_order = defaultdict(deque)
+        self._name, self._added = secrets.token_hex(8), 0
         self.complete_since: int | None = None
+
+    @property
+    def mark(self) -> str:
+        """Stands for all that was added until now, in this memory and no other."""
+        return f"{self._name}-{self._added}"
 
     def __contains__(self, identifier: object) -> bool:
         return identifier in self._ids
@@ -79,14 +90,25 @@ class RecentRevocations:
         self._ids.add(revocation.id)
         of_owner = self._seconds.setdefault(revocation.ended_at, {})
         of_owner.setdefault(owner, NamedRevocations()).add(revocation)
+        self._added += 1
+        self._in_order[owner].append((self._added, revocation))
 
     def since(self, owner: Workload, moment: int) -> NamedRevocations:
         """What ended of `owner` at `moment` or later."""
-        found = NamedRevocations()
+        named = NamedRevocations()
         for second in sorted(self._seconds):
-            if second >= moment and (named := self._seconds[second].get(owner)) is not None:
-                found.add_all(named)
-        return found
+            if second >= moment and (of_second := self._seconds[second].get(owner)) is not None:
+                named.add_all(of_second)
+        return named
+
+    def added_after(self, owner: Workload, mark: str) -> NamedRevocations | None:
+        """What was added of `owner` after `mark` was given; None for the mark of another memory."""
+        name, _, added = mark.rpartition("-")
+        if name != self._name:
+            return None
+        until, latest = int(added), reversed(self._in_order.get(owner, ()))
+        new = takewhile(lambda one: one[0] > until, latest)
+        return NamedRevocations(revocation for _, revocation in new)
 
     def looked(self, since: int, now: int) -> None:
         """All that ended at `since` or later was added; forget what is old by `now`."""
@@ -97,3 +119,8 @@ class RecentRevocations:
         for second in [second for second in self._seconds if second < oldest]:
             for named in self._seconds.pop(second).values():
                 self._ids.difference_update(members["id"] for members in named.members)
+        for owner, revocations in list(self._in_order.items()):
+            while revocations and revocations[0][1].ended_at < oldest:
+                revocations.popleft()
+            if not revocations:
+                del self._in_order[owner]

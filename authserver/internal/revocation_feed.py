@@ -2,7 +2,8 @@
 
 A sidecar polls with the cursor of its last answer. The answer comes when something of its workload
 ended, or after `poll_seconds`. Each answer repeats what ended in the last 15 seconds before the
-cursor, because transactions may commit out of order and clocks of replicas differ.
+cursor, because transactions may commit out of order and clocks of replicas differ. Where those are
+hundreds, a replica leaves out what an answer of its own has named to the holder of the cursor.
 
 The database is looked at once a second, and what was seen is kept in memory (`recent_revocations`).
 Polls are answered from there, so a mass of revocations costs one read and one answer per look.
@@ -44,27 +45,42 @@ _NOTE_SECONDS: Final = 10
 _LOOKED_BACK_SECONDS: Final = REPEATED_SECONDS + 5
 # A look that is older says nothing about now.
 _LOOK_COUNTS_SECONDS: Final = 3
-_CURSOR: Final = re.compile(r"([\w-]{1,64})\.([0-9]{1,12})\.([0-9a-f]{0,32})\.([0-9a-f]{36})", re.A)
+# More are not repeated to whoever has a mark of this replica.
+MAX_REPEATED: Final = 500
+_CURSOR: Final = re.compile(
+    r"([\w-]{1,64})\.([0-9]{1,12})\.([0-9a-f]{0,32})\.((?:[0-9a-f]{16}-[0-9]{1,15})?)"
+    r"\.([0-9a-f]{36})",
+    re.ASCII,
+)
 
 
 @dataclass(frozen=True)
 class _Cursor:
-    """What an answer covered: all until `moment`. `named` is the hash of what it named last."""
+    """What an answer covered: all until `moment`. `named` is the hash of what it named last.
+
+    `mark`: where in the memory of one replica that was; empty for an answer from storage.
+    """
 
     database_id: str
     moment: int
     named: str
+    mark: str
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        return self.database_id, str(self.moment), self.named, self.mark
 
 
 class _Recorded(NamedTuple):
     """What ended of an owner, as far as is known at `moment`.
 
-    `last` is the hash of what the answer to the next poll repeats.
+    `last` is the hash of what the answer to the next poll repeats, `mark` is a cursor's.
     """
 
     moment: int
     named: NamedRevocations
     last: str
+    mark: str = ""
 
 
 class RevocationFeed:
@@ -183,16 +199,20 @@ class RevocationFeed:
         """The answer as it is now, and whether it says anything."""
         now, cursor = int(self._clock()), self._read(owner, text)
         if cursor is not None and cursor.database_id != self._database_id:
-            return {"ended": [], "reset": True, "cursor": self._write(owner, now, "")}, True
+            return {"ended": [], "reset": True, "cursor": self._write(owner, now, "", "")}, True
         gap = cursor is None or cursor.moment < now - KEPT_SECONDS + REPEATED_SECONDS
         since = 0 if cursor is None or gap else min(cursor.moment, now) - REPEATED_SECONDS
         recorded = await self._recorded(owner, since, now)
-        answer: dict[str, Any] = {"cursor": self._write(owner, recorded.moment, recorded.last)}
-        if cursor is not None and not gap and recorded.named.hash == cursor.named:
-            return answer | {"ended": []}, False
-        if len(recorded.named.members) > MAX_NAMED:
+        moment, named, last, mark = recorded
+        answer: dict[str, Any] = {"cursor": self._write(owner, moment, last, mark)}
+        if cursor is not None and not gap:
+            if named.hash == cursor.named:
+                return answer | {"ended": []}, False
+            if mark and len(named.members) > MAX_REPEATED:
+                named = self._recent.added_after(owner, cursor.mark) or named
+        if len(named.members) > MAX_NAMED:
             return answer | {"ended": [], "everything": True}, True
-        answer["ended"] = recorded.named.members
+        answer["ended"] = named.members
         return (answer | {"gap": True} if gap else answer), True
 
     async def _recorded(self, owner: Workload, since: int, now: int) -> _Recorded:
@@ -205,11 +225,12 @@ class RevocationFeed:
             and complete <= since
         ):
             last = self._recent.since(owner, looked_at - REPEATED_SECONDS)
-            return _Recorded(looked_at, self._recent.since(owner, since), last.hash)
+            named = self._recent.since(owner, since)
+            return _Recorded(looked_at, named, last.hash, self._recent.mark)
         rows = await self._revocations.of_owner(owner, since, MAX_NAMED + 1)
-        named = [self._named(row) for row in rows]
-        last = NamedRevocations(one for one in named if one.ended_at >= now - REPEATED_SECONDS)
-        return _Recorded(now, NamedRevocations(named), last.hash)
+        listed = [self._named(row) for row in rows]
+        last = NamedRevocations(one for one in listed if one.ended_at >= now - REPEATED_SECONDS)
+        return _Recorded(now, NamedRevocations(listed), last.hash)
 
     def _named(self, revocation: Revocation) -> NamedRevocation:
         """How one is named to its owner's sidecars: the handle of their exchange answers."""
@@ -226,19 +247,18 @@ class RevocationFeed:
         match = _CURSOR.fullmatch(text or "")
         if match is None:
             return None
-        database_id, moment, named, tag = match.groups()
-        cursor = _Cursor(database_id, int(moment), named)
+        database_id, moment, named, mark, tag = match.groups()
+        cursor = _Cursor(database_id, int(moment), named, mark)
         # Another database has another key, so only the tags of ours can be checked.
         ours = database_id == self._database_id
         return None if ours and tag != self._tag(owner, cursor) else cursor
 
-    def _write(self, owner: Workload, moment: int, named: str) -> str:
-        cursor = _Cursor(self._database_id, moment, named)
-        return f"{cursor.database_id}.{moment}.{named}.{self._tag(owner, cursor)}"
+    def _write(self, owner: Workload, moment: int, named: str, mark: str) -> str:
+        cursor = _Cursor(self._database_id, moment, named, mark)
+        return ".".join((*cursor.parts, self._tag(owner, cursor)))
 
     def _tag(self, owner: Workload, cursor: _Cursor) -> str:
-        parts = (cursor.database_id, str(cursor.moment), cursor.named)
-        return self._audit.handle("cursor", str(owner), *parts)
+        return self._audit.handle("cursor", str(owner), *cursor.parts)
 
     @contextmanager
     def _wakened(self, owner: Workload) -> Iterator[asyncio.Event]:

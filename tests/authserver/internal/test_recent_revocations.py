@@ -39,6 +39,26 @@ def test_revocations_are_kept_by_owner_and_moment_and_forgotten_after_a_minute()
     assert ("first" in recent, "second" in recent) == (False, True)
 
 
+def added_after(recent: RecentRevocations, mark: str) -> set[str] | None:
+    named = recent.added_after(OWNER, mark)
+    return None if named is None else {members["id"] for members in named.members}
+
+
+def test_a_mark_tells_what_was_added_later_whenever_that_ended() -> None:
+    recent, another = RecentRevocations(), RecentRevocations()
+    start = recent.mark
+    recent.add(OWNER, NamedRevocation.of(NOW, "first", "h1"))
+    recent.add(OTHER, NamedRevocation.of(NOW, "foreign", "h2"))
+    middle = recent.mark
+    recent.add(OWNER, NamedRevocation.of(NOW - 14, "late", "h3"))
+    assert added_after(recent, start) == {"first", "late"}
+    assert added_after(recent, middle) == {"late"}
+    assert added_after(recent, recent.mark) == set()
+    assert [added_after(recent, mark) for mark in (another.mark, "")] == [None, None]
+    recent.looked(NOW, NOW + KEPT_SECONDS + 1)
+    assert added_after(recent, start) == set()
+
+
 def test_a_clock_that_went_back_leaves_memory_complete_from_the_earlier_moment() -> None:
     recent = RecentRevocations()
     recent.looked(NOW - 20, NOW)

@@ -55,6 +55,11 @@ async def revoke(world: Deployment, user: SignedIn) -> None:
     assert answer.status == 200
 
 
+def is_marked(answer: dict[str, Any]) -> bool:
+    """Whether it was answered from memory, which has marks."""
+    return str(answer["cursor"]).split(".")[3] != ""
+
+
 def handles(answer: dict[str, Any]) -> set[str]:
     return {one["handle"] for one in answer["ended"]}
 
@@ -172,6 +177,38 @@ async def test_what_was_named_does_not_end_the_next_poll_but_is_repeated_for_15_
         assert handles(await poll(sidecar, later["cursor"])) == carols
 
 
+async def test_hundreds_are_not_repeated_to_whom_this_replica_has_named_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But to whoever did not get that answer, and by a replica that did not give it."""
+    monkeypatch.setattr(revocation_feed, "MAX_REPEATED", 2)
+    async with (
+        deployed(tmp_path) as world,
+        line(world) as sidecar,
+        replica(world) as second,
+        line(second) as other,
+    ):
+        names = ("alice", "bob", "alice")
+        alice, bob, carol = [await world.signed_in(name) for name in names]
+        start = await poll(sidecar)
+        await revoke(world, alice)
+        first = await poll(sidecar, start["cursor"])
+        await revoke(world, bob)
+        next_one = await poll(sidecar, first["cursor"])
+        ids = [{one["id"] for one in answer["ended"]} for answer in (first, next_one)]
+        assert [len(named) for named in ids] == [1, 2 if is_marked(first) else 3]
+        lost = await poll(sidecar, first["cursor"])
+        assert {one["id"] for one in lost["ended"]} == ids[1]
+        await revoke(world, carol)
+        whole = await poll(other, next_one["cursor"])
+        assert {one["id"] for one in whole["ended"]} > ids[0] | ids[1]
+        last = await poll(sidecar, next_one["cursor"])
+        assert ids[0] | ids[1] | {one["id"] for one in last["ended"]} == {
+            one["id"] for one in whole["ended"]
+        }
+        assert (await poll(sidecar, whole["cursor"] + "0"))["gap"] is True
+
+
 async def test_an_ending_that_commits_late_is_not_missed(tmp_path: Path) -> None:
     """Its row is older than an answer that could not see it."""
     async with deployed(tmp_path) as world, line(world) as sidecar:
@@ -194,13 +231,14 @@ async def test_an_unknown_or_old_cursor_is_answered_with_everything_kept(tmp_pat
         alice = await world.signed_in()
         alices = await handles_of(sidecar, alice)
         cursor = (await poll(sidecar))["cursor"]
-        database_id, moment, named, tag = cursor.split(".")
-        moved = f"{database_id}.{int(moment) + 580}.{named}.{tag}"
+        database_id, moment, named, mark, tag = cursor.split(".")
+        moved = f"{database_id}.{int(moment) + 580}.{named}.{mark}.{tag}"
+        marked = f"{database_id}.{moment}.{named}.{'f' * 16}-99.{tag}"
         await revoke(world, alice)
         async with line(world, TASKS_SERVER) as tasks:
             foreign = (await poll(tasks))["cursor"]
         world.clock.advance(580)
-        for unknown in (None, "", "x", cursor + "0", moved, foreign):
+        for unknown in (None, "", "x", cursor + "0", moved, marked, foreign):
             answer = await poll(sidecar, unknown)
             assert (handles(answer), answer["gap"]) == (alices, True), unknown
         old = await poll(sidecar, cursor)

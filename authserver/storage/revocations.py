@@ -20,7 +20,7 @@ CHANNEL: Final = "tokenward_revocations"
 _COLUMNS: Final = (
     "revocation_id, owner_namespace, owner_name, tsid, user_id, upstream, ended_at, expires_at"
 )
-_PAGE: Final = 50  # so much is read and noticed at a time, in a millisecond
+_PAGE: Final = 20  # so much is read and noticed at a time, in half a millisecond
 _ONLY: Final = "only"
 
 

@@ -54,6 +54,13 @@ class Api(NamedTuple):
         return not any(excluded.match(spelling) for spelling in _spellings(path))
 
 
+class UnplacedApi(NamedTuple):
+    """An API of which nobody has said where it is for this account: no call goes to it."""
+
+    name: str
+    default: bool
+
+
 class InvalidApis(ValueError):
     """The list of APIs is not to the letter."""
 
@@ -61,6 +68,13 @@ class InvalidApis(ValueError):
 def read_apis(value: object) -> tuple[Api, ...]:
     """The APIs of an answer's member. Equal members give the same tuple. Raises InvalidApis."""
     return _read(json.dumps(value))
+
+
+def read_unplaced(value: object) -> tuple[UnplacedApi, ...]:
+    """The APIs of an account without a base URL. Raises InvalidApis."""
+    if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
+        raise InvalidApis
+    return tuple(UnplacedApi(_text(one, "name", _NAME), _flag(one, "default")) for one in value)
 
 
 @lru_cache(maxsize=32)
@@ -75,9 +89,18 @@ def _read(text: str) -> tuple[Api, ...]:
 
 
 def _api(members: object) -> Api:
-    # Members we do not know are left alone: a newer authserver may send them.
     if not isinstance(members, dict):
         raise InvalidApis
+    base_url = _base_url(members.get("base_url"))
+    # Accounts whose base URLs alone differ share everything else.
+    rest = json.dumps({name: value for name, value in members.items() if name != "base_url"})
+    return _without_base_url(rest)._replace(base_url=base_url)
+
+
+@lru_cache(maxsize=32)
+def _without_base_url(text: str) -> Api:
+    # Members we do not know are left alone: a newer authserver may send them.
+    members = json.loads(text)
     ca = members.get("ca")
     if ca is not None and not (isinstance(ca, str) and "-----BEGIN CERTIFICATE-----" in ca):
         raise InvalidApis
@@ -87,7 +110,7 @@ def _api(members: object) -> Api:
         raise InvalidApis from None
     return Api(
         name=_text(members, "name", _NAME),
-        base_url=_base_url(members.get("base_url")),
+        base_url="",
         methods=_texts(members, "methods", _METHOD),
         path_prefixes=_texts(members, "path_prefixes", _PREFIX),
         default=_flag(members, "default"),

@@ -6,14 +6,15 @@ from base64 import urlsafe_b64encode
 from hashlib import sha256
 from typing import NamedTuple
 
-from sidecar.apis import HAND_OUT, Api
+from sidecar.apis import HAND_OUT, Api, UnplacedApi
 from sidecar.identity import Identity
 
 
 class Token(NamedTuple):
     """One released access token; times in seconds, counted from when it was asked for.
 
-    `release` says how it may be used, `apis` where the sidecar itself may send it.
+    `release` says how it may be used, `apis` where the sidecar itself may send it; where that is
+    not known for this account, the API is among `unplaced`.
     """
 
     access_token: str
@@ -24,6 +25,7 @@ class Token(NamedTuple):
     release: tuple[str, ...] = ()
     apis: tuple[Api, ...] = ()
     identity: Identity | None = None
+    unplaced: tuple[UnplacedApi, ...] = ()
 
     def __repr__(self) -> str:
         """Without the token: what a future or a traceback prints may reach a log."""
@@ -45,12 +47,13 @@ class CachedToken:
 
     __slots__ = (
         "_after", "_before", "_expires_at", "apis", "asked_at", "fingerprint", "hands_out",
-        "identity", "release", "until", "upstream",
+        "identity", "release", "unplaced", "until", "upstream",
     )  # fmt: skip
 
     def __init__(self, token: Token, *, asked_at: float, ttl_max: int) -> None:
         self.asked_at = asked_at
         self.upstream, self.release, self.apis = token.upstream, token.release, token.apis
+        self.unplaced = token.unplaced
         self.hands_out = HAND_OUT in token.release
         self.identity = token.identity
         self.fingerprint = fingerprint(token.access_token)

@@ -8,7 +8,15 @@ from dataclasses import replace
 from typing import Any, Final
 
 from chassis.strict_json import InvalidJson, parse_object
-from sidecar.apis import ATTACH, HAND_OUT, Api, InvalidApis, read_apis
+from sidecar.apis import (
+    ATTACH,
+    HAND_OUT,
+    Api,
+    InvalidApis,
+    UnplacedApi,
+    read_apis,
+    read_unplaced,
+)
 from sidecar.cached_token import Token
 from sidecar.errors import (
     INSUFFICIENT_SCOPE,
@@ -143,7 +151,7 @@ def _token(members: dict[str, Any], requested_upstream: str | None) -> Token | A
     if not isinstance(release, list) or not all(isinstance(use, str) for use in release):
         return TEMPORARILY_UNAVAILABLE.with_reason("bad_answer_release")
     try:
-        apis = _apis(members, release)
+        apis, unplaced = _apis(members, release)
     except InvalidApis:
         return TEMPORARILY_UNAVAILABLE.with_reason("bad_answer_apis")
     try:
@@ -159,12 +167,18 @@ def _token(members: dict[str, Any], requested_upstream: str | None) -> Token | A
         release=tuple(release),
         apis=apis,
         identity=identity,
+        unplaced=unplaced,
     )
 
 
-def _apis(members: dict[str, Any], release: list[str]) -> tuple[Api, ...]:
-    """What Attach may call; nothing where it may not be used, or where nothing is named."""
-    return read_apis(members.get("apis", [])) if ATTACH in release else ()
+def _apis(
+    members: dict[str, Any], release: list[str]
+) -> tuple[tuple[Api, ...], tuple[UnplacedApi, ...]]:
+    """What Attach may call, and what has no base URL; nothing where Attach may not be used."""
+    if ATTACH not in release:
+        return (), ()
+    unplaced = read_unplaced(members.get("apis_without_base_url", []))
+    return read_apis(members.get("apis", [])), unplaced
 
 
 def _members(content_type: str, body: bytes) -> dict[str, Any]:

@@ -87,10 +87,17 @@ def _identity(provider: Provider) -> Iterator[tuple[str, str]]:
     yield "scopes are separated by", _separators(settings)
     if headers := settings.get("requestHeaders"):
         yield "headers that we send", _codes(f"{key}: {text}" for key, text in headers.items())
-    bases = [*dict.fromkeys(api["baseUrl"] for api in provider.apis), *provider.api_base_urls]
-    yield "API base URLs", _codes(bases) or "of the operator"
+    fixed = [api["baseUrl"] for api in provider.apis if "baseUrl" in api]
+    bases = _codes([*dict.fromkeys(fixed), *provider.api_base_urls])
+    told = [_told(api["baseUrlFrom"]) for api in provider.apis if "baseUrlFrom" in api]
+    yield "API base URLs", ", ".join(filter(None, (bases, *told))) or "of the operator"
     if provider.api_headers:
         yield "headers that its APIs want", _codes(provider.api_headers)
+
+
+def _told(base_url_from: dict[str, Any]) -> str:
+    hosts = _codes(base_url_from["hosts"])
+    return f"of the account: `{base_url_from['member']}` of the token answer, at {hosts}"
 
 
 def _authentication(settings: dict[str, Any]) -> str:

@@ -27,8 +27,7 @@ def notes_of(settings: Settings) -> Iterator[ConfigProblem]:
 
 
 def _note(api: ApiSettings, prefix: str) -> str:
-    path = api.base_url.split("/", 3)[3:]
-    segments = [*"".join(path).split("/"), *prefix.split("/")]
+    segments = [*api.base_path.split("/"), *prefix.split("/")]
     last = next((segment for segment in reversed(segments) if segment), "")
     if not last:
         return (

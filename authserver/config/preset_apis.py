@@ -12,13 +12,15 @@ from authserver.config.providers.catalog import PROVIDERS
 PRESET_APIS: Final[Mapping[str, tuple[Mapping[str, Any], ...]]] = {
     name: provider.apis for name, provider in PROVIDERS.items() if provider.apis
 }
+_BASE_URLS: Final = frozenset({"baseUrl", "baseUrlFrom"})
 
 
 def expanded_apis(preset: str, written: object) -> object:
     """The APIs of an upstream with its preset's filled in.
 
     Without `written` (None) they are the preset's. An entry that has the name of one of the
-    preset's starts from it, and what the operator writes wins; a list names all there are.
+    preset's starts from it, and what the operator writes wins; a list names all there are. A
+    `baseUrl` stands in place of the preset's `baseUrlFrom`, and the other way round.
     """
     known = {str(api["name"]): api for api in PRESET_APIS.get(preset, ())}
     if written is None:
@@ -26,6 +28,14 @@ def expanded_apis(preset: str, written: object) -> object:
     if not isinstance(written, list):
         return written
     return [
-        {**known.get(str(api.get("name")), {}), **api} if isinstance(api, dict) else api
+        {**_without_base_url(known.get(str(api.get("name")), {}), api), **api}
+        if isinstance(api, dict)
+        else api
         for api in written
     ]
+
+
+def _without_base_url(known: Mapping[str, Any], written: Mapping[str, Any]) -> dict[str, Any]:
+    """A preset's API, without its base URL where the operator says one in either way."""
+    says_one = not _BASE_URLS.isdisjoint(written)
+    return {name: value for name, value in known.items() if not (says_one and name in _BASE_URLS)}

@@ -1,13 +1,15 @@
 """What Attach may call at an upstream: its APIs, as an operator or a preset names them."""
 
+import json
 import re
 from collections import Counter
 from collections.abc import Sequence
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from authserver.config.base_url_from import HOST, MAX_HOST, PATH, SEGMENT, BaseUrlFrom
 from authserver.config.value_types import UpstreamName
 from chassis.config_types import Model, matches_pattern
 
@@ -15,13 +17,8 @@ from chassis.config_types import Model, matches_pattern
 MAX_ANSWERED_BYTES: Final = 32 * 1024
 
 _METHOD: Final = re.compile(r"(?!TRACE$|CONNECT$)[A-Z][A-Z-]{1,31}", re.ASCII)
-_LABEL: Final = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
-# The last label holds a letter first: everything else can be read as an IPv4 address.
-_HOST: Final = re.compile(rf"(?:{_LABEL}\.)*[a-z](?:[a-z0-9-]{{0,61}}[a-z0-9])?", re.ASCII)
-_SEGMENT: Final = r"(?!\.{1,2}(?:/|$))[A-Za-z0-9._~!$&'()+,=:@-]+"
-_PATH: Final = re.compile(rf"(?:/{_SEGMENT})*", re.ASCII)
-_PREFIX: Final = re.compile(rf"/|(?:/{_SEGMENT})+", re.ASCII)
-_EXCLUDED: Final = re.compile(rf"(?:/(?:\*\*?|{_SEGMENT}))+", re.ASCII)
+_PREFIX: Final = re.compile(rf"/|(?:/{SEGMENT})+", re.ASCII)
+_EXCLUDED: Final = re.compile(rf"(?:/(?:\*\*?|{SEGMENT}))+", re.ASCII)
 _HEADER: Final = re.compile(r"[A-Za-z0-9-]{1,64}", re.ASCII)
 _WORD: Final = re.compile(r"[!-~]{1,64}", re.ASCII)
 
@@ -42,8 +39,8 @@ def _base_url(text: str) -> str:
     authority = f"{parts.hostname}:{port}" if port is not None else parts.hostname
     plain = (
         parts.scheme == "https"
-        and _HOST.fullmatch(parts.hostname or "") is not None
-        and _PATH.fullmatch(parts.path) is not None
+        and HOST.fullmatch(parts.hostname or "") is not None
+        and PATH.fullmatch(parts.path) is not None
         and text == f"https://{authority}{parts.path}"
     )
     if not plain:
@@ -95,13 +92,15 @@ class MissingScope(Model):
 class ApiSettings(Model):
     """One API: `methods` under `baseUrl` + `pathPrefixes`, apart from `excludedPaths`.
 
+    `baseUrlFrom` in place of `baseUrl`: each account has its own, which its token answer says.
     `credentialHeaders` and `credentialParameters` authenticate at this API and are dropped.
     `linkMembers` are members of JSON answers whose links are rewritten. `searchAnswers`: answers
     are searched for the token. `missingScope` is how it says that a scope is missing.
     """
 
     name: UpstreamName
-    base_url: BaseUrl
+    base_url: BaseUrl | None = None
+    base_url_from: BaseUrlFrom | None = None
     methods: Annotated[tuple[Method, ...], Field(min_length=1, max_length=32)]
     path_prefixes: Annotated[tuple[PathPrefix, ...], Field(min_length=1, max_length=256)]
     excluded_paths: Annotated[tuple[ExcludedPath, ...], Field(max_length=256)] = ()
@@ -112,12 +111,27 @@ class ApiSettings(Model):
     search_answers: bool = True
     missing_scope: MissingScope = MissingScope()
 
+    @model_validator(mode="after")
+    def _has_one_base_url(self) -> Self:
+        if (self.base_url is None) == (self.base_url_from is None):
+            raise ValueError("needs either baseUrl, or baseUrlFrom where it depends on the account")
+        return self
+
+    @property
+    def base_path(self) -> str:
+        """The path of the base URL, which is the same for every account."""
+        if self.base_url_from is not None:
+            return self.base_url_from.path
+        return urlsplit(self.base_url or "").path
+
     def answered(self, ca: str | None, askable: Sequence[str] = ()) -> dict[str, Any]:
         """As an exchange answer has it; `ca` is PEM, None where the system's CAs count.
 
-        `askable` are the scopes that a user may be asked for, the first ones preferred.
+        `askable` are the scopes that a user may be asked for, the first ones preferred. `base_url`
+        is None where it depends on the account.
         """
-        members = self.model_dump(mode="json", by_alias=False, exclude={"missing_scope"})
+        left_out = {"missing_scope", "base_url_from"}
+        members = self.model_dump(mode="json", by_alias=False, exclude=left_out)
         if not self.excluded_paths:
             del members["excluded_paths"]
         if askable:
@@ -131,6 +145,15 @@ class Apis(Model):
 
     apis: Annotated[tuple[ApiSettings, ...], Field(max_length=32)] = ()
 
+    @property
+    def account_hosts(self) -> dict[str, tuple[str, ...]]:
+        """The members of a token answer that say where APIs are, each with its host patterns."""
+        hosts: dict[str, tuple[str, ...]] = {}
+        for api in self.apis:
+            if (told := api.base_url_from) is not None:
+                hosts[told.member] = (*hosts.get(told.member, ()), *told.hosts)
+        return hosts
+
     @field_validator("apis")
     @classmethod
     def _told_apart(cls, apis: tuple[ApiSettings, ...]) -> tuple[ApiSettings, ...]:
@@ -141,3 +164,13 @@ class Apis(Model):
         if sum(api.default for api in apis) > 1:
             raise ValueError("at most one API is the default; the others are named by their paths")
         return apis
+
+
+def check_fits_into_an_answer(answered: Sequence[dict[str, Any]]) -> None:
+    """Raises ValueError where APIs as answered are longer than a sidecar reads."""
+    unknown = sum(MAX_HOST for api in answered if api["base_url"] is None)
+    if len(json.dumps(answered)) + unknown > MAX_ANSWERED_BYTES:
+        raise ValueError(
+            "apis and caFile together are longer than 32 KiB, which a sidecar does not read: "
+            "keep only the authorities that sign here"
+        )

@@ -1,6 +1,5 @@
 """What an operator says of an upstream."""
 
-import json
 import re
 from abc import abstractmethod
 from pathlib import Path
@@ -9,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AwareDatetime, Field, field_validator, model_validator
 
-from authserver.config.upstream_apis import MAX_ANSWERED_BYTES, Apis
+from authserver.config.upstream_apis import Apis, check_fits_into_an_answer
 from authserver.config.upstream_ca import certificates_of, problems_of
 from authserver.config.value_types import Duration, ReadableFile, SecretFile, UpstreamName, WebUrl
 from chassis.config_types import Model, Scope, matches_pattern
@@ -138,15 +137,14 @@ class UpstreamBase(Apis):
 
     @model_validator(mode="after")
     def _fits_into_an_answer(self) -> Self:
-        if len(json.dumps(self.answered_apis())) > MAX_ANSWERED_BYTES:
-            raise ValueError(
-                "apis and caFile together are longer than 32 KiB, which a sidecar does not read: "
-                "keep only the authorities that sign here"
-            )
+        check_fits_into_an_answer(self.answered_apis())
         return self
 
     def answered_apis(self) -> list[dict[str, Any]]:
-        """What an exchange answer says of `apis`, with the file's authorities as they are now."""
+        """What an exchange answer says of `apis`, with the file's authorities as they are now.
+
+        `base_url` is None where it depends on the account.
+        """
         ca = None if self.ca_file is None else certificates_of(self.ca_file.read_bytes())
         return [api.answered(ca, self.askable_scopes) for api in self.apis]
 

@@ -271,7 +271,10 @@ class Internal:
             "release": released.release,
         }
         if ATTACH in released.release:
-            body["apis"] = self._apis.of(upstream)
+            apis, without_base_url = self._apis.of(upstream, released.origins)
+            body["apis"] = apis
+            if without_base_url is not None:
+                body["apis_without_base_url"] = without_base_url
         if released.expires_in is not None:
             body["expires_in"] = released.expires_in
         if released.scope is not None:

@@ -60,6 +60,8 @@ class ReleasedToken:
     release: tuple[Release, ...]
     # The upstream of the connection that the token lives on.
     root: str
+    # Where the account's APIs are, as the token answer said.
+    origins: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -334,6 +336,7 @@ class Exchange:
             refreshed=refreshed,
             release=resource.release,
             root=connection.key.made_of or connection.key.upstream,
+            origins=tokens.origins,
         )
 
 

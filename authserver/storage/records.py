@@ -145,6 +145,7 @@ class UpstreamTokens:
 
     `refresh_expires_at`: when the refresh token ends if it is not presented before.
     `authorization_expires_at`: when the user's authorization ends, whatever is done.
+    `origins`: where this account's APIs are, each as (member of the token answer, `https://HOST`).
     """
 
     access_token: str = field(repr=False)
@@ -154,6 +155,8 @@ class UpstreamTokens:
     expires_at: int | None
     refresh_expires_at: int | None = None
     authorization_expires_at: int | None = None
+    # Sealed with the token: whoever writes to the database cannot send it elsewhere.
+    origins: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
     @property
     def needs_user_at(self) -> int | None:

@@ -8,6 +8,7 @@ from authserver.config.exchanged_upstreams import ExchangedUpstream
 from authserver.config.upstreams import OAuth2Upstream, OidcUpstream
 from authserver.oauth.exchange_target import ExchangeTarget
 from authserver.storage.records import ClientRegistration, Grant, UpstreamTokens
+from authserver.upstream.account_origins import AccountHosts
 from authserver.upstream.client import UpstreamClient, naming
 from authserver.upstream.contract import (
     BadAnswer,
@@ -73,7 +74,10 @@ class Exchanged:
         client = http.client(settings.ca_file or parent.ca_file, settings.proxy or parent.proxy)
         self._client = UpstreamClient(client_id, secret, client)
         self._discovery = Discovery(issuer, client, clock) if issuer is not None else None
-        self._rules = TokenRules(dead_grant=settings.dead_grant_errors)
+        self._rules = TokenRules(
+            dead_grant=settings.dead_grant_errors,
+            account_hosts=AccountHosts(settings.name, settings.account_hosts),
+        )
 
     def variant(self, target: ExchangeTarget) -> str:
         registration = self.registration

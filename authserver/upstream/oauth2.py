@@ -10,6 +10,7 @@ from authserver.oauth.parsing import Malformed, whole_number
 from authserver.storage.records import ClientRegistration, Grant, UpstreamTokens
 from authserver.tokens.jws import BadToken, unverified_claims
 from authserver.upstream.account import account_name
+from authserver.upstream.account_origins import AccountHosts
 from authserver.upstream.client import UpstreamClient, accepted_at, login_url, naming
 from authserver.upstream.contract import (
     BadAnswer,
@@ -65,6 +66,7 @@ class OAuth2:
             scope_separator=settings.answered_scope_separator,
             scope_member=settings.answered_scope_member,
             dead_grant=settings.dead_grant_errors,
+            account_hosts=AccountHosts(settings.name, settings.account_hosts),
         )
         origin = urlsplit(settings.authorization_endpoint)
         self.user_issuer = f"{origin.scheme}://{origin.netloc}"

@@ -20,6 +20,7 @@ from authserver.tokens.jws import (
     verify,
 )
 from authserver.upstream.account import account_name
+from authserver.upstream.account_origins import AccountHosts
 from authserver.upstream.client import UpstreamClient, accepted_at, login_url, naming
 from authserver.upstream.contract import (
     BadAnswer,
@@ -68,7 +69,10 @@ class Oidc:
         self._http = http.client(settings.ca_file, settings.proxy)
         self._issuer, self._client_id = settings.issuer, settings.client_id
         self._client = UpstreamClient(settings.client_id, settings.client_secret(), self._http)
-        self._rules = TokenRules(dead_grant=settings.dead_grant_errors)
+        self._rules = TokenRules(
+            dead_grant=settings.dead_grant_errors,
+            account_hosts=AccountHosts(settings.name, settings.account_hosts),
+        )
         self._discovery = Discovery(settings.issuer, self._http, clock)
         self._keys = RemoteKeys(self._http, clock, UPSTREAMS)
         self._clock = clock

@@ -1,10 +1,11 @@
 """Reading what a token endpoint answers (RFC 6749 section 5), with the quirks of real ones."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from authserver.storage.records import UpstreamTokens
+from authserver.upstream.account_origins import AccountHosts
 from authserver.upstream.contract import (
     GrantRevoked,
     OutcomeUnknown,
@@ -54,7 +55,7 @@ class TokenRules:
     """How one upstream's token answers are read.
 
     `dead_grant` are words of the `error` member, or `member=value` for a dotted path in the
-    answer, that say that a grant is over.
+    answer, that say that a grant is over. `account_hosts`: what is believed of where APIs are.
     """
 
     types: tuple[str, ...] = ("bearer",)
@@ -62,6 +63,7 @@ class TokenRules:
     scope_separator: str = " "
     scope_member: str = "scope"
     dead_grant: tuple[str, ...] = ()
+    account_hosts: AccountHosts = field(default_factory=AccountHosts)
 
 
 def read_tokens(
@@ -120,6 +122,7 @@ def _tokens(
         expires_at=now + lifetime if lifetime is not None else None,
         refresh_expires_at=_refresh_end(body, now, refresh_token, previous),
         authorization_expires_at=_authorization_end(body, now, previous),
+        origins=rules.account_hosts.origins(body, previous.origins if previous else ()),
     )
 
 

@@ -112,11 +112,11 @@ def read_call(head: Head) -> AttachCall | ApiError:
 
 def prepare(call: AttachCall, token: CachedToken) -> PreparedCall | ApiError:
     """Decide where the call goes and write its head anew, with the token in place of the JWT."""
-    if not token.apis:
+    if not token.apis and not token.unplaced:
         return DESTINATION_NOT_ALLOWED.with_reason(
             "no_apis", "Attach is not allowed for this server, or the upstream names no API."
         )
-    destination = find_destination(token.apis, call.head.method, call.path)
+    destination = find_destination(token.apis, call.head.method, call.path, token.unplaced)
     if isinstance(destination, ApiError):
         return destination
     target = _target(call, destination)

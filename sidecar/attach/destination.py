@@ -5,7 +5,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
-from sidecar.apis import Api
+from sidecar.apis import Api, UnplacedApi
 from sidecar.attach.path_policy import problem_of, slashes_decoded
 from sidecar.errors import DESTINATION_NOT_ALLOWED, ApiError
 
@@ -24,10 +24,21 @@ class Destination(NamedTuple):
         return base_path(self.api.base_url) + self.path
 
 
-def find_destination(apis: Sequence[Api], method: str, path: str) -> Destination | ApiError:
-    """The place that `path`, which follows `/upstream/NAME`, names. Pure; nothing is mended."""
+def find_destination(
+    apis: Sequence[Api], method: str, path: str, unplaced: Sequence[UnplacedApi] = ()
+) -> Destination | ApiError:
+    """The place that `path`, which follows `/upstream/NAME`, names. Pure; nothing is mended.
+
+    `unplaced` are APIs whose base URL is not known for this account.
+    """
     if problem := problem_of(path):
         return DESTINATION_NOT_ALLOWED.with_reason(f"path_{problem}")
+    if unplaced and _names_unplaced(apis, unplaced, path):
+        return DESTINATION_NOT_ALLOWED.with_reason(
+            "no_base_url",
+            "The upstream's token answer names no base URL for this account that the operator"
+            " allows.",
+        )
     destination = _named(apis, path)
     if destination is None:
         return DESTINATION_NOT_ALLOWED.with_reason("no_such_api")
@@ -49,6 +60,18 @@ def _named(apis: Sequence[Api], path: str) -> Destination | None:
         if api.name == first and not api.default:
             return Destination(api, slash + rest or "/") if not rest.startswith("/") else None
     return next((Destination(api, path) for api in apis if api.default), None)
+
+
+def _names_unplaced(apis: Sequence[Api], unplaced: Sequence[UnplacedApi], path: str) -> bool:
+    """Whether a path means an API without a base URL, as `_named` would read it.
+
+    Otherwise a path with its name would fall to the default API.
+    """
+    first = path[1:].partition("/")[0]
+    if any(api.name == first and not api.default for api in unplaced):
+        return True
+    named = any(api.name == first and not api.default for api in apis)
+    return not named and any(api.default for api in unplaced)
 
 
 @lru_cache(maxsize=64)

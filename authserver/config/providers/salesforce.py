@@ -76,7 +76,7 @@ SALESFORCE: Final = Provider(
             _READ_ON,
         ),
         Source(
-            "https://help.salesforce.com/s/articleView?id=xcloud.remoteaccess_oauth_endpoints.htm",
+            "https://help.salesforce.com/s/articleView/xcloud.remoteaccess_oauth_endpoints.htm",
             _READ_ON,
         ),
         Source(

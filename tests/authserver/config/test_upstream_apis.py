@@ -1,5 +1,6 @@
 """APIs, release and step-up scopes in the configuration file, as `--check` sees them."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from authserver.config.loader import load
 from authserver.config.preset_apis import PRESET_APIS
 from authserver.config.provider_presets import PRESETS
 from authserver.config.settings import Settings
+from authserver.internal.answered_apis import AnsweredApis
 from chassis.process import ConfigurationError
 from demo.pki import CertificateAuthority
 from tests.support.deployment import NOTES, configuration_of
@@ -170,6 +172,17 @@ _OUTSIDE: dict[str, list[str]] = {
         "/v1/oauth/token", "/v1/oauth/introspect", "/v1/oauth/revoke", "/v1/file_uploads",
         "/v2/pages",
     ],
+    "rest of salesforce": [
+        "/services/oauth2/token", "/services/oauth2/introspect", "/services/data",
+        "/services/data/v68.0/composite", "/services/data/v68.0/composite/batch",
+        "/services/data/v68.0/graphql", "/services/data/v68.0/jobs/ingest",
+        "/services/data/v68.0/tooling/executeAnonymous", "/services/apexrest/x",
+        "/services/data/v68.0/sobjects/User/005/password", "/services/async/68.0/job",
+        "/services/data/v68.0/sobjects/SelfServiceUser/1/password",
+        "/services/data/v68.0/sobjects/User/Name/x/password", "/services/Soap/u/68.0",
+        "/services/data/v68.0/sobjects/apexclass/01p", "/secur/frontdoor.jsp",
+        "/services/data/v68.0/sobjects/ContentDistribution", "/services/data/v9.0/sobjects",
+    ],
     "cloud": [
         "/graphql", "/oauth/token", "/gateway/api/graphql", "/ex/jira/1/gateway/api/graphql",
     ],
@@ -183,6 +196,12 @@ _INSIDE: dict[str, list[str]] = {
     "web": ["/chat.postMessage", "/conversations.list"],
     "v4": ["/user", "/projects/g%2Fp/issues", "/groups/1/projects", "/merge_requests"],
     "rest of notion": ["/v1/users/me", "/v1/pages/1", "/v1/search", "/v1/data_sources/1/query"],
+    "rest of salesforce": [
+        "/services/data/v60.0/query",
+        "/services/data/v60.0/query/01g000-2000",
+        "/services/data/v68.0/sobjects/Account/001",
+        "/services/data/v50.0/limits",
+    ],
     "cloud": ["/oauth/token/accessible-resources", "/ex/jira/1/rest/api/3/search"],
 }
 
@@ -194,7 +213,9 @@ def test_presets_leave_out_what_would_get_round_them_or_give_a_credential(tmp_pa
         upstream: dict[str, Any] = {"preset": preset, "clientId": "x"}
         if preset == "microsoft":
             upstream["issuer"] = "https://login.microsoftonline.com/tenant/v2.0"
-        answered = loaded(tmp_path, upstream).upstreams[0].answered_apis()
+        said = (("instance_url", "https://acme.my.salesforce.com"),)
+        of_account = AnsweredApis(loaded(tmp_path, upstream).upstreams).of("acme", said)
+        answered = json.loads(bytes(of_account.apis))
         for api in read_apis(answered):
             known = f"{api.name} of {preset}"
             name = known if known in _OUTSIDE else api.name

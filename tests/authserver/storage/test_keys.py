@@ -1,11 +1,14 @@
 """Encryption keys come, seal, and go only when nothing needs them any more."""
 
+from dataclasses import replace
+
 import pytest
 
 from authserver.storage.contract import Database, StorageOpenError
 from authserver.storage.key_rotation import KeyRotation, Progress
 from authserver.storage.keyring import DecryptionFailed, Keyring
-from tests.support.storage_fixtures import KEY, NOW, Store, new_refresh_token
+from authserver.storage.records import ConnectionKey
+from tests.support.storage_fixtures import KEY, NOW, Store, grant, new_refresh_token
 
 NEW = ("k2", b"2" * 32)
 
@@ -33,6 +36,24 @@ async def test_after_a_rewrap_the_old_key_may_go(database: Database) -> None:
     )
     assert again is not None
     assert getattr(again, "successor", None) == second.token
+
+
+async def test_where_an_accounts_apis_are_goes_with_its_token_through_a_rewrap(
+    database: Database,
+) -> None:
+    origins = (("instance_url", "https://acme.my.example.com"),)
+    one = grant()
+    session, _ = await Store(database).sign_in(
+        replace(one, tokens=replace(one.tokens, origins=origins))
+    )
+    assert await _rewrap(KeyRotation(database), Keyring([NEW, KEY])) == Progress(rewrapped=1)
+    row = await database.fetch_one("SELECT * FROM connections")
+    assert row is not None
+    assert not [value for value in row if b"acme.my" in str(value).encode()]
+    connections = Store(database, NEW).connections
+    found = await connections.get(ConnectionKey(session.user_id, session.owner, "acme"))
+    assert found is not None
+    assert found.tokens.origins == origins
 
 
 async def test_a_rewrap_goes_on_where_it_was_broken_off(database: Database) -> None:

@@ -157,12 +157,13 @@ class Scene:
 
 
 @asynccontextmanager
-async def scene(folder: Path, name: str) -> AsyncIterator[Scene]:
+async def scene(folder: Path, name: str, **changes: Any) -> AsyncIterator[Scene]:
+    """Everything running; `changes` are members of the upstream's configuration."""
     clock = ManualClock()
     provider = ProviderServer(BEHAVIOURS[name], SECRET, clock)
     naming = ProviderServer(BEHAVIOURS["generic-oidc"], SECRET, clock, prefix="n")
     async with provider.serve(), naming.serve():
-        acme = upstream_of(name, provider.url)
+        acme = upstream_of(name, provider.url) | changes
         who = upstream_of("generic-oidc", naming.url) | {"name": "who"}
         both = [who, acme] if name in NAMELESS else [acme]
         notes = {

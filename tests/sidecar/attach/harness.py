@@ -43,7 +43,7 @@ async def page(_: web.BaseRequest, __: Called) -> web.StreamResponse:
 
 @dataclass
 class FakeApi:
-    """Listens on `localhost` with a certificate of `authority`."""
+    """Listens on `localhost` with a certificate of `authority` for `hosts`."""
 
     authority: CertificateAuthority
     tokens: set[str] = field(default_factory=lambda: {TOKEN})
@@ -51,6 +51,7 @@ class FakeApi:
     handle: Handle = page
     port: int = 0
     connections: int = 0
+    hosts: tuple[str, ...] = ("localhost",)
 
     @property
     def base_url(self) -> str:
@@ -58,7 +59,7 @@ class FakeApi:
 
     @asynccontextmanager
     async def listening(self, folder: Path) -> AsyncIterator["FakeApi"]:
-        write_credential(folder, self.authority.issue_server())
+        write_credential(folder, self.authority.issue_server(dns=self.hosts))
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         tls.load_cert_chain(folder / "tls.crt", folder / "tls.key")
         server = web.Server(self._serve, access_log=None)

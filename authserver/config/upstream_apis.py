@@ -150,8 +150,8 @@ class Apis(Model):
         """The members of a token answer that say where APIs are, each with its host patterns."""
         hosts: dict[str, tuple[str, ...]] = {}
         for api in self.apis:
-            if (told := api.base_url_from) is not None:
-                hosts[told.member] = (*hosts.get(told.member, ()), *told.hosts)
+            if (rule := api.base_url_from) is not None:
+                hosts[rule.member] = (*hosts.get(rule.member, ()), *rule.hosts)
         return hosts
 
     @field_validator("apis")

@@ -26,15 +26,15 @@ class AccountHosts:
         A member that is absent or null keeps what a `previous` answer said. One that is not to be
         believed drops that too: the new token is for another place than the one we know.
         """
-        said = dict(previous)
+        origins = dict(previous)
         for member, patterns in self.members.items():
             if body.get(member) is None:
                 continue
-            said.pop(member, None)
+            origins.pop(member, None)
             origin = origin_of(body[member])
             if origin is not None and is_among(origin, patterns):
-                said[member] = origin
+                origins[member] = origin
                 continue
             reason = "not_an_origin" if origin is None else "host_not_allowed"
             _log.warning("base_url_refused", upstream=self.upstream, member=member, reason=reason)
-        return tuple((member, said[member]) for member in self.members if member in said)
+        return tuple((member, origins[member]) for member in self.members if member in origins)

@@ -18,6 +18,7 @@ from tests.authserver.upstream.test_providers import scene
 from tests.fakes.authserver import Received, release
 from tests.sidecar.attach.harness import Attached, FakeApi
 from tests.sidecar.harness import JWT, OTHER_JWT, Authorities, harness
+from tests.support.deployment import NOTES
 from tests.support.workloads import NOTES_SERVER
 
 ACME, OTHER = "acme.my.salesforce.com", "other.my.salesforce.com"
@@ -106,7 +107,13 @@ async def test_from_sign_in_to_call_each_account_reaches_its_own_host(
     async with (
         apis_by_host(tmp_path, api_authority, ACME, OTHER) as (apis, proxy),
         scene(own, "salesforce", caFile="apis.pem") as s,
-        harness(tmp_path / "sidecar", authorities, API_PROXY=proxy) as r,
+        harness(
+            tmp_path / "sidecar",
+            authorities,
+            API_PROXY=proxy,
+            RESOURCE=NOTES,
+            ISSUER=s.world.issuer,
+        ) as r,
     ):
         s.provider.adds = {"instance_url": f"https://{ACME}"}
         alice = await s.sign_in(ALICE)

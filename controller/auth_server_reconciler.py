@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from controller.api import conditions
+from controller.api.auth_server import AuthServer
 from controller.api.conditions import Condition, Reason
 from controller.api.kinds import (
     ADMISSION_POLICY,
@@ -18,7 +19,6 @@ from controller.api.kinds import (
     VOLUME_CLAIM,
 )
 from controller.api.objects import Key, key_of
-from controller.api.v1alpha1 import AuthServer
 from controller.certificate_objects import CertificateObjects
 from controller.reconcile import auth_server, guard
 from controller.reconcile.plan import Plan

@@ -7,10 +7,11 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from controller.api import conditions
+from controller.api.auth_server import Adoption, AuthServer
 from controller.api.conditions import Condition, Reason
 from controller.api.kinds import MCP_AUTH_SERVER, POD
 from controller.api.objects import Key, Object, format_time, metadata, path
-from controller.api.v1alpha1 import Adoption, AuthServer, ServerAuth
+from controller.api.server_auth import ServerAuth
 from controller.cluster import ApiError
 from controller.reconcile import auth_server, resource_map
 from controller.reconcile.authserver_objects import Objects

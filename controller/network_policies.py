@@ -6,7 +6,7 @@ from controller.api import conditions
 from controller.api.conditions import Condition
 from controller.api.kinds import NETWORK_POLICY, POD
 from controller.api.objects import Key, Object
-from controller.api.v1alpha1 import OpenPorts, ServerAuth
+from controller.api.server_auth import OpenPorts, ServerAuth
 from controller.cluster import ApiError
 from controller.reconcile import network_policy
 from controller.reconcile.certificates import is_ours

@@ -7,10 +7,11 @@ from typing import Any, Final
 
 from chassis.logs import Log
 from controller.api import conditions
+from controller.api.auth_server import AuthServer
 from controller.api.conditions import Reason
 from controller.api.kinds import MCP_SERVER_AUTH, SECRET, SECRET_METADATA
 from controller.api.objects import Key, Object, annotations, dicts, generation, version
-from controller.api.v1alpha1 import AuthServer, ServerAuth
+from controller.api.server_auth import ServerAuth
 from controller.certificate_objects import CertificateObjects
 from controller.cluster import ApiError
 from controller.issuing.rotation import AuthorityState

@@ -15,7 +15,7 @@ from controller.api.objects import (
     uid,
 )
 from controller.api.objects import metadata as meta_of
-from controller.api.v1alpha1 import ServerAuth
+from controller.api.server_auth import ServerAuth
 from controller.backoff import Random
 from controller.cluster import Cluster
 from controller.issuing import issued_leaves

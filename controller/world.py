@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, NamedTuple, Protocol
 
+from controller.api.auth_server import AuthServer
 from controller.api.kinds import POD, SECRET, Kind
 from controller.api.objects import Key, Object, annotations, dicts, labels, metadata, path
-from controller.api.v1alpha1 import AuthServer
 from controller.applier import Applier
 from controller.issuing import rotation
 from controller.issuing.authority import InvalidAuthority

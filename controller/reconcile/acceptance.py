@@ -10,8 +10,9 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from chassis.resource_url import InvalidResource, collision_key
+from controller.api.auth_server import AuthServer
 from controller.api.conditions import Condition, Reason
-from controller.api.v1alpha1 import AuthServer, ServerAuth
+from controller.api.server_auth import ServerAuth
 from controller.reconcile.tenancy import Target, permits, target
 
 _URL_MEMBERS: Final = (

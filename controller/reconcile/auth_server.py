@@ -6,9 +6,10 @@ from datetime import datetime
 from typing import Any
 
 from controller.api import conditions
+from controller.api.auth_server import AuthServer
 from controller.api.conditions import Condition, Reason
 from controller.api.objects import Object, format_time, labels, path
-from controller.api.v1alpha1 import CONFIRM_SIDECAR, AuthServer
+from controller.api.v1alpha1 import CONFIRM_SIDECAR
 from controller.issuing import leaves
 from controller.issuing.authority import InvalidAuthority
 from controller.reconcile import (

@@ -5,8 +5,8 @@ from typing import Any, Final
 
 import yaml
 
+from controller.api.auth_server import AuthServer
 from controller.api.objects import path
-from controller.api.v1alpha1 import AuthServer
 from controller.reconcile.keys import EncryptionKeys, SigningKeys
 
 CONFIG_FILE: Final = "authserver.yaml"

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from controller.api.auth_server import AuthServer
 from controller.api.objects import Object
-from controller.api.v1alpha1 import AuthServer
 from controller.reconcile import authserver_file as file
 from controller.reconcile.plan import MANAGER, NAME_LABEL
 

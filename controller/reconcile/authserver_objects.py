@@ -5,8 +5,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from controller.api.auth_server import AuthServer
 from controller.api.objects import Object, path
-from controller.api.v1alpha1 import AuthServer
 from controller.issuing.leaves import Template
 from controller.reconcile import authserver_file as file
 from controller.reconcile import cert_manager, resource_map

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from controller.api.v1alpha1 import AuthServer
+from controller.api.auth_server import AuthServer
 from controller.reconcile import authserver_file as file
 from controller.reconcile import resource_map
 from controller.reconcile.keys import KeyPlan

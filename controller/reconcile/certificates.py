@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 
+from controller.api.auth_server import AuthServer, CertificateSettings
 from controller.api.conditions import Condition, Reason
 from controller.api.objects import Object, path
-from controller.api.v1alpha1 import AuthServer, CertificateSettings, duration
+from controller.api.v1alpha1 import duration
 from controller.issuing import authority, leaves, rotation
 from controller.issuing.authority import InvalidAuthority
 from controller.issuing.rotation import AuthorityState, Rotation

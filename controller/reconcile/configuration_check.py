@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from controller.api.auth_server import AuthServer
 from controller.api.conditions import Condition, Reason
 from controller.api.objects import Object, dicts, labels, path
-from controller.api.v1alpha1 import AuthServer
 from controller.reconcile import authserver_file
 from controller.reconcile.authserver_objects import Objects, candidate_name, is_candidate
 from controller.reconcile.surroundings import Observed

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from controller.api.auth_server import AuthServer, Reservation
 from controller.api.conditions import Condition
 from controller.api.objects import Key, Object, labels, same_wish
-from controller.api.v1alpha1 import AuthServer, Reservation, ServerAuth
+from controller.api.server_auth import ServerAuth
 from controller.reconcile import acceptance, resource_map
 from controller.reconcile.resource_map import Claims, Leaves
 

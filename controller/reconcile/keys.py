@@ -16,9 +16,10 @@ from typing import Any, Final
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from controller.api.auth_server import AuthServer
 from controller.api.conditions import Condition, Reason
 from controller.api.objects import Object, format_time, path
-from controller.api.v1alpha1 import AuthServer, duration
+from controller.api.v1alpha1 import duration
 from controller.issuing import authority, rotation
 from controller.reconcile.plan import Makers, kept, labels
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from controller.api.conditions import Condition, Reason
 from controller.api.objects import Object, dicts, labels, metadata
-from controller.api.v1alpha1 import OpenPorts, ServerAuth
+from controller.api.server_auth import OpenPorts, ServerAuth
 from controller.reconcile.certificates import is_ours
 from controller.reconcile.opted_in import INJECTED
 from controller.reconcile.plan import MANAGED_BY_LABEL, MANAGER, NAME_LABEL

@@ -13,8 +13,9 @@ from functools import cached_property
 from typing import Any, Final
 
 from chassis.resource_url import InvalidResource, collision_key
+from controller.api.auth_server import Adoption, AuthServer, Reservation
 from controller.api.objects import Key, Object, dicts, format_time, parse_time, path
-from controller.api.v1alpha1 import Adoption, AuthServer, Reservation, ServerAuth
+from controller.api.server_auth import ServerAuth
 from controller.reconcile.acceptance import Hold
 
 SHARDS: Final = 16

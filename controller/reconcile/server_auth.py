@@ -7,7 +7,7 @@ from typing import Any, Final
 from controller.api import conditions
 from controller.api.conditions import Condition, Reason
 from controller.api.objects import dicts, format_time
-from controller.api.v1alpha1 import ServerAuth
+from controller.api.server_auth import ServerAuth
 from controller.reconcile import server_credential
 from controller.reconcile.plan import Event, Makers, Plan
 from controller.reconcile.server_credential import Credential, Observed, secret_name

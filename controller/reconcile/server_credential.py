@@ -6,9 +6,10 @@ from datetime import datetime
 from enum import Enum
 from typing import Any, Final
 
+from controller.api.auth_server import AuthServer
 from controller.api.conditions import Condition, Reason
 from controller.api.objects import Key, Object
-from controller.api.v1alpha1 import AuthServer, ServerAuth
+from controller.api.server_auth import ServerAuth
 from controller.issuing import leaves
 from controller.issuing.authority import InvalidAuthority
 from controller.issuing.rotation import AuthorityState

@@ -6,7 +6,8 @@ from urllib.parse import urlsplit
 
 from chassis.resource_url import InvalidResource, collision_key
 from chassis.spiffe_id import Workload
-from controller.api.v1alpha1 import ServerAuth, Tenant
+from controller.api.auth_server import Tenant
+from controller.api.server_auth import ServerAuth
 
 _DEFAULT_PORT: Final = 443
 

@@ -9,8 +9,9 @@ from typing import Any, Final
 
 import yaml
 
+from controller.api.auth_server import AuthServer
 from controller.api.objects import Object, dicts, metadata
-from controller.api.v1alpha1 import AuthServer, ServerAuth
+from controller.api.server_auth import ServerAuth
 from controller.issuing import leaves, rotation
 from controller.issuing.rotation import AuthorityState
 from controller.reconcile import certificates, guard

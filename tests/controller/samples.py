@@ -4,7 +4,8 @@ import hashlib
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from controller.api.v1alpha1 import AuthServer, ServerAuth
+from controller.api.auth_server import AuthServer
+from controller.api.server_auth import ServerAuth
 from controller.issuing.authority import new_key
 from controller.reconcile.plan import Makers
 

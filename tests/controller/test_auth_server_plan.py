@@ -11,8 +11,8 @@ import yaml
 
 from authserver.config import check_report
 from chassis.process import ConfigProblem
+from controller.api.auth_server import AuthServer
 from controller.api.objects import Object, path
-from controller.api.v1alpha1 import AuthServer
 from controller.reconcile import auth_server as reconcile
 from controller.reconcile.plan import Plan
 from controller.reconcile.surroundings import Observed, Surroundings

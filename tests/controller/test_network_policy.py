@@ -7,7 +7,7 @@ import pytest
 
 from controller.api.kinds import MCP_SERVER_AUTH, NETWORK_POLICY, POD, SECRET, Kind
 from controller.api.objects import Key
-from controller.api.v1alpha1 import ServerAuth
+from controller.api.server_auth import ServerAuth
 from controller.cluster import ApiError
 from controller.reconcile import network_policy
 from controller.world import slim_pod

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 
+from controller.api.auth_server import Adoption, AuthServer
 from controller.api.kinds import (
     CONFIG_MAP,
     MCP_AUTH_SERVER,
@@ -15,7 +16,7 @@ from controller.api.kinds import (
     SECRET,
 )
 from controller.api.objects import Key, format_time
-from controller.api.v1alpha1 import Adoption, AuthServer, ServerAuth
+from controller.api.server_auth import ServerAuth
 from controller.issuing import leaves, rotation
 from controller.reconcile import resource_map
 from controller.reconcile.index import Index

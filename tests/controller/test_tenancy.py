@@ -4,7 +4,7 @@ import pytest
 
 from chassis.resource_url import InvalidResource
 from chassis.spiffe_id import Workload
-from controller.api.v1alpha1 import Tenant
+from controller.api.auth_server import Tenant
 from controller.reconcile.tenancy import is_member, matches, permits, target
 from tests.controller.samples import server, tenant
 

@@ -23,11 +23,14 @@ chromium: ## install Chromium for the browser tests, where apt-get may (as root 
 		{ test "$$(id -u)" = 0 && command -v apt-get >/dev/null && apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium >/dev/null; } || \
 		echo "No Chromium here, and no way to install it: the browser tests will not run."
 
+# The tests start hundreds of Python processes: each would compile all that it imports, again.
+COMPILED := env -u PYTHONDONTWRITEBYTECODE
+
 test: $(STAMP) chromium ## all tests that need nothing but this machine
-	$(RUN) -m pytest -n auto --dist worksteal
+	$(COMPILED) $(RUN) -m pytest -n auto --dist worksteal
 
 interop: $(STAMP) ## tests with other people's clients, SDKs and servers, which it installs first
-	$(RUN) -m pytest -m interop -n 2
+	$(COMPILED) $(RUN) -m pytest -m interop -n 2
 
 fresh-machine: $(STAMP) ## run the README's commands in a Debian root with only Python and make; needs root
 	$(RUN) -m tests.fresh_machine

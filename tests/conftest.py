@@ -2,9 +2,13 @@
 
 import logging
 import os
+import sys
 from collections.abc import Iterator
 
 import pytest
+
+# jsonschema would build 38 grammars for a format that no schema of ours names, in every worker.
+sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
 _LOGGERS = (logging.getLogger(), logging.getLogger("tokenward"))
 

@@ -25,7 +25,6 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from authserver.app import Authserver
 from authserver.config.loader import load
-from authserver.listener_tls import internal_material
 from authserver.storage.audit_keys import AuditKeys
 from authserver.storage.engines.open import open_database
 from authserver.upstream.http_client import UpstreamHttp
@@ -34,6 +33,7 @@ from demo.browser import Browser, Page
 from demo.pki import CertificateAuthority, Issued, write_credential
 from demo.upstream import USERS, FakeUpstream
 from tests.fakes.clock import ManualClock
+from tests.support.made_once import authorities, internal_tls, put_migrated
 
 TRUST_DOMAIN = "example.org"
 NOTES, TASKS = "https://notes.example.com/mcp", "https://tasks.example.com/mcp"
@@ -249,18 +249,19 @@ async def deployed(
             now=clock,
         )
         await stack.enter_async_context(upstream.serve())
-        server_ca, workload_ca = (CertificateAuthority.create(n) for n in ("servers", "workloads"))
-        write_material(folder, server_ca, workload_ca)
+        server_ca, workload_ca, server_certificate = authorities()
+        write_material(folder, server_ca, workload_ca, server_certificate)
         configuration = configuration_of(folder, issuer, upstream.issuer) | changes
-        (folder / "authserver.yaml").write_text(yaml.safe_dump(configuration))
+        (folder / "authserver.yaml").write_text(yaml.dump(configuration, Dumper=yaml.CSafeDumper))
         settings = load(folder / "authserver.yaml")
+        await put_migrated(folder / "tokenward.db")
         database = await open_database(settings.storage.url, settings.storage.password)
         stack.push_async_callback(database.close)
         http = await stack.enter_async_context(UpstreamHttp())
         audit_key = await AuditKeys(database, settings.keyring()).key()
         server = Authserver(settings, database, http, clock, audit_key=audit_key)
         stack.push_async_callback(server.drain)
-        tls, _ = internal_material(settings.listeners.internal).build()
+        tls = internal_tls(settings.listeners.internal)
         await _serve(stack, web.AppRunner(server.public(), access_log=None), public)
         listener = Listener("internal", "127.0.0.1", 0, server.internal().server(), tls)
         internal = await listener.bind(drain_seconds=60.0)
@@ -292,10 +293,13 @@ async def _serve(stack: AsyncExitStack, runner: web.BaseRunner, bound: socket.so
 
 
 def write_material(
-    folder: Path, server_ca: CertificateAuthority, workload_ca: CertificateAuthority
+    folder: Path,
+    server_ca: CertificateAuthority,
+    workload_ca: CertificateAuthority,
+    server_certificate: Issued | None = None,
 ) -> None:
     """Certificates, keys and secrets, as files."""
-    write_credential(folder, server_ca.issue_server())
+    write_credential(folder, server_certificate or server_ca.issue_server())
     (folder / "workloads.pem").write_bytes(workload_ca.certificate_pem)
     (folder / "k1").write_bytes(base64.b64encode(secrets.token_bytes(32)))
     key = ec.generate_private_key(ec.SECP256R1())

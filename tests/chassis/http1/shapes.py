@@ -31,5 +31,5 @@ def _shape(entry: dict[str, Any]) -> Shape:
 
 
 _TEXT = (Path(__file__).parent / "corpus.yaml").read_text("utf-8")
-SHAPES = [_shape(entry) for entry in yaml.safe_load(_TEXT)]
+SHAPES = [_shape(entry) for entry in yaml.load(_TEXT, yaml.CSafeLoader)]
 NAMES = [shape.name for shape in SHAPES]

@@ -38,4 +38,4 @@ class Shape(NamedTuple):
 
 
 _TEXT = (Path(__file__).parent / "paths.yaml").read_text("utf-8")
-SHAPES = [Shape(**entry) for entry in yaml.safe_load(_TEXT)]
+SHAPES = [Shape(**entry) for entry in yaml.load(_TEXT, yaml.CSafeLoader)]

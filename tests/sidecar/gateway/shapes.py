@@ -52,5 +52,5 @@ def _of_the_server(shape: ServerShape) -> Shape:
 
 
 _TEXT = (Path(__file__).parent / "corpus.yaml").read_text("utf-8")
-OWN = [_of_the_gateway(entry) for entry in yaml.safe_load(_TEXT)]
+OWN = [_of_the_gateway(entry) for entry in yaml.load(_TEXT, yaml.CSafeLoader)]
 SHAPES = [*OWN, *(_of_the_server(shape) for shape in OF_THE_SERVER)]

@@ -116,6 +116,7 @@ class Streams:
         if stream not in self._streams:
             return
         self._streams.discard(stream)
+        stream.wake = _nothing  # it leads back to the stream: only the collector would free both
         self._users[stream.identity.sub] -= 1
         if not self._users[stream.identity.sub]:
             del self._users[stream.identity.sub]

@@ -148,6 +148,9 @@ class TlsLayer(asyncio.Transport, asyncio.Protocol):
                     self._end()
                     return
                 self._inner.data_received(plain)
+                if not self._incoming.pending and not self._tls.pending():
+                    break  # one more read would say so with an exception, at the cost of the first
+            self._flush()
         except ssl.SSLWantReadError:
             self._flush()
         except ssl.SSLZeroReturnError:

@@ -7,7 +7,6 @@ response, and its connection is not used again. There are no redirects and no co
 import asyncio
 import ssl
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from chassis.http1.client_connection import ClientConnection, Receive
@@ -33,8 +32,7 @@ class ServerResponse(NamedTuple):
         return f"<ServerResponse {self.status}>"
 
 
-@dataclass(frozen=True, slots=True)
-class Host:
+class Host(NamedTuple):
     """Where to connect; `name` is also what the certificate must be for."""
 
     name: str

@@ -42,7 +42,7 @@ class ApiClients:
 
     def ready(self, api: Api) -> Client | None:
         """The client of an API that was called before."""
-        place = _place(api)
+        place = _place(api.base_url, api.ca)
         client = self._clients.get(place)
         if client is not None:
             self._clients.move_to_end(place)
@@ -53,7 +53,7 @@ class ApiClients:
         context = await self._context(api.ca)
         client = self.ready(api)
         if client is None:
-            place = _place(api)
+            place = _place(api.base_url, api.ca)
             client = self._clients[place] = Client(
                 place.host,
                 context,
@@ -81,12 +81,8 @@ class ApiClients:
         return await asyncio.shield(making)
 
 
-def _place(api: Api) -> _Place:
-    return _Place(_host(api.base_url), api.ca)
-
-
 @lru_cache(maxsize=MAX_CLIENTS)
-def _host(base_url: str) -> Host:
+def _place(base_url: str, ca: str | None) -> _Place:
     parts = urlsplit(base_url)
     assert parts.hostname is not None  # the reader of the exchange answer saw to it
-    return Host(parts.hostname, parts.port or 443)
+    return _Place(Host(parts.hostname, parts.port or 443), ca)

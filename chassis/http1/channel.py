@@ -103,16 +103,16 @@ class Channel(asyncio.Protocol):
         self._arm(self.limits.linger_seconds)
 
     def _arm(self, seconds: float) -> None:
-        self._arm_at(self._loop.time() + seconds)
-
-    def _arm_at(self, due: float) -> None:
         """Set the deadline. A timer that ends earlier looks again, which spares a timer each."""
-        self._deadline = due
+        due = self._deadline = self._loop.time() + seconds
         if self._timer is None or self._timer_at > due:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer_at = due
-            self._timer = self._loop.call_at(due, self._look)
+            self._look_at(due)
+
+    def _look_at(self, due: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = due
+        self._timer = self._loop.call_at(due, self._look)
 
     def _look(self) -> None:
         """The timer ended: the deadline may be later by now."""
@@ -120,7 +120,7 @@ class Channel(asyncio.Protocol):
         if self._transport is None or self._deadline == NEVER:
             return
         if self._deadline > self._loop.time():
-            self._arm_at(self._deadline)
+            self._look_at(self._deadline)
         else:
             self._expire()
 

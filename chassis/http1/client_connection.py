@@ -278,7 +278,8 @@ class ClientConnection(Channel):
         """The response is whole; a request that is not is left as it is."""
         if self._incoming is not None:
             self._incoming.detach()
-        self._flow(True)
+        if self._held:
+            self._flow(True)
         written = self._transport is not None and not self._transport.get_write_buffer_size()
         self.reusable = self._stays and self._sent and written and not rest and not self._ended
         self._release()

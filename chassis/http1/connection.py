@@ -122,6 +122,9 @@ class Connection(ResponseWriter):
         for _ in range(_IN_A_TURN):
             if self._handling or self._over or self._room is not None or self._transport is None:
                 return
+            if self._at == len(self._buffer):
+                self._rest()
+                return
             try:
                 end = self._heads.find(self._buffer, self._at)
                 if not end:
@@ -133,9 +136,6 @@ class Connection(ResponseWriter):
             self._begun = False
             if not self._handle(self._take_body(end)):
                 return
-            if self._at == len(self._buffer) and self._room is None:
-                self._rest()
-                return
         self._loop.call_soon(self._serve)
 
     def _rest(self) -> None:
@@ -144,14 +144,12 @@ class Connection(ResponseWriter):
         if self._ended or self._server.draining:
             self._close()
             return
-        self._flow(True)
+        if self._held:
+            self._flow(True)
         self._arm(self.limits.idle_seconds)
 
     def _await_more(self) -> None:
-        """The next head is not whole. Raises Refused."""
-        if self._at == len(self._buffer):
-            self._rest()
-            return
+        """The next head has begun and is not whole. Raises Refused."""
         if self._ended or self._server.draining:
             self._close()
             return

@@ -521,6 +521,15 @@ def test_the_end_of_an_event_is_seen_however_it_is_cut(end: bytes, size: int) ->
         assert stream.between_events == (at + size >= len(event))
 
 
+def test_a_stream_that_is_over_leads_back_to_nothing() -> None:
+    """What it would wake holds the stream: the two of them would wait for the collector."""
+    streams, _ = made()
+    stream, woken = opened(streams, JWT)
+    streams.close(stream)
+    stream.end("ended")
+    assert not woken
+
+
 async def test_draining_ends_streams(tmp_path: Path, authorities: Authorities) -> None:
     async with gated(tmp_path, authorities) as g:
         async with streaming(g, Feed()) as stream:

@@ -22,6 +22,7 @@ class Model(BaseModel):
         extra="forbid",
         alias_generator=to_camel,
         hide_input_in_errors=True,
+        defer_build=True,
     )
 
 

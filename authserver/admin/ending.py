@@ -39,7 +39,7 @@ from chassis.spiffe_id import Workload
 MAX_HELD_SECONDS: Final = 60
 _MAX_PENDING: Final = 16
 _TOGETHER: Final = 10
-# At most 130 sessions a second: each answer of the feed repeats 15 seconds of them.
+# At most 130 sessions a second, so that most of a core is left to everybody else.
 _MIN_REST_SECONDS: Final = 0.075
 _RESTS: Final = 4.0
 

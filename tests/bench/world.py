@@ -4,8 +4,9 @@ import asyncio
 import os
 import secrets
 import ssl
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -65,16 +66,27 @@ async def running(
     write_material(layout)
     lift_limits(layout, storage)
     prepare(layout)
-    async with Processes(folder) as processes:
-        await start_upstream(layout, processes, token_seconds=_UPSTREAM_TOKEN_SECONDS)
-        await processes.start("authserver", "authserver", "--config", str(layout.config))
-        server = layout.servers[0]
-        await processes.start("sidecar", "sidecar", environment=sidecar_environment(layout, server))
-        await processes.ready("authserver", f"{layout.ops}/readyz")
-        await processes.ready("sidecar", f"{server.ops}/readyz")
-        await processes.ready("upstream", f"{layout.upstream}/.well-known/openid-configuration")
-        pin(processes.pids, core=0)
-        yield World(layout, processes, await sign_in(layout, server))
+    with _logs() as logs:
+        async with Processes(logs) as processes:
+            await start_upstream(layout, processes, token_seconds=_UPSTREAM_TOKEN_SECONDS)
+            await processes.start("authserver", "authserver", "--config", str(layout.config))
+            server = layout.servers[0]
+            await processes.start(
+                "sidecar", "sidecar", environment=sidecar_environment(layout, server)
+            )
+            await processes.ready("authserver", f"{layout.ops}/readyz")
+            await processes.ready("sidecar", f"{server.ops}/readyz")
+            await processes.ready("upstream", f"{layout.upstream}/.well-known/openid-configuration")
+            pin(processes.pids, core=0)
+            yield World(layout, processes, await sign_in(layout, server))
+
+
+@contextmanager
+def _logs() -> Iterator[Path]:
+    """In memory, where there is a place: a container writes to a pipe and waits for no disk."""
+    in_memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=in_memory if in_memory.is_dir() else None) as folder:
+        yield Path(folder)
 
 
 async def until_listening(port: int) -> None:

@@ -250,7 +250,7 @@ async def deployed(
         )
         await stack.enter_async_context(upstream.serve())
         server_ca, workload_ca, server_certificate = authorities()
-        write_material(folder, server_ca, workload_ca, server_certificate)
+        write_material(folder, server_ca, workload_ca, server_certificate=server_certificate)
         configuration = configuration_of(folder, issuer, upstream.issuer) | changes
         (folder / "authserver.yaml").write_text(yaml.dump(configuration, Dumper=yaml.CSafeDumper))
         settings = load(folder / "authserver.yaml")
@@ -296,6 +296,7 @@ def write_material(
     folder: Path,
     server_ca: CertificateAuthority,
     workload_ca: CertificateAuthority,
+    *,
     server_certificate: Issued | None = None,
 ) -> None:
     """Certificates, keys and secrets, as files."""

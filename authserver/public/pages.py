@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import cache
 from importlib import resources
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from authserver.account.connect_steps import (
     Confirmation,
@@ -35,6 +34,9 @@ from authserver.sign_in.authorize import ConsentPrompt
 from authserver.storage.records import NO_ACCOUNT, Account
 from authserver.upstream.contract import Upstream, Upstreams
 
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
 STYLE_ROUTE: Final = "/oauth/style.css"
 LOGO_ROUTE: Final = "/oauth/logo"
 FAVICON_ROUTE: Final = "/favicon.ico"
@@ -44,10 +46,18 @@ CONTENT_SECURITY_POLICY: Final = (
     "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 
-# Shared by every configuration that a process has in turn: each template is compiled once.
-_TEMPLATES: Final = Environment(
-    loader=PackageLoader("authserver.public"), autoescape=True, undefined=StrictUndefined
-)
+
+@cache
+def _templates() -> "Environment":
+    """Shared by every configuration that a process has in turn: each template is compiled once.
+
+    Jinja is a twentieth of the process's start, and only the first page needs it.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    return Environment(
+        loader=PackageLoader("authserver.public"), autoescape=True, undefined=StrictUndefined
+    )
 
 
 class Outcome(StrEnum):
@@ -234,7 +244,7 @@ class Pages:
         return self._render("error.html", message=message, request_id=request_id)
 
     def _render(self, template: str, **values: Any) -> str:
-        return _TEMPLATES.get_template(template).render(self._look, **values)
+        return _templates().get_template(template).render(self._look, **values)
 
     def _facts(
         self, subject: ConnectSubject, applications: Sequence[Application]

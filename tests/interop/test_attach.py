@@ -166,10 +166,14 @@ def test_the_how_to_shows_lines_of_the_programs_that_run_here(block: str) -> Non
 
 
 def test_the_how_tos_configuration_narrows_the_preset() -> None:
-    (text,) = re.findall(r"```yaml\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+    text, of_accounts = re.findall(r"```yaml\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
     upstream = yaml.safe_load(text)["upstreams"][0]
     apis = expanded_apis(upstream["preset"], upstream["apis"])
     assert isinstance(apis, list)
     (api,) = [ApiSettings.model_validate(one) for one in apis]
     assert (api.methods, api.path_prefixes) == (("GET", "HEAD"), ("/repos", "/user"))
     assert api.base_url == "https://api.github.com"
+    (elsewhere,) = map(ApiSettings.model_validate, yaml.safe_load(of_accounts)["apis"])
+    assert elsewhere.base_url_from is not None
+    origins = [("api_domain", "https://acme.pipedrive.com")]
+    assert elsewhere.base_url_from.base_url(origins) == "https://acme.pipedrive.com"

@@ -12,6 +12,7 @@ import threading
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -21,6 +22,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
+from tests.bench.against import Tree
 from tests.cluster.cluster import Object, eventually
 from tests.manifests.rendering import kubectl
 from tests.support.server_certificates import Authority
@@ -45,11 +47,35 @@ def address_towards_the_api_server() -> str:
         return str(probe.getsockname()[0])
 
 
+@dataclass(frozen=True)
+class RunningWebhook:
+    """A webhook in a process of its own; `ops_port` is 0 where it says nothing of itself."""
+
+    port: int
+    ops_port: int
+    pid: int
+
+
 @contextmanager
 def webhook_on_this_host(
     folder: Path, authority: Authority, host: str, linger_seconds: float = 0, **changes: Any
 ) -> Iterator[int]:
     """`python -m webhook` in a process of its own, told to stop at the end; yields its port."""
+    ours = Tree(_ROOT, Path(sys.executable))
+    with webhook_of(ours, folder, authority, host, linger_seconds, **changes) as running:
+        yield running.port
+
+
+@contextmanager
+def webhook_of(
+    tree: Tree,
+    folder: Path,
+    authority: Authority,
+    host: str,
+    linger_seconds: float = 0,
+    **changes: Any,
+) -> Iterator[RunningWebhook]:
+    """The same of another tree, with its interpreter."""
     authority.issue(folder, host=host)
     listener = {
         "host": "0.0.0.0",
@@ -67,26 +93,30 @@ def webhook_on_this_host(
     written = folder / "webhook.log"
     with written.open("wb") as log:  # nobody would read a pipe, and a full one stops the webhook
         process = subprocess.Popen(
-            [sys.executable, "-m", "webhook", "--config", str(folder / "webhook.yaml")],
+            [str(tree.python), "-m", "webhook", "--config", str(folder / "webhook.yaml")],
             stderr=log,
-            cwd=_ROOT,
+            cwd=tree.folder,
         )
     try:
         lines = eventually(partial(_read, written), lambda found: "ready" in found)
-        yield int(lines["listening"]["port"])
+        port, ops_port = (int(lines[event]["port"]) for event in ("listening", "listening ops"))
+        yield RunningWebhook(port, ops_port, process.pid)
     finally:
         process.terminate()
         process.wait()
 
 
 def _read(log: Path) -> dict[str, Object]:
-    """The webhook's lines so far by their event; of its listeners, the one for the API server."""
+    """The webhook's last line of each event; those of the ops listener end in ` ops`."""
     told = [
         json.loads(line)
         for line in log.read_text("utf-8").splitlines(keepends=True)
         if line.endswith("\n")
     ]
-    return {line["event"]: line for line in told if line.get("listener") != "ops"}
+    return {
+        f"{line['event']} ops" if line.get("listener") == "ops" else line["event"]: line
+        for line in told
+    }
 
 
 class Service(ThreadingTCPServer):

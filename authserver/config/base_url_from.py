@@ -1,6 +1,6 @@
 """Base URLs that depend on the account: which member of a token answer is believed, and when.
 
-A pattern's `*` is one whole label. What does not match is never called, whoever sends it.
+A pattern's `*` is one whole label. A host that does not match is never called.
 """
 
 import re

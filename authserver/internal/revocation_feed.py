@@ -45,7 +45,7 @@ _NOTE_SECONDS: Final = 10
 _LOOKED_BACK_SECONDS: Final = REPEATED_SECONDS + 5
 # A look that is older says nothing about now.
 _LOOK_COUNTS_SECONDS: Final = 3
-# More are not repeated to whoever has a mark of this replica.
+# More are not repeated to a sidecar whose cursor has a mark of this replica.
 MAX_REPEATED: Final = 500
 _CURSOR: Final = re.compile(
     r"([\w-]{1,64})\.([0-9]{1,12})\.([0-9a-f]{0,32})\.((?:[0-9a-f]{16}-[0-9]{1,15})?)"

@@ -155,7 +155,7 @@ class UpstreamTokens:
     expires_at: int | None
     refresh_expires_at: int | None = None
     authorization_expires_at: int | None = None
-    # Sealed with the token: whoever writes to the database cannot send it elsewhere.
+    # Sealed with the token: a writer of the database cannot send it elsewhere.
     origins: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
     @property

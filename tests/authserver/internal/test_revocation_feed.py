@@ -180,7 +180,7 @@ async def test_what_was_named_does_not_end_the_next_poll_but_is_repeated_for_15_
 async def test_hundreds_are_not_repeated_to_whom_this_replica_has_named_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """But to whoever did not get that answer, and by a replica that did not give it."""
+    """They are repeated after a lost answer, and by a replica that did not give it."""
     monkeypatch.setattr(revocation_feed, "MAX_REPEATED", 2)
     async with (
         deployed(tmp_path) as world,

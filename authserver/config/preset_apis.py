@@ -20,7 +20,7 @@ def expanded_apis(preset: str, written: object) -> object:
 
     Without `written` (None) they are the preset's. An entry that has the name of one of the
     preset's starts from it, and what the operator writes wins; a list names all there are. A
-    `baseUrl` stands in place of the preset's `baseUrlFrom`, and the other way round.
+    written `baseUrl` replaces the `baseUrlFrom` of the preset, and the other way round.
     """
     known = {str(api["name"]): api for api in PRESET_APIS.get(preset, ())}
     if written is None:

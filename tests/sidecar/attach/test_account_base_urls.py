@@ -136,7 +136,7 @@ async def test_from_sign_in_to_call_each_account_reaches_its_own_host(
             before = len(apis[host].called)
             assert (await a.call(url=url, jwt=signed.jwt)).status == 200
             assert len(apis[host].called) == before + 1
-        # One whose token answer names a foreign host is told so, and nothing is sent.
+        # A token answer that names a foreign host: a refusal says so, and nothing is sent.
         s.provider.adds = {"instance_url": "https://evil.example"}
         strange = await s.sign_in(ALICE)
         answer = await a.call(url=url, jwt=strange.jwt)

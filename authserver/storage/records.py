@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from chassis.spiffe_id import Workload
 
@@ -220,8 +220,7 @@ class PendingSignIn:
         return bool(self.user_id or self.grants)
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectionKey:
+class ConnectionKey(NamedTuple):
     """A connection belongs to one user, one owner and one upstream.
 
     `made_of` and `variant` are set for tokens that an exchange made (RFC 8693): the upstream of the

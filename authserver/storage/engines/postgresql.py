@@ -86,15 +86,15 @@ class PostgresqlDatabase:
 
     def __init__(self, pool: Any, connect_arguments: Mapping[str, Any]) -> None:
         self._pool, self._connect_arguments = pool, connect_arguments
-        self._lookups = Lookups(self.fetch_all)
+        self._lookups = Lookups(self._statements)
 
     async def fetch_one(self, sql: str, *arguments: object) -> Row | None:
-        async with self._connection() as connection:
-            return await _Statements(connection).fetch_one(sql, *arguments)
+        async with self._statements() as statements:
+            return await statements.fetch_one(sql, *arguments)
 
     async def fetch_all(self, sql: str, *arguments: object) -> list[Row]:
-        async with self._connection() as connection:
-            return await _Statements(connection).fetch_all(sql, *arguments)
+        async with self._statements() as statements:
+            return await statements.fetch_all(sql, *arguments)
 
     async def look_up(self, sql: str, *arguments: object) -> Row | None:
         return await self._lookups.find(sql, *arguments)
@@ -105,8 +105,8 @@ class PostgresqlDatabase:
             yield _Statements(connection)
 
     async def write(self, sql: str, *arguments: object) -> int:
-        async with self._connection() as connection:
-            return await _Statements(connection).execute(sql, *arguments)
+        async with self._statements() as statements:
+            return await statements.execute(sql, *arguments)
 
     async def write_returning(self, sql: str, *arguments: object) -> Row | None:
         return await self.fetch_one(sql, *arguments)
@@ -140,6 +140,11 @@ class PostgresqlDatabase:
                 await self._pool.close()
         except _FAILURES:
             self._pool.terminate()
+
+    @asynccontextmanager
+    async def _statements(self) -> AsyncIterator[_Statements]:
+        async with self._connection() as connection:
+            yield _Statements(connection)
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Any]:

@@ -1,7 +1,9 @@
 """Look-ups that are ready together: each gets its own row, whoever else asks."""
 
 import asyncio
-from collections.abc import Sequence
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import asyncpg
 import pytest
@@ -74,23 +76,30 @@ class Statements:
 
     def __init__(self) -> None:
         self.asked: list[list[str]] = []
+        self.connections = 0
         self.texts: set[str] = set()
         self.answer = asyncio.Event()
         self.failure: Exception | None = None
 
-    async def fetch_all(self, sql: str, *columns: Sequence[str]) -> list[Row]:
-        self.asked.append(list(columns[0]))
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator["Statements"]:
+        self.connections += 1
+        yield self
+
+    async def fetch_all(self, sql: str, *arguments: object) -> list[Row]:
+        names = [asked["v1"] for asked in json.loads(str(arguments[0]))]
+        self.asked.append(names)
         self.texts.add(sql)
         await self.answer.wait()
         if self.failure is not None:
             raise self.failure
-        rows: list[Row] = [(name, at) for at, name in enumerate(columns[0], 1)]  # type: ignore[misc]
+        rows: list[Row] = [(name, at) for at, name in enumerate(names, 1)]  # type: ignore[misc]
         return rows
 
 
 async def test_all_that_are_ready_take_one_round_trip_of_one_text() -> None:
     server = Statements()
-    lookups = Lookups(server.fetch_all)
+    lookups = Lookups(server.connection)
 
     def ask(*names: str) -> list["asyncio.Task[Row | None]"]:
         return [asyncio.create_task(lookups.find("SELECT ? AS name", name)) for name in names]
@@ -113,12 +122,13 @@ async def test_all_that_are_ready_take_one_round_trip_of_one_text() -> None:
     found = [row[0] for row in await asyncio.gather(*tasks) if row is not None]
     assert found == ["a", "b", "c", "d", "e", "f"]
     assert server.asked[2:] == [["d", "e", "f"]]
+    assert server.connections == 2
     assert len(server.texts) == 1
 
 
 async def test_one_that_goes_away_leaves_the_others_theirs() -> None:
     server = Statements()
-    lookups = Lookups(server.fetch_all)
+    lookups = Lookups(server.connection)
     gone, stays = (asyncio.create_task(lookups.find("SELECT ?", name)) for name in "ab")
     await asyncio.sleep(0)
     gone.cancel()
@@ -133,7 +143,7 @@ async def test_a_failure_is_told_to_all_who_asked_and_to_nobody_later() -> None:
     server.answer.set()
     server.failure = StorageUnavailable("PostgresConnectionError")
     server.failure.__cause__ = asyncpg.PostgresConnectionError()
-    lookups = Lookups(server.fetch_all)
+    lookups = Lookups(server.connection)
     found = await asyncio.gather(
         *(lookups.find("SELECT ?", name) for name in "ab"), return_exceptions=True
     )

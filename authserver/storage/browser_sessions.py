@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from authserver.storage import accounts
-from authserver.storage.contract import Database, Transactional
+from authserver.storage.contract import Database, Writes
 from authserver.storage.keyring import Keyring
 from authserver.storage.records import NO_ACCOUNT, Account
 
@@ -53,10 +53,10 @@ class BrowserSessions:
 
 
 async def add(
-    transaction: Transactional, handle_hash: bytes, user_id: str, *, now: int, expires_at: int
+    writes: Writes, handle_hash: bytes, user_id: str, *, now: int, expires_at: int
 ) -> None:
     """Store a session under a fresh handle, within a sign-in's transaction."""
-    await transaction.execute(
+    await writes.execute(
         "INSERT INTO browser_sessions (handle_hash, user_id, signed_in_at, expires_at)"
         " VALUES (?, ?, ?, ?)",
         handle_hash,

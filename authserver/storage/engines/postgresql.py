@@ -77,8 +77,27 @@ class _Statements:
     async def execute(self, sql: str, *arguments: object) -> int:
         return _changed(await self._connection.execute(_numbered(sql), *arguments))
 
+    @asynccontextmanager
+    async def together(self) -> AsyncIterator["_Collected"]:
+        collected = _Collected()
+        yield collected
+        if collected.texts:
+            await self.execute(_as_one(tuple(collected.texts)), *collected.arguments)
+
     async def notify(self, channel: str) -> None:
         await self._connection.execute("SELECT pg_notify($1, '')", channel)
+
+
+class _Collected:
+    """Statements that wait for the end of a block."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.arguments: list[object] = []
+
+    async def execute(self, sql: str, *arguments: object) -> None:
+        self.texts.append(sql)
+        self.arguments += arguments
 
 
 class PostgresqlDatabase:
@@ -224,6 +243,14 @@ def _translated() -> Iterator[None]:
         yield
     except _FAILURES as error:
         raise StorageUnavailable(type(error).__name__) from error
+
+
+@lru_cache(maxsize=64)
+def _as_one(texts: tuple[str, ...]) -> str:
+    """Statements that change rows, as one: they run at the same time, on what was there before."""
+    *others, last = texts
+    named = ", ".join(f"w{number} AS ({text})" for number, text in enumerate(others))
+    return f"WITH {named} {last}" if others else last
 
 
 @lru_cache(maxsize=512)

@@ -51,8 +51,23 @@ async def test_what_was_written_before_is_found_and_what_ended_is_not(numbers: D
     assert await numbers.look_up(_QUERY, "new", 0) is None
 
 
+@pytest.mark.parametrize("value", ["\x00", '"', "\\x41", "\\", "ä\u2028\U0001f600", ""])
+async def test_texts_and_bytes_arrive_as_they_are(database: Database, value: str) -> None:
+    async with database.transaction() as transaction:
+        await transaction.execute("CREATE TABLE kept (name TEXT, raw BYTEA, number BIGINT)")
+        text = value.replace("\0", "")
+        raw, number = value.encode() + b"\xff", -(2**63)
+        await transaction.execute("INSERT INTO kept VALUES (?, ?, ?)", text, raw, number)
+    query = "SELECT name, raw, number FROM kept WHERE name = ? AND raw = ? AND number = ?"
+    row = await database.look_up(query, text, raw, number)
+    assert row is not None
+    assert (row[0], bytes(row[1]), row[2]) == (text, raw, number)
+    assert await database.look_up(query, text, raw + b"\0", number) is None
+
+
+@pytest.mark.parametrize("refused", ["a\0b", "a\ud800b"])
 async def test_a_value_that_the_engine_cannot_take_is_the_fault_of_its_caller_alone(
-    database: Database,
+    database: Database, refused: str
 ) -> None:
     """Text of PostgreSQL holds no NUL; a form with one is refused before it gets here."""
     store = Store(database)
@@ -60,7 +75,7 @@ async def test_a_value_that_the_engine_cannot_take_is_the_fault_of_its_caller_al
     query = "SELECT user_id FROM sessions WHERE tsid = ?"
     found = await asyncio.gather(
         database.look_up(query, session.tsid),
-        database.look_up(query, "a\0b"),
+        database.look_up(query, refused),
         database.look_up(query, session.tsid),
         return_exceptions=True,
     )

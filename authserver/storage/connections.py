@@ -127,7 +127,7 @@ class Connections:
 
         Usually one; more where two upstreams are the same provider.
         """
-        rows = await self._database.fetch_all(
+        rows = await self._database.look_all_up(
             f"SELECT {COLUMNS} FROM connections"
             " WHERE user_id = ? AND owner_namespace = ? AND owner_name = ? AND owner_uid = ?"
             " AND EXISTS (SELECT 1 FROM users u WHERE u.user_id = connections.user_id"

@@ -74,8 +74,12 @@ class Database(Protocol):
 
     async def look_up(self, sql: str, *arguments: object) -> Row | None:
         """As `fetch_one`, for a query of many callers: those that are ready together may share one
-        statement. `sql` is a SELECT without a LIMIT; no argument is None.
+        statement. `sql` is a SELECT without an ORDER BY or LIMIT; no argument is None.
         """
+        ...
+
+    async def look_all_up(self, sql: str, *arguments: object) -> list[Row]:
+        """As `look_up`, for every row that is found."""
         ...
 
     def transaction(self) -> AbstractAsyncContextManager[Transactional]:

@@ -79,6 +79,9 @@ class StumblingDatabase:
     async def look_up(self, sql: str, *arguments: object) -> Row | None:
         return await self._database.look_up(sql, *arguments)
 
+    async def look_all_up(self, sql: str, *arguments: object) -> list[Row]:
+        return await self._database.look_all_up(sql, *arguments)
+
     async def fetch_all(self, sql: str, *arguments: object) -> list[Row]:
         return await self._database.fetch_all(sql, *arguments)
 

@@ -116,6 +116,10 @@ class PostgresqlDatabase:
             return await statements.fetch_all(sql, *arguments)
 
     async def look_up(self, sql: str, *arguments: object) -> Row | None:
+        rows = await self._lookups.find(sql, *arguments)
+        return rows[0] if rows else None
+
+    async def look_all_up(self, sql: str, *arguments: object) -> list[Row]:
         return await self._lookups.find(sql, *arguments)
 
     @asynccontextmanager

@@ -21,7 +21,7 @@ MOST: Final = 200  # look-ups in one statement
 
 _TYPES: Final = {str: "text", int: "bigint", bytes: "bytea"}
 
-_Lookup = tuple[Sequence[object], "asyncio.Future[Row | None]"]
+_Lookup = tuple[Sequence[object], "asyncio.Future[list[Row]]"]
 
 
 class Fetching(Protocol):
@@ -41,15 +41,15 @@ class Lookups:
         self._waiting: dict[str, list[_Lookup]] = {}
         self._under_way: dict[str, set[asyncio.Task[None]]] = {}
 
-    async def find(self, sql: str, *arguments: object) -> Row | None:
-        """The first row that `sql` finds; it is read after this call. Raises StorageUnavailable."""
+    async def find(self, sql: str, *arguments: object) -> list[Row]:
+        """The rows that `sql` finds; they are read after this call. Raises StorageUnavailable."""
         loop = asyncio.get_running_loop()
-        row: asyncio.Future[Row | None] = loop.create_future()
+        rows: asyncio.Future[list[Row]] = loop.create_future()
         waiting = self._waiting.setdefault(sql, [])
         if not waiting:
             loop.call_soon(self._send, sql)
-        waiting.append((arguments, row))
-        return await row
+        waiting.append((arguments, rows))
+        return await rows
 
     def _send(self, sql: str) -> None:
         """Send what waits, unless enough is under way already: then its end calls this."""
@@ -92,18 +92,21 @@ class Lookups:
             for one in lookups:
                 await self._answer(connection, sql, [one])
         else:
-            for number, (_, row) in enumerate(lookups, 1):
-                if not row.done():  # who asked may have gone
-                    row.set_result(rows.get(number))
+            for number, (_, future) in enumerate(lookups, 1):
+                if not future.done():  # who asked may have gone
+                    future.set_result(rows.get(number, []))
 
 
 async def _find_all(
     connection: Fetching, sql: str, values: list[Sequence[object]]
-) -> dict[int, Row]:
+) -> dict[int, list[Row]]:
     """The rows by the place of what was asked for, from 1."""
     text = together(sql, *(_TYPES[type(argument)] for argument in values[0]))
     rows = await connection.fetch_all(text, _as_json(values))
-    return {row[-1]: _WithoutPlace(row) for row in rows}
+    by_place: dict[int, list[Row]] = {}
+    for row in rows:
+        by_place.setdefault(row[-1], []).append(_WithoutPlace(row))
+    return by_place
 
 
 def _as_json(values: list[Sequence[object]]) -> str:
@@ -112,18 +115,18 @@ def _as_json(values: list[Sequence[object]]) -> str:
         [
             {
                 f"v{number}": f"\\x{value.hex()}" if isinstance(value, bytes) else value
-                for number, value in enumerate(asked, 1)
+                for number, value in enumerate(one, 1)
             }
-            for asked in values
+            for one in values
         ],
         separators=(",", ":"),
     )
 
 
 def _fail(lookups: list[_Lookup], why: StorageUnavailable) -> None:
-    for _, row in lookups:
-        if not row.done():
-            row.set_exception(StorageUnavailable(*why.args))
+    for _, future in lookups:
+        if not future.done():
+            future.set_exception(StorageUnavailable(*why.args))
 
 
 class _WithoutPlace:
@@ -149,10 +152,10 @@ def together(sql: str, *types: str) -> str:
     An array for each value says the same, and takes three times as long in PostgreSQL and driver.
     """
     first, *rest = sql.split("?")
-    one = first + "".join(f"asked.v{number}{part}" for number, part in enumerate(rest, 1))
+    one = first + "".join(f"wanted.v{number}{part}" for number, part in enumerate(rest, 1))
     named = ", ".join(f"v{number} {kind}" for number, kind in enumerate(types, 1))
     names = ", ".join(f"v{number}" for number in range(1, len(types) + 1))
     return (
-        f"SELECT found.*, asked.place FROM ROWS FROM (json_to_recordset($1::json) AS ({named}))"
-        f" WITH ORDINALITY AS asked ({names}, place) CROSS JOIN LATERAL ({one} LIMIT 1) AS found"
+        f"SELECT found.*, wanted.place FROM ROWS FROM (json_to_recordset($1::json) AS ({named}))"
+        f" WITH ORDINALITY AS wanted ({names}, place) CROSS JOIN LATERAL ({one}) AS found"
     )

@@ -46,7 +46,7 @@ class SqliteDatabase:
         except (sqlite3.Error, UnicodeEncodeError) as error:
             raise StorageUnavailable(type(error).__name__) from error
 
-    look_up = fetch_one
+    look_up, look_all_up = fetch_one, fetch_all
 
     def transaction(self) -> AbstractAsyncContextManager[Statements]:
         return self._writer.transaction()

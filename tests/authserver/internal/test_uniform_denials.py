@@ -48,6 +48,10 @@ class Counting:
         self.statements.append(sql)
         return await self._database.look_up(sql, *arguments)
 
+    async def look_all_up(self, sql: str, *arguments: object) -> list[Row]:
+        self.statements.append(sql)
+        return await self._database.look_all_up(sql, *arguments)
+
     async def fetch_all(self, sql: str, *arguments: object) -> list[Row]:
         self.statements.append(sql)
         return await self._database.fetch_all(sql, *arguments)

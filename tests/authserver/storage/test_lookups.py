@@ -42,6 +42,16 @@ async def test_each_caller_gets_its_own_row(numbers: Database) -> None:
             assert (row["expires_at"], row[0], row[1:]) == (number, f"u{number}", (None, number))
 
 
+async def test_each_caller_gets_all_of_its_rows(numbers: Database) -> None:
+    async def ask(number: int) -> list[Row]:
+        query = "SELECT user_id FROM numbers WHERE expires_at >= ? AND expires_at < ?"
+        return await numbers.look_all_up(query, number, number + number % 3)
+
+    found = await asyncio.gather(*(ask(number) for number in range(100)))
+    for number, rows in enumerate(found):
+        assert {row[0] for row in rows} == {f"u{number + at}" for at in range(number % 3)}
+
+
 async def test_what_was_written_before_is_found_and_what_ended_is_not(numbers: Database) -> None:
     assert await numbers.look_up(_QUERY, "new", 0) is None
     await numbers.write("INSERT INTO numbers VALUES ('new', 'x', 5)")
@@ -116,7 +126,7 @@ async def test_all_that_are_ready_take_one_round_trip_of_one_text() -> None:
     server = Statements()
     lookups = Lookups(server.connection)
 
-    def ask(*names: str) -> list["asyncio.Task[Row | None]"]:
+    def ask(*names: str) -> list["asyncio.Task[list[Row]]"]:
         return [asyncio.create_task(lookups.find("SELECT ? AS name", name)) for name in names]
 
     async def turns() -> None:
@@ -134,7 +144,7 @@ async def test_all_that_are_ready_take_one_round_trip_of_one_text() -> None:
     assert AT_A_TIME == 2
     assert server.asked == [["a", "b"], ["c"]]
     server.answer.set()
-    found = [row[0] for row in await asyncio.gather(*tasks) if row is not None]
+    found = [rows[0][0] for rows in await asyncio.gather(*tasks)]
     assert found == ["a", "b", "c", "d", "e", "f"]
     assert server.asked[2:] == [["d", "e", "f"]]
     assert server.connections == 2
@@ -148,8 +158,7 @@ async def test_one_that_goes_away_leaves_the_others_theirs() -> None:
     await asyncio.sleep(0)
     gone.cancel()
     server.answer.set()
-    row = await stays
-    assert row is not None
+    [row] = await stays
     assert row[0] == "b"
 
 
@@ -165,4 +174,4 @@ async def test_a_failure_is_told_to_all_who_asked_and_to_nobody_later() -> None:
     assert [type(each) for each in found] == [StorageUnavailable] * 2
     assert len(server.asked) == 1
     server.failure = None
-    assert await lookups.find("SELECT ?", "c") is not None
+    assert await lookups.find("SELECT ?", "c")

@@ -6,7 +6,7 @@ configuration that every injected pod shows anyway. Nothing is written or called
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import lru_cache
 from time import perf_counter
 from typing import Final
@@ -14,6 +14,7 @@ from urllib.parse import parse_qs
 
 import msgspec
 
+from chassis.http1.continuation import Outcome
 from chassis.http1.errors import BodyTooSlow
 from chassis.http1.limits import Limits
 from chassis.http1.request import Request, media_type
@@ -21,10 +22,11 @@ from chassis.http1.response import Response, ResponseHead
 from chassis.http1.server import Server
 from chassis.logs import Log
 from chassis.probes import Readiness
-from webhook import admission_review, pod_view
+from webhook import admission_review, pod_view, review_turn
 from webhook.evaluate import AdmissionResult, evaluate
 from webhook.metrics import Metrics
 from webhook.reasons import Reason
+from webhook.review_turn import ReviewTurn
 from webhook.settings import Settings
 
 _log = Log("admission")
@@ -56,9 +58,19 @@ LIMITS: Final = Limits(
 PATHS: Final = {"/mutate": False, "/mutate/namespace": True}  # value: the namespace opted in
 
 
+class _Arrived(msgspec.Struct, frozen=True):
+    """A review as it came, with the time by `perf_counter`."""
+
+    body: bytes
+    opted_in: bool
+    at: float
+
+
 class _Decided(msgspec.Struct, frozen=True):
     """What the response and the log line need of a review. The pod itself is freed before."""
 
+    size: int
+    arrived_at: float
     uid: str
     namespace: str
     pod: str
@@ -94,16 +106,22 @@ class _Admission:
     ) -> None:
         self._settings, self._readiness, self._metrics = settings, readiness, metrics
         self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
+        self._turn = ReviewTurn(self._decide, self._tell)
 
-    def answer(self, request: Request) -> Response | Awaitable[Response]:
-        """The handler of every request. A review that came in one piece is answered at once."""
+    def answer(self, request: Request) -> Outcome:
+        """The handler of every request. A review that came in one piece is answered this turn."""
         try:
             opted_in, seconds = _expected(request)
         except _Refused as refused:
             return self._refuse(refused)
-        if request.body is None:
+        body = request.body
+        if body is None:
             return self._answer_when_sent(request, opted_in, seconds)
-        return self._decide(request.body, opted_in)
+        arrived = _Arrived(body, opted_in, perf_counter())
+        if len(body) > review_turn.MAX_BODY:
+            return self._answer_at_once(arrived)
+        request.body = b""  # else it would be held until the answer
+        return self._turn.add(request, arrived)
 
     async def _answer_when_sent(self, request: Request, opted_in: bool, seconds: float) -> Response:
         """The answer to a review of which more is to come, within the caller's own deadline."""
@@ -117,17 +135,23 @@ class _Admission:
         except (TimeoutError, BodyTooSlow):
             return self._refuse(_Refused(408, "the review did not arrive in time"))
         # No wait between here and the answer: at most `_LARGE_AT_ONCE` large ones are in memory.
-        return self._decide(body, opted_in)
+        return self._answer_at_once(_Arrived(body, opted_in, perf_counter()))
 
-    def _decide(self, body: bytes, opted_in: bool) -> Response:
-        started = perf_counter()
+    def _answer_at_once(self, arrived: _Arrived) -> Response:
+        decided = self._decide(arrived)
+        return decided if isinstance(decided, Response) else self._tell(decided)
+
+    def _decide(self, arrived: _Arrived) -> _Decided | Response:
         try:
-            decided = _decided(body, self._settings, opted_in, self._metrics)
+            return _decided(arrived, self._settings, self._metrics)
         except _Refused as refused:
             return self._refuse(refused)
+
+    def _tell(self, decided: _Decided) -> Response:
+        """Tell the log, the metrics and the API server."""
         answer = _answered(decided, self._metrics)
-        self._metrics.body_bytes.observe(len(body))
-        self._metrics.duration.observe(perf_counter() - started)
+        self._metrics.body_bytes.observe(decided.size)
+        self._metrics.duration.observe(perf_counter() - decided.arrived_at)
         return self._response(_OK, answer)
 
     def _refuse(self, refused: _Refused) -> Response:
@@ -185,9 +209,8 @@ def _timeout(text: str) -> float:
     return min(minutes * 60 + seconds + milliseconds / 1000, _MAX_TIMEOUT)
 
 
-def _decided(
-    body: bytes, settings: Callable[[], Settings], opted_in: bool, metrics: Metrics
-) -> _Decided:
+def _decided(arrived: _Arrived, settings: Callable[[], Settings], metrics: Metrics) -> _Decided:
+    body, opted_in = arrived.body, arrived.opted_in
     try:
         request = admission_review.parse(body)
     except admission_review.InvalidReview as no_review:
@@ -210,6 +233,8 @@ def _decided(
         metrics.decisions("error", Reason.FAILED).inc()
         raise _Refused(500, "failed") from None
     return _Decided(
+        len(body),
+        arrived.at,
         request.uid,
         request.namespace,
         name,

@@ -69,15 +69,16 @@ def review(size: int, workload: str = "github-mcp") -> bytes:
 
 def in_process(size: int, rounds: int = 2000) -> float:
     """Milliseconds of CPU for one review from bytes to bytes; the log is written, to nowhere."""
-    metrics, under, body = Metrics(CollectorRegistry()), settings(), review(size)
+    metrics, under = Metrics(CollectorRegistry()), settings()
+    arrived = app._Arrived(review(size), False, 0.0)
     with Path(os.devnull).open("w") as nowhere, _stderr(nowhere):
         logs.configure("bench")
-        app._answered(app._decided(body, lambda: under, False, metrics), metrics)
+        app._answered(app._decided(arrived, lambda: under, metrics), metrics)
         best = float("inf")
         for _ in range(5):
             started = process_time()
             for _ in range(rounds // 5):
-                app._answered(app._decided(body, lambda: under, False, metrics), metrics)
+                app._answered(app._decided(arrived, lambda: under, metrics), metrics)
             best = min(best, (process_time() - started) / (rounds // 5))
     return best * 1000
 

@@ -15,7 +15,8 @@ from webhook.pod_safety import described
 from webhook.pod_view import Container, Mount, Pod, Port, Projection, Spec, Volume
 from webhook.reasons import EXPLAINED, Reason, Violation, quoted
 from webhook.settings import CsiIdentity, PodCertificateIdentity, Settings
-from webhook.sidecar_spec import CONTAINER, MOUNTS, VOLUMES, Sidecar, secret_name
+from webhook.sidecar_spec import CONTAINER, MOUNTS, Sidecar
+from webhook.sidecar_volumes import VOLUMES, secret_name
 
 
 def conflicts(

@@ -77,15 +77,14 @@ def decide(pod: Pod, namespace: str, settings: Settings, *, namespace_opted_in: 
     refusals.extend(above)
     # A pod without a usable name is looked at as well, so that it learns of its other faults.
     server = named if isinstance(named, str) else "unnamed"
-    sidecar_options = options.sidecar_options
-    if sidecar_options.resource is None and settings.servers is not None:
+    resource = options.resource
+    if resource is None and settings.servers is not None:
         resource = settings.resources.get((namespace, server))
-        sidecar_options = msgspec.structs.replace(sidecar_options, resource=resource)
         if resource is None and isinstance(named, str):
             refusals.append(_not_known(server))
-    if sidecar_options.gateway is not None and sidecar_options.resource is None:
+    if options.gateway is not None and resource is None:
         refusals.append(_RESOURCE_NEEDED)
-    sidecar = build(namespace, server, sidecar_options, amounts, settings)
+    sidecar = build(namespace, server, resource, options.sidecar_options, amounts, settings)
     refusals.extend(conflicts(pod, others, options, sidecar, settings))
     if refusals:
         return Deny(tuple(refusals))

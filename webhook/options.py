@@ -52,10 +52,9 @@ _CONTAINER_NAMES: Final = re.compile(r"[a-z0-9-]{1,63}(?: ?, ?[a-z0-9-]{1,63})*"
 
 
 class SidecarOptions(msgspec.Struct, frozen=True):
-    """The options of the sidecar container. No value is longer than a URL may be."""
+    """The options of the sidecar container that many workloads have alike."""
 
     profile: str
-    resource: str | None
     port: int
     ops_port: int
     log_level: str
@@ -83,9 +82,7 @@ class InjectionOptions(msgspec.Struct, frozen=True):  # made for every pod: chea
 
     @property
     def sidecar_options(self) -> SidecarOptions:
-        return SidecarOptions(
-            self.profile, self.resource, self.port, self.ops_port, self.log_level, self.gateway
-        )
+        return SidecarOptions(self.profile, self.port, self.ops_port, self.log_level, self.gateway)
 
     def applies_to(self, container: str) -> bool:
         """Whether this container gets `TOKENWARD_URL`."""
@@ -110,6 +107,28 @@ def read(
     few = len(ours) + len(labelled) <= _MAX_REMEMBERED_KEYS
     short = few and sum(map(len, chain(labelled, *ours))) <= _MAX_REMEMBERED
     return (_remembered if short else _read)(ours, labelled, settings)
+
+
+# Pods of one workload carry the same annotations.
+@lru_cache(maxsize=256)
+def _remembered(
+    ours: tuple[tuple[str, str], ...], labelled: tuple[str, ...], settings: Settings
+) -> tuple[InjectionOptions, tuple[Violation, ...]]:
+    """The same as `_read`, made of what other workloads' pods may have alike and the rest."""
+    shared = tuple([item for item in ours if item[0] not in _OF_A_WORKLOAD])
+    options, refusals = _shared(shared, labelled, settings)
+    if len(shared) == len(ours):
+        return options, refusals
+    annotations = dict(ours)
+    try:
+        own = {
+            field: parse(annotations[key])
+            for key, (field, parse) in _OF_A_WORKLOAD.items()
+            if key in annotations
+        }
+    except BadValue:
+        return _read(ours, labelled, settings)  # it says so among the other faults, in their order
+    return msgspec.structs.replace(options, **own), refusals
 
 
 def _read(
@@ -140,8 +159,8 @@ def _read(
     return options, tuple(reader.refusals)
 
 
-# Pods of one workload carry the same annotations, and often pods of many workloads do.
-_remembered = lru_cache(maxsize=256)(_read)
+# Pods of many workloads carry the same annotations but for those that say which workload it is.
+_shared = lru_cache(maxsize=256)(_read)
 
 
 def _unknown(annotations: Iterable[str], labels: Iterable[str]) -> list[Violation]:
@@ -200,9 +219,13 @@ def _first(text: str) -> bool:
 
 
 # Keys whose parser needs no configuration, and the field of InjectionOptions that each sets.
-_PARSERS: Final[Mapping[str, tuple[str, Callable[[str], Any]]]] = {
+# Those of the first mapping differ from workload to workload; no other field depends on them.
+_OF_A_WORKLOAD: Final[Mapping[str, tuple[str, Callable[[str], Any]]]] = {
     SERVER: ("server", _server),
     RESOURCE: ("resource", _resource),
+}
+_PARSERS: Final[Mapping[str, tuple[str, Callable[[str], Any]]]] = {
+    **_OF_A_WORKLOAD,
     CONTAINERS: ("containers", _names),
     SKIP_CONTAINERS: ("skip_containers", _names),
     PORT: ("port", _port),

@@ -16,8 +16,9 @@ import msgspec
 from jsonpointer import escape
 
 from webhook.options import InjectionOptions
-from webhook.pod_view import Container, Metadata, Pod, Volume
+from webhook.pod_view import Container, Metadata, Pod
 from webhook.sidecar_spec import CONTAINER, URL_VARIABLE, Sidecar
+from webhook.sidecar_volumes import SHARED_VOLUMES
 
 _NO_METADATA: Final = Metadata()
 _encoder: Final = msgspec.json.Encoder()
@@ -34,28 +35,42 @@ def _add(path: str, value: Any) -> msgspec.Raw:
     return msgspec.Raw(_encoder.encode(_Operation(path, value)))
 
 
-def patch(pod: Pod, options: InjectionOptions, sidecar: Sidecar) -> bytes:
-    """What makes the pod an injected one, as JSON; empty if it is one already."""
-    metadata, spec = pod.metadata or _NO_METADATA, pod.spec
-    operations = [
-        *([_add("/metadata", {})] if pod.metadata is None else ()),
-        *_entries("annotations", metadata.annotations, sidecar.annotations),
-        *_entries("labels", metadata.labels, sidecar.labels),
-        *_volumes(spec.volumes, sidecar),
-        # Before the sidecar goes in: that moves the others' places.
-        *_variables("initContainers", spec.initContainers or (), options, sidecar.url),
-        *_variables("containers", spec.containers, options, sidecar.url),
-        *_container(spec.initContainers, options, sidecar),
-    ]
-    return _encoder.encode(operations) if operations else b""
+class _Written(msgspec.Struct, frozen=True, eq=False):
+    """The operations of all pods that get the same sidecar, for the patch to choose from.
+
+    Those of annotations and labels come with the key and the value that they add, and those of
+    volumes with the volume's name.
+    """
+
+    annotations: tuple[tuple[str, str, msgspec.Raw], ...]
+    labels: tuple[tuple[str, str, msgspec.Raw], ...]
+    volumes: tuple[tuple[str, msgspec.Raw], ...]
+    container: msgspec.Raw
 
 
-def _entries(
-    field: str, present: Mapping[str, str] | None, ours: Mapping[str, str]
-) -> list[msgspec.Raw]:
-    if present is None:
-        return [_add(f"/metadata/{field}", ours)]
-    return [_entry(field, key, value) for key, value in ours.items() if present.get(key) != value]
+# Where in the list of init containers ours goes.
+_FIRST: Final = "/0"
+_LAST: Final = "/-"
+_ALONE: Final = ""  # there is no list
+
+_EACH_SHARED_VOLUME: Final = tuple(
+    [(volume["name"], _add("/spec/volumes/-", volume)) for volume in SHARED_VOLUMES]
+)
+
+
+@lru_cache(maxsize=256)
+def _written(sidecar: Sidecar, place: str) -> _Written:
+    own, container = sidecar.credential, sidecar.container_for_json
+    return _Written(
+        _each_entry("annotations", sidecar.annotations),
+        _each_entry("labels", sidecar.labels),
+        ((own["name"], _add("/spec/volumes/-", own)), *_EACH_SHARED_VOLUME),
+        _add(f"/spec/initContainers{place}", [container] if place == _ALONE else container),
+    )
+
+
+def _each_entry(field: str, ours: Mapping[str, str]) -> tuple[tuple[str, str, msgspec.Raw], ...]:
+    return tuple([(key, value, _entry(field, key, value)) for key, value in ours.items()])
 
 
 @lru_cache(maxsize=256)
@@ -63,16 +78,38 @@ def _entry(field: str, key: str, value: str) -> msgspec.Raw:
     return _add(f"/metadata/{field}/{escape(key)}", value)
 
 
-def _volumes(present: Sequence[Volume] | None, sidecar: Sidecar) -> list[msgspec.Raw]:
-    if present is None:
-        return [_add("/spec/volumes", sidecar.volumes)]
-    names = [volume.name for volume in present]
-    return [volume for name, volume in _each_volume(sidecar) if name not in names]
+def patch(pod: Pod, options: InjectionOptions, sidecar: Sidecar) -> bytes:
+    """What makes the pod an injected one, as JSON; empty if it is one already."""
+    metadata, spec = pod.metadata or _NO_METADATA, pod.spec
+    present = spec.initContainers
+    place = _ALONE if present is None else _FIRST if options.first else _LAST
+    written = _written(sidecar, place)
+    operations = [_add("/metadata", {})] if pod.metadata is None else []
+    if metadata.annotations is None:
+        operations.append(_add("/metadata/annotations", sidecar.annotations))
+    else:
+        operations += _missing(metadata.annotations, written.annotations)
+    if metadata.labels is None:
+        operations.append(_add("/metadata/labels", sidecar.labels))
+    else:
+        operations += _missing(metadata.labels, written.labels)
+    if spec.volumes is None:
+        operations.append(_add("/spec/volumes", sidecar.volumes))
+    else:
+        names = [volume.name for volume in spec.volumes]
+        operations += [volume for name, volume in written.volumes if name not in names]
+    # Before the sidecar goes in: that moves the others' places.
+    operations += _variables("initContainers", present or (), options, sidecar.url)
+    operations += _variables("containers", spec.containers, options, sidecar.url)
+    if CONTAINER not in [container.name for container in present or ()]:
+        operations.append(written.container)
+    return _encoder.encode(operations) if operations else b""
 
 
-@lru_cache(maxsize=256)
-def _each_volume(sidecar: Sidecar) -> list[tuple[str, msgspec.Raw]]:
-    return [(volume["name"], _add("/spec/volumes/-", volume)) for volume in sidecar.volumes]
+def _missing(
+    present: Mapping[str, str], ours: Sequence[tuple[str, str, msgspec.Raw]]
+) -> list[msgspec.Raw]:
+    return [operation for key, value, operation in ours if present.get(key) != value]
 
 
 def _variables(
@@ -98,23 +135,3 @@ def _only_variable(field: str, at: int, url: str) -> msgspec.Raw:
 def _first_variable(field: str, at: int, url: str) -> msgspec.Raw:
     # First in the list, so that the app's own entries may refer to ours.
     return _add(f"/spec/{field}/{at}/env/0", {"name": URL_VARIABLE, "value": url})
-
-
-def _container(
-    present: Sequence[Container] | None, options: InjectionOptions, sidecar: Sidecar
-) -> Sequence[msgspec.Raw]:
-    if present is None:
-        return [_only_container(sidecar)]
-    if CONTAINER in [container.name for container in present]:
-        return ()
-    return [_another_container(sidecar, "0" if options.first else "-")]
-
-
-@lru_cache(maxsize=256)
-def _only_container(sidecar: Sidecar) -> msgspec.Raw:
-    return _add("/spec/initContainers", [sidecar.container])
-
-
-@lru_cache(maxsize=256)
-def _another_container(sidecar: Sidecar, place: str) -> msgspec.Raw:
-    return _add(f"/spec/initContainers/{place}", sidecar.container)

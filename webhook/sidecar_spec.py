@@ -3,7 +3,7 @@
 The container satisfies Pod Security `restricted` by itself; pod-level fields are never touched.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -21,24 +21,20 @@ from webhook.annotations import (
 )
 from webhook.gateway_options import GatewayOptions
 from webhook.options import SidecarOptions
-from webhook.settings import (
-    DEFAULT_STREAM_MAX,
-    CsiIdentity,
-    PodCertificateIdentity,
-    ResourceAmounts,
-    SecretIdentity,
-    Settings,
+from webhook.settings import DEFAULT_STREAM_MAX, Profile, ResourceAmounts, Settings
+from webhook.sidecar_volumes import (
+    CA_FILE,
+    CA_VOLUME,
+    CREDENTIAL_VOLUME,
+    NO_API_TOKEN_VOLUME,
+    SHARED_VOLUMES,
+    credential_volume,
 )
 
 CONTAINER: Final = "tokenward-sidecar"
 COMMAND: Final = ("python", "-m", "sidecar")
 # Returns when the sidecar is ready, and fails where it does not get so.
 WAIT_UNTIL_READY: Final = ("python", "-S", "-m", "sidecar.wait_until_ready")
-CREDENTIAL_VOLUME: Final = "tokenward-credential"
-CA_VOLUME: Final = "tokenward-authserver-ca"
-NO_API_TOKEN_VOLUME: Final = "tokenward-no-api-token"  # noqa: S105 - a name
-VOLUMES: Final = (CREDENTIAL_VOLUME, CA_VOLUME, NO_API_TOKEN_VOLUME)
-
 URL_VARIABLE: Final = "TOKENWARD_URL"
 
 OPS_PORT_NAME: Final = "tokenward-ops"
@@ -47,23 +43,38 @@ GATEWAY_PORT_NAME: Final = "tokenward-gw"
 MOUNTS: Final = "/var/run/tokenward"
 _CREDENTIAL_DIR: Final = f"{MOUNTS}/credential"
 _CA_DIR: Final = f"{MOUNTS}/authserver-ca"
-_CA_FILE: Final = "ca.pem"
 _API_TOKEN_DIR: Final = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105 - a folder
 
-# The sidecar runs as no user that owns the files, and only the sidecar mounts them.
-_WORLD_READABLE: Final = 0o444
-
-_KEY_PAIR: Final = [{"key": name, "path": name} for name in ("tls.crt", "tls.key")]
 _LABELS: Final = {INJECTED_LABEL: "true"}
-_CA_FIELD: Final = {"apiVersion": "v1", "fieldPath": f"metadata.annotations['{AUTHSERVER_CA}']"}
-_CA_VOLUME: Final = {
-    "name": CA_VOLUME,
-    "downwardAPI": {
-        "items": [{"path": _CA_FILE, "fieldRef": _CA_FIELD}],
-        "defaultMode": _WORLD_READABLE,
-    },
-}
-_NO_API_TOKEN_VOLUME: Final = {"name": NO_API_TOKEN_VOLUME, "emptyDir": {}}
+
+# A variable as Kubernetes writes it.
+_Variable = dict[str, str]
+
+
+class SidecarContainer(msgspec.Struct, frozen=True, eq=False):
+    """The sidecar's container but for the variables that are a workload's own.
+
+    `before` and `after` are the variables around those. `members` has an empty list at their place.
+    In the form that `as_json` gives, members and variables are JSON already.
+    """
+
+    members: Mapping[str, Any]
+    before: Sequence[Any]
+    after: Sequence[Any]
+
+    def with_variables(self, own: Sequence[_Variable]) -> dict[str, Any]:
+        return {**self.members, "env": [*self.before, *own, *self.after]}
+
+    def as_json(self) -> "SidecarContainer":
+        return SidecarContainer(
+            {name: _json(value) for name, value in self.members.items()},
+            [_json(variable) for variable in self.before],
+            [_json(variable) for variable in self.after],
+        )
+
+
+def _json(value: Any) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.json.encode(value))
 
 
 class Sidecar(msgspec.Struct, frozen=True, eq=False):
@@ -74,8 +85,10 @@ class Sidecar(msgspec.Struct, frozen=True, eq=False):
 
     server: str
     config_hash: str
-    container: dict[str, Any]
-    volumes: tuple[dict[str, Any], ...]
+    own_variables: Sequence[_Variable]
+    shared_container: SidecarContainer
+    shared_container_json: SidecarContainer
+    credential: dict[str, Any]
     url: str
     annotations: Mapping[str, str]
     labels: Mapping[str, str]
@@ -84,14 +97,23 @@ class Sidecar(msgspec.Struct, frozen=True, eq=False):
     gateway: GatewayOptions | None = None
 
     @property
+    def container(self) -> dict[str, Any]:
+        return self.shared_container.with_variables(self.own_variables)
+
+    @property
+    def container_for_json(self) -> dict[str, Any]:
+        """The same for a JSON encoder, which finds most of it encoded. It cannot be read."""
+        return self.shared_container_json.with_variables(self.own_variables)
+
+    @property
+    def volumes(self) -> tuple[dict[str, Any], ...]:
+        return (self.credential, *SHARED_VOLUMES)
+
+    @property
     def port_keys(self) -> dict[int, str]:
         """The sidecar's ports, each with the annotation that moves it."""
         keys = {self.port: PORT, self.ops_port: OPS_PORT}
         return keys if self.gateway is None else keys | {self.gateway.port: GATEWAY}
-
-
-def secret_name(server: str) -> str:
-    return f"{server}-tokenward"
 
 
 # The pods of a workload, and many workloads' pods at once, are alike in all that this takes, and
@@ -100,20 +122,24 @@ def secret_name(server: str) -> str:
 def build(
     namespace: str,
     server: str,
+    resource: str | None,
     sidecar_options: SidecarOptions,
     amounts: ResourceAmounts,
     settings: Settings,
 ) -> Sidecar:
     workload = Workload(namespace, server)
+    shared, shared_json = _shared(sidecar_options, amounts, settings)
+    own = {
+        "TOKENWARD_SPIFFE_ID": workload.spiffe_id(settings.trust_domain),
+        "TOKENWARD_RESOURCE": resource,
+    }
     return Sidecar(
         server=server,
         config_hash=settings.config_hashes[sidecar_options.profile],
-        container=_container(workload, sidecar_options, amounts, settings),
-        volumes=(
-            {"name": CREDENTIAL_VOLUME, **_credential_source(workload, settings)},
-            _CA_VOLUME,
-            _NO_API_TOKEN_VOLUME,
-        ),
+        own_variables=_variables(own),
+        shared_container=shared,
+        shared_container_json=shared_json,
+        credential=credential_volume(workload, settings),
         # Literally 127.0.0.1: "localhost" may resolve to ::1, where nobody listens.
         url=f"http://127.0.0.1:{sidecar_options.port}",
         annotations={
@@ -137,46 +163,28 @@ def _status(workload: Workload, sidecar_options: SidecarOptions, settings: Setti
     return msgspec.json.encode(status).decode("ascii")
 
 
-def _container(
-    workload: Workload,
-    sidecar_options: SidecarOptions,
-    amounts: ResourceAmounts,
-    settings: Settings,
-) -> dict[str, Any]:
-    profile, ops_port, gateway = (
-        sidecar_options.profile,
-        sidecar_options.ops_port,
-        sidecar_options.gateway,
-    )
-    container = {
-        **_alike(profile, ops_port, None if gateway is None else gateway.port, settings),
-        "env": _environment(workload, sidecar_options, settings),
-    }
-    if amounts:
-        container["resources"] = _resources(amounts)
-    return container
-
-
+# Many workloads have the same options. What is made here has nothing of any workload in it.
 @lru_cache(maxsize=64)
-def _alike(
-    profile: str, ops_port: int, gateway_port: int | None, settings: Settings
-) -> dict[str, Any]:
-    """What the containers of many workloads have alike."""
-    return {
+def _shared(
+    sidecar_options: SidecarOptions, amounts: ResourceAmounts, settings: Settings
+) -> tuple[SidecarContainer, SidecarContainer]:
+    """What their containers have alike, and the same as JSON."""
+    profile, gateway = settings.profiles[sidecar_options.profile], sidecar_options.gateway
+    members = {
         "name": CONTAINER,
         "image": settings.image,
         "imagePullPolicy": "IfNotPresent",
         "command": list(COMMAND),
         "restartPolicy": "Always",
         # The token port is on loopback and needs no entry here.
-        "ports": _ports(ops_port, gateway_port),
+        "ports": _ports(sidecar_options.ops_port, None if gateway is None else gateway.port),
         # The kubelet goes on when the hook returns; a start-up probe, asked once a second, would
         # cost each pod half a second more. Neither hook nor probe reaches beyond the pod: one that
         # waited for the network would stop pods whose network is set up by a container further
         # down the list.
         "lifecycle": {"postStart": {"exec": {"command": list(WAIT_UNTIL_READY)}}},
-        "livenessProbe": _probe("/healthz", ops_port, period=10, failures=3),
-        "securityContext": _security_context(settings.profiles[profile].run_as_user),
+        "livenessProbe": _probe("/healthz", sidecar_options.ops_port, period=10, failures=3),
+        "securityContext": _security_context(profile.run_as_user),
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [
             {"name": CREDENTIAL_VOLUME, "mountPath": _CREDENTIAL_DIR, "readOnly": True},
@@ -184,7 +192,16 @@ def _alike(
             # An existing mount keeps ServiceAccount admission from adding the API token.
             {"name": NO_API_TOKEN_VOLUME, "mountPath": _API_TOKEN_DIR, "readOnly": True},
         ],
+        "env": [],
     }
+    if amounts:
+        members["resources"] = _resources(amounts)
+    container = SidecarContainer(
+        members,
+        _variables(_before(sidecar_options, settings)),
+        _variables(_after(gateway, profile)),
+    )
+    return container, container.as_json()
 
 
 def _ports(ops_port: int, gateway_port: int | None) -> list[dict[str, Any]]:
@@ -196,28 +213,30 @@ def _ports(ops_port: int, gateway_port: int | None) -> list[dict[str, Any]]:
     ]
 
 
-def _environment(
-    workload: Workload, sidecar_options: SidecarOptions, settings: Settings
-) -> list[dict[str, str]]:
-    variables = {
+def _before(sidecar_options: SidecarOptions, settings: Settings) -> dict[str, str]:
+    return {
         "TOKENWARD_AUTHSERVER_URL": settings.authserver.url,
-        "TOKENWARD_AUTHSERVER_CA_FILE": f"{_CA_DIR}/{_CA_FILE}",
+        "TOKENWARD_AUTHSERVER_CA_FILE": f"{_CA_DIR}/{CA_FILE}",
         "TOKENWARD_CREDENTIAL_DIR": _CREDENTIAL_DIR,
         "TOKENWARD_ISSUER": settings.issuer,
         "TOKENWARD_SCOPES": " ".join(settings.profiles[sidecar_options.profile].scopes),
         "TOKENWARD_PORT": str(sidecar_options.port),
         "TOKENWARD_OPS_PORT": str(sidecar_options.ops_port),
         "TOKENWARD_LOG_LEVEL": sidecar_options.log_level,
-        "TOKENWARD_SPIFFE_ID": workload.spiffe_id(settings.trust_domain),
-        "TOKENWARD_RESOURCE": sidecar_options.resource,
-        "TOKENWARD_API_PROXY": settings.profiles[sidecar_options.profile].api_proxy or "",
     }
-    if sidecar_options.gateway is not None:
-        variables |= dict(sidecar_options.gateway.variables)
-        variables["TOKENWARD_GATEWAY_STREAM_MAX"] = _changed(
-            settings.profiles[sidecar_options.profile].gateway_stream_max_seconds
-        )
-    return [{"name": name, "value": value} for name, value in variables.items() if value]
+
+
+def _after(gateway: GatewayOptions | None, profile: Profile) -> dict[str, str]:
+    variables = {"TOKENWARD_API_PROXY": profile.api_proxy or ""}
+    if gateway is not None:
+        variables |= dict(gateway.variables)
+        variables["TOKENWARD_GATEWAY_STREAM_MAX"] = _changed(profile.gateway_stream_max_seconds)
+    return variables
+
+
+def _variables(named: Mapping[str, str | None]) -> list[_Variable]:
+    """Those that have a value."""
+    return [{"name": name, "value": value} for name, value in named.items() if value]
 
 
 def _changed(stream_max: int) -> str:
@@ -225,7 +244,6 @@ def _changed(stream_max: int) -> str:
     return "" if stream_max == DEFAULT_STREAM_MAX else str(stream_max)
 
 
-@lru_cache(maxsize=64)
 def _resources(amounts: ResourceAmounts) -> dict[str, dict[str, str]]:
     resources: dict[str, dict[str, str]] = {}
     for amount, text in amounts:
@@ -255,45 +273,3 @@ def _security_context(user: int | None) -> dict[str, Any]:
     if user is not None:
         context |= {"runAsUser": user, "runAsGroup": user}
     return context
-
-
-def _credential_source(workload: Workload, settings: Settings) -> dict[str, Any]:
-    match settings.identity:
-        case SecretIdentity():
-            return {
-                "secret": {
-                    "secretName": secret_name(workload.name),
-                    "items": _KEY_PAIR,
-                    "defaultMode": _WORLD_READABLE,
-                }
-            }
-        case PodCertificateIdentity() as identity:
-            certificate = {
-                "signerName": identity.signer_name,
-                "keyType": "ECDSAP256",
-                "maxExpirationSeconds": identity.max_expiration_seconds,
-                "credentialBundlePath": "credential-bundle.pem",
-            }
-            return {
-                "projected": {
-                    "sources": [{"podCertificate": certificate}],
-                    "defaultMode": _WORLD_READABLE,
-                }
-            }
-        case CsiIdentity() as identity:
-            attributes = {
-                key: _filled(value, workload, settings.trust_domain)
-                for key, value in identity.attributes.items()
-            }
-            source: dict[str, Any] = {"driver": identity.driver, "readOnly": True}
-            return {"csi": source | ({"volumeAttributes": attributes} if attributes else {})}
-
-
-def _filled(template: str, workload: Workload, trust_domain: str) -> str:
-    for name, value in (
-        ("{namespace}", workload.namespace),
-        ("{server}", workload.name),
-        ("{spiffeId}", workload.spiffe_id(trust_domain)),
-    ):
-        template = template.replace(name, value)
-    return template

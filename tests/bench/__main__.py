@@ -51,7 +51,7 @@ MEASUREMENTS: dict[str, Callable[[], Coroutine[None, None, list[Figure]]]] = {
 
 _UNPINNED = ("footprint", "replicas", "revocations", "endings", "listing")
 _NAMES = (*MEASUREMENTS, "storage", "webhook", "gateway")
-_AGAINST = (*_NAMES, against.REQUESTS)
+_AGAINST = (*_NAMES, against.REQUESTS, against.ADMISSIONS)
 
 
 async def _measured(name: str) -> list[Figure]:

@@ -1,23 +1,21 @@
-"""What an admission costs the webhook of this tree and that of another, in one run.
+"""What an admission costs the webhook of this tree and that of an earlier build, in one run.
 
-Both servers are up at once, and short rounds of reviews alternate between them: what else the
-machine does disturbs both alike. Used by `against`.
+Both servers are up at once, and short rounds of reviews take turns between them, as in
+`side_by_side`.
 """
 
+import statistics
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from tests.bench.side_by_side import Row
 from tests.bench.webhook import Server, drive, review
 from tests.support.server_certificates import Authority
 
-if TYPE_CHECKING:
-    from tests.bench.against import Row, Tree
-
-NAME: Final = "admissions"
 _ROUNDS: Final = 25
 _SECONDS: Final = 0.3
 _CONNECTIONS: Final = 16
@@ -27,39 +25,47 @@ _BYTES: Final = 20_000
 _WORKLOADS: Final = 1000
 
 
-def measured(ours: "Tree", theirs: "Tree") -> Iterator[tuple["Row", float, bool]]:
-    """Every round's figures; the last member says whether they are of `theirs`."""
+def measure(ours: Path, theirs: Path) -> list[Row]:
+    """The rows of two trees, each a folder with its environment in `.venv`."""
+    seen = f"admission, {_BYTES // 1000} kB, {_CONNECTIONS} connections"
     kinds = {
-        "admission, 20 kB, 16 connections": [review(_BYTES)],
-        "admission, 20 kB, 16 connections, each of another workload": [
+        seen: [review(_BYTES)],
+        f"{seen}, each of another workload": [
             review(_BYTES, f"mcp-{at}") for at in range(_WORKLOADS)
         ],
     }
-    with tempfile.TemporaryDirectory() as made, ExitStack() as stack:
+    costs: dict[str, list[tuple[float, float]]] = {what: [] for what in kinds}
+    with tempfile.TemporaryDirectory() as made, ExitStack() as started:
         folder = Path(made)
         Authority().issue(folder)
-        servers = [
-            (stack.enter_context(_served(tree, folder)), tree is theirs) for tree in (ours, theirs)
-        ]
+        servers = [started.enter_context(_served(tree, folder)) for tree in (ours, theirs)]
         for turn in range(_ROUNDS):
             for what, bodies in kinds.items():
-                for server, older in servers if turn % 2 else reversed(servers):
-                    yield (what, "CPU us/request"), _cpu(server, bodies), older
+                cost = [0.0, 0.0]
+                # The order changes, so that neither always runs after the other.
+                for number in (0, 1) if turn % 2 else (1, 0):
+                    load = drive(servers[number], bodies, _CONNECTIONS, _SECONDS)
+                    cost[number] = load.cpu_us
+                costs[what].append((cost[0], cost[1]))
+    return [_row(what, pairs) for what, pairs in costs.items()]
 
 
-def _cpu(server: Server, bodies: Sequence[bytes]) -> float:
-    return drive(server, bodies, _CONNECTIONS, _SECONDS).cpu_us
+def _row(what: str, pairs: list[tuple[float, float]]) -> Row:
+    now, before = (statistics.median(side) for side in zip(*pairs, strict=True))
+    ratio = statistics.median(mine / its for mine, its in pairs)
+    return Row(what, "CPU us/request", now, before, ratio)
 
 
 @contextmanager
-def _served(tree: "Tree", folder: Path) -> Iterator[Server]:
+def _served(tree: Path, folder: Path) -> Iterator[Server]:
     """The webhook of a tree, without its start: `tests.bench.webhook` of every build serves it."""
-    with (folder / f"{tree.folder.name}.log").open("wb") as log:
+    with (folder / f"{tree.name}.log").open("wb") as log:
+        python, module = str(tree / ".venv/bin/python"), "tests.bench.webhook"
         process = subprocess.Popen(
-            [str(tree.python), "-m", "tests.bench.webhook", "serve", "webhook", str(folder)],
+            [python, "-m", module, "serve", "webhook", str(folder)],
             stdout=subprocess.PIPE,
             stderr=log,
-            cwd=tree.folder,
+            cwd=tree,
         )
     assert process.stdout is not None
     try:

@@ -2,8 +2,9 @@
 
 The commit gets a worktree and an environment of its own in the user's cache. Both trees take turns,
 so that a busy machine disturbs both alike. Without a NAME the footprint of the three processes is
-compared, and `requests` compares what requests cost. Any other NAME runs that measurement in both
-trees and joins the rows of their tables. Only ratios are meaningful.
+compared, and what an admission costs (`admissions`); `requests` compares what other requests cost.
+Any other NAME runs that measurement in both trees and joins the rows of their tables. Only ratios
+are meaningful.
 """
 
 import json
@@ -17,12 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tests.bench import side_by_side
+from tests.bench import admissions, side_by_side
 from tests.bench.side_by_side import Row
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 FOOTPRINT: Final = "footprint"
 REQUESTS: Final = "requests"
+ADMISSIONS: Final = "admissions"
+_BOTH_RUNNING: Final = {REQUESTS: side_by_side.measure, ADMISSIONS: admissions.measure}
 _PROBE: Final = Path(__file__).with_name("footprint_probe.py")
 _ROUNDS: Final = 7
 _TABLE_ROUNDS: Final = 5
@@ -83,9 +86,9 @@ def compare(commit: str, names: Sequence[str]) -> str:
     ours, theirs = Tree(ROOT, Path(sys.executable)), checked_out(commit)
     rows: dict[Named, tuple[list[float], list[float]]] = {}
     lines = [f"| what | unit | now | {commit} | now / {commit} |", "|---|---|---:|---:|---:|"]
-    for name in names or [FOOTPRINT]:
-        if name == REQUESTS:
-            lines += map(_line, side_by_side.measure(ours.folder, theirs.folder))
+    for name in names or [FOOTPRINT, ADMISSIONS]:
+        if name in _BOTH_RUNNING:
+            lines += map(_line, _BOTH_RUNNING[name](ours.folder, theirs.folder))
             continue
         for turn in range(_ROUNDS if name == FOOTPRINT else _TABLE_ROUNDS):
             # The order changes from round to round, so that neither always runs on a warm machine.

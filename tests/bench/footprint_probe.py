@@ -15,7 +15,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-from demo.layout import plan
+from demo.layout import HOST, Layout, plan
 from demo.material import write_material
 from demo.stack import sidecar_environment
 
@@ -73,6 +73,30 @@ def started(
         child.wait(timeout=30)
 
 
+def _webhook_configuration(layout: Layout) -> Path:
+    """A webhook with the authserver's certificate, on ports that nobody of this run takes."""
+    credential = layout.server_credential
+    configuration = {
+        "image": f"registry.example.com/sidecar@sha256:{'a' * 64}",
+        "trustDomain": "example.org",
+        "issuer": "https://auth.example.com",
+        "authserver": {"url": "https://authserver.svc:8443", "caFile": str(layout.server_ca)},
+        "listeners": {
+            "webhook": {
+                "host": HOST,
+                "port": layout.upstream_port,
+                "certFile": str(credential / "tls.crt"),
+                "keyFile": str(credential / "tls.key"),
+                "lingerSeconds": 0,
+            },
+            "ops": {"host": HOST, "port": layout.page_port},
+        },
+    }
+    file = layout.folder / "webhook.yaml"
+    file.write_text(json.dumps(configuration), "utf-8")
+    return file
+
+
 def _until_ready(url: str, until: float) -> None:
     while time.perf_counter() < until:
         try:
@@ -91,6 +115,8 @@ def main() -> None:
         server = layout.servers[0]
         rows += started("sidecar", [], sidecar_environment(layout, server), f"{server.ops}/readyz")
         rows += started("authserver", ["--config", str(layout.config)], {}, f"{layout.ops}/readyz")
+        configured = ["--config", str(_webhook_configuration(layout))]
+        rows += started("webhook", configured, {}, f"http://{HOST}:{layout.page_port}/readyz")
     json.dump(rows, sys.stdout)
 
 

@@ -13,7 +13,6 @@ import sys
 import time
 import traceback
 from collections.abc import Mapping
-from contextlib import suppress
 from contextvars import ContextVar
 from functools import lru_cache
 from json.encoder import encode_basestring_ascii as _text
@@ -105,8 +104,10 @@ class Log:
             return
         if (lines := _sole_listener()) is not None:
             line = lines.line(clock.wall(), level, self._logger.name, event, fields)
-            with suppress(*_UNWRITABLE):
+            try:  # noqa: SIM105 - `suppress` would take a tenth as long as the whole line
                 lines.put(line)
+            except _UNWRITABLE:
+                pass
         else:
             self._logger.log(level, event, extra={"fields": fields})
 

@@ -20,6 +20,8 @@ from chassis.http1.response import Response
 MAX_BODY: Final = 128 * 1024
 _MOST: Final = 32
 
+_OVER: Final = (Response, BaseException)  # states of requests that take no more steps
+
 # A step gets what the one before made of a request. A response ends it.
 Step = Callable[[Any], Any]
 
@@ -35,7 +37,7 @@ class Waiting(Continuation):
 
     def take(self, step: Step) -> None:
         """Take one more step, unless there is an answer. A failure is this request's alone."""
-        if isinstance(self.state, Response | BaseException):
+        if isinstance(self.state, _OVER):
             return
         try:
             self.state = step(self.state)

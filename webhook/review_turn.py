@@ -3,8 +3,7 @@
 All of them are decided on before any is answered, and all are answered before any answer is sent.
 So the code of a step stays in the processor's caches instead of making room for TLS and the other
 steps each time: a third less CPU for an admission where sixteen arrive at a time. No answer is
-later for it, for those of a turn leave together. A review that is alone costs some microseconds
-more.
+later for it, for those of a turn leave together.
 """
 
 import asyncio

@@ -45,8 +45,7 @@ for expression in open("expressions").read().splitlines():
     print(f"{expression}\t{value}")
 PY
 venv/bin/python show.py > python 2>/dev/null
-export GOCACHE="$work/cache" GOMODCACHE="$work/modules" GOFLAGS=-modcacherw
-go mod init show 2>/dev/null
+export GOCACHE="$work/.cache" GOMODCACHE="$work/.modules" GOFLAGS=-modcacherw
 cat > main.go <<'GO'
 package main
 
@@ -93,8 +92,7 @@ func main() {
 	}
 }
 GO
-go get github.com/google/cel-go@v0.27.0 2>/dev/null
-go mod tidy 2>/dev/null
+{ go mod init show && go get github.com/google/cel-go@v0.27.0 && go mod tidy; } 2> log || { cat log; exit 1; }
 go build -o show .
 ./show < expressions > go
 cut -f2 go | paste python - | tee seen

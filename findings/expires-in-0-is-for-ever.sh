@@ -20,8 +20,7 @@ venv/bin/pip install --quiet --disable-pip-version-check \
   Authlib==1.9.10 requests==2.34.2 requests-oauthlib==2.0.0 oauthlib==4.0.1 httpx-oauth==0.17.0
 echo '{"private": true, "type": "module"}' > package.json
 npm install --silent --no-audit --no-fund --ignore-scripts openid-client@6.9.0
-export GOCACHE="$work/cache" GOMODCACHE="$work/modules" GOFLAGS=-modcacherw
-go mod init show 2>/dev/null
+export GOCACHE="$work/.cache" GOMODCACHE="$work/.modules" GOFLAGS=-modcacherw
 cat > main.go <<'GO'
 package main
 
@@ -47,7 +46,7 @@ func main() {
 	}
 }
 GO
-go get golang.org/x/oauth2@v0.38.0 2>/dev/null
+{ go mod init show && go get golang.org/x/oauth2@v0.38.0 && go mod tidy; } 2> log || { cat log; exit 1; }
 go build -o show .
 cat > show.js <<'JS'
 import { allowInsecureRequests, Configuration, refreshTokenGrant } from "openid-client";

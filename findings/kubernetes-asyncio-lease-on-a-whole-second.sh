@@ -37,8 +37,7 @@ async def main():
 
 asyncio.run(main())
 PY
-export GOCACHE="$work/cache" GOMODCACHE="$work/modules" GOFLAGS=-modcacherw
-go mod init show 2>/dev/null
+export GOCACHE="$work/.cache" GOMODCACHE="$work/.modules" GOFLAGS=-modcacherw
 cat > main.go <<'GO'
 package main
 
@@ -66,8 +65,7 @@ func main() {
 	}
 }
 GO
-go get k8s.io/apimachinery@v0.37.2 2>/dev/null
-go mod tidy 2>/dev/null
+{ go mod init show && go get k8s.io/apimachinery@v0.37.2 && go mod tidy; } 2> log || { cat log; exit 1; }
 go build -o show .
 venv/bin/python show.py | ./show | tee seen
 cat > expected <<'TXT'

@@ -17,8 +17,7 @@ set -euo pipefail
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
-export GOCACHE="$work/cache" GOMODCACHE="$work/modules" GOFLAGS=-modcacherw
-go mod init show 2>/dev/null
+export GOCACHE="$work/.cache" GOMODCACHE="$work/.modules" GOFLAGS=-modcacherw
 cat > main.go <<'GO'
 package main
 
@@ -137,7 +136,6 @@ func main() {
 	}
 }
 GO
-go get github.com/modelcontextprotocol/go-sdk@v1.8.0 golang.org/x/oauth2@v0.38.0 2>/dev/null
-go mod tidy 2>/dev/null
+{ go mod init show && go get github.com/modelcontextprotocol/go-sdk@v1.8.0 golang.org/x/oauth2@v0.38.0 && go mod tidy; } 2> log || { cat log; exit 1; }
 go list -m github.com/modelcontextprotocol/go-sdk golang.org/x/oauth2
 go run .

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # cel-python 0.5: string() gives "True" for true and "1.0" for 1.0, where the CEL of Kubernetes gives "true" and "1".
 #
-# Annotations and labels are strings, so a policy compares them with string(…) of a field. With cel-python, which tests
-# such a policy without a cluster, string(object.spec.hostNetwork) == "true" is false for a Pod with hostNetwork, and
+# Annotations and labels are strings, so a policy compares them with string(…) of a field. With cel-python, which
+# tests such a policy without a cluster, string(object.spec.hostNetwork) == "true" is false for a Pod with hostNetwork, and
 # nothing is raised. A timestamp loses the fraction of its second in the same way. In the other direction two things
 # that Kubernetes takes are errors: map with three arguments, and a comparison of an int with a double.
 #

@@ -88,7 +88,8 @@ func main() {
 	}
 }
 GO
-{ go mod init show && go get gopkg.in/evanphx/json-patch.v4@v4.13.0 github.com/evanphx/json-patch/v5@v5.9.11 && go mod tidy; } 2> log || { cat log; exit 1; }
+{ go mod init show && go get gopkg.in/evanphx/json-patch.v4@v4.13.0 \
+  github.com/evanphx/json-patch/v5@v5.9.11 && go mod tidy; } 2> log || { cat log; exit 1; }
 go build -o show .
 venv/bin/python show.py > python
 ./show | paste python - | sed -E 's/\t/: jsonpatch /; s/\t/, /' | tee seen

@@ -2,7 +2,7 @@
 # kubernetes_asyncio 36: the API server cannot read a Lease whose renewTime falls on a whole second.
 #
 # acquireTime and renewTime of a Lease are of the type MicroTime. Kubernetes reads it with exactly six digits after
-# the point, other than all its other times. The client writes datetime.isoformat(), which leaves the fraction out
+# the point, unlike its other times. The client writes datetime.isoformat(), which leaves the fraction out
 # when it is zero. With the time as the clock gives it one renewal in a million cannot be decoded; with
 # replace(microsecond=0) none can. The same holds for eventTime of an Event. metadata.creationTimestamp, of the
 # type Time, is read in both forms. A datetime.isoformat(timespec="microseconds") given as the value is sent as it is.

@@ -136,6 +136,7 @@ func main() {
 	}
 }
 GO
-{ go mod init show && go get github.com/modelcontextprotocol/go-sdk@v1.8.0 golang.org/x/oauth2@v0.38.0 && go mod tidy; } 2> log || { cat log; exit 1; }
+{ go mod init show && go get github.com/modelcontextprotocol/go-sdk@v1.8.0 \
+  golang.org/x/oauth2@v0.38.0 && go mod tidy; } 2> log || { cat log; exit 1; }
 go list -m github.com/modelcontextprotocol/go-sdk golang.org/x/oauth2
 go run .

@@ -5,7 +5,7 @@
 # Bundle, 4.2.2) demands one of the two, and RFC 7517 section 4.2 permits other values than sig and enc. joserfc
 # refuses the whole set at import, so a JWKS that has one such key beside ordinary ones loses them all. Authlib
 # imports it and refuses at the signature. jose finds no key that applies. PyJWT does not look at `use`. Rewriting
-# `use` of the jwt-svid keys to sig before the import helps with all four.
+# `use` of the jwt-svid keys to sig before the import makes all four verify.
 #
 # Source: joserfc/registry.py (use), authlib/jose/rfc7517/base_key.py (check_key_op), jose dist/webapi/jwks/local.js.
 # A Rust library had it: https://github.com/maxlambrecht/rust-spiffe/issues/19

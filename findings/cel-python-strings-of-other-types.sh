@@ -2,9 +2,10 @@
 # cel-python 0.5: string() gives "True" for true and "1.0" for 1.0, where the CEL of Kubernetes gives "true" and "1".
 #
 # Annotations and labels are strings, so a policy compares them with string(…) of a field. With cel-python, which
-# tests such a policy without a cluster, string(object.spec.hostNetwork) == "true" is false for a Pod with hostNetwork, and
-# nothing is raised. A timestamp loses the fraction of its second in the same way. In the other direction two things
-# that Kubernetes takes are errors: map with three arguments, and a comparison of an int with a double.
+# tests such a policy without a cluster, string(object.spec.hostNetwork) == "true" is false for a Pod with
+# hostNetwork, and nothing is raised. A timestamp loses the fraction of its second in the same way. In the other
+# direction two things that Kubernetes takes are errors: map with three arguments, and a comparison of an int with a
+# double.
 #
 # Source: celpy/celtypes.py (__str__ of BoolType, DoubleType and TimestampType), celpy/evaluation.py
 # (build_macro_eval); cel-go common/types/bool.go and double.go (ConvertToType).

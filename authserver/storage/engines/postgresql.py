@@ -8,10 +8,8 @@ import asyncio
 import os
 import re
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
-from functools import lru_cache
-from itertools import count
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
 import asyncpg
@@ -25,6 +23,7 @@ from authserver.storage.engines.postgresql_session import (
     expect_sessions,
     set_session,
 )
+from authserver.storage.engines.postgresql_statements import PostgresqlStatements
 from authserver.storage.engines.url import PostgresqlLocation
 
 _MAX_CONNECTIONS: Final = 10
@@ -57,49 +56,6 @@ _UNSUPPORTED_PARAMETER: Final = re.compile(
 )
 
 
-class _Statements:
-    """Statements of one transaction on one connection."""
-
-    def __init__(self, connection: Any) -> None:
-        self._connection = connection
-
-    async def fetch_one(self, sql: str, *arguments: object) -> Row | None:
-        row: Row | None = await self._connection.fetchrow(_numbered(sql), *arguments)
-        return row
-
-    async def fetch_all(self, sql: str, *arguments: object) -> list[Row]:
-        return list(await self._connection.fetch(_numbered(sql), *arguments))
-
-    async def fetch_locked(self, sql: str, *arguments: object) -> Row | None:
-        # Weaker than FOR UPDATE by one thing: rows that refer to this one may still be added.
-        return await self.fetch_one(f"{sql} FOR NO KEY UPDATE", *arguments)
-
-    async def execute(self, sql: str, *arguments: object) -> int:
-        return _changed(await self._connection.execute(_numbered(sql), *arguments))
-
-    @asynccontextmanager
-    async def together(self) -> AsyncIterator["_Collected"]:
-        collected = _Collected()
-        yield collected
-        if collected.texts:
-            await self.execute(_as_one(tuple(collected.texts)), *collected.arguments)
-
-    async def notify(self, channel: str) -> None:
-        await self._connection.execute("SELECT pg_notify($1, '')", channel)
-
-
-class _Collected:
-    """Statements that wait for the end of a block."""
-
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-        self.arguments: list[object] = []
-
-    async def execute(self, sql: str, *arguments: object) -> None:
-        self.texts.append(sql)
-        self.arguments += arguments
-
-
 class PostgresqlDatabase:
     """Made by `connect`."""
 
@@ -123,9 +79,9 @@ class PostgresqlDatabase:
         return await self._lookups.find(sql, *arguments)
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[_Statements]:
-        async with self._connection() as connection, connection.transaction():
-            yield _Statements(connection)
+    async def transaction(self) -> AsyncIterator[PostgresqlStatements]:
+        async with self._statements() as statements, statements.transaction():
+            yield statements
 
     async def write(self, sql: str, *arguments: object) -> int:
         async with self._statements() as statements:
@@ -164,20 +120,39 @@ class PostgresqlDatabase:
         except _FAILURES:
             self._pool.terminate()
 
-    @asynccontextmanager
-    async def _statements(self) -> AsyncIterator[_Statements]:
-        async with self._connection() as connection:
-            yield _Statements(connection)
+    def _statements(self) -> "_Leased":
+        return _Leased(self._pool)
 
-    @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[Any]:
-        with _translated():
-            async with self._pool.acquire(timeout=_CONNECT_SECONDS) as connection:
-                try:
-                    yield connection
-                except FORGOTTEN_STATEMENT:
-                    connection.terminate()  # it would fail again and again
-                    raise
+
+class _Leased:
+    """A connection of the pool for one block, in which the driver's errors are StorageUnavailable.
+
+    No flow depends on an engine's exceptions. A class, and not three generators in each other: that
+    is half of what a connection costs beside its statements.
+    """
+
+    __slots__ = ("_connection", "_pool")
+
+    def __init__(self, pool: Any) -> None:
+        self._pool = pool
+        self._connection: Any = None
+
+    async def __aenter__(self) -> PostgresqlStatements:
+        try:
+            self._connection = await self._pool.acquire(timeout=_CONNECT_SECONDS)
+        except _FAILURES as error:
+            raise _translated(error) from error
+        return PostgresqlStatements(self._connection)
+
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, FORGOTTEN_STATEMENT):
+            self._connection.terminate()  # it would fail again and again
+        try:
+            await self._pool.release(self._connection)
+        except _FAILURES as failed:
+            raise _translated(failed) from failed
+        if isinstance(error, _FAILURES):
+            raise _translated(error) from error
 
 
 async def connect(
@@ -232,42 +207,16 @@ async def _migrate(pool: Any) -> None:
     async with pool.acquire() as connection, connection.transaction():
         await connection.execute("SET LOCAL statement_timeout = 0")
         await connection.execute("SELECT pg_advisory_xact_lock($1)", _MIGRATION_LOCK, timeout=300)
-        await migrate(_Statements(connection), TABLES)
+        await migrate(PostgresqlStatements(connection), TABLES)
 
 
 async def _expect_ours(pool: Any) -> None:
     async with pool.acquire() as connection:
-        await expect_ours(_Statements(connection), TABLES)
+        await expect_ours(PostgresqlStatements(connection), TABLES)
 
 
-@contextmanager
-def _translated() -> Iterator[None]:
-    """Driver errors become StorageUnavailable: no flow depends on an engine's exceptions."""
-    try:
-        yield
-    except _FAILURES as error:
-        raise StorageUnavailable(type(error).__name__) from error
-
-
-@lru_cache(maxsize=64)
-def _as_one(texts: tuple[str, ...]) -> str:
-    """Statements that change rows, as one: they run at the same time, on what was there before."""
-    *others, last = texts
-    named = ", ".join(f"w{number} AS ({text})" for number, text in enumerate(others))
-    return f"WITH {named} {last}" if others else last
-
-
-@lru_cache(maxsize=512)
-def _numbered(sql: str) -> str:
-    """`?` as `$1`, `$2` …; none of our statements has a question mark in a literal."""
-    first, *rest = sql.split("?")
-    return first + "".join(f"${number}{part}" for number, part in zip(count(1), rest, strict=False))
-
-
-def _changed(status: str) -> int:
-    """The row count at the end of a command tag such as `UPDATE 3`."""
-    last = status.rpartition(" ")[2]
-    return int(last) if last.isdigit() else 0
+def _translated(error: BaseException) -> StorageUnavailable:
+    return StorageUnavailable(type(error).__name__)
 
 
 def _reason(error: Exception) -> str:

@@ -15,6 +15,7 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Final, Protocol
 
+from authserver.values import Value
 from chassis.logs import Log, LogWriteFailed
 
 _log = Log("audit")
@@ -48,8 +49,7 @@ class Outcome(StrEnum):
     FAILED = "failed"
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
+class Subject(Value, frozen=True):
     """Whom an event is about, as storage knows them; empty where it is not known.
 
     `user_id` and `tsid` are written as pseudonyms, everything else as it is.

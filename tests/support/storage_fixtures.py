@@ -3,9 +3,11 @@
 import asyncio
 import os
 from collections.abc import Awaitable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
+
+from msgspec.structs import replace
 
 from authserver.handles import hash_of, new_handle
 from authserver.storage.authorization_codes import AuthorizationCodes

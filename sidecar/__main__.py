@@ -3,12 +3,10 @@
 
 import os
 
-from chassis import lean_prometheus
 from sidecar.hardening import scrub_environment, uses_host_network
 
 if __name__ == "__main__":
     scrub_environment(os.environ)
-    lean_prometheus.load()
 
 import asyncio
 import gc

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from prometheus_client import CollectorRegistry
-
 from chassis import clock, logs
 from chassis.clock import Clock
 from chassis.http1.listener import Listener
 from chassis.http1.server import Server
-from chassis.probes import Readiness, new_registry
+from chassis.metric_families import Registry
+from chassis.probes import Readiness
+from chassis.process_metrics import ProcessMetrics
 from sidecar.broker import Broker
 from sidecar.client_credential import CREDENTIAL, OwnCredential
 from sidecar.clocks import Clocks
@@ -45,7 +45,7 @@ class Sidecar:
     local: Server
     api: LocalApi
     readiness: Readiness
-    registry: CollectorRegistry
+    registry: Registry
     credential: OwnCredential
     client: ExchangeClient
     broker: Broker
@@ -84,8 +84,8 @@ def build(
 
     `now` is monotonic and times what we hold; `wall` is Unix time and judges certificates.
     """
-    readiness, registry = Readiness("listening", CREDENTIAL), new_registry()
-    metrics = Metrics(registry)
+    readiness, metrics = Readiness("listening", CREDENTIAL), Metrics()
+    registry = Registry(ProcessMetrics(), metrics)
     credential = OwnCredential(
         settings.credential,
         settings.authserver_ca,

@@ -73,7 +73,7 @@ class Store:
 
     async def sign_in(self, *grants: Grant, **changes: object) -> tuple[Session, bytes]:
         """A whole sign-in, up to its code; the session as stored, and the code's hash."""
-        code, session = new_handle(), replace(new_session(), **changes)  # type: ignore[arg-type]
+        code, session = new_handle(), replace(new_session(), **changes)
         await self.sign_ins.complete(
             grants or [grant()],
             session,

@@ -3,8 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from chassis import clock, logs
 from chassis.clock import Clock
@@ -38,8 +37,7 @@ HOUSEKEEPING_SECONDS: Final = 2.0
 _log = logs.Log("main")
 
 
-@dataclass(frozen=True)
-class Sidecar:
+class Sidecar(NamedTuple):
     """One sidecar, put together and not yet listening."""
 
     local: Server

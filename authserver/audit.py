@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from functools import lru_cache
+from operator import attrgetter
 from typing import Final, Protocol
 
 from authserver.values import Value
@@ -106,6 +107,7 @@ class AuditRecord:
 
 
 _RECORD_FIELDS: Final = tuple(field.name for field in fields(AuditRecord))
+_record_values = attrgetter(*_RECORD_FIELDS)
 
 
 class Audit:
@@ -211,5 +213,5 @@ class Audit:
 
 
 def _written(record: AuditRecord) -> dict[str, str]:
-    values = ((name, getattr(record, name)) for name in _RECORD_FIELDS)
+    values = zip(_RECORD_FIELDS, _record_values(record), strict=True)
     return {name: value for name, value in values if value}

@@ -152,7 +152,7 @@ class _JsonLines(logging.StreamHandler[TextIO]):
         if "request_id" not in fields and (request_id := _request_id.get()) is not None:
             fields = {**fields, "request_id": request_id}
         members = [
-            f", {_text(field)}: {_text(value[:_MAX_TEXT]) if type(value) is str else _json(value)}"
+            f"{_name(field)}{_text(value[:_MAX_TEXT]) if type(value) is str else _json(value)}"
             for field, value in fields.items()
         ]
         constant = _constant_part(level, self._process, event, name)
@@ -175,6 +175,12 @@ def _time(now: float) -> str:
 def _second(second: int) -> str:
     """Rendered once for all lines of a second: it costs as much as the rest of a line."""
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+
+
+@lru_cache(maxsize=256)
+def _name(field: str) -> str:
+    """What stands before a field's value; a process has some dozens of fields."""
+    return f", {_text(field)}: "
 
 
 @lru_cache(maxsize=256)

@@ -74,11 +74,11 @@ class Broker:
     def entries(self) -> int:
         return len(self._leases)
 
-    def cached(self, unverified_jwt: str, token_request: TokenRequest) -> CachedToken | None:
-        """The token in memory that answers `ask`, if there is one."""
+    def cached(self, jwt_hash: bytes, token_request: TokenRequest) -> CachedToken | None:
+        """The token in memory that answers the request for a JWT of that hash, if there is one."""
         if token_request.rejected is not None or token_request.missing_scope is not None:
             return None
-        return self.held(key_of(unverified_jwt, token_request), token_request.min_ttl)
+        return self.held(_key_at(jwt_hash, token_request), token_request.min_ttl)
 
     def held(self, key: Key, min_ttl: int = 0) -> CachedToken | None:
         """The token in memory under `key` that lasts for `min_ttl` seconds, if there is one."""
@@ -221,10 +221,19 @@ class Broker:
             self._leases.drop(key)
 
 
+def hash_of(unverified_jwt: str) -> bytes:
+    """What memory knows of a JWT: its SHA-256."""
+    return sha256(unverified_jwt.encode()).digest()
+
+
 def key_of(unverified_jwt: str, token_request: TokenRequest) -> Key:
     """Where memory has what answers the request."""
+    return _key_at(hash_of(unverified_jwt), token_request)
+
+
+def _key_at(jwt_hash: bytes, token_request: TokenRequest) -> Key:
     return (
-        sha256(unverified_jwt.encode()).digest(),
+        jwt_hash,
         token_request.upstream,
         token_request.missing_scope,
         token_request.target_audience,

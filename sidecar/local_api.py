@@ -13,9 +13,9 @@ from chassis.logs import Log, request_scope
 from chassis.request_ids import (
     caller_request_id,
     keep_traceparent,
-    naming_fields,
     new_request_id,
 )
+from sidecar.broker import hash_of
 from sidecar.cached_token import CachedToken
 from sidecar.caller_checks import check_caller, refuse_token_call
 from sidecar.errors import (
@@ -46,9 +46,10 @@ _OK: Final = ResponseHead(200, JSON_HEADERS.items())
 
 
 class _Bearer(NamedTuple):
-    """The JWT of a call for a token, which nobody has verified."""
+    """The JWT of a call for a token, which nobody has verified, and its hash."""
 
     unverified_jwt: str
+    jwt_hash: bytes
 
     def __repr__(self) -> str:
         return "<_Bearer>"
@@ -103,8 +104,8 @@ class LocalApi:
         if isinstance(verdict, _Attach):
             return self._attach_door().answer(verdict.call, request, started)
         if request.body is None:
-            return self._answer_when_sent(request, verdict.unverified_jwt, started)
-        return self._answer_body(request, verdict.unverified_jwt, request.body, started)
+            return self._answer_when_sent(request, verdict, started)
+        return self._answer_body(request, verdict, request.body, started)
 
     def failed(self, failure: Failure) -> Response:
         """The answer where there is no other: to bytes that are no request, or after a bug."""
@@ -140,7 +141,9 @@ class LocalApi:
         if refused is not None:
             return refused
         unverified_jwt = read_bearer(headers.get_all("authorization"))
-        return _Bearer(unverified_jwt) if isinstance(unverified_jwt, str) else unverified_jwt
+        if isinstance(unverified_jwt, ApiError):
+            return unverified_jwt
+        return _Bearer(unverified_jwt, hash_of(unverified_jwt))
 
     def _attach_door(self) -> "AttachDoor":
         if self.attach is None:
@@ -154,24 +157,24 @@ class LocalApi:
         return NO_SUCH_ROUTE.with_reason("route")
 
     async def _answer_when_sent(
-        self, request: Request, unverified_jwt: str, started: float
+        self, request: Request, bearer: _Bearer, started: float
     ) -> Response:
         """The answer to a caller that has not sent all of its body yet."""
         body = await _read_body(request)
         if isinstance(body, ApiError):
             return self._refuse_call(request, body, started)
-        response = self._answer_body(request, unverified_jwt, body, started)
+        response = self._answer_body(request, bearer, body, started)
         return response if isinstance(response, Response) else await response
 
     def _answer_body(
-        self, request: Request, unverified_jwt: str, body: bytes, started: float
+        self, request: Request, bearer: _Bearer, body: bytes, started: float
     ) -> Response | Awaitable[Response]:
         token_request = read_ask(body)
         if isinstance(token_request, ApiError):
             return self._refuse_call(request, token_request, started)
-        cached_token = self._tokens.cached(unverified_jwt, token_request)
+        cached_token = self._tokens.cached(bearer.jwt_hash, token_request)
         if cached_token is None:
-            return self._answer_slowly(request, unverified_jwt, token_request, started)
+            return self._answer_slowly(request, bearer.unverified_jwt, token_request, started)
         if not cached_token.hands_out:
             return self._refuse_call(request, ATTACH_ONLY, started)
         return self._succeed(cached_token.body(started), started)
@@ -181,9 +184,8 @@ class LocalApi:
     ) -> Response:
         """Ask the authserver: memory has no token for this call."""
         # One id names the request here, in the answer, and in the authserver's log.
-        named = naming_fields(request.headers)
-        request_id = caller_request_id(named) or new_request_id()
-        keep_traceparent(named)
+        request_id = caller_request_id(request.headers) or new_request_id()
+        keep_traceparent(request.headers)
         with request_scope(request_id):
             outcome = await self._tokens.obtain(unverified_jwt, token_request)
             if isinstance(outcome, CachedToken) and not outcome.hands_out:
@@ -199,7 +201,7 @@ class LocalApi:
 
     def _refuse_call(self, request: Request, refusal: ApiError, started: float) -> Response:
         """The answer to a call that was refused before anybody was asked."""
-        request_id = caller_request_id(naming_fields(request.headers)) or new_request_id()
+        request_id = caller_request_id(request.headers) or new_request_id()
         door = "attach" if request.target.startswith(ATTACH_ROUTE) else "hand_out"
         self._metrics.answered(refusal.error, self._now() - started, door)
         return self._refuse(refusal, request_id)

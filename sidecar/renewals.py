@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from chassis.clock import Clock
+from sidecar.broker import hash_of
 from sidecar.cached_token import CachedToken
 from sidecar.errors import ApiError
 from sidecar.token_request import TokenRequest
@@ -28,7 +29,7 @@ class Renewals:
 
     def __init__(
         self,
-        cached: Callable[[str, TokenRequest], CachedToken | None],
+        cached: Callable[[bytes, TokenRequest], CachedToken | None],
         obtain: Callable[[str, TokenRequest], Coroutine[Any, Any, Outcome]],
         now: Clock,
     ) -> None:
@@ -43,7 +44,7 @@ class Renewals:
         `token_request` is what `used` answers, where that is more than its upstream's name. The
         caller may be cancelled; the renewal goes on for the others.
         """
-        held = self._cached(unverified_jwt, token_request or TokenRequest(used.upstream))
+        held = self._cached(hash_of(unverified_jwt), token_request or TokenRequest(used.upstream))
         if held is not None and held.fingerprint != used.fingerprint:
             return held
         task = self.begin(unverified_jwt, used, token_request)

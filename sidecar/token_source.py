@@ -33,9 +33,9 @@ class TokenSource:
         self._mismatches = MismatchLog()
         self._pending = pending
 
-    def cached(self, unverified_jwt: str, token_request: TokenRequest) -> CachedToken | None:
-        """The token in memory that answers the request, if there is one."""
-        cached_token = self._broker.cached(unverified_jwt, token_request)
+    def cached(self, jwt_hash: bytes, token_request: TokenRequest) -> CachedToken | None:
+        """The token in memory that answers the request for a JWT of that hash, if there is one."""
+        cached_token = self._broker.cached(jwt_hash, token_request)
         if cached_token is not None:
             self._metrics.cache("hit")
         return cached_token

@@ -42,7 +42,7 @@ from chassis.http1.request import Request, media_type
 from chassis.http1.response import Response, ResponseHead
 from chassis.http1.server import Server
 from chassis.logs import Log, LogWriteFailed, request_scope
-from chassis.request_ids import HEADER, caller_request_id, naming_fields, new_request_id
+from chassis.request_ids import HEADER, caller_request_id, new_request_id
 
 _log = Log("internal")
 
@@ -105,7 +105,7 @@ class Internal:
         """The handler of every request."""
         started = time.perf_counter()
         # A sidecar sends the id of its own caller's request: one id in the logs of both.
-        request_id = caller_request_id(naming_fields(request.headers)) or new_request_id()
+        request_id = caller_request_id(request.headers) or new_request_id()
         with request_scope(request_id):
             route = request.target.partition("?")[0]
             if route in self._routes:

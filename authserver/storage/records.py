@@ -1,7 +1,7 @@
 """The records storage keeps, as values. Times are whole seconds since the Unix epoch."""
 
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from authserver.values import Hidden, Value
 from chassis.spiffe_id import Workload
@@ -210,7 +210,7 @@ class PendingSignIn(Value, frozen=True):
         return bool(self.user_id or self.grants)
 
 
-class ConnectionKey(Value, frozen=True):
+class ConnectionKey(NamedTuple):
     """A connection belongs to one user, one owner and one upstream.
 
     `made_of` and `variant` are set for tokens that an exchange made (RFC 8693): the upstream of the

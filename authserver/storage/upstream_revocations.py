@@ -93,7 +93,7 @@ async def enqueue(
 def _as_queued(deleted: Connection) -> Connection:
     """Whose tokens they are; where they were stored no longer matters."""
     return Connection(
-        replace(deleted.key, variant=""),
+        deleted.key._replace(variant=""),
         0,
         deleted.upstream_issuer,
         deleted.upstream_subject,

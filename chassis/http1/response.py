@@ -34,12 +34,13 @@ _REASONS: Final = {
 
 def render_fields(headers: Iterable[tuple[str, str]]) -> bytes:
     """Fields as lines. Raises ValueError for those that are malformed or not the caller's."""
-    lines = []
-    for name, value in headers:
-        if not _is_sendable(name) or not _VALUE.fullmatch(value):
-            raise ValueError("a header field that cannot be sent")
-        lines.append(f"{name}: {value}\r\n")
-    return "".join(lines).encode("latin-1")
+    return "".join([_line(name, value) for name, value in headers]).encode("latin-1")
+
+
+def _line(name: str, value: str) -> str:
+    if not _is_sendable(name) or not _VALUE.fullmatch(value):
+        raise ValueError("a header field that cannot be sent")
+    return f"{name}: {value}\r\n"
 
 
 @lru_cache(maxsize=512)
@@ -68,7 +69,7 @@ class ResponseHead:
         """This head with one more field. Raises ValueError as making one does."""
         head = ResponseHead.__new__(ResponseHead)
         head.status, head.bodiless = self.status, self.bodiless
-        head.rendered = self.rendered + render_fields(((name, value),))
+        head.rendered = self.rendered + _line(name, value).encode("latin-1")
         return head
 
 

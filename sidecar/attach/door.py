@@ -14,7 +14,7 @@ from chassis.http1.request import Head, Request
 from chassis.http1.response import Response, StreamResponse
 from chassis.http1.streamed_response import StreamedResponse
 from chassis.logs import Log, request_scope
-from chassis.request_ids import caller_request_id, keep_traceparent, naming_fields, new_request_id
+from chassis.request_ids import caller_request_id, keep_traceparent, new_request_id
 from chassis.tls.web_client import NoAuthorities
 from sidecar.attach.api_clients import ApiClients
 from sidecar.attach.call import AttachCall, PreparedCall, prepare, read_call
@@ -159,7 +159,7 @@ class AttachDoor:
     ) -> AnyResponse:
         """Ask the authserver first: memory has no token for this call."""
         request_id = request_id_of(request)
-        keep_traceparent(naming_fields(request.headers))
+        keep_traceparent(request.headers)
         with request_scope(request_id):
             wanted = TokenRequest(call.upstream)
             token = await self._tokens.obtain(call.unverified_jwt, wanted)
@@ -326,7 +326,7 @@ class AttachDoor:
 
 def request_id_of(request: Request) -> str:
     """The name that the caller gave its request, or a new one."""
-    return caller_request_id(naming_fields(request.headers)) or new_request_id()
+    return caller_request_id(request.headers) or new_request_id()
 
 
 def _may_repeat(body: Body) -> bool:

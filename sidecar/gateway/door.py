@@ -15,7 +15,7 @@ from chassis.http1.response import Response, StreamResponse
 from chassis.http1.streamed_response import StreamedResponse
 from chassis.logs import request_scope
 from chassis.request_ids import keep_traceparent
-from sidecar.broker import key_of
+from sidecar.broker import hash_of, key_of
 from sidecar.cached_token import CachedToken
 from sidecar.errors import INVALID_TOKEN, TEMPORARILY_UNAVAILABLE, ApiError
 from sidecar.gateway import errors
@@ -207,7 +207,7 @@ class Gateway:
         self, passing: Passing, work: Callable[[], Awaitable[Relayed]]
     ) -> AnyResponse:
         with request_scope(passing.request_id):
-            keep_traceparent(passing.judged.named)
+            keep_traceparent(passing.judged.head.headers)
             outcome = await work()
             if isinstance(outcome, ApiError):
                 return self._refuse(passing, outcome)
@@ -253,7 +253,7 @@ class Gateway:
     async def _obtain(self, call: Call) -> Accepted | ApiError:
         """Have the authserver accept the JWT, unless it did before."""
         source, token_request = self._collaborators.source, self._calls.token_request
-        token = source.cached(call.unverified_jwt, token_request)
+        token = source.cached(hash_of(call.unverified_jwt), token_request)
         if token is None:
             obtained = await source.obtain(call.unverified_jwt, token_request)
             if isinstance(obtained, ApiError):

@@ -8,7 +8,7 @@ from chassis.http1.errors import Failure
 from chassis.http1.request import Headers
 from chassis.http1.response import Response, ResponseHead
 from chassis.logs import Log
-from chassis.request_ids import HEADER, caller_request_id, new_request_id
+from chassis.request_ids import caller_request_id, new_request_id
 from sidecar.errors import INVALID_REQUEST, NO_TOKEN, TEMPORARILY_UNAVAILABLE, ApiError
 from sidecar.gateway.cors import Origins
 from sidecar.gateway.routing import Answer
@@ -42,7 +42,7 @@ class OwnAnswers:
         """The answer to a request that is not forwarded, or whose response is not relayed."""
         self.count(refusal.error, started)
         if not request_id:
-            request_id = caller_request_id({HEADER: headers.get(HEADER.lower()) or ""})
+            request_id = caller_request_id(headers)
         return self._render(
             refusal, request_id or new_request_id(), refusal.status, self._origins.fields(headers)
         )

@@ -1,6 +1,5 @@
 """What is known of a request on its way to the app, one step after the other."""
 
-from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from chassis.http1.outgoing import RequestHead
@@ -8,7 +7,6 @@ from chassis.http1.request import Head, Request
 from chassis.request_ids import (
     HEADER,
     caller_request_id,
-    naming_fields,
     new_request_id,
     traceparent_line,
 )
@@ -47,23 +45,21 @@ class PreparedHead:
 class Judged(NamedTuple):
     """What a connection's last head came to. A program that asks again sends the same one.
 
-    `named` are the fields by which the client names its requests, `request_id` and `traceparent`
-    what they say. `key` is where memory has the token of a call.
+    `request_id` and `traceparent` are how the client names its requests. `key` is where memory has
+    the token of a call.
     """
 
     head: Head
     route: Route
     prepared: PreparedHead
-    named: Mapping[str, str]
     request_id: str
     traceparent: bytes
     key: Key | None
 
     @classmethod
     def of(cls, head: Head, route: Route, key: Key | None) -> "Judged":
-        named = naming_fields(head.headers)
-        request_id, traceparent = caller_request_id(named), traceparent_line(named)
-        return cls(head, route, PreparedHead(), named, request_id, traceparent, key)
+        request_id, traceparent = caller_request_id(head.headers), traceparent_line(head.headers)
+        return cls(head, route, PreparedHead(), request_id, traceparent, key)
 
     def __repr__(self) -> str:
         return "<Judged>"

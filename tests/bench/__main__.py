@@ -51,6 +51,7 @@ MEASUREMENTS: dict[str, Callable[[], Coroutine[None, None, list[Figure]]]] = {
 
 _UNPINNED = ("footprint", "replicas", "revocations", "endings", "listing")
 _NAMES = (*MEASUREMENTS, "storage", "webhook", "gateway")
+_AGAINST = (*_NAMES, against.REQUESTS)
 
 
 async def _measured(name: str) -> list[Figure]:
@@ -60,11 +61,11 @@ async def _measured(name: str) -> list[Figure]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(_NAMES))
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(_AGAINST))
     parser.add_argument("--against", metavar="COMMIT", help="compare with that build, in turn")
     arguments = parser.parse_args()
     wanted = arguments.names or list(_NAMES)
-    if unknown := set(wanted) - set(_NAMES):
+    if unknown := set(wanted) - set(_AGAINST if arguments.against else _NAMES):
         parser.error(f"no such measurement: {', '.join(sorted(unknown))}")
     if arguments.against:
         print(against.compare(arguments.against, arguments.names))

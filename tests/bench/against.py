@@ -2,8 +2,8 @@
 
 The commit gets a worktree and an environment of its own in the user's cache. Both trees take turns,
 so that a busy machine disturbs both alike. Without a NAME the footprint of the three processes is
-compared. A NAME runs that measurement in both trees and joins the rows of their tables.
-Only the ratio of the two medians is meaningful.
+compared, and `requests` compares what requests cost. Any other NAME runs that measurement in both
+trees and joins the rows of their tables. Only ratios are meaningful.
 """
 
 import json
@@ -17,14 +17,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from tests.bench import side_by_side
+from tests.bench.side_by_side import Row
+
 ROOT: Final = Path(__file__).resolve().parents[2]
 FOOTPRINT: Final = "footprint"
+REQUESTS: Final = "requests"
 _PROBE: Final = Path(__file__).with_name("footprint_probe.py")
 _ROUNDS: Final = 7
 _TABLE_ROUNDS: Final = 5
 _ROW: Final = re.compile(r"\| (?P<name>[^|]+) \| (?P<unit>[^|]+) \| (?P<ours>[\d.,]+) \|")
 
-Row = tuple[str, str]  # what, unit
+Named = tuple[str, str]  # what, unit
 
 
 @dataclass(frozen=True)
@@ -77,17 +81,21 @@ def _git(*arguments: str) -> str:
 def compare(commit: str, names: Sequence[str]) -> str:
     """A Markdown table: this tree, the commit, and the ratio, for each row that both have."""
     ours, theirs = Tree(ROOT, Path(sys.executable)), checked_out(commit)
-    rows: dict[Row, tuple[list[float], list[float]]] = {}
+    rows: dict[Named, tuple[list[float], list[float]]] = {}
+    lines = [f"| what | unit | now | {commit} | now / {commit} |", "|---|---|---:|---:|---:|"]
     for name in names or [FOOTPRINT]:
+        if name == REQUESTS:
+            lines += map(_line, side_by_side.measure(ours.folder, theirs.folder))
+            continue
         for turn in range(_ROUNDS if name == FOOTPRINT else _TABLE_ROUNDS):
             # The order changes from round to round, so that neither always runs on a warm machine.
             for tree in (ours, theirs) if turn % 2 else (theirs, ours):
                 for row, value in _measured(tree, name):
                     rows.setdefault(row, ([], []))[tree is theirs].append(value)
-    return _table(commit, rows)
+    return "\n".join([*lines, *map(_line, _medians(rows))])
 
 
-def _measured(tree: Tree, name: str) -> Iterator[tuple[Row, float]]:
+def _measured(tree: Tree, name: str) -> Iterator[tuple[Named, float]]:
     if name == FOOTPRINT:
         for what, unit, value in json.loads(tree.run(str(_PROBE))):
             yield (what, unit), value
@@ -97,10 +105,12 @@ def _measured(tree: Tree, name: str) -> Iterator[tuple[Row, float]]:
             yield (match["name"], match["unit"]), float(match["ours"].replace(",", ""))
 
 
-def _table(commit: str, rows: dict[Row, tuple[list[float], list[float]]]) -> str:
-    lines = [f"| what | unit | now | {commit} | now / {commit} |", "|---|---|---:|---:|---:|"]
+def _medians(rows: dict[Named, tuple[list[float], list[float]]]) -> Iterator[Row]:
     for (what, unit), (now, before) in rows.items():
         if now and before:
             new, old = statistics.median(now), statistics.median(before)
-            lines.append(f"| {what} | {unit} | {new:,.2f} | {old:,.2f} | {new / old:.2f} |")
-    return "\n".join(lines)
+            yield Row(what, unit, new, old, new / old)
+
+
+def _line(row: Row) -> str:
+    return f"| {row.what} | {row.unit} | {row.now:,.2f} | {row.before:,.2f} | {row.ratio:.2f} |"

@@ -21,7 +21,7 @@ import aiohttp
 from aiohttp import web
 
 from tests.bench.gateway_streams import measure_streams
-from tests.bench.http_servers import _NGINX, _found, _latency, _running
+from tests.bench.http_servers import _NGINX, _found, _latency, running
 from tests.bench.load import Load, costing
 from tests.bench.open_loop import steady
 from tests.bench.running_gateway import running_gateway
@@ -118,14 +118,14 @@ async def measure(rounds: int, seconds: float, connections: int) -> None:
         app, first, second, third = free_ports(4)
         async with contextlib.AsyncExitStack() as stack:
             origin = _nginx(folder, "app", _APP.format(port=app, half=_HALF))
-            await stack.enter_async_context(_running(origin, app))
+            await stack.enter_async_context(running(origin, app))
             proxy = _nginx(folder, "proxy", _PROXY.format(port=second, app=app))
             ours = [sys.executable, "-m", "tests.bench.gateway", "--serve", str(third), str(app)]
             gateway = running_gateway(folder, first, app)
             servers = {
                 "gateway": (await stack.enter_async_context(gateway), first),
-                "nginx": (await stack.enter_async_context(_running(proxy, second)), second),
-                "aiohttp": (await stack.enter_async_context(_running(ours, third)), third),
+                "nginx": (await stack.enter_async_context(running(proxy, second)), second),
+                "aiohttp": (await stack.enter_async_context(running(ours, third)), third),
             }
             loads: dict[str, list[Load]] = {server: [] for server in servers}
             for _ in range(rounds):

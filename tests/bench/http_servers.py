@@ -77,17 +77,23 @@ def _commands(folder: Path) -> dict[str, tuple[int, list[str]]]:
         "chassis.http1": (first, [*ours, str(first)]),
         "aiohttp": (second, [*bare, str(second)]),
     }
-    if _NGINX is not None:
-        configuration = folder / "nginx.conf"
-        text = _NGINX_CONFIGURATION.format(folder=folder, port=third, answer=_ANSWER.decode())
-        configuration.write_text(text, "utf-8")
-        command = [_NGINX, "-c", str(configuration), "-e", str(folder / "error.log")]
+    if command := nginx_command(folder, third):
         commands["nginx"] = (third, command)
     return commands
 
 
+def nginx_command(folder: Path, port: int) -> list[str]:
+    """Starts an nginx that gives the same answer to everything; empty where there is none."""
+    if _NGINX is None:
+        return []
+    configuration = folder / "nginx.conf"
+    text = _NGINX_CONFIGURATION.format(folder=folder, port=port, answer=_ANSWER.decode())
+    configuration.write_text(text, "utf-8")
+    return [_NGINX, "-c", str(configuration), "-e", str(folder / "error.log")]
+
+
 @contextlib.asynccontextmanager
-async def _running(command: list[str], port: int) -> AsyncIterator[int]:
+async def running(command: list[str], port: int) -> AsyncIterator[int]:
     process = await asyncio.create_subprocess_exec(*command)
     try:
         await until_open(port)
@@ -145,7 +151,7 @@ async def measure(rounds: int, seconds: float, connections: int, *, varied: bool
         async with contextlib.AsyncExitStack() as stack:
             pids = {}
             for server, (port, command) in _commands(folder).items():
-                pid = await stack.enter_async_context(_running(command, port))
+                pid = await stack.enter_async_context(running(command, port))
                 pids[server] = (pid, port)
             loads: dict[str, list[Load]] = {server: [] for server in pids}
             for _ in range(rounds):

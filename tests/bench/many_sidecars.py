@@ -88,7 +88,9 @@ class Crowd:
     def __init__(self, layout: Layout, calls: Sequence[bytes], ours: Side, bare: Side) -> None:
         self._layout, self._calls = layout, calls
         self._ours, self._bare = ours, bare
-        self._contexts = [workload_tls(layout, server.credential) for server in layout.servers]
+        self._contexts = [
+            workload_tls(layout.server_ca, server.credential) for server in layout.servers
+        ]
 
     @classmethod
     async def gathered(cls, world: World) -> "Crowd":
@@ -161,7 +163,7 @@ class Crowd:
         """Each step once the one before is seen to be in force."""
         layout, call, port = self._layout, self._call(0), self._ours.port
         old, first = self._contexts[0], layout.servers[0]
-        new = workload_tls(layout, next_cas.issue(first, layout.folder / "next"))
+        new = workload_tls(layout.server_ca, next_cas.issue(first, layout.folder / "next"))
         write_credential(layout.server_credential, next_cas.servers.issue_server(ips=(HOST,)))
         await _until(lambda: _meets(port, old, call, issuer="next"))
         next_ca = next_cas.workloads.certificate_pem

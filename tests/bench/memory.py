@@ -85,13 +85,17 @@ async def metric(server: Server, name: str) -> float:
 
 def token_call(port: int, jwt: str) -> bytes:
     """`POST /v1/token` as an MCP server sends it."""
-    headers = {
+    return post("/v1/token", b"{}", token_fields(port, jwt))
+
+
+def token_fields(port: int, jwt: str) -> dict[str, str]:
+    """The header fields of `token_call`."""
+    return {
         "Host": f"{HOST}:{port}",
         "Authorization": f"Bearer {jwt}",
         "X-Tokenward": "1",
         "Content-Type": "application/json",
     }
-    return post("/v1/token", b"{}", headers)
 
 
 def jwts(first: int, count: int, size: int = 900) -> Iterator[str]:

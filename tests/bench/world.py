@@ -37,13 +37,13 @@ class World:
 
     def workload_tls(self) -> ssl.SSLContext:
         """The first sidecar's side of mTLS, for calling the authserver directly."""
-        return workload_tls(self.layout, self.server.credential)
+        return workload_tls(self.layout.server_ca, self.server.credential)
 
 
-def workload_tls(layout: Layout, credential: Path) -> ssl.SSLContext:
+def workload_tls(server_ca: Path, credential: Path) -> ssl.SSLContext:
     """A sidecar's side of mTLS, with the certificate and key in `credential`."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.load_verify_locations(layout.server_ca)
+    context.load_verify_locations(server_ca)
     context.check_hostname = False  # the load generator connects by address
     context.load_cert_chain(credential / "tls.crt", credential / "tls.key")
     return context

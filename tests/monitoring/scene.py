@@ -83,7 +83,7 @@ class World:
     async def exchange(self, credential: Path, jwt: str) -> int:
         """An exchange without a sidecar, and without its memory."""
         url = f"{self.layout.internal}/internal/token-exchange"
-        tls = workload_tls(self.layout, credential)
+        tls = workload_tls(self.layout.server_ca, credential)
         return await self._status("POST", url, data=_EXCHANGE | {"subject_token": jwt}, ssl=tls)
 
     async def revoke(self, jwt: str) -> int:

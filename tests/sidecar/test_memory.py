@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from sidecar.broker import MAX_LEASES, Broker
+from sidecar.broker import MAX_LEASES, Broker, hash_of
 from sidecar.cached_token import CachedToken, Token
 from sidecar.errors import TEMPORARILY_UNAVAILABLE, ApiError
 from sidecar.metrics import Metrics
@@ -314,8 +314,8 @@ async def test_memory_is_bounded_however_many_jwts_come_by() -> None:
     for number in range(MAX_LEASES + 500):
         await broker.obtain(f"{number}.b.c", TokenRequest())
     assert broker.entries == MAX_LEASES
-    assert broker.cached("0.b.c", TokenRequest()) is None
-    assert broker.cached(f"{MAX_LEASES + 499}.b.c", TokenRequest()) is not None
+    assert broker.cached(hash_of("0.b.c"), TokenRequest()) is None
+    assert broker.cached(hash_of(f"{MAX_LEASES + 499}.b.c"), TokenRequest()) is not None
 
 
 async def test_exchanges_under_way_are_bounded_too() -> None:

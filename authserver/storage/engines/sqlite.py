@@ -46,8 +46,7 @@ class SqliteDatabase:
         except sqlite3.Error as error:
             raise StorageUnavailable(type(error).__name__) from error
 
-    async def look_up(self, sql: str, *arguments: object) -> Row | None:
-        return await self.fetch_one(sql, *arguments)
+    look_up = fetch_one
 
     def transaction(self) -> AbstractAsyncContextManager[Statements]:
         return self._writer.transaction()

@@ -155,7 +155,7 @@ async def test_an_old_refresh_token_stays_in_use_only_where_it_surely_works(
 async def of_session(
     store: Store, tsid: str = "s1", upstream: str = "acme", **differing: Any
 ) -> Connection | None:
-    at = replace(key(), upstream=upstream)
+    at = key()._replace(upstream=upstream)
     asked: dict[str, Any] = {
         "key": at,
         "client_id": "client",
@@ -308,7 +308,7 @@ async def test_a_relabelled_row_does_not_open(tmp_path: Path, column: str) -> No
             owner = owner._replace(**{column.removeprefix("owner_"): "other"})
         upstream = "other" if column == "upstream" else changed.upstream
         with pytest.raises(DecryptionFailed):
-            await store.connections.get(replace(changed, owner=owner, upstream=upstream))
+            await store.connections.get(changed._replace(owner=owner, upstream=upstream))
 
 
 async def test_a_row_of_yesterday_does_not_open_today(tmp_path: Path) -> None:

@@ -79,7 +79,7 @@ async def test_a_token_is_found_by_its_own_session_and_variant_alone(database: D
     assert await found(store, session, key_of(parent, "v2")) is None
     with pytest.raises(NoSuchSession):
         await found(store, stranger, key_of(parent))
-    elsewhere = replace(key_of(parent), owner=Workload("mcp-servers", "tasks"))
+    elsewhere = key_of(parent)._replace(owner=Workload("mcp-servers", "tasks"))
     with pytest.raises(NoSuchSession):
         await found(store, session, elsewhere)
 
@@ -205,8 +205,8 @@ async def test_a_moved_row_does_not_open(database: Database, moved: str) -> None
     await database.write(f"UPDATE exchanged_tokens SET {moved}")
     key = key_of(parent)
     if "variant" in moved:
-        key = replace(key, variant="v2")
+        key = key._replace(variant="v2")
     elif "upstream" in moved:
-        key = replace(key, upstream="billing")
+        key = key._replace(upstream="billing")
     with pytest.raises(DecryptionFailed):
         await found(store, session, key)

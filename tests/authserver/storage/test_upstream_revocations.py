@@ -43,7 +43,7 @@ async def queued(store: Store) -> UpstreamRevocation:
 
 async def made_of(store: Store, connection: Connection, variant: str = "v") -> Connection:
     """Tokens that were made of a connection's."""
-    key = replace(connection.key, upstream="orders", made_of="acme", variant=variant)
+    key = connection.key._replace(upstream="orders", made_of="acme", variant=variant)
     registration = ClientRegistration("https://orders.example.com", "tokenward")
     row = await store.exchanged_tokens.prepare(
         key, connection, registration, asked_scope="", asked_audience="", now=NOW
@@ -105,7 +105,7 @@ async def test_what_is_deleted_waits_for_its_upstream(
     assert {one.connection.tokens for one in found} == {connection.tokens, made.tokens}
     for one in found:
         source = made if one.connection.key.made_of else connection
-        assert one.connection.key == replace(source.key, variant="")
+        assert one.connection.key == source.key._replace(variant="")
         assert one.connection.registration == source.registration
         assert one.connection.upstream_issuer == source.upstream_issuer
         assert one.connection.upstream_subject == source.upstream_subject
@@ -236,7 +236,7 @@ async def test_upstreams_are_served_and_counted_apart(database: Database) -> Non
     store = Store(database)
     found = await store.connected()
     for later, name in enumerate(("acme", "hub", "acme")):
-        key = replace(found.key, upstream=name)
+        key = found.key._replace(upstream=name)
         await queue(store).add(replace(found, key=key), NOW + later)
     assert await queue(store).upstreams_due(LATER + 2) == ["acme", "hub"]
     assert await queue(store).upstreams_due(NOW) == []

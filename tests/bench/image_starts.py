@@ -56,7 +56,7 @@ def unpacked(image: str) -> Iterator[Unpacked]:
         for mounted in _MOUNTS:
             (root / mounted[1:]).mkdir(exist_ok=True)
             subprocess.run(["mount", "--bind", mounted, root / mounted[1:]], check=True)
-            stack.callback(subprocess.run, ["umount", root / mounted[1:]], check=True)
+            stack.callback(_unmount, root / mounted[1:])
         folder = Path(stack.enter_context(TemporaryDirectory(dir=root / "tmp")))
         layout = plan(folder)
         write_material(layout)
@@ -65,6 +65,10 @@ def unpacked(image: str) -> Iterator[Unpacked]:
         variables = sidecar_environment(layout, server)
         within = {name: value.replace(str(root), "") for name, value in variables.items()}
         yield Unpacked(root, _command(image, root, within), f"{server.ops}/readyz")
+
+
+def _unmount(folder: Path) -> None:
+    subprocess.run(["umount", folder], check=True)
 
 
 def _command(image: str, root: Path, variables: dict[str, str]) -> list[str]:

@@ -122,7 +122,7 @@ class Authserver:
         self._exchanger = TokenExchanger(
             self._refresher, claimed_refresh, stores.exchanged_tokens, clock, refresh_timeouts
         )
-        self._session_health = SessionHealth(stores.connections, stores.users, live.binding, clock)
+        self._session_health = SessionHealth(stores.connections, live.binding, clock)
         self.housekeeping = self._housekeeping(database)
 
     def _housekeeping(self, database: Database) -> Housekeeping:

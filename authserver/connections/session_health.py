@@ -14,7 +14,6 @@ from authserver.connections.registration_binding import (
 from authserver.oauth.errors import InvalidGrant, ProtocolError
 from authserver.storage.connections import Connections
 from authserver.storage.records import Connection, Session
-from authserver.storage.users import Users
 from chassis.clock import Clock
 
 
@@ -22,12 +21,10 @@ class SessionHealth:
     def __init__(
         self,
         connections: Connections,
-        users: Users,
         binding: RegistrationBinding,
         clock: Clock,
     ) -> None:
-        self._connections, self._users = connections, users
-        self._binding, self._clock = binding, clock
+        self._connections, self._binding, self._clock = connections, binding, clock
 
     async def check(self, session: Session) -> None:
         """Raises InvalidGrant where a token was wanted and only a sign-in can bring it.
@@ -39,7 +36,9 @@ class SessionHealth:
         """
         if session.sign_in_required:
             raise InvalidGrant("release_was_refused")
-        identifying = await self._identifying(session)
+        identifying = await self._connections.identifying(
+            session.user_id, session.owner, session.owner_uid
+        )
         if not identifying:
             raise InvalidGrant("identifying_connection_missing")
         living = [connection for connection in identifying if self._can_give(connection)]
@@ -59,21 +58,6 @@ class SessionHealth:
                 return
         # One that may come back within its hour is waited for.
         raise max(refusals, key=lambda refusal: refusal.status_code)
-
-    async def _identifying(self, session: Session) -> list[Connection]:
-        """The connections to the upstream account that the user is known by.
-
-        Usually one; more where two upstreams are the same provider.
-        """
-        user = await self._users.get(session.user_id)
-        stored = await self._connections.of_user(session.user_id, session.owner, session.owner_uid)
-        return [
-            connection
-            for connection in stored.values()
-            if user is not None
-            and connection.upstream_issuer == user.upstream_issuer
-            and connection.upstream_subject == user.subject
-        ]
 
     def _can_give(self, connection: Connection) -> bool:
         """Whether it holds a token that is valid now, or a refresh token to get one."""

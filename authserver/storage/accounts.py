@@ -4,7 +4,7 @@ from typing import Final
 
 import msgspec
 
-from authserver.storage.contract import Row, Transactional
+from authserver.storage.contract import Row, Writes
 from authserver.storage.keyring import DecryptionFailed, Keyring, key_id_of
 from authserver.storage.records import NO_ACCOUNT, Account
 from chassis.logs import Log
@@ -13,10 +13,10 @@ _log = Log("accounts")
 _account_of: Final = msgspec.json.Decoder(Account).decode
 
 
-async def put(transaction: Transactional, keyring: Keyring, user_id: str, account: Account) -> None:
+async def put(writes: Writes, keyring: Keyring, user_id: str, account: Account) -> None:
     """Store the account of an existing user, within a sign-in's transaction."""
     sealed = keyring.seal(msgspec.json.encode(account), *associated_data(user_id))
-    await transaction.execute(
+    await writes.execute(
         "UPDATE users SET sealed_account = ?, sealed_under = ? WHERE user_id = ?",
         sealed,
         key_id_of(sealed),

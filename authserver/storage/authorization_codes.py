@@ -1,6 +1,6 @@
 """Authorization codes, kept as hashes only; each leads to one session, once."""
 
-from authserver.storage.contract import Database, Transactional
+from authserver.storage.contract import Database, Writes
 from authserver.storage.records import Code, Session
 from authserver.storage.refresh_tokens import NewRefreshToken, add_refresh_token
 from authserver.storage.sessions import READ, session_of
@@ -13,11 +13,9 @@ class AuthorizationCodes:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def add(
-        self, transaction: Transactional, code_hash: bytes, code: Code, *, expires_at: int
-    ) -> None:
+    async def add(self, writes: Writes, code_hash: bytes, code: Code, *, expires_at: int) -> None:
         """Store a code, within the transaction that stores its session."""
-        await transaction.execute(
+        await writes.execute(
             "INSERT INTO codes (code_hash, tsid, client_id, redirect_uri, code_challenge,"
             " resource, nonce, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             code_hash,

@@ -1,7 +1,7 @@
 """Signed-in browsers: the user of each, kept for some hours under the hash of a fresh handle."""
 
 from authserver.storage import accounts
-from authserver.storage.contract import Database, Transactional
+from authserver.storage.contract import Database, Writes
 from authserver.storage.keyring import Keyring
 from authserver.storage.records import NO_ACCOUNT, Account
 from authserver.values import Value
@@ -51,10 +51,10 @@ class BrowserSessions:
 
 
 async def add(
-    transaction: Transactional, handle_hash: bytes, user_id: str, *, now: int, expires_at: int
+    writes: Writes, handle_hash: bytes, user_id: str, *, now: int, expires_at: int
 ) -> None:
     """Store a session under a fresh handle, within a sign-in's transaction."""
-    await transaction.execute(
+    await writes.execute(
         "INSERT INTO browser_sessions (handle_hash, user_id, signed_in_at, expires_at)"
         " VALUES (?, ?, ?, ?)",
         handle_hash,

@@ -37,7 +37,7 @@ class Clients:
             )
 
     async def get(self, client_id: str, now: float) -> Client | None:
-        row = await self._database.fetch_one(
+        row = await self._database.look_up(
             "SELECT metadata, secret_hash FROM clients"
             " WHERE client_id = ? AND (expires_at IS NULL OR expires_at > ?)",
             client_id,

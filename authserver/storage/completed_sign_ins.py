@@ -1,6 +1,7 @@
 """The end of a sign-in: user, connections, session and code are stored together or not at all."""
 
 from collections.abc import Sequence
+from typing import Final
 
 from msgspec.structs import replace
 
@@ -14,6 +15,8 @@ from authserver.storage.records import Account, Code, Grant, Session
 from authserver.storage.sessions import Sessions, lift_required_sign_ins, list_upstreams
 from authserver.storage.users import UserBlocked, is_blocked
 from authserver.values import Hidden, Value
+
+_NAMED: Final = "SELECT user_id, blocked_at FROM users WHERE upstream_issuer = ? AND subject = ?"
 
 
 class NewBrowserSession(Value, frozen=True):
@@ -56,47 +59,49 @@ class SignIns:
             if not user_known:
                 user_id = await _known_or_new(transaction, grants[0], session)
                 session = replace(session, user_id=user_id)
-                if grants[0].account:
-                    account = Account(grants[0].account, grants[0].upstream)
-                    await accounts.put(transaction, self._keyring, user_id, account)
-            if await is_blocked(transaction, session.user_id):
+            elif await is_blocked(transaction, session.user_id):
                 raise UserBlocked
-            if browser is not None:
-                await browser_sessions.add(
-                    transaction,
-                    browser.handle_hash,
-                    session.user_id,
-                    now=session.created_at,
-                    expires_at=browser.expires_at,
-                )
             if grants:
                 await list_upstreams(transaction, session.user_id, session.owner)
             for grant in grants:
                 await self._connections.put(
                     transaction, session.user_id, session.owner, grant, session.owner_uid
                 )
-            await lift_required_sign_ins(transaction, session.user_id, session.owner)
-            if consent is not None:
-                await remember(transaction, session.user_id, consent)
-            await self._sessions.add(transaction, session)
-            await self._codes.add(transaction, code_hash, code, expires_at=code_expires_at)
+            async with transaction.together() as writes:
+                if not user_known and grants[0].account:
+                    account = Account(grants[0].account, grants[0].upstream)
+                    await accounts.put(writes, self._keyring, session.user_id, account)
+                if browser is not None:
+                    await browser_sessions.add(
+                        writes,
+                        browser.handle_hash,
+                        session.user_id,
+                        now=session.created_at,
+                        expires_at=browser.expires_at,
+                    )
+                if consent is not None:
+                    await remember(writes, session.user_id, consent)
+                await lift_required_sign_ins(writes, session.user_id, session.owner)
+                await self._sessions.add(writes, session)
+                await self._codes.add(writes, code_hash, code, expires_at=code_expires_at)
         return session
 
 
 async def _known_or_new(transaction: Transactional, identity: Grant, session: Session) -> str:
-    await transaction.execute(
-        "INSERT INTO users (user_id, upstream_issuer, subject, created_at) VALUES (?, ?, ?, ?)"
-        " ON CONFLICT (upstream_issuer, subject) DO NOTHING",
-        session.user_id,
-        identity.upstream_issuer,
-        identity.upstream_subject,
-        session.created_at,
-    )
+    """The id of the user whom the grant identifies. Raises UserBlocked."""
+    named = (identity.upstream_issuer, identity.upstream_subject)
     # Locked, so that neither another sign-in of this user nor a purge comes in between.
-    row = await transaction.fetch_locked(
-        "SELECT user_id FROM users WHERE upstream_issuer = ? AND subject = ?",
-        identity.upstream_issuer,
-        identity.upstream_subject,
-    )
+    row = await transaction.fetch_locked(_NAMED, *named)
+    if row is None:
+        await transaction.execute(
+            "INSERT INTO users (user_id, upstream_issuer, subject, created_at)"
+            " VALUES (?, ?, ?, ?) ON CONFLICT (upstream_issuer, subject) DO NOTHING",
+            session.user_id,
+            *named,
+            session.created_at,
+        )
+        row = await transaction.fetch_locked(_NAMED, *named)
     assert row is not None
+    if row["blocked_at"] is not None:
+        raise UserBlocked
     return str(row["user_id"])

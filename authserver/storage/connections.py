@@ -123,6 +123,24 @@ class Connections:
         )
         return {row["upstream"]: self._sealed.open(row) for row in rows}
 
+    async def identifying(self, user_id: str, owner: Workload, owner_uid: str) -> list[Connection]:
+        """Those of `of_user` that are to the upstream account by which the user is known.
+
+        Usually one; more where two upstreams are the same provider.
+        """
+        rows = await self._database.fetch_all(
+            f"SELECT {COLUMNS} FROM connections"
+            " WHERE user_id = ? AND owner_namespace = ? AND owner_name = ? AND owner_uid = ?"
+            " AND EXISTS (SELECT 1 FROM users u WHERE u.user_id = connections.user_id"
+            " AND u.upstream_issuer = connections.upstream_issuer"
+            " AND u.subject = connections.upstream_subject)",
+            user_id,
+            owner.namespace,
+            owner.name,
+            owner_uid,
+        )
+        return [self._sealed.open(row) for row in rows]
+
     async def purge_unused(
         self, user_id: str, owner: Workload, now: int
     ) -> list[UpstreamRevocation]:

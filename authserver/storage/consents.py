@@ -2,7 +2,7 @@
 
 import hashlib
 
-from authserver.storage.contract import Database, Transactional
+from authserver.storage.contract import Database, Transactional, Writes
 from authserver.values import Value
 
 
@@ -28,9 +28,9 @@ class Consents:
         return row is not None
 
 
-async def remember(transaction: Transactional, user_id: str, given: Given) -> None:
+async def remember(writes: Writes, user_id: str, given: Given) -> None:
     """Store a consent, or its new end, within a sign-in's transaction."""
-    await transaction.execute(
+    await writes.execute(
         "INSERT INTO consents (consent_hash, user_id, client_id, resource, expires_at)"
         " VALUES (?, ?, ?, ?, ?) ON CONFLICT (consent_hash)"
         " DO UPDATE SET expires_at = excluded.expires_at",

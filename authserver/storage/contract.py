@@ -29,6 +29,12 @@ class Row(Protocol):
     def __iter__(self) -> Iterator[Any]: ...
 
 
+class Writes(Protocol):
+    """Takes statements of which nobody asks what they changed."""
+
+    async def execute(self, sql: str, *arguments: object) -> object: ...
+
+
 class Transactional(Protocol):
     """Statements inside one write transaction."""
 
@@ -45,6 +51,13 @@ class Transactional(Protocol):
 
     async def execute(self, sql: str, *arguments: object) -> int:
         """Run a statement; the number of rows it changed."""
+        ...
+
+    def together(self) -> AbstractAsyncContextManager[Writes]:
+        """Statements of which none finds or changes a row that another one makes or changes.
+
+        They are run as the block ends, in one round trip where the engine has any.
+        """
         ...
 
     async def notify(self, channel: str) -> None:

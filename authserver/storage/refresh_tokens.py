@@ -1,6 +1,6 @@
 """Refresh tokens of clients: kept as hashes only, rotated, and each used once (RFC 9700 4.14)."""
 
-from authserver.storage.contract import Database, Row, Transactional
+from authserver.storage.contract import Database, Row, Transactional, Writes
 from authserver.storage.keyring import Keyring, key_id_of
 from authserver.storage.records import Session
 from authserver.storage.sessions import BLOCKED_AT, READ_OF_S, end_session, session_of
@@ -39,7 +39,7 @@ class RefreshTokens:
 
     async def session(self, token_hash: bytes) -> Session | None:
         """The session a refresh token, used or not, belongs to."""
-        row = await self._database.fetch_one(
+        row = await self._database.look_up(
             f"SELECT {READ_OF_S} FROM refresh_tokens r JOIN sessions s ON s.tsid = r.tsid"
             " WHERE r.token_hash = ?",
             token_hash,
@@ -90,26 +90,27 @@ class RefreshTokens:
         self, transaction: Transactional, row: Row, successor: NewRefreshToken, now: int
     ) -> None:
         tsid, presented = row["tsid"], row["token_hash"]
-        await add_refresh_token(transaction, tsid, successor)
         sealed = self._keyring.seal(successor.token.encode(), *successor_place(tsid, presented))
-        await transaction.execute(
-            "UPDATE refresh_tokens SET used_at = ?, successor_hash = ?, sealed_successor = ?,"
-            " sealed_under = ? WHERE token_hash = ?",
-            now,
-            successor.token_hash,
-            sealed,
-            key_id_of(sealed),
-            presented,
-        )
-        # The successor was used, so no grace is left in which its text may be needed.
-        await transaction.execute(
-            "UPDATE refresh_tokens SET sealed_successor = NULL, sealed_under = NULL"
-            " WHERE successor_hash = ?",
-            presented,
-        )
-        await transaction.execute(
-            "UPDATE sessions SET expires_at = ? WHERE tsid = ?", successor.expires_at, tsid
-        )
+        async with transaction.together() as writes:
+            await add_refresh_token(writes, tsid, successor)
+            await writes.execute(
+                "UPDATE refresh_tokens SET used_at = ?, successor_hash = ?, sealed_successor = ?,"
+                " sealed_under = ? WHERE token_hash = ?",
+                now,
+                successor.token_hash,
+                sealed,
+                key_id_of(sealed),
+                presented,
+            )
+            # The successor was used, so no grace is left in which its text may be needed.
+            await writes.execute(
+                "UPDATE refresh_tokens SET sealed_successor = NULL, sealed_under = NULL"
+                " WHERE successor_hash = ?",
+                presented,
+            )
+            await writes.execute(
+                "UPDATE sessions SET expires_at = ? WHERE tsid = ?", successor.expires_at, tsid
+            )
 
     async def _again(
         self, transaction: Transactional, row: Row, now: int, grace: int
@@ -127,8 +128,8 @@ class RefreshTokens:
         return Reused()
 
 
-async def add_refresh_token(transaction: Transactional, tsid: str, token: NewRefreshToken) -> None:
-    await transaction.execute(
+async def add_refresh_token(writes: Writes, tsid: str, token: NewRefreshToken) -> None:
+    await writes.execute(
         "INSERT INTO refresh_tokens (token_hash, tsid, expires_at) VALUES (?, ?, ?)",
         token.token_hash,
         tsid,

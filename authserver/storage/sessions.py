@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from authserver.storage import consents, revocations
-from authserver.storage.contract import Database, Transactional
+from authserver.storage.contract import Database, Transactional, Writes
 from authserver.storage.records import Session
 from chassis.spiffe_id import Workload
 
@@ -41,9 +41,9 @@ class Sessions:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def add(self, transaction: Transactional, session: Session) -> None:
+    async def add(self, writes: Writes, session: Session) -> None:
         """Store a session, within a sign-in's transaction."""
-        await transaction.execute(
+        await writes.execute(
             f"INSERT INTO sessions ({COLUMNS})"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, ?, NULL, ?, ?, ?, ?)",
             session.tsid,
@@ -154,9 +154,9 @@ def session_of(row: Iterable[Any]) -> Session:
     )  # fmt: skip
 
 
-async def lift_required_sign_ins(transaction: Transactional, user_id: str, owner: Workload) -> None:
+async def lift_required_sign_ins(writes: Writes, user_id: str, owner: Workload) -> None:
     """Within a sign-in's transaction: every session of this user and owner may refresh again."""
-    await transaction.execute(
+    await writes.execute(
         "UPDATE sessions SET sign_in_required_at = NULL WHERE user_id = ? AND owner_namespace = ?"
         " AND owner_name = ? AND sign_in_required_at IS NOT NULL",
         user_id,

@@ -77,8 +77,27 @@ class _Statements:
     async def execute(self, sql: str, *arguments: object) -> int:
         return _changed(await self._connection.execute(_numbered(sql), *arguments))
 
+    @asynccontextmanager
+    async def together(self) -> AsyncIterator["_Collected"]:
+        collected = _Collected()
+        yield collected
+        if collected.texts:
+            await self.execute(_as_one(tuple(collected.texts)), *collected.arguments)
+
     async def notify(self, channel: str) -> None:
         await self._connection.execute("SELECT pg_notify($1, '')", channel)
+
+
+class _Collected:
+    """Statements that wait for the end of a block."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.arguments: list[object] = []
+
+    async def execute(self, sql: str, *arguments: object) -> None:
+        self.texts.append(sql)
+        self.arguments += arguments
 
 
 class PostgresqlDatabase:
@@ -86,15 +105,15 @@ class PostgresqlDatabase:
 
     def __init__(self, pool: Any, connect_arguments: Mapping[str, Any]) -> None:
         self._pool, self._connect_arguments = pool, connect_arguments
-        self._lookups = Lookups(self.fetch_all)
+        self._lookups = Lookups(self._statements)
 
     async def fetch_one(self, sql: str, *arguments: object) -> Row | None:
-        async with self._connection() as connection:
-            return await _Statements(connection).fetch_one(sql, *arguments)
+        async with self._statements() as statements:
+            return await statements.fetch_one(sql, *arguments)
 
     async def fetch_all(self, sql: str, *arguments: object) -> list[Row]:
-        async with self._connection() as connection:
-            return await _Statements(connection).fetch_all(sql, *arguments)
+        async with self._statements() as statements:
+            return await statements.fetch_all(sql, *arguments)
 
     async def look_up(self, sql: str, *arguments: object) -> Row | None:
         return await self._lookups.find(sql, *arguments)
@@ -105,8 +124,8 @@ class PostgresqlDatabase:
             yield _Statements(connection)
 
     async def write(self, sql: str, *arguments: object) -> int:
-        async with self._connection() as connection:
-            return await _Statements(connection).execute(sql, *arguments)
+        async with self._statements() as statements:
+            return await statements.execute(sql, *arguments)
 
     async def write_returning(self, sql: str, *arguments: object) -> Row | None:
         return await self.fetch_one(sql, *arguments)
@@ -140,6 +159,11 @@ class PostgresqlDatabase:
                 await self._pool.close()
         except _FAILURES:
             self._pool.terminate()
+
+    @asynccontextmanager
+    async def _statements(self) -> AsyncIterator[_Statements]:
+        async with self._connection() as connection:
+            yield _Statements(connection)
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Any]:
@@ -219,6 +243,14 @@ def _translated() -> Iterator[None]:
         yield
     except _FAILURES as error:
         raise StorageUnavailable(type(error).__name__) from error
+
+
+@lru_cache(maxsize=64)
+def _as_one(texts: tuple[str, ...]) -> str:
+    """Statements that change rows, as one: they run at the same time, on what was there before."""
+    *others, last = texts
+    named = ", ".join(f"w{number} AS ({text})" for number, text in enumerate(others))
+    return f"WITH {named} {last}" if others else last
 
 
 @lru_cache(maxsize=512)

@@ -5,10 +5,12 @@ text is the same for any number of them, so a connection prepares it once.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from functools import lru_cache
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import asyncpg
 
@@ -22,11 +24,20 @@ _TYPES: Final = {str: "text", int: "bigint", bytes: "bytea"}
 _Lookup = tuple[Sequence[object], "asyncio.Future[Row | None]"]
 
 
-class Lookups:
-    """Sends look-ups through `fetch_all`, which takes `$1` for values and one list for each."""
+class Fetching(Protocol):
+    """A connection; `sql` has `$1` for its value. Raises the driver's errors."""
 
-    def __init__(self, fetch_all: Callable[..., Awaitable[list[Row]]]) -> None:
-        self._fetch_all = fetch_all
+    async def fetch_all(self, sql: str, *arguments: object) -> list[Row]: ...
+
+
+class Lookups:
+    """Sends look-ups over a connection of the pool, and keeps it as long as more come.
+
+    `connection` raises StorageUnavailable for what the driver raises within it.
+    """
+
+    def __init__(self, connection: Callable[[], AbstractAsyncContextManager[Fetching]]) -> None:
+        self._connection = connection
         self._waiting: dict[str, list[_Lookup]] = {}
         self._under_way: dict[str, set[asyncio.Task[None]]] = {}
 
@@ -42,10 +53,9 @@ class Lookups:
 
     def _send(self, sql: str) -> None:
         """Send what waits, unless enough is under way already: then its end calls this."""
-        under_way, waiting = self._under_way.setdefault(sql, set()), self._waiting[sql]
-        while waiting and len(under_way) < AT_A_TIME:
-            lookups, waiting[:MOST] = waiting[:MOST], []
-            task = asyncio.get_running_loop().create_task(self._answer(sql, lookups))
+        under_way = self._under_way.setdefault(sql, set())
+        while len(under_way) < AT_A_TIME and (lookups := self._next(sql)):
+            task = asyncio.get_running_loop().create_task(self._answer_all(sql, lookups))
             under_way.add(task)
             task.add_done_callback(lambda done: self._ended(sql, done))
 
@@ -53,34 +63,67 @@ class Lookups:
         self._under_way[sql].discard(task)
         self._send(sql)
 
-    async def _answer(self, sql: str, lookups: list[_Lookup]) -> None:
+    def _next(self, sql: str) -> list[_Lookup]:
+        waiting = self._waiting[sql]
+        lookups, waiting[:MOST] = waiting[:MOST], []
+        return lookups
+
+    async def _answer_all(self, sql: str, lookups: list[_Lookup]) -> None:
+        """These, and then what waits when they are answered."""
         try:
-            rows = await self._find_all(sql, [arguments for arguments, _ in lookups])
+            async with self._connection() as connection:
+                while lookups:
+                    await self._answer(connection, sql, lookups)
+                    lookups = self._next(sql)
         except StorageUnavailable as unavailable:
-            if len(lookups) > 1 and isinstance(unavailable.__cause__, asyncpg.DataError):
-                # One of them cannot be asked for at all, which must not cost the others theirs.
-                for one in lookups:
-                    await self._answer(sql, [one])
-                return
-            self._fail(lookups, unavailable)
+            _fail(lookups, unavailable)
         except BaseException as error:
-            self._fail(lookups, StorageUnavailable(type(error).__name__))
+            _fail(lookups, StorageUnavailable(type(error).__name__))
             raise
+
+    async def _answer(self, connection: Fetching, sql: str, lookups: list[_Lookup]) -> None:
+        try:
+            rows = await _find_all(connection, sql, [arguments for arguments, _ in lookups])
+        except asyncpg.DataError as error:
+            if len(lookups) == 1:
+                _fail(lookups, StorageUnavailable(type(error).__name__))
+                return
+            # One of them cannot be asked for at all, which must not cost the others theirs.
+            for one in lookups:
+                await self._answer(connection, sql, [one])
         else:
             for number, (_, row) in enumerate(lookups, 1):
                 if not row.done():  # who asked may have gone
                     row.set_result(rows.get(number))
 
-    async def _find_all(self, sql: str, values: list[Sequence[object]]) -> dict[int, Row]:
-        """The rows by the place of what was asked for, from 1."""
-        text = together(sql, *(_TYPES[type(argument)] for argument in values[0]))
-        rows = await self._fetch_all(text, *([*column] for column in zip(*values, strict=True)))
-        return {row[-1]: _WithoutPlace(row) for row in rows}
 
-    def _fail(self, lookups: list[_Lookup], why: StorageUnavailable) -> None:
-        for _, row in lookups:
-            if not row.done():
-                row.set_exception(StorageUnavailable(*why.args))
+async def _find_all(
+    connection: Fetching, sql: str, values: list[Sequence[object]]
+) -> dict[int, Row]:
+    """The rows by the place of what was asked for, from 1."""
+    text = together(sql, *(_TYPES[type(argument)] for argument in values[0]))
+    rows = await connection.fetch_all(text, _as_json(values))
+    return {row[-1]: _WithoutPlace(row) for row in rows}
+
+
+def _as_json(values: list[Sequence[object]]) -> str:
+    """Objects of `v1`, `v2` …, bytes as hexadecimal digits behind `\\x`."""
+    return json.dumps(
+        [
+            {
+                f"v{number}": f"\\x{value.hex()}" if isinstance(value, bytes) else value
+                for number, value in enumerate(asked, 1)
+            }
+            for asked in values
+        ],
+        separators=(",", ":"),
+    )
+
+
+def _fail(lookups: list[_Lookup], why: StorageUnavailable) -> None:
+    for _, row in lookups:
+        if not row.done():
+            row.set_exception(StorageUnavailable(*why.args))
 
 
 class _WithoutPlace:
@@ -101,12 +144,15 @@ class _WithoutPlace:
 
 @lru_cache(maxsize=64)
 def together(sql: str, *types: str) -> str:
-    """`sql` for many at a time, each value as an array; the last column numbers them from 1."""
-    names = [f"asked_{number}" for number in range(1, len(types) + 1)]
+    """`sql` for many at a time, with what is asked for as JSON; the last column counts from 1.
+
+    An array for each value says the same, and takes three times as long in PostgreSQL and driver.
+    """
     first, *rest = sql.split("?")
-    one = first + "".join(f"asked.{name}{part}" for name, part in zip(names, rest, strict=True))
-    arrays = ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(types, 1))
+    one = first + "".join(f"asked.v{number}{part}" for number, part in enumerate(rest, 1))
+    named = ", ".join(f"v{number} {kind}" for number, kind in enumerate(types, 1))
+    names = ", ".join(f"v{number}" for number in range(1, len(types) + 1))
     return (
-        f"SELECT found.*, asked.place FROM unnest({arrays}) WITH ORDINALITY"
-        f" AS asked ({', '.join(names)}, place) CROSS JOIN LATERAL ({one} LIMIT 1) AS found"
+        f"SELECT found.*, asked.place FROM ROWS FROM (json_to_recordset($1::json) AS ({named}))"
+        f" WITH ORDINALITY AS asked ({names}, place) CROSS JOIN LATERAL ({one} LIMIT 1) AS found"
     )

@@ -36,14 +36,14 @@ class SqliteDatabase:
     async def fetch_one(self, sql: str, *arguments: object) -> Row | None:
         try:
             row: Row | None = self._reader.execute(sql, arguments).fetchone()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeEncodeError) as error:
             raise StorageUnavailable(type(error).__name__) from error
         return row
 
     async def fetch_all(self, sql: str, *arguments: object) -> list[Row]:
         try:
             return self._reader.execute(sql, arguments).fetchall()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeEncodeError) as error:
             raise StorageUnavailable(type(error).__name__) from error
 
     look_up = fetch_one

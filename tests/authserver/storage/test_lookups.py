@@ -1,7 +1,9 @@
 """Look-ups that are ready together: each gets its own row, whoever else asks."""
 
 import asyncio
-from collections.abc import Sequence
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import asyncpg
 import pytest
@@ -49,8 +51,23 @@ async def test_what_was_written_before_is_found_and_what_ended_is_not(numbers: D
     assert await numbers.look_up(_QUERY, "new", 0) is None
 
 
+@pytest.mark.parametrize("value", ["\x00", '"', "\\x41", "\\", "ä\u2028\U0001f600", ""])
+async def test_texts_and_bytes_arrive_as_they_are(database: Database, value: str) -> None:
+    async with database.transaction() as transaction:
+        await transaction.execute("CREATE TABLE kept (name TEXT, raw BYTEA, number BIGINT)")
+        text = value.replace("\0", "")
+        raw, number = value.encode() + b"\xff", -(2**63)
+        await transaction.execute("INSERT INTO kept VALUES (?, ?, ?)", text, raw, number)
+    query = "SELECT name, raw, number FROM kept WHERE name = ? AND raw = ? AND number = ?"
+    row = await database.look_up(query, text, raw, number)
+    assert row is not None
+    assert (row[0], bytes(row[1]), row[2]) == (text, raw, number)
+    assert await database.look_up(query, text, raw + b"\0", number) is None
+
+
+@pytest.mark.parametrize("refused", ["a\0b", "a\ud800b"])
 async def test_a_value_that_the_engine_cannot_take_is_the_fault_of_its_caller_alone(
-    database: Database,
+    database: Database, refused: str
 ) -> None:
     """Text of PostgreSQL holds no NUL; a form with one is refused before it gets here."""
     store = Store(database)
@@ -58,7 +75,7 @@ async def test_a_value_that_the_engine_cannot_take_is_the_fault_of_its_caller_al
     query = "SELECT user_id FROM sessions WHERE tsid = ?"
     found = await asyncio.gather(
         database.look_up(query, session.tsid),
-        database.look_up(query, "a\0b"),
+        database.look_up(query, refused),
         database.look_up(query, session.tsid),
         return_exceptions=True,
     )
@@ -74,23 +91,30 @@ class Statements:
 
     def __init__(self) -> None:
         self.asked: list[list[str]] = []
+        self.connections = 0
         self.texts: set[str] = set()
         self.answer = asyncio.Event()
         self.failure: Exception | None = None
 
-    async def fetch_all(self, sql: str, *columns: Sequence[str]) -> list[Row]:
-        self.asked.append(list(columns[0]))
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator["Statements"]:
+        self.connections += 1
+        yield self
+
+    async def fetch_all(self, sql: str, *arguments: object) -> list[Row]:
+        names = [asked["v1"] for asked in json.loads(str(arguments[0]))]
+        self.asked.append(names)
         self.texts.add(sql)
         await self.answer.wait()
         if self.failure is not None:
             raise self.failure
-        rows: list[Row] = [(name, at) for at, name in enumerate(columns[0], 1)]  # type: ignore[misc]
+        rows: list[Row] = [(name, at) for at, name in enumerate(names, 1)]  # type: ignore[misc]
         return rows
 
 
 async def test_all_that_are_ready_take_one_round_trip_of_one_text() -> None:
     server = Statements()
-    lookups = Lookups(server.fetch_all)
+    lookups = Lookups(server.connection)
 
     def ask(*names: str) -> list["asyncio.Task[Row | None]"]:
         return [asyncio.create_task(lookups.find("SELECT ? AS name", name)) for name in names]
@@ -113,12 +137,13 @@ async def test_all_that_are_ready_take_one_round_trip_of_one_text() -> None:
     found = [row[0] for row in await asyncio.gather(*tasks) if row is not None]
     assert found == ["a", "b", "c", "d", "e", "f"]
     assert server.asked[2:] == [["d", "e", "f"]]
+    assert server.connections == 2
     assert len(server.texts) == 1
 
 
 async def test_one_that_goes_away_leaves_the_others_theirs() -> None:
     server = Statements()
-    lookups = Lookups(server.fetch_all)
+    lookups = Lookups(server.connection)
     gone, stays = (asyncio.create_task(lookups.find("SELECT ?", name)) for name in "ab")
     await asyncio.sleep(0)
     gone.cancel()
@@ -133,7 +158,7 @@ async def test_a_failure_is_told_to_all_who_asked_and_to_nobody_later() -> None:
     server.answer.set()
     server.failure = StorageUnavailable("PostgresConnectionError")
     server.failure.__cause__ = asyncpg.PostgresConnectionError()
-    lookups = Lookups(server.fetch_all)
+    lookups = Lookups(server.connection)
     found = await asyncio.gather(
         *(lookups.find("SELECT ?", name) for name in "ab"), return_exceptions=True
     )

@@ -177,6 +177,7 @@ class _Between:
         self.started: asyncio.Future[object] | None = None
         self.fetch_one, self.fetch_all = transaction.fetch_one, transaction.fetch_all
         self.execute, self.notify = transaction.execute, transaction.notify
+        self.together = transaction.together
 
     async def fetch_locked(self, sql: str, *arguments: object) -> Row | None:
         row = await self._transaction.fetch_locked(sql, *arguments)

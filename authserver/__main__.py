@@ -30,12 +30,8 @@ from typing import Final
 import uvloop
 
 from authserver import listener_tls
-from authserver.admin import consequences, keys
-from authserver.admin.authority import Authority, os_user
 from authserver.app import Authserver
-from authserver.config import check_report
 from authserver.config.loader import load
-from authserver.config.notes import notes_of
 from authserver.config.settings import Settings
 from authserver.config.watcher import ConfigWatcher
 from authserver.public.aiohttp_listener import AiohttpListener
@@ -92,6 +88,10 @@ def main() -> None:
 
 def _check(config: Path, output: str, report: Path | None) -> int:
     """Print every fault on a line of its own, or as JSON, or what follows; the exit code."""
+    from authserver.admin import consequences  # a server has no use for it
+    from authserver.config import check_report
+    from authserver.config.notes import notes_of
+
     settings, faults = None, list[process.ConfigProblem]()
     try:
         settings = _load(config)
@@ -163,6 +163,9 @@ async def serve(
 
 async def _maintenance(arguments: argparse.Namespace) -> None:
     """Run an operator's command; leaves with its exit code."""
+    from authserver.admin import keys  # a server has no use for them
+    from authserver.admin.authority import Authority, os_user
+
     settings, key_id = load(arguments.config), arguments.key_id
     about = "all" if key_id is None else f"key={key_id}"
     authority = Authority(arguments.command, arguments.reason or "", os_user(), about)

@@ -10,12 +10,14 @@ import contextlib
 import hmac
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
 from enum import StrEnum
 from functools import lru_cache
 from operator import attrgetter
 from typing import Final, Protocol
 
+import msgspec
+
+from authserver.values import Value
 from chassis.logs import Log, LogWriteFailed
 
 _log = Log("audit")
@@ -49,8 +51,7 @@ class Outcome(StrEnum):
     FAILED = "failed"
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
+class Subject(Value, frozen=True):
     """Whom an event is about, as storage knows them; empty where it is not known.
 
     `user_id` and `tsid` are written as pseudonyms, everything else as it is.
@@ -84,8 +85,7 @@ def subject_of(session: SessionLike) -> Subject:
     return Subject(session.user_id, session.client_id, session.tsid, session.resource)
 
 
-@dataclass(slots=True)
-class AuditRecord:
+class AuditRecord(msgspec.Struct):
     """What the event of one request says; the listener fills it while the checks go on.
 
     `jti`, `user` and `session` are pseudonyms. `audience` and `scope` are those of a token that an
@@ -106,7 +106,7 @@ class AuditRecord:
     scope: str = ""
 
 
-_RECORD_FIELDS: Final = tuple(field.name for field in fields(AuditRecord))
+_RECORD_FIELDS: Final = AuditRecord.__struct_fields__
 _record_values = attrgetter(*_RECORD_FIELDS)
 
 

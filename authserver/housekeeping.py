@@ -2,7 +2,6 @@
 
 import asyncio
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Final
 
 from authserver.audit import Audit
@@ -22,6 +21,7 @@ from authserver.storage.operator_events import OperatorEvents
 from authserver.storage.orphaned_owners import OrphanedOwners
 from authserver.storage.sessions import Sessions
 from authserver.storage.users_needed import UsersNeeded
+from authserver.values import Value
 from chassis.clock import Clock
 from chassis.logs import Log, LogWriteFailed
 
@@ -50,8 +50,7 @@ _WEEK_SECONDS: Final = 7 * 86400
 _USERS_NEEDED_SECONDS: Final = 600
 
 
-@dataclass(frozen=True)
-class CleanUpStores:
+class CleanUpStores(Value, frozen=True):
     """What the clean-up reads and deletes."""
 
     leases: Leases

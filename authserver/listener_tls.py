@@ -3,13 +3,13 @@
 import ssl
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from authserver.config.listeners import InternalListener, Tls
 from authserver.config.settings import Settings
 from authserver.internal import client_ca
+from authserver.values import Value
 from chassis import process
 from chassis.logs import Log
 from chassis.tls import contexts, reload, self_handshake
@@ -23,8 +23,7 @@ OnReload = Callable[[str, self_handshake.Certificate | None], None]
 """Hears whose files changed, and the certificate that took over, or None where they are no good."""
 
 
-@dataclass(frozen=True)
-class Material:
+class Material(Value, frozen=True):
     """What one listener's TLS is made of; `place` is where it stands in the configuration."""
 
     place: str

@@ -1,6 +1,6 @@
 """Puts a reloaded configuration into force, whole or not at all."""
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from authserver.config.exchanged_upstreams import ConfiguredUpstream, ExchangedUpstream
 from authserver.config.resource_files import ResourceFiles

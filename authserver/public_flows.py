@@ -1,7 +1,5 @@
 """Puts together what answers on the public listener, from parts that both listeners share."""
 
-from dataclasses import dataclass
-
 from authserver.account.connect import Connect
 from authserver.account.connect_subject import ConnectSubjects
 from authserver.account.connections import ConnectionsPage
@@ -41,11 +39,11 @@ from authserver.sign_in.upstream_login import UpstreamLogin
 from authserver.stores import Stores
 from authserver.tokens.access_tokens import AccessTokens
 from authserver.tokens.id_tokens import IdTokens
+from authserver.values import Value
 from chassis.clock import Clock
 
 
-@dataclass(frozen=True)
-class Parts:
+class Parts(Value, frozen=True):
     """What the flows of the public listener share with the rest of the authserver."""
 
     audit: Audit

@@ -1,6 +1,5 @@
 """What one database keeps, each kind of rows behind verbs of its own."""
 
-from dataclasses import dataclass
 from typing import Self
 
 from authserver.storage.account_overview import AccountOverview
@@ -22,10 +21,10 @@ from authserver.storage.upstream_revocations import UpstreamRevocations
 from authserver.storage.used_assertions import UsedAssertions
 from authserver.storage.used_connect_links import UsedConnectLinks
 from authserver.storage.users import Users
+from authserver.values import Value
 
 
-@dataclass(frozen=True)
-class Stores:
+class Stores(Value, frozen=True):
     """All that more than one part of the authserver works with; `registered` are the clients."""
 
     registered: Clients

@@ -2,13 +2,12 @@
 
 from typing import Final
 
-from prometheus_client import CollectorRegistry
-
 from chassis import probes
 from chassis.http1.limits import Limits
 from chassis.http1.request import Request
 from chassis.http1.response import Response, ResponseHead
 from chassis.http1.server import Server
+from chassis.metric_families import Collector
 from chassis.probes import Readiness
 
 # Other pods reach this listener: no one of them may take the connections that probes need.
@@ -16,7 +15,7 @@ _LIMITS: Final = Limits(body_bytes=0, connections_per_source=64)
 
 
 def ops_server(
-    readiness: Readiness, registry: CollectorRegistry, documents: probes.Documents = probes.NONE
+    readiness: Readiness, registry: Collector, documents: probes.Documents = probes.NONE
 ) -> Server:
     """The ops listener's server; `documents` as in `probes.answer`."""
 

@@ -6,12 +6,14 @@ no HTTP server: `http1_probes` serves it.
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Final, NamedTuple
-
-from prometheus_client import CollectorRegistry, ProcessCollector
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from chassis import metrics_text
 from chassis.logs import Log
+from chassis.metric_families import Collector
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
 
 _log = Log("probes")
 
@@ -58,8 +60,10 @@ class Readiness:
             _log.warning("not_ready", missing=self.missing)
 
 
-def new_registry() -> CollectorRegistry:
+def new_registry() -> "CollectorRegistry":
     """A registry of this process alone, with its memory, CPU and file descriptors."""
+    from prometheus_client import CollectorRegistry, ProcessCollector  # not the sidecar
+
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     return registry
@@ -75,7 +79,7 @@ def answer(
     method: str,
     path: str,
     readiness: Readiness,
-    registry: CollectorRegistry,
+    registry: Collector,
     documents: Documents = NONE,
 ) -> Answer:
     """The response to a request; `path` is without its query."""

@@ -1,17 +1,16 @@
 # ruff: noqa: TID251 - the environment is cleaned before the first import that reads it
 """`python -m sidecar`: reads the environment, and runs the sidecar that `app` builds of it."""
 
+import gc
 import os
 
-from chassis import lean_prometheus
 from sidecar.hardening import scrub_environment, uses_host_network
 
 if __name__ == "__main__":
     scrub_environment(os.environ)
-    lean_prometheus.load()
+    gc.disable()  # `process.main` enables it: what is imported until then does not become garbage
 
 import asyncio
-import gc
 
 from chassis import logs, process
 from chassis.http1.listener import Listener

@@ -3,16 +3,15 @@
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
-
-from prometheus_client import CollectorRegistry
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from chassis import clock, logs
 from chassis.clock import Clock
 from chassis.http1.listener import Listener
 from chassis.http1.server import Server
-from chassis.probes import Readiness, new_registry
+from chassis.metric_families import Registry
+from chassis.probes import Readiness
+from chassis.process_metrics import ProcessMetrics
 from sidecar.broker import Broker
 from sidecar.client_credential import CREDENTIAL, OwnCredential
 from sidecar.clocks import Clocks
@@ -38,14 +37,13 @@ HOUSEKEEPING_SECONDS: Final = 2.0
 _log = logs.Log("main")
 
 
-@dataclass(frozen=True)
-class Sidecar:
+class Sidecar(NamedTuple):
     """One sidecar, put together and not yet listening."""
 
     local: Server
     api: LocalApi
     readiness: Readiness
-    registry: CollectorRegistry
+    registry: Registry
     credential: OwnCredential
     client: ExchangeClient
     broker: Broker
@@ -84,8 +82,8 @@ def build(
 
     `now` is monotonic and times what we hold; `wall` is Unix time and judges certificates.
     """
-    readiness, registry = Readiness("listening", CREDENTIAL), new_registry()
-    metrics = Metrics(registry)
+    readiness, metrics = Readiness("listening", CREDENTIAL), Metrics()
+    registry = Registry(ProcessMetrics(), metrics)
     credential = OwnCredential(
         settings.credential,
         settings.authserver_ca,

@@ -1,14 +1,9 @@
 """The sidecar's metrics: every label value comes from a closed set, and exists from the start."""
 
-from bisect import bisect_left
 from collections.abc import Callable, Iterator
-from itertools import accumulate
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
-from prometheus_client.registry import Collector
-
+from chassis.metric_families import Durations, Family, counter, gauge, histogram
 from chassis.probes import DURATION_BUCKETS
 from sidecar.errors import RESULTS
 from sidecar.unverified_jwt import PROBLEMS
@@ -20,153 +15,154 @@ POLL_RESULTS: Final = ("ok", "unsupported", "failed")
 
 
 class Metrics:
-    """What happened, counted."""
+    """What happened, counted in plain numbers: there is one thread, and none of them has a lock."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._calls = _Calls()
-        registry.register(self._calls)
-        exchanges = Histogram(
-            "tokenward_sidecar_exchange_duration_seconds",
-            "Time of an exchange with the authserver, retries included.",
-            ("result",),
-            registry=registry,
-            buckets=DURATION_BUCKETS,
-        )
-        self._exchange_seconds = {result: exchanges.labels(result) for result in sorted(RESULTS)}
-        self._entries = Gauge(
-            "tokenward_sidecar_cache_entries", "Tokens held in memory.", registry=registry
-        )
-        self._expiry = Gauge(
-            "tokenward_credential_expiry_timestamp_seconds",
-            "When the certificate in use expires; 0 while there is none.",
-            registry=registry,
-        )
-        reloads = Counter(
-            "tokenward_credential_reloads",
-            "Changed credential files, by whether they could be used.",
-            ("result",),
-            registry=registry,
-        )
-        self._expired_cas = Gauge(
-            "tokenward_expired_cas",
-            "Expired CAs in the bundle that the authserver is checked against; they are left out.",
-            registry=registry,
-        )
-        refused = Counter(
-            "tokenward_sidecar_refused_jwts",
-            "JWTs that cannot be good for this workload and were refused without an exchange.",
-            ("reason",),
-            registry=registry,
-        )
-        self._refused_jwts = {reason: refused.labels(reason) for reason in PROBLEMS}
-        with_token = Counter(
-            "tokenward_sidecar_token_in_response",
-            "Answers of APIs that held the attached token, by what became of them.",
-            ("answer",),
-            registry=registry,
-        )
-        self._with_token = {answer: with_token.labels(answer) for answer in ANSWERS_WITH_TOKEN}
-        self._reloads = {True: reloads.labels("ok"), False: reloads.labels("failed")}
-
-        polls = Counter(
-            "tokenward_sidecar_revocation_polls",
-            "Polls of the revocation feed, by what they came to.",
-            ("result",),
-            registry=registry,
-        )
-        self._polls = {result: polls.labels(result) for result in POLL_RESULTS}
-        self._feed = Gauge(
-            "tokenward_sidecar_revocation_feed_up",
-            "Whether the last poll of the revocation feed was answered.",
-            registry=registry,
-        )
-        self._dropped = Counter(
-            "tokenward_sidecar_revocation_drops",
-            "Tokens dropped from memory because their session or connection ended.",
-            registry=registry,
-        )
+    def __init__(self) -> None:
+        self._doors = {door: _Door() for door in DOORS}
+        self._cache = dict.fromkeys(CACHE_RESULTS, 0)
+        self._exchanges = {result: Durations(DURATION_BUCKETS) for result in sorted(RESULTS)}
+        self._refused_jwts = dict.fromkeys(PROBLEMS, 0)
+        self._with_token = dict.fromkeys(ANSWERS_WITH_TOKEN, 0)
+        self._reloads = {"ok": 0, "failed": 0}
+        self._polls = dict.fromkeys(POLL_RESULTS, 0)
+        self._feed_up, self._dropped = False, 0
+        self._expiry, self._expired_cas = 0.0, 0
+        self._entries: Callable[[], int] = int
 
     def answered(self, result: str, seconds: float, door: str = "hand_out") -> None:
         """A call of a door; `seconds` is how long it took until the answer's head was there."""
-        self._calls.doors[door].answered(result, seconds)
+        self._doors[door].answered(result, seconds)
 
     def token_in_response(self, answer: str) -> None:
-        self._with_token[answer].inc()
+        self._with_token[answer] += 1
 
     def revocation_poll(self, result: str) -> None:
-        self._polls[result].inc()
-        self._feed.set(result == "ok")
+        self._polls[result] += 1
+        self._feed_up = result == "ok"
 
     def revocations_dropped(self, count: int) -> None:
-        self._dropped.inc(count)
+        self._dropped += count
 
     def cache(self, result: str) -> None:
-        self._calls.cache[result] += 1
+        self._cache[result] += 1
 
     def refused_jwt(self, reason: str) -> None:
-        self._refused_jwts[reason].inc()
+        self._refused_jwts[reason] += 1
 
     def exchanged(self, result: str, seconds: float) -> None:
-        self._exchange_seconds[result].observe(seconds)
+        self._exchanges[result].observe(seconds)
 
     def credential_reloaded(self, succeeded: bool) -> None:
-        self._reloads[succeeded].inc()
+        self._reloads["ok" if succeeded else "failed"] += 1
 
     def expired_cas(self, count: int) -> None:
-        self._expired_cas.set(count)
+        self._expired_cas = count
 
     def credential_expires(self, at: float) -> None:
-        self._expiry.set(at)
+        self._expiry = at
 
     def count_entries(self, entries: Callable[[], int]) -> None:
-        self._entries.set_function(entries)
+        self._entries = entries
+
+    def collect(self) -> Iterator[Family]:
+        """Everything counted so far."""
+        yield from self._of_calls()
+        yield from self._of_tokens()
+        yield from self._of_credentials()
+        yield from self._of_revocations()
+
+    def _of_calls(self) -> Iterator[Family]:
+        calls: dict[tuple[str, ...], int] = {
+            (name, result): count
+            for name, door in self._doors.items()
+            for result, count in door.results.items()
+        }
+        yield counter("tokenward_sidecar_requests", "Calls of the doors.", calls, _DOOR_RESULT)
+        yield histogram(
+            "tokenward_sidecar_request_duration_seconds",
+            "Time until a call of a door had the head of its answer.",
+            "door",
+            {name: door.durations for name, door in self._doors.items()},
+        )
+        yield _counted(
+            "tokenward_sidecar_refused_jwts",
+            "JWTs that cannot be good for this workload and were refused without an exchange.",
+            "reason",
+            self._refused_jwts,
+        )
+        yield _counted(
+            "tokenward_sidecar_token_in_response",
+            "Answers of APIs that held the attached token, by what became of them.",
+            "answer",
+            self._with_token,
+        )
+
+    def _of_tokens(self) -> Iterator[Family]:
+        yield _counted(
+            "tokenward_sidecar_cache", "How calls met the memory.", "result", self._cache
+        )
+        yield gauge("tokenward_sidecar_cache_entries", "Tokens held in memory.", self._entries())
+        yield histogram(
+            "tokenward_sidecar_exchange_duration_seconds",
+            "Time of an exchange with the authserver, retries included.",
+            "result",
+            self._exchanges,
+        )
+
+    def _of_credentials(self) -> Iterator[Family]:
+        yield gauge(
+            "tokenward_credential_expiry_timestamp_seconds",
+            "When the certificate in use expires; 0 while there is none.",
+            self._expiry,
+        )
+        yield _counted(
+            "tokenward_credential_reloads",
+            "Changed credential files, by whether they could be used.",
+            "result",
+            self._reloads,
+        )
+        yield gauge(
+            "tokenward_expired_cas",
+            "Expired CAs in the bundle that the authserver is checked against; they are left out.",
+            self._expired_cas,
+        )
+
+    def _of_revocations(self) -> Iterator[Family]:
+        yield _counted(
+            "tokenward_sidecar_revocation_polls",
+            "Polls of the revocation feed, by what they came to.",
+            "result",
+            self._polls,
+        )
+        yield gauge(
+            "tokenward_sidecar_revocation_feed_up",
+            "Whether the last poll of the revocation feed was answered.",
+            self._feed_up,
+        )
+        yield counter(
+            "tokenward_sidecar_revocation_drops",
+            "Tokens dropped from memory because their session or connection ended.",
+            {(): self._dropped},
+        )
+
+
+_DOOR_RESULT: Final = ("door", "result")
+
+
+def _counted(name: str, documentation: str, label: str, counts: dict[str, int]) -> Family:
+    values: dict[tuple[str, ...], int] = {(value,): count for value, count in counts.items()}
+    return counter(name, documentation, values, (label,))
 
 
 class _Door:
-    """Calls of one door, as plain numbers."""
+    """Calls of one door."""
+
+    __slots__ = ("durations", "results")
 
     def __init__(self) -> None:
         self.results = dict.fromkeys(sorted(RESULTS), 0)
-        self.buckets = [0] * (len(DURATION_BUCKETS) + 1)
-        self.seconds = 0.0
+        self.durations = Durations(DURATION_BUCKETS)
 
     def answered(self, result: str, seconds: float) -> None:
         self.results[result] += 1
-        self.buckets[bisect_left(DURATION_BUCKETS, seconds)] += 1
-        self.seconds += seconds
-
-
-class _Calls(Collector):
-    """Three metrics of every call, as plain numbers: the library's locks are for threads.
-
-    Counting a call with them would cost a tenth of the call.
-    """
-
-    def __init__(self) -> None:
-        self.cache = dict.fromkeys(CACHE_RESULTS, 0)
-        self.doors = {door: _Door() for door in DOORS}
-
-    def collect(self) -> Iterator[Metric]:
-        requests = CounterMetricFamily(
-            "tokenward_sidecar_requests", "Calls of the doors.", labels=("door", "result")
-        )
-        for name, door in self.doors.items():
-            for result, count in door.results.items():
-                requests.add_metric((name, result), count)
-        yield requests
-        cache = CounterMetricFamily(
-            "tokenward_sidecar_cache", "How calls met the memory.", labels=("result",)
-        )
-        for result, count in self.cache.items():
-            cache.add_metric((result,), count)
-        yield cache
-        bounds = [*map(str, DURATION_BUCKETS), "+Inf"]
-        durations = HistogramMetricFamily(
-            "tokenward_sidecar_request_duration_seconds",
-            "Time until a call of a door had the head of its answer.",
-            labels=("door",),
-        )
-        for name, door in self.doors.items():
-            counts = list(zip(bounds, accumulate(door.buckets), strict=True))
-            durations.add_metric((name,), counts, door.seconds)
-        yield durations
+        self.durations.observe(seconds)

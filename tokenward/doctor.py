@@ -7,9 +7,10 @@ each in its own way. So it is printed, for an operator to compare.
 import argparse
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Final
+
+from msgspec.structs import asdict
 
 from authserver.admin.doctor.file_checks import file_findings
 from authserver.admin.doctor.finding import Finding

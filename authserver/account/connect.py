@@ -7,8 +7,9 @@ from the browser that the upstream answered to, at which the link's own user is 
 import hashlib
 import hmac
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from authserver.account.connect_steps import (
     DECLINED,

@@ -1,10 +1,10 @@
 """What the pages of a connect link show: a step each, or one of these sentences."""
 
-from dataclasses import dataclass, field
 from typing import Final
 
 from authserver.account.connect_subject import Application, ConnectSubject
 from authserver.storage.records import Account
+from authserver.values import Hidden, Value
 
 NOT_FROM_HERE: Final = (
     "This answer did not come from the page of this server in this browser, or took too long. "
@@ -25,41 +25,37 @@ FAILED: Final = (
 )
 
 
-@dataclass(frozen=True)
-class SignInFirst:
+class SignInFirst(Value, frozen=True):
     """The page for a browser at which nobody, or somebody else, is signed in."""
 
-    link: str = field(repr=False)
-    token: str = field(repr=False)
+    link: Hidden[str]
+    token: Hidden[str]
     signed_in_as: Account | None = None
 
 
-@dataclass(frozen=True)
-class ConnectPrompt:
+class ConnectPrompt(Value, frozen=True):
     """The page that says what is to be connected, before the upstream is asked."""
 
     subject: ConnectSubject
-    token: str = field(repr=False)
+    token: Hidden[str]
     account: Account
     applications: tuple[Application, ...]
 
 
-@dataclass(frozen=True)
-class Confirmation:
+class Confirmation(Value, frozen=True):
     """The page that names the account that is about to be attached; `pending` is its handle.
 
     `session` is the handle of a browser session that began.
     """
 
     subject: ConnectSubject
-    pending: str = field(repr=False)
+    pending: Hidden[str]
     account: Account
     applications: tuple[Application, ...]
-    session: str | None = field(default=None, repr=False)
+    session: Hidden[str | None] = None
 
 
-@dataclass(frozen=True)
-class Connected:
+class Connected(Value, frozen=True):
     """The end: attached, or called off."""
 
     subject: ConnectSubject

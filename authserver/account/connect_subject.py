@@ -1,7 +1,5 @@
 """What a connect link is about: its session, the upstream, and whom the connection would serve."""
 
-from dataclasses import dataclass, field
-
 from authserver.clients.directory import ClientDirectory
 from authserver.connections.connect_links import ConnectLink, ConnectLinks, LinkRefused
 from authserver.oauth.errors import UserFacingError
@@ -10,6 +8,7 @@ from authserver.sign_in.services import SignInServices
 from authserver.storage.records import Session
 from authserver.storage.sessions import Sessions
 from authserver.upstream.contract import Upstream
+from authserver.values import Hidden, Value
 
 LINK_IS_OVER = (
     "This link is not complete, its time is over, or it was used already. Go back to your "
@@ -17,22 +16,20 @@ LINK_IS_OVER = (
 )
 
 
-@dataclass(frozen=True)
-class Application:
+class Application(Value, frozen=True):
     """A client application that can use a connection, and the server at which it does."""
 
     name: str
     resource: str
 
 
-@dataclass(frozen=True)
-class ConnectSubject:
+class ConnectSubject(Value, frozen=True):
     """A link, and what it leads to as things are now.
 
     `exchanged` are upstreams of the resource whose tokens are made of this one's.
     """
 
-    text: str = field(repr=False)
+    text: Hidden[str]
     link: ConnectLink
     session: Session
     resource: Resource

@@ -6,7 +6,6 @@ A GET changes nothing. A form of ours carries a token made from the browser sess
 import hashlib
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
@@ -22,6 +21,7 @@ from authserver.storage.account_overview import AccountOverview, UsedSession
 from authserver.storage.browser_sessions import BrowserSessions, SignedIn
 from authserver.storage.records import Account, Connection
 from authserver.upstream.contract import Upstream, Upstreams
+from authserver.values import Hidden, Value
 from chassis.clock import Clock
 from chassis.spiffe_id import Workload
 
@@ -39,8 +39,7 @@ _NOT_FROM_HERE: Final = (
 )
 
 
-@dataclass(frozen=True)
-class ApplicationUse:
+class ApplicationUse(Value, frozen=True):
     """A client application at a server: since when, and when it last began or renewed its use."""
 
     name: str
@@ -48,8 +47,7 @@ class ApplicationUse:
     last_used: int
 
 
-@dataclass(frozen=True)
-class UpstreamUse:
+class UpstreamUse(Value, frozen=True):
     """An upstream that a server may use. `connect_url` is set where the user can mend it.
 
     Where the upstream told them (seconds since the Unix epoch): at `ends_at` the user is asked
@@ -61,11 +59,10 @@ class UpstreamUse:
     works: bool
     ends_at: int | None = None
     unused_ends_at: int | None = None
-    connect_url: str = field(default="", repr=False)
+    connect_url: Hidden[str] = ""
 
 
-@dataclass(frozen=True)
-class ServerUse:
+class ServerUse(Value, frozen=True):
     """One MCP server; at `ends_at` (seconds since the Unix epoch) its user is asked again.
 
     At `unused_ends_at` only if no application renews its use before.
@@ -78,13 +75,12 @@ class ServerUse:
     unused_ends_at: int
 
 
-@dataclass(frozen=True)
-class MyConnections:
+class MyConnections(Value, frozen=True):
     """The page: who is signed in, and every server that they use; `token` goes into its forms."""
 
     account: Account
     servers: tuple[ServerUse, ...]
-    token: str = field(repr=False)
+    token: Hidden[str]
 
 
 class ConnectionsPage:

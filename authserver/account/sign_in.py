@@ -3,7 +3,6 @@
 import hashlib
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Final
 
 from authserver.audit import Outcome
@@ -18,6 +17,7 @@ from authserver.storage.connected_accounts import ConnectedAccounts
 from authserver.storage.records import AuthorizationRequest, PendingSignIn, Stage
 from authserver.storage.users import UserBlocked, Users
 from authserver.upstream.contract import Upstream, UpstreamFailure
+from authserver.values import Hidden, Value
 
 # A state with this at its front comes back from an upstream to these pages.
 STATE_PREFIX: Final = "account."
@@ -34,12 +34,11 @@ BLOCKED: Final = "An administrator of this server has blocked you. Ask them why.
 _FAILED: Final = "You were not signed in. Open the page of your connections again to try it."
 
 
-@dataclass(frozen=True)
-class SignInChoices:
+class SignInChoices(Value, frozen=True):
     """The page for somebody who is not signed in: the upstreams that can say who they are."""
 
     upstreams: tuple[Upstream, ...]
-    token: str = field(repr=False)
+    token: Hidden[str]
 
 
 class AccountSignIn:

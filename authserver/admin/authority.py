@@ -2,11 +2,11 @@
 
 import os
 import pwd
-from dataclasses import dataclass
+
+from authserver.values import Value
 
 
-@dataclass(frozen=True)
-class Authority:
+class Authority(Value, frozen=True):
     """`selection` says what the command is about, without names of users."""
 
     command: str

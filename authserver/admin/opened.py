@@ -6,7 +6,6 @@ so and changes nothing.
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from authserver.audit import Audit
@@ -16,6 +15,7 @@ from authserver.storage.audit_keys import AuditKeys
 from authserver.storage.contract import Database, StorageOpenError, StorageUnavailable
 from authserver.storage.engines.open import open_database
 from authserver.storage.keyring import DecryptionFailed, Keyring
+from authserver.values import Value
 from chassis.clock import Clock
 from chassis.process import ConfigurationError
 
@@ -28,8 +28,7 @@ class CommandFailed(Exception):
         self.lines = lines
 
 
-@dataclass(frozen=True)
-class Opened:
+class Opened(Value, frozen=True):
     """An installation, as commands see it; `clock` is Unix time."""
 
     settings: Settings

@@ -1,15 +1,14 @@
 """The redirect URI of each upstream, for an operator to compare with the provider's console."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from authserver.config.exchanged_upstreams import ExchangedUpstream
 from authserver.config.settings import Settings
 from authserver.oauth.redirect_uris import callback_uri
+from authserver.values import Value
 
 
-@dataclass(frozen=True)
-class ToRegister:
+class ToRegister(Value, frozen=True):
     """What an upstream must know: our client there, and its redirect URI, byte for byte."""
 
     upstream: str

@@ -1,7 +1,6 @@
 """Which sessions and connections a command is about, as conditions on their rows."""
 
-from dataclasses import dataclass
-
+from authserver.values import Value
 from chassis.spiffe_id import Workload
 
 _HAS_CONNECTION = (
@@ -18,8 +17,7 @@ _OF_CLIENT = (
 Condition = tuple[str, tuple[object, ...]]
 
 
-@dataclass(frozen=True)
-class Selection:
+class Selection(Value, frozen=True):
     """Every member that is set must fit; an empty selection is everything."""
 
     user_id: str | None = None

@@ -1,8 +1,9 @@
 """Who can obtain which upstream's tokens through which server: one row for each such right."""
 
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from authserver.admin.opened import Opened
 from authserver.admin.registrations import ConfiguredRegistrations

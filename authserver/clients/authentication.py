@@ -6,7 +6,6 @@ How a client became known makes no difference to how it proves itself.
 import base64
 import hmac
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from urllib.parse import unquote_plus
 
 from authserver.clients.assertions import TYPE, ClientAssertions, unverified_client_id
@@ -21,6 +20,7 @@ from authserver.oauth.errors import (
 from authserver.storage.records import Client
 from authserver.tokens.jws import BadToken
 from authserver.upstream.contract import Unavailable
+from authserver.values import Hidden, Value
 
 AUTH_METHODS = ("none", "client_secret_basic", "client_secret_post", "private_key_jwt")
 _CHALLENGE = {"WWW-Authenticate": 'Basic realm="tokenward"'}
@@ -36,12 +36,11 @@ _ASSERTION_FAULTS = {
 }
 
 
-@dataclass(frozen=True)
-class _Presented:
+class _Presented(Value, frozen=True):
     client_ids: tuple[str, ...]
     secrets: tuple[str, ...]
     method: str
-    unverified_assertion: str = field(default="", repr=False)
+    unverified_assertion: Hidden[str] = ""
 
 
 class ClientAuthentication:

@@ -9,7 +9,6 @@ import asyncio
 import re
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
@@ -21,6 +20,7 @@ from authserver.oauth.parsing import Malformed, json_object
 from authserver.rate_limit import RateLimit
 from authserver.storage.records import GRANT_TYPES, Client
 from authserver.upstream.contract import Unavailable
+from authserver.values import Value
 
 MAX_BYTES: Final = 5 * 1024
 _MAX_URL_LENGTH: Final = 1024
@@ -41,15 +41,13 @@ class BadDocument(Exception):
     """The URL or what it leads to describes no client; the text is a code for the log."""
 
 
-@dataclass(frozen=True)
-class _Kept:
+class _Kept(Value, frozen=True):
     client: Client
     fresh_until: float
     usable_until: float
 
 
-@dataclass(frozen=True)
-class FetchLimits:
+class FetchLimits(Value, frozen=True):
     """How often documents are fetched.
 
     A client that nobody here has used counts by source, by host and over all. One that is kept or

@@ -8,7 +8,6 @@ between two looks gains nothing. Every fetch has a session of its own and leaves
 import errno
 import socket
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Any, Final
 
@@ -18,6 +17,7 @@ from aiohttp.abc import AbstractResolver
 from authserver.oauth.parsing import Malformed, json_object
 from authserver.upstream.contract import Unavailable
 from authserver.upstream.trust import SYSTEM_TRUST, SystemTrust
+from authserver.values import Value
 
 Network = IPv4Network | IPv6Network
 
@@ -46,8 +46,7 @@ class TooLarge(Unavailable):
     """The answer is longer than may be read: asking again does not help."""
 
 
-@dataclass(frozen=True)
-class Fetched:
+class Fetched(Value, frozen=True):
     """An answer of status 200."""
 
     media_type: str

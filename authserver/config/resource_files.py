@@ -7,7 +7,6 @@ entry of it is.
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +17,7 @@ from authserver.config.exchanged_upstreams import ConfiguredUpstream, ExchangedU
 from authserver.config.resource_map import ResourceSettings
 from authserver.config.workloads import DeniedLeaf
 from authserver.oauth.resources import Resource, collision_key
+from authserver.values import Value
 from chassis.config_types import Model
 from chassis.file_watch import FileWatch
 from chassis.logs import Log
@@ -36,8 +36,7 @@ class ResourceFile(Model):
     denied_certificates: tuple[DeniedLeaf, ...] = ()
 
 
-@dataclass(frozen=True)
-class _Read:
+class _Read(Value, frozen=True):
     digest: str  # SHA-256 of the file's bytes, in hex
     content: ResourceFile
 

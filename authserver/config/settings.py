@@ -1,10 +1,10 @@
 """The operator's settings: frozen, typed, each member checked by itself."""
 
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
+from msgspec.structs import replace
 from pydantic import (
     AwareDatetime,
     Field,

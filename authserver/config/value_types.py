@@ -74,7 +74,7 @@ def on_loopback(url: str) -> bool:
     return parts.scheme == "http" and parts.hostname in LOOPBACK
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True)  # pydantic knows these
 class FolderPath:
     """A folder whose reader follows its files; the configuration's watch does not."""
 

@@ -3,14 +3,14 @@
 import random
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
 from typing import Final
+
+from authserver.values import Value
 
 _MAX_KEYS: Final = 20_000
 
 
-@dataclass(frozen=True)
-class _FailureState:
+class _FailureState(Value, frozen=True):
     failures: int
     until: float
 

@@ -7,7 +7,6 @@ has it: the page behind it attaches an account for the session's own user alone.
 import binascii
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections import OrderedDict
-from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
@@ -15,6 +14,7 @@ import msgspec
 from authserver.handles import hash_of
 from authserver.storage.keyring import DecryptionFailed, Keyring
 from authserver.storage.used_connect_links import UsedConnectLinks
+from authserver.values import Hidden, Value
 from chassis.clock import Clock
 
 LINK_SECONDS: Final = 600
@@ -29,18 +29,16 @@ class LinkRefused(Exception):
     """The text is no link of ours, or its time is over."""
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectLink:
+class ConnectLink(Value, frozen=True):
     """What a link says; `expires_at` in seconds since the Unix epoch."""
 
-    tsid: str = field(repr=False)
+    tsid: Hidden[str]
     upstream: str
     expires_at: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Given:
-    text: str = field(repr=False)
+class _Given(Value, frozen=True):
+    text: Hidden[str]
     again_until: float
 
 

@@ -11,8 +11,9 @@ it over, and the outcome counts as unknown.
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import Final, TypeVar
+
+from msgspec.structs import replace
 
 from authserver.connections.backoff import Backoff
 from authserver.connections.freshness import lasts

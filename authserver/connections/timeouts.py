@@ -1,10 +1,9 @@
 """How long each step of a refresh may take."""
 
-from dataclasses import dataclass
+from authserver.values import Value
 
 
-@dataclass(frozen=True)
-class RefreshTimeouts:
+class RefreshTimeouts(Value, frozen=True):
     """Seconds. `lease` has to be longer than any flight whose process and database are alive."""
 
     # A caller waits so long for a token; a flight goes on without it.

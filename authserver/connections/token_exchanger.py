@@ -6,7 +6,6 @@ is made again after a pause, and costs nobody a sign-in.
 """
 
 import asyncio
-from dataclasses import dataclass
 from typing import Final
 
 from authserver.connections.freshness import lasts, margin
@@ -29,6 +28,7 @@ from authserver.upstream.contract import (
     Upstream,
     UpstreamFailure,
 )
+from authserver.values import Value
 from chassis.clock import Clock
 from chassis.logs import Log
 
@@ -45,8 +45,7 @@ _REJECTION_SECONDS: Final = 60
 _HINT_SECONDS: Final = 600
 
 
-@dataclass(frozen=True, slots=True)
-class WantedToken:
+class WantedToken(Value, frozen=True):
     """A token for `target`, to be made of the tokens of `parent`. `stored` is what there is."""
 
     parent: Connection

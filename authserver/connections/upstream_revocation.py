@@ -8,7 +8,6 @@ upstream in trouble gets one call at a time, however much waits for it.
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
@@ -25,6 +24,7 @@ from authserver.storage.upstream_revocations import (
     UpstreamRevocations,
 )
 from authserver.upstream.contract import Unavailable, Upstream, UpstreamFailure
+from authserver.values import Value
 from chassis.clock import Clock
 from chassis.logs import Log
 
@@ -54,8 +54,7 @@ class Fate(StrEnum):
     GIVEN_UP = "given_up"
 
 
-@dataclass(frozen=True)
-class Revoked:
+class Revoked(Value, frozen=True):
     """A deleted connection and the fate of its grant; `reason` is a code where there is more."""
 
     key: ConnectionKey

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from typing import Any, Final
+
+from msgspec.structs import replace
 
 from authserver.audit import Audit, Outcome, subject_of
 from authserver.clients.authentication import ClientAuthentication
@@ -37,6 +38,7 @@ from authserver.storage.refresh_tokens import (
 from authserver.storage.sessions import Sessions
 from authserver.tokens.access_tokens import AccessTokens
 from authserver.tokens.id_tokens import IdTokens
+from authserver.values import Value
 from chassis.clock import Clock
 
 # The immediate predecessor of an unused refresh token gets that same token again for so long:
@@ -45,8 +47,7 @@ GRACE_SECONDS: Final = 30
 _RETRY_SECONDS: Final = 60
 
 
-@dataclass(frozen=True)
-class GrantStores:
+class GrantStores(Value, frozen=True):
     """Where grants are kept: codes, refresh tokens and their sessions."""
 
     codes: AuthorizationCodes
@@ -54,8 +55,7 @@ class GrantStores:
     sessions: Sessions
 
 
-@dataclass(frozen=True)
-class TokenIssuing:
+class TokenIssuing(Value, frozen=True):
     """What is needed to make tokens."""
 
     access_tokens: AccessTokens

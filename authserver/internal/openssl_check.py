@@ -21,6 +21,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 _X509_V_ERR_CERT_SIGNATURE_FAILURE: Final = 7  # x509_vfy.h
 
 
+@lru_cache(maxsize=64)  # a start asks twice about each, and this answer does not change
 def problem_of_openssl(authority: x509.Certificate) -> str | None:
     """The rule of OpenSSL's strict mode that a CA of client certificates breaks, or None.
 

@@ -14,7 +14,6 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from authserver.audit import Audit
@@ -27,6 +26,7 @@ from authserver.metrics import Metrics
 from authserver.storage.contract import StorageUnavailable
 from authserver.storage.feed_followers import FeedFollowers
 from authserver.storage.revocations import KEPT_SECONDS, DatabaseIdentity, Revocation, Revocations
+from authserver.values import Value
 from chassis.clock import Clock
 from chassis.logs import Log
 from chassis.spiffe_id import Workload
@@ -54,8 +54,7 @@ _CURSOR: Final = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class _Cursor:
+class _Cursor(Value, frozen=True):
     """What an answer covered: all until `moment`. `named` is the hash of what it named last.
 
     `mark`: where in the memory of one replica that was; empty for an answer from storage.

@@ -6,7 +6,6 @@ URI names, missing or non-critical key usage), so the leaf is checked again here
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
@@ -16,6 +15,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from authserver.internal.denial_reasons import DenialReason
+from authserver.values import Value
 from chassis.spiffe_id import InvalidSpiffeId, Workload, parse_workload
 from chassis.tls import key_policy
 
@@ -36,8 +36,7 @@ class InvalidSvid(Exception):
         self.reason = reason
 
 
-@dataclass(frozen=True)
-class Svid:
+class Svid(Value, frozen=True):
     """A workload's certificate; times are seconds since the Unix epoch.
 
     Its DNS names, in lower case, give it nothing.

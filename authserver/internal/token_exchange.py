@@ -10,7 +10,6 @@ import base64
 import hashlib
 import hmac
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Final, cast
 
 from authserver.connections.connect_links import ConnectLinks
@@ -41,6 +40,7 @@ from authserver.storage.sessions import Sessions
 from authserver.storage.users import UserBlocked
 from authserver.tokens.access_tokens import VerifiedClaims
 from authserver.upstream.contract import ExchangingUpstream, Upstreams
+from authserver.values import Hidden, Value
 from chassis.clock import Clock
 from chassis.spiffe_id import Workload
 
@@ -50,11 +50,10 @@ _MAX_CACHE_SECONDS: Final = 60
 # Neither is frozen: making a frozen one takes eight times as long, and each exchange makes both.
 
 
-@dataclass(slots=True)
-class ReleasedToken:
+class ReleasedToken(Value, frozen=True):
     """An upstream access token on its way to its owner; seconds, None where unknown."""
 
-    access_token: str = field(repr=False)
+    access_token: Hidden[str]
     expires_in: int | None
     scope: str | None
     upstream: str
@@ -67,8 +66,7 @@ class ReleasedToken:
     origins: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(slots=True)
-class ReleaseTarget:
+class ReleaseTarget(Value, frozen=True):
     """What a proven owner may obtain with an accepted JWT; `connection` is None where none is.
 
     `exchanged` is set where an exchange makes the token. `named`: the session's authorization named

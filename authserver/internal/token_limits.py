@@ -1,15 +1,14 @@
 """How often a workload may have JWTs looked at and tokens released, in this process."""
 
-from dataclasses import dataclass
 from typing import Self
 
 from authserver.config.settings import Limits
 from authserver.internal.denial_reasons import DenialReason
 from authserver.rate_limit import RateLimit
+from authserver.values import Value
 
 
-@dataclass(frozen=True)
-class TokenLimits:
+class TokenLimits(Value, frozen=True):
     """Each limit counts one thing, so that none of them lets one caller shut out another.
 
     `verifications` counts signatures of JWTs that were not accepted before, `failures` JWTs that

@@ -4,13 +4,19 @@ A refusal carries two texts: `reason`, a code for our log and metrics, and the d
 receiver gets. Descriptions are constants; nothing a user or an upstream sent is repeated.
 """
 
-from typing import Any, Self
+import re
+from typing import Final, Self
 
-from authlib.oauth2 import OAuth2Error
+# RFC 6749 section 5.2, `error_description`.
+_DESCRIPTION: Final = re.compile(r"[\x20\x21\x23-\x5b\x5d-\x7e]*")
 
 
-class ProtocolError(OAuth2Error):  # type: ignore[misc]  # Authlib has no types
-    """An error answered as JSON (RFC 6749 section 5.2)."""
+class ProtocolError(Exception):
+    """An error answered as JSON (RFC 6749 section 5.2).
+
+    Authlib's, which would do, brings clients and servers of OAuth: a fiftieth of the start.
+    Raises ValueError for a description of other characters than the RFC's.
+    """
 
     error = "server_error"
     status_code = 500
@@ -18,8 +24,10 @@ class ProtocolError(OAuth2Error):  # type: ignore[misc]  # Authlib has no types
     def __init__(
         self, reason: str, description: str = "", *, headers: dict[str, str] | None = None
     ) -> None:
-        super().__init__(description=description or None)
-        self.reason = reason
+        if _DESCRIPTION.fullmatch(description) is None:
+            raise ValueError("the description has characters that RFC 6749 forbids")
+        super().__init__(f"{self.error}: {description}")
+        self.reason, self.description = reason, description
         self.headers = headers or {}
         self._more: dict[str, str] = {}
 
@@ -28,9 +36,10 @@ class ProtocolError(OAuth2Error):  # type: ignore[misc]  # Authlib has no types
         self._more |= more
         return self
 
-    def members(self) -> dict[str, Any]:
+    def members(self) -> dict[str, str]:
         """The JSON body."""
-        return dict(self.get_body()) | self._more
+        described = {"error_description": self.description} if self.description else {}
+        return {"error": self.error} | described | self._more
 
 
 class InvalidRequest(ProtocolError):

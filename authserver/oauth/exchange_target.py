@@ -7,9 +7,12 @@ part of it and never for more.
 import hashlib
 import json
 from collections.abc import Collection
-from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
+
+from msgspec.structs import replace
+
+from authserver.values import Value
 
 ACCESS_TOKEN_TYPE: Final = "urn:ietf:params:oauth:token-type:access_token"  # noqa: S105 - a URN
 JWT_TYPE: Final = "urn:ietf:params:oauth:token-type:jwt"
@@ -26,8 +29,7 @@ class WiderScope(Exception):
     """One of the scopes is none of the target's."""
 
 
-@dataclass(frozen=True, slots=True)
-class ExchangeTarget:
+class ExchangeTarget(Value, frozen=True):
     """The members of a token request that say for whom and for what the new token is.
 
     `audiences` are names that the provider knows, `resources` are URLs (RFC 8707), `scopes` the

@@ -1,10 +1,10 @@
 """PKCE (RFC 7636), S256 only. This is the only PKCE check."""
 
+import hashlib
 import hmac
 import re
+from base64 import urlsafe_b64encode
 from typing import Final
-
-from authlib.oauth2.rfc7636 import create_s256_code_challenge
 
 METHOD: Final = "S256"
 
@@ -18,7 +18,9 @@ def is_challenge(text: str) -> bool:
 
 
 def challenge_of(verifier: str) -> str:
-    return str(create_s256_code_challenge(verifier))
+    """BASE64URL-ENCODE(SHA256(ASCII(code_verifier))), section 4.2."""
+    digest = hashlib.sha256(verifier.encode("ascii")).digest()
+    return urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 
 def matches(verifier: str, challenge: str) -> bool:

@@ -5,10 +5,12 @@ issue and compare inside is the configured spelling, byte for byte.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from typing import Final, Literal
 
+from msgspec.structs import replace
+
 from authserver.oauth.parsing import SEPARATOR
+from authserver.values import Value
 from chassis.resource_url import InvalidResource as InvalidResource
 from chassis.resource_url import canonical as canonical
 from chassis.resource_url import collision_key as collision_key
@@ -20,8 +22,7 @@ HAND_OUT: Final = "HandOut"
 ATTACH: Final = "Attach"
 
 
-@dataclass(frozen=True)
-class Resource:
+class Resource(Value, frozen=True):
     """A configured resource, its only owner, and the upstreams in sign-in order.
 
     `release`: how its tokens may be used. `when_needed`: upstreams that no sign-in asks for.

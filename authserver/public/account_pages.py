@@ -1,7 +1,6 @@
 """The routes of a person's own pages: connect links, their connections, the sign-in for these."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from aiohttp import web
 
@@ -16,10 +15,10 @@ from authserver.public.rate_limits import Throttling
 from authserver.public.request_body import form_of
 from authserver.public.responses import page, see_other
 from authserver.sign_in.next_step import Redirect
+from authserver.values import Value
 
 
-@dataclass(frozen=True)
-class AccountFlows:
+class AccountFlows(Value, frozen=True):
     """What the routes lead to."""
 
     connect: Connect

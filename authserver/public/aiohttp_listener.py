@@ -1,16 +1,15 @@
 """The listener that aiohttp serves."""
 
 import ssl
-from dataclasses import dataclass
 
 from aiohttp import web
 
 from authserver.public.connection_limits import ConnectionLimits, LimitedRunner
+from authserver.values import Value
 from chassis.sockets import open_server
 
 
-@dataclass(frozen=True)
-class AiohttpListener:
+class AiohttpListener(Value, frozen=True):
     """An address, as `chassis.sockets.Address` has it, and the application that answers there."""
 
     name: str

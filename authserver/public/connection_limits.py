@@ -7,18 +7,17 @@ only so many connections; whoever goes beyond is closed without an answer.
 
 import asyncio
 from collections import Counter
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
 from aiohttp import web
 
 from authserver.public.anonymous_server import AnonymousHandler, AnonymousRequest, AnonymousServer
+from authserver.values import Value
 from chassis.rate_limit_key import rate_limit_key, read_address
 
 
-@dataclass(frozen=True)
-class ConnectionLimits:
+class ConnectionLimits(Value, frozen=True):
     """`max_per_source` is None if all connections come from one proxy."""
 
     head_seconds: float = 10.0

@@ -5,7 +5,6 @@ not exist on this listener.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlencode, urlsplit
 
@@ -41,13 +40,13 @@ from authserver.sign_in.sign_out import SignOut
 from authserver.storage.records import NO_ACCOUNT
 from authserver.tokens.signing_keys import SigningKeys
 from authserver.upstream.contract import Upstream
+from authserver.values import Value
 
 MAX_BODY_BYTES: Final = 64 * 1024
 _CACHED: Final = "public, max-age=300"
 
 
-@dataclass(frozen=True)
-class Flows:
+class Flows(Value, frozen=True):
     """What the routes lead to."""
 
     metadata: discovery.MetadataDocument

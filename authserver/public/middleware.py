@@ -4,7 +4,6 @@ and gets the headers that all have.
 
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -26,6 +25,7 @@ from authserver.public.pages import Ending, Pages, ending_of
 from authserver.public.responses import page, plain_refusal, refused, see_other
 from authserver.storage.contract import StorageUnavailable
 from authserver.storage.keyring import DecryptionFailed
+from authserver.values import Value
 from chassis.logs import Log, current_request_id, request_scope
 from chassis.request_ids import caller_request_id
 
@@ -44,8 +44,7 @@ _MALFORMED: Final = "The application that sent you here made a request that cann
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-@dataclass(frozen=True)
-class Site:
+class Site(Value, frozen=True):
     """What every answer of the public listener needs."""
 
     issuer: str

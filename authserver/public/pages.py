@@ -4,7 +4,6 @@ No script, no third-party address.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import cache
@@ -33,6 +32,7 @@ from authserver.oauth.scopes import of_upstream
 from authserver.sign_in.authorize import ConsentPrompt
 from authserver.storage.records import NO_ACCOUNT, Account
 from authserver.upstream.contract import Upstream, Upstreams
+from authserver.values import Value
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -71,8 +71,7 @@ class Outcome(StrEnum):
     STOPPED = "stopped"
 
 
-@dataclass(frozen=True)
-class Ending:
+class Ending(Value, frozen=True):
     """How a sign-in ended, and at which upstream; `failed` were left out of a good one.
 
     `moves_on`: the browser goes to the application by itself.
@@ -101,8 +100,7 @@ def ending_of(error: ErrorRedirect) -> Ending:
     return Ending(outcome, error.upstream, moves_on=error.consented)
 
 
-@dataclass(frozen=True)
-class _Permission:
+class _Permission(Value, frozen=True):
     words: str
     scope: str
     asked_now: bool = False

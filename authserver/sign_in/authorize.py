@@ -7,7 +7,8 @@ it goes back to the client (RFC 6749 section 4.1.2.1).
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+
+from msgspec.structs import asdict, replace
 
 from authserver.audit import Outcome
 from authserver.clients.directory import ClientDirectory
@@ -38,10 +39,10 @@ from authserver.sign_in.upstream_login import PENDING_SIGN_IN_SECONDS
 from authserver.storage.browser_sessions import SignedIn
 from authserver.storage.consents import Consents
 from authserver.storage.records import Account, AuthorizationRequest, Client, PendingSignIn, Stage
+from authserver.values import Value
 
 
-@dataclass(frozen=True)
-class ConsentPrompt:
+class ConsentPrompt(Value, frozen=True):
     """What the consent page asks, and the handle that its answer must bring back."""
 
     pending: str

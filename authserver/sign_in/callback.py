@@ -1,7 +1,8 @@
 """The upstream's answer: redeem its code, keep what it gave, and go on."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from authserver.audit import Outcome
 from authserver.handles import hash_of

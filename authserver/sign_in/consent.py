@@ -1,7 +1,8 @@
 """The answer to our consent page. Before a yes, nothing of a request ever reaches an upstream."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from authserver.audit import Outcome
 from authserver.handles import hash_of

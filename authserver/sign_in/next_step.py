@@ -3,8 +3,9 @@
 At the end everything is stored in one step, and the user goes back to the client with a code.
 """
 
-from dataclasses import dataclass, replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from authserver import audit
 from authserver.audit import Outcome
@@ -22,12 +23,12 @@ from authserver.storage.consents import Given
 from authserver.storage.records import NO_ACCOUNT, Account, Code, PendingSignIn, Session
 from authserver.storage.users import UserBlocked
 from authserver.upstream.contract import UpstreamFailure
+from authserver.values import Value
 
 USER_BLOCKED: Final = "an administrator has blocked this user"
 
 
-@dataclass(frozen=True)
-class Redirect:
+class Redirect(Value, frozen=True):
     """Where to send the user; `session` is the handle of the browser session that began.
 
     At the end, `account` names the person and `failed` the upstreams that were left out.

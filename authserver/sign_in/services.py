@@ -1,7 +1,5 @@
 """What every step of a sign-in needs; these always travel together."""
 
-from dataclasses import dataclass
-
 from authserver.audit import Audit, Outcome, Subject
 from authserver.handles import NewHandle
 from authserver.metrics import Metrics
@@ -10,6 +8,7 @@ from authserver.oauth.resources import ResourceMap
 from authserver.storage.pending_sign_ins import PendingSignIns
 from authserver.storage.records import PendingSignIn
 from authserver.upstream.contract import Upstreams
+from authserver.values import Value
 from chassis.clock import Clock
 
 
@@ -24,8 +23,7 @@ def outcome_of(refusal: ProtocolError) -> Outcome:
     return Outcome.REFUSED if isinstance(refusal, AccessDenied) else Outcome.FAILED
 
 
-@dataclass(frozen=True)
-class SignInServices:
+class SignInServices(Value, frozen=True):
     issuer: str
     resources: ResourceMap
     upstreams: Upstreams

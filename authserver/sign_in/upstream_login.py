@@ -1,8 +1,9 @@
 """Sending the user to an upstream: one leg of a sign-in, bound to the browser and single use."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from authserver.handles import hash_of
 from authserver.oauth import pkce

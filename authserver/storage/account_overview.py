@@ -1,21 +1,19 @@
 """Everything that one user has here: sessions with their use, and connections."""
 
-from dataclasses import dataclass
-
 from authserver.storage.connection_rows import COLUMNS as CONNECTION_COLUMNS
 from authserver.storage.connection_rows import SealedConnections
 from authserver.storage.contract import Database
 from authserver.storage.keyring import Keyring
 from authserver.storage.records import Connection, Session
 from authserver.storage.sessions import READ_OF_S, session_of
+from authserver.values import Value
 from chassis.spiffe_id import Workload
 
 # No person has as many. An end of all of them goes on page by page.
 _PAGE = 500
 
 
-@dataclass(frozen=True, slots=True)
-class UsedSession:
+class UsedSession(Value, frozen=True):
     """A live session, and when its client last began or renewed its use (Unix seconds)."""
 
     session: Session

@@ -1,6 +1,8 @@
 """The name by which a user knows their account: sealed, and shown on our pages only."""
 
-from pydantic import TypeAdapter
+from typing import Final
+
+import msgspec
 
 from authserver.storage.contract import Row, Writes
 from authserver.storage.keyring import DecryptionFailed, Keyring, key_id_of
@@ -8,12 +10,12 @@ from authserver.storage.records import NO_ACCOUNT, Account
 from chassis.logs import Log
 
 _log = Log("accounts")
-_CODEC = TypeAdapter(Account)
+_account_of: Final = msgspec.json.Decoder(Account).decode
 
 
 async def put(writes: Writes, keyring: Keyring, user_id: str, account: Account) -> None:
     """Store the account of an existing user, within a sign-in's transaction."""
-    sealed = keyring.seal(_CODEC.dump_json(account), *associated_data(user_id))
+    sealed = keyring.seal(msgspec.json.encode(account), *associated_data(user_id))
     await writes.execute(
         "UPDATE users SET sealed_account = ?, sealed_under = ? WHERE user_id = ?",
         sealed,
@@ -31,7 +33,7 @@ def read(row: Row, keyring: Keyring) -> Account:
     except DecryptionFailed:
         _log.warning("account_unreadable")
         return NO_ACCOUNT
-    return _CODEC.validate_json(opened)
+    return _account_of(opened)
 
 
 def associated_data(user_id: str) -> tuple[str, ...]:

@@ -1,13 +1,11 @@
 """After a restore from a backup: what the backup still believes, and must not act on."""
 
-from dataclasses import dataclass
-
 from authserver.storage.contract import Database
 from authserver.storage.revocations import replace_identity
+from authserver.values import Value
 
 
-@dataclass(frozen=True)
-class Disowned:
+class Disowned(Value, frozen=True):
     """How many sessions were ended and how many connections need a new sign-in."""
 
     sessions: int

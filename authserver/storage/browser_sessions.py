@@ -1,15 +1,13 @@
 """Signed-in browsers: the user of each, kept for some hours under the hash of a fresh handle."""
 
-from dataclasses import dataclass
-
 from authserver.storage import accounts
 from authserver.storage.contract import Database, Writes
 from authserver.storage.keyring import Keyring
 from authserver.storage.records import NO_ACCOUNT, Account
+from authserver.values import Value
 
 
-@dataclass(frozen=True)
-class SignedIn:
+class SignedIn(Value, frozen=True):
     """The user at a browser, known by (upstream issuer, subject), and since when."""
 
     user_id: str

@@ -9,7 +9,6 @@ claim, so a holder that was overtaken changes nothing.
 been taken without an answer that we know.
 """
 
-from dataclasses import dataclass, field
 from typing import Final
 
 from authserver.storage import revocations
@@ -17,6 +16,7 @@ from authserver.storage.connection_rows import SealedConnections, at, place_of
 from authserver.storage.contract import Database
 from authserver.storage.keyring import Keyring, key_id_of
 from authserver.storage.records import ClientRegistration, Connection, UpstreamTokens
+from authserver.values import Hidden, Value
 
 # So many definite refusals are the end, and the last of them comes so long after the first:
 # several of one moment may be one fault of the upstream.
@@ -24,11 +24,10 @@ MAX_REFUSALS: Final = 3
 REFUSED_SECONDS: Final = 300
 
 
-@dataclass(frozen=True)
-class Claim:
+class Claim(Value, frozen=True):
     """A claim that was taken. `uncertain_since`: somebody may have presented the token before."""
 
-    handle: str = field(repr=False)
+    handle: Hidden[str]
     uncertain_since: int | None
 
 

@@ -1,7 +1,8 @@
 """Registered clients: durable once used, expiring while never used."""
 
 import json
-from dataclasses import asdict
+
+from msgspec.structs import asdict
 
 from authserver.storage.contract import Database, Row
 from authserver.storage.records import Client

@@ -1,8 +1,9 @@
 """The end of a sign-in: user, connections, session and code are stored together or not at all."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from authserver.storage import accounts, browser_sessions
 from authserver.storage.authorization_codes import AuthorizationCodes
@@ -13,15 +14,15 @@ from authserver.storage.keyring import Keyring
 from authserver.storage.records import Account, Code, Grant, Session
 from authserver.storage.sessions import Sessions, lift_required_sign_ins, list_upstreams
 from authserver.storage.users import UserBlocked, is_blocked
+from authserver.values import Hidden, Value
 
 _NAMED: Final = "SELECT user_id, blocked_at FROM users WHERE upstream_issuer = ? AND subject = ?"
 
 
-@dataclass(frozen=True)
-class NewBrowserSession:
+class NewBrowserSession(Value, frozen=True):
     """The browser at which a user has just signed in."""
 
-    handle_hash: bytes = field(repr=False)
+    handle_hash: Hidden[bytes]
     expires_at: int
 
 

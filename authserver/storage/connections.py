@@ -4,7 +4,8 @@ The claim on a connection's refresh token is taken and settled in `claim_rows`.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from authserver.storage import revocations
 from authserver.storage.connection_rows import (

@@ -1,13 +1,12 @@
 """Consents that users gave and that may stand in for the next one, exactly as asked then."""
 
 import hashlib
-from dataclasses import dataclass
 
 from authserver.storage.contract import Database, Transactional, Writes
+from authserver.values import Value
 
 
-@dataclass(frozen=True)
-class Given:
+class Given(Value, frozen=True):
     """A consent to remember; `question_hash` covers everything the page said."""
 
     question_hash: str

@@ -6,7 +6,6 @@ that was read. It needs no memory of its own, for what it has done no longer nam
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Final
 
 from authserver.storage import (
@@ -21,14 +20,14 @@ from authserver.storage import (
 from authserver.storage.contract import Database, Row, StorageOpenError, Transactional
 from authserver.storage.keyring import DecryptionFailed, Keyring, key_id_of
 from authserver.storage.records import ConnectionKey
+from authserver.values import Value
 from chassis.spiffe_id import Workload
 
 _BATCH: Final = 100
 _MAX_UNREADABLE: Final = 1000
 
 
-@dataclass(frozen=True)
-class _Sealed:
+class _Sealed(Value, frozen=True):
     """A sealed column, its row's key, and where a value of it may belong: in one of these places.
 
     `also` are columns that say where, beside those of the key.
@@ -125,8 +124,7 @@ _SEALED: Final = (
 )
 
 
-@dataclass(frozen=True)
-class Progress:
+class Progress(Value, frozen=True):
     """What a rewrap has done so far."""
 
     rewrapped: int = 0

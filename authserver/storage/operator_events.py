@@ -7,15 +7,14 @@ transaction that acts, or after it, and a running authserver writes it to the tr
 import json
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from authserver.storage.contract import Database
+from authserver.values import Value
 
 _BATCH = 100
 
 
-@dataclass(frozen=True)
-class OperatorEvent:
+class OperatorEvent(Value, frozen=True):
     """One command: `fields` are texts and counts for the audit trail."""
 
     event_id: str

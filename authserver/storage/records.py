@@ -1,16 +1,15 @@
 """The records storage keeps, as values. Times are whole seconds since the Unix epoch."""
 
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
+from authserver.values import Hidden, Value
 from chassis.spiffe_id import Workload
 
 GRANT_TYPES: Final = ("authorization_code", "refresh_token")
 
 
-@dataclass(frozen=True, slots=True)
-class Client:
+class Client(Value, frozen=True):
     """An OAuth client (RFC 7591), registered or described by a document of its own.
 
     The first of `auth_methods` is its own choice. `secret_hash` is None where it has no secret;
@@ -23,7 +22,7 @@ class Client:
     auth_methods: tuple[str, ...]
     grant_types: tuple[str, ...]
     application_type: str
-    secret_hash: bytes | None = field(default=None, repr=False)
+    secret_hash: Hidden[bytes | None] = None
     jwks: dict[str, Any] | None = None
     jwks_uri: str | None = None
 
@@ -32,8 +31,7 @@ class Client:
         return "refresh_token" in self.grant_types
 
 
-@dataclass(frozen=True, slots=True)
-class User:
+class User(Value, frozen=True):
     """A person: known by (upstream issuer, subject), never by e-mail."""
 
     user_id: str
@@ -55,22 +53,20 @@ class Stage(StrEnum):
     ACCOUNT = "account"
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
+class Account(Value, frozen=True):
     """The name by which a person knows their account, and the upstream it is at.
 
     Both may be empty. It is shown to that person and used for nothing else.
     """
 
-    name: str = field(default="", repr=False)
+    name: Hidden[str] = ""
     upstream: str = ""
 
 
 NO_ACCOUNT: Final = Account()
 
 
-@dataclass(frozen=True, slots=True)
-class AuthorizationRequest:
+class AuthorizationRequest(Value, frozen=True):
     """A validated authorization request, as it stays until its code is issued.
 
     `owner` is who owned the resource then: whom the user is asked about, and nobody else;
@@ -81,19 +77,18 @@ class AuthorizationRequest:
 
     client_id: str
     redirect_uri: str
-    state: str | None = field(repr=False)
+    state: Hidden[str | None]
     code_challenge: str
     resource: str
     scope: str
-    nonce: str | None = field(default=None, repr=False)
+    nonce: Hidden[str | None] = None
     owner: Workload | None = None
     upstreams: tuple[str, ...] = ()
     upstream_scopes: tuple[tuple[str, str], ...] = ()
     owner_uid: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Code:
+class Code(Value, frozen=True):
     """An authorization code's other half; the code itself is kept as a hash only."""
 
     tsid: str
@@ -101,12 +96,11 @@ class Code:
     redirect_uri: str
     code_challenge: str
     resource: str
-    nonce: str | None = field(default=None, repr=False)
+    nonce: Hidden[str | None] = None
     redeemed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Session:
+class Session(Value, frozen=True):
     """One client's authorization by one user for one resource; `tsid` is its public handle.
 
     `signed_in_at` is when the user was last at the upstream for it. `sign_in_required` says that
@@ -139,8 +133,7 @@ class Session:
         return self.ended_at is None and now < self.expires_at and not self.blocked
 
 
-@dataclass(frozen=True, slots=True)
-class UpstreamTokens:
+class UpstreamTokens(Value, frozen=True):
     """What an upstream gave; each end is None where it did not say.
 
     `refresh_expires_at`: when the refresh token ends if it is not presented before.
@@ -148,15 +141,15 @@ class UpstreamTokens:
     `origins`: where this account's APIs are, each as (member of the token answer, `https://HOST`).
     """
 
-    access_token: str = field(repr=False)
-    refresh_token: str | None = field(repr=False)
+    access_token: Hidden[str]
+    refresh_token: Hidden[str | None]
     scope: str | None
     obtained_at: int
     expires_at: int | None
     refresh_expires_at: int | None = None
     authorization_expires_at: int | None = None
     # Sealed with the token: a writer of the database cannot send it elsewhere.
-    origins: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    origins: Hidden[tuple[tuple[str, str], ...]] = ()
 
     @property
     def needs_user_at(self) -> int | None:
@@ -166,8 +159,7 @@ class UpstreamTokens:
         return min((end for end in ends if end is not None), default=None)
 
 
-@dataclass(frozen=True, slots=True)
-class ClientRegistration:
+class ClientRegistration(Value, frozen=True):
     """Our client at one authorization server: what an upstream's tokens belong to.
 
     `authorization_server` is its issuer, or its token endpoint where it has none.
@@ -177,8 +169,7 @@ class ClientRegistration:
     client_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(Value, frozen=True):
     """What one upstream gave in a sign-in, whom it named, and to which registration of ours."""
 
     upstream: str
@@ -186,12 +177,11 @@ class Grant:
     upstream_subject: str
     tokens: UpstreamTokens
     asked_scope: str = ""
-    account: str = field(default="", repr=False)
+    account: Hidden[str] = ""
     registration: ClientRegistration | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class PendingSignIn:
+class PendingSignIn(Value, frozen=True):
     """A sign-in under way: the request, the upstream leg it waits for, what earlier legs gave.
 
     The leg's fields are empty until consent was given. `remaining` are the upstreams still to
@@ -204,8 +194,8 @@ class PendingSignIn:
     request: AuthorizationRequest
     remaining: tuple[str, ...]
     upstream: str = ""
-    nonce: str = field(default="", repr=False)
-    code_verifier: str = field(default="", repr=False)
+    nonce: Hidden[str] = ""
+    code_verifier: Hidden[str] = ""
     grants: tuple[Grant, ...] = ()
     user_id: str = ""
     signed_in_at: int = 0
@@ -213,7 +203,7 @@ class PendingSignIn:
     asks_for_account: bool = False
     failed: tuple[str, ...] = ()
     account: Account = NO_ACCOUNT
-    connects: str = field(default="", repr=False)
+    connects: Hidden[str] = ""
 
     @property
     def names_its_user(self) -> bool:
@@ -239,8 +229,7 @@ class ConnectionKey(NamedTuple):
         return ConnectionKey(self.user_id, self.owner, self.made_of) if self.made_of else self
 
 
-@dataclass(frozen=True, slots=True)
-class Connection:
+class Connection(Value, frozen=True):
     """The upstream tokens of one user, held for one owner, from one upstream.
 
     `registration` is None in a row that was stored before registrations were. `generation`

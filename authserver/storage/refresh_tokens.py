@@ -1,40 +1,35 @@
 """Refresh tokens of clients: kept as hashes only, rotated, and each used once (RFC 9700 4.14)."""
 
-from dataclasses import dataclass, field
-
 from authserver.storage.contract import Database, Row, Transactional, Writes
 from authserver.storage.keyring import Keyring, key_id_of
 from authserver.storage.records import Session
 from authserver.storage.sessions import BLOCKED_AT, READ_OF_S, end_session, session_of
+from authserver.values import Hidden, Value
 
 # Named, never `*`: a migration that adds a column must leave an older replica's statements valid.
 _COLUMNS = "token_hash, tsid, used_at, successor_hash, sealed_successor, expires_at"
 
 
-@dataclass(frozen=True)
-class NewRefreshToken:
+class NewRefreshToken(Value, frozen=True):
     """A refresh token about to be issued; only its hash is stored in the clear."""
 
-    token: str = field(repr=False)
-    token_hash: bytes = field(repr=False)
+    token: Hidden[str]
+    token_hash: Hidden[bytes]
     expires_at: int
 
 
-@dataclass(frozen=True)
-class Rotated:
+class Rotated(Value, frozen=True):
     """The presented token is used up; the new one took its place."""
 
 
-@dataclass(frozen=True)
-class Repeated:
+class Repeated(Value, frozen=True):
     """The presented token was used a moment ago: its unused successor again, and its end."""
 
-    successor: str = field(repr=False)
+    successor: Hidden[str]
     expires_at: int
 
 
-@dataclass(frozen=True)
-class Reused:
+class Reused(Value, frozen=True):
     """A used-up token came back: somebody else may hold it. The session has been ended."""
 
 

@@ -7,15 +7,16 @@ out; what it came to is stored only under its number.
 
 import secrets
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from authserver.storage.connection_rows import registration_of
 from authserver.storage.contract import Database, Row, Transactional
 from authserver.storage.keyring import DecryptionFailed, Keyring, key_id_of
 from authserver.storage.records import Connection, ConnectionKey, UpstreamTokens
+from authserver.values import Value
 from chassis.logs import Log
 from chassis.spiffe_id import Workload
 
@@ -41,8 +42,7 @@ _ATTEMPT: Final = "revocation_id = ? AND attempts = ?"
 _tokens_of: Final = msgspec.json.Decoder(UpstreamTokens).decode
 
 
-@dataclass(frozen=True, slots=True)
-class UpstreamRevocation:
+class UpstreamRevocation(Value, frozen=True):
     """Tokens that are to be revoked, as the deleted `connection` that they were of.
 
     `attempts` names the attempt under way, which is over at `next_at`. Times are Unix seconds.
@@ -55,8 +55,7 @@ class UpstreamRevocation:
     next_at: int
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
+class Waiting(Value, frozen=True):
     """How many revocations wait at an upstream, and since when the oldest one (Unix seconds)."""
 
     upstream: str

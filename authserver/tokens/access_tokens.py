@@ -4,13 +4,13 @@ import hashlib
 import json
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from authserver.oauth.parsing import Malformed, short_text, whole_number
 from authserver.storage.records import Session
 from authserver.tokens.jws import BadToken, VerificationKey, sign, verify
 from authserver.tokens.signing_keys import SigningKeys
+from authserver.values import Value
 
 _TYP: Final = "at+jwt"
 _TYPES: Final = frozenset({_TYP})
@@ -20,8 +20,7 @@ _MAX_KNOWN: Final = 10_000
 MAX_AUDIENCE: Final = 2048
 
 
-@dataclass(frozen=True)
-class VerifiedClaims:
+class VerifiedClaims(Value, frozen=True):
     """The claims of a token we signed, whose times are right now."""
 
     subject: str

@@ -3,12 +3,12 @@
 import base64
 import hashlib
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
 
+from authserver.values import Value
 
-@dataclass(frozen=True)
-class Algorithm:
+
+class Algorithm(Value, frozen=True):
     """A JOSE `alg`, the JWK `kty` and `crv` of its keys, and its hash function.
 
     `curve` is None where `kty` says all. `digest` also hashes tokens for `at_hash` (OpenID

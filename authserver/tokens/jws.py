@@ -10,7 +10,6 @@ import binascii
 import re
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final
 
 from joserfc import jws
@@ -19,6 +18,7 @@ from joserfc.jwk import ECKey, OKPKey, RSAKey
 
 from authserver.oauth.parsing import Malformed, json_object
 from authserver.tokens.algorithms import ALGORITHMS
+from authserver.values import Value
 
 AnyKey = ECKey | RSAKey | OKPKey
 
@@ -50,8 +50,7 @@ class BadToken(Exception):
     """A token is not acceptable; the text is a reason code for the log."""
 
 
-@dataclass(frozen=True)
-class VerifiedJws:
+class VerifiedJws(Value, frozen=True):
     """What a verified signature covers, the key that verified it, and the algorithm used."""
 
     kid: str | None
@@ -60,8 +59,7 @@ class VerifiedJws:
     payload: dict[str, Any]
 
 
-@dataclass(frozen=True)
-class VerificationKey:
+class VerificationKey(Value, frozen=True):
     """A public key and the algorithms it may be used with, by their JOSE names."""
 
     key: AnyKey

@@ -5,24 +5,24 @@ it retires, and verifies only what it signed before, until the last of those tok
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from joserfc.jwk import ECKey, OKPKey, RSAKey
+from msgspec.structs import replace
 
 from authserver.tokens.algorithms import ALGORITHMS
 from authserver.tokens.jws import AnyKey, VerificationKey
+from authserver.values import Value
 from chassis.tls import key_policy
 
 # Replicas read a changed configuration at different moments; until all have, the old key signs.
 _CHANGEOVER_SECONDS: Final = 300
 
 
-@dataclass(frozen=True)
-class SigningKey:
+class SigningKey(Value, frozen=True):
     """A private key, the one algorithm it signs with, and its RFC 7638 thumbprint as `kid`.
 
     Nothing that it signed counts while it is only `announced`, nor what it signed after

@@ -1,10 +1,10 @@
 """Where an account's APIs are, as a token answer says it (`instance_url` and the like)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from authserver.config.base_url_from import is_among, origin_of
+from authserver.values import Value
 from chassis.logs import Log
 
 _log = Log("account_origins")
@@ -13,12 +13,11 @@ _log = Log("account_origins")
 Origins = tuple[tuple[str, str], ...]
 
 
-@dataclass(frozen=True)
-class AccountHosts:
+class AccountHosts(Value, frozen=True):
     """`members` of an upstream's token answers that say where APIs are, with patterns of hosts."""
 
     upstream: str = ""
-    members: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    members: Mapping[str, tuple[str, ...]] = {}
 
     def origins(self, body: Mapping[str, Any], previous: Origins) -> Origins:
         """The origins that a token answer says, of hosts that are believed.

@@ -1,11 +1,11 @@
 """What an upstream can do for a flow, and how its failures are told apart."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Protocol
 
 from authserver.oauth.exchange_target import ExchangeTarget
 from authserver.storage.records import ClientRegistration, Grant, UpstreamTokens
+from authserver.values import Hidden, Value
 
 
 class UpstreamFailure(Exception):
@@ -76,32 +76,30 @@ class BadAnswer(UpstreamFailure):
     """The upstream's answer to a sign-in is not acceptable (a wrong issuer, nonce, type …)."""
 
 
-@dataclass(frozen=True, slots=True)
-class LoginRequest:
+class LoginRequest(Value, frozen=True):
     """What one authorization request to an upstream says.
 
     `more_scopes` are asked for beside those that are always asked for.
     """
 
     redirect_uri: str
-    state: str = field(repr=False)
-    nonce: str = field(repr=False)
+    state: Hidden[str]
+    nonce: Hidden[str]
     code_challenge: str
     choose_account: bool
     more_scopes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class CallbackResponse:
+class CallbackResponse(Value, frozen=True):
     """What came back in a callback, and what the request behind it said.
 
     `issuer` is the callback's `iss` parameter (RFC 9207), None where it has none.
     """
 
-    code: str = field(repr=False)
+    code: Hidden[str]
     redirect_uri: str
-    code_verifier: str = field(repr=False)
-    nonce: str = field(repr=False)
+    code_verifier: Hidden[str]
+    nonce: Hidden[str]
     issuer: str | None
     more_scopes: tuple[str, ...] = ()
 
@@ -110,8 +108,7 @@ class CallbackResponse:
 MaySend = Callable[[], Awaitable[bool]]
 
 
-@dataclass(frozen=True, slots=True)
-class RefreshRequest:
+class RefreshRequest(Value, frozen=True):
     """A refresh token to be presented once: that of `tokens`, which `subject` was given."""
 
     tokens: UpstreamTokens
@@ -119,11 +116,10 @@ class RefreshRequest:
     may_send: MaySend
 
 
-@dataclass(frozen=True, slots=True)
-class ExchangeRequest:
+class ExchangeRequest(Value, frozen=True):
     """A token to be exchanged for another one, for `target` (RFC 8693 section 2.1)."""
 
-    subject_token: str = field(repr=False)
+    subject_token: Hidden[str]
     target: ExchangeTarget
     may_send: MaySend
 
@@ -231,8 +227,7 @@ class Upstream(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class FormerUpstream:
+class FormerUpstream(Value, frozen=True):
     """An upstream under a former registration, in use until then (seconds since the epoch)."""
 
     upstream: Upstream

@@ -6,13 +6,13 @@ later, and metadata once read outlives an outage.
 
 import asyncio
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from authserver.oauth.parsing import Malformed, short_text
 from authserver.upstream.contract import Unavailable, UpstreamFailure
 from authserver.upstream.http_client import HttpClient
+from authserver.values import Value
 from chassis.clock import Clock
 
 _KEPT_SECONDS: Final = 3600
@@ -21,8 +21,7 @@ _RETRY_SECONDS: Final = 5
 _WAIT_SECONDS: Final = 3
 
 
-@dataclass(frozen=True)
-class Provider:
+class Provider(Value, frozen=True):
     """The members of the discovery document that we use, checked."""
 
     authorization_endpoint: str

@@ -5,8 +5,9 @@ its value never is.
 """
 
 from collections.abc import Collection
-from dataclasses import replace
 from typing import Any, Final
+
+from msgspec.structs import replace
 
 from authserver.oauth.exchange_target import JWT_TYPE, ExchangeTarget
 from authserver.storage.records import UpstreamTokens

@@ -1,7 +1,6 @@
 """An upstream whose tokens are made of another upstream's by an exchange (RFC 8693)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from authserver.config.exchanged_upstreams import ExchangedUpstream
@@ -25,13 +24,13 @@ from authserver.upstream.exchange_response import read_exchanged
 from authserver.upstream.http_client import Answer, UpstreamHttp
 from authserver.upstream.revocation_response import Revocation
 from authserver.upstream.token_response import TokenRules, read_tokens
+from authserver.values import Value
 from chassis.clock import Clock
 
 GRANT_TYPE: Final = "urn:ietf:params:oauth:grant-type:token-exchange"
 
 
-@dataclass(frozen=True)
-class _Endpoints:
+class _Endpoints(Value, frozen=True):
     for_tokens: str
     revocation: str | None
     in_body: bool

@@ -10,7 +10,6 @@ import base64
 import json
 import ssl
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -23,6 +22,7 @@ from aiohttp.abc import AbstractStreamWriter
 from authserver.oauth.parsing import Malformed, form_fields, json_object
 from authserver.upstream.contract import MaySend, OutcomeUnknown, Unavailable
 from authserver.upstream.trust import SYSTEM_TRUST, verifying_context
+from authserver.values import Hidden, Value
 
 # A hundred keys with their certificates fit.
 _MAX_ANSWER_BYTES: Final = 1024 * 1024
@@ -31,15 +31,14 @@ _MAX_RETRY_AFTER_SECONDS: Final = 900
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=9, sock_connect=5)
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Value, frozen=True):
     """What an upstream answered: status, JSON object or form, and the pause it asked for.
 
     `readable` is False where the body was neither; then `body` is empty.
     """
 
     status: int
-    body: dict[str, Any] = field(repr=False)
+    body: Hidden[dict[str, Any]]
     retry_after: int | None = None
     readable: bool = True
 

@@ -1,9 +1,10 @@
 """A plain OAuth 2.0 provider: endpoints from the configuration, the user from its userinfo."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
+
+from msgspec.structs import replace
 
 from authserver.config.upstreams import OAuth2Upstream
 from authserver.oauth.parsing import Malformed, whole_number

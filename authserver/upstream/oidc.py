@@ -5,7 +5,6 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from authlib.oidc.core import CodeIDToken
 from joserfc.errors import JoseError
 
 from authserver.config.upstreams import OidcUpstream
@@ -169,6 +168,9 @@ class Oidc:
             raise GrantRevoked("subject_changed")
 
     def _checked_subject(self, signed: VerifiedJws, nonce: str, access_token: str) -> str:
+        # With the first sign-in, whose calls of the upstream take longer: no start needs it.
+        from authlib.oidc.core import CodeIDToken
+
         claims = _whole_seconds(signed.payload)
         expected = {
             "iss": {"essential": True, "value": self._issuer},

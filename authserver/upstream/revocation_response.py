@@ -1,19 +1,18 @@
 """How an upstream wants a revocation, and what it answers (RFC 7009), with the quirks of some."""
 
-from dataclasses import dataclass
 from typing import Final, Literal
 
 from authserver.storage.records import UpstreamTokens
 from authserver.upstream.contract import Unavailable
 from authserver.upstream.http_client import Answer
 from authserver.upstream.token_response import BUSY, OF_OUR_CLIENT, PASSING
+from authserver.values import Value
 
 # What servers say of a token that is over, against RFC 7009 section 2.2: that is no error.
 _OVER: Final = frozenset({"invalid_token", "invalid_grant"})
 
 
-@dataclass(frozen=True)
-class Revocation:
+class Revocation(Value, frozen=True):
     """How an upstream wants a revocation; the defaults are those of RFC 7009.
 
     `sends` is which token: `both` are named one after the other where each ends itself alone,

@@ -1,8 +1,10 @@
 """Reading what a token endpoint answers (RFC 6749 section 5), with the quirks of real ones."""
 
 import math
-from dataclasses import dataclass, field, replace
 from typing import Any, Final
+
+import msgspec
+from msgspec.structs import replace
 
 from authserver.storage.records import UpstreamTokens
 from authserver.upstream.account_origins import AccountHosts
@@ -13,6 +15,7 @@ from authserver.upstream.contract import (
     UpstreamFailure,
 )
 from authserver.upstream.http_client import Answer
+from authserver.values import Value
 
 _MAX_TOKEN_LENGTH: Final = 16 * 1024
 _MAX_LIFE_SECONDS: Final = 10 * 365 * 86400
@@ -50,8 +53,7 @@ _REFRESH_LIFETIMES: Final = (
 )
 
 
-@dataclass(frozen=True)
-class TokenRules:
+class TokenRules(Value, frozen=True):
     """How one upstream's token answers are read.
 
     `dead_grant` are words of the `error` member, or `member=value` for a dotted path in the
@@ -63,7 +65,7 @@ class TokenRules:
     scope_separator: str = " "
     scope_member: str = "scope"
     dead_grant: tuple[str, ...] = ()
-    account_hosts: AccountHosts = field(default_factory=AccountHosts)
+    account_hosts: AccountHosts = msgspec.field(default_factory=AccountHosts)
 
 
 def read_tokens(

@@ -1,11 +1,10 @@
 """How much, for how long and for how many a listener works: sizes, deadlines, connections."""
 
 from collections import Counter
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(NamedTuple):
     """Sizes in bytes, times in seconds.
 
     `body_bytes` and `body_seconds` are what `Request.read` uses where a handler names nothing

@@ -2,14 +2,13 @@
 
 import asyncio
 import ssl
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from chassis.http1.server import Server
 from chassis.sockets import open_server
 
 
-@dataclass(frozen=True)
-class Listener:
+class Listener(NamedTuple):
     """An address, as `chassis.sockets.Address` has it, and the server that answers there."""
 
     name: str

@@ -36,8 +36,9 @@ def verify_key_pair(pair: KeyPair, *, as_client: bool) -> Certificate:
         if as_client
         else (_bare_context(ssl.PROTOCOL_TLS_SERVER), _bare_context(ssl.PROTOCOL_TLS_CLIENT))
     )
-    for context in (prover, verifier):
-        load_key_pair(context, pair)
+    load_key_pair(prover, pair)
+    if as_client:
+        load_key_pair(verifier, pair)  # a server has to present something
     verifier.verify_mode = ssl.CERT_REQUIRED
     # The leaf itself is the anchor here: whether our CA is trusted is the other side's affair.
     verifier.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN

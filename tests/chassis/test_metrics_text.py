@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from prometheus_client import (
@@ -15,8 +17,19 @@ from prometheus_client import (
 )
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from chassis import metrics_text
+from chassis import clock, metrics_text
+from chassis.metric_families import (
+    Collector,
+    Durations,
+    Family,
+    Registry,
+    SampleLike,
+    counter,
+    gauge,
+    histogram,
+)
 from chassis.probes import new_registry
+from chassis.process_metrics import ProcessMetrics
 
 
 def test_every_kind_of_metric_is_written_as_the_library_writes_it() -> None:
@@ -43,6 +56,53 @@ def test_a_process_is_described_as_the_library_describes_it() -> None:
         line for line in generate_latest(new_registry()).splitlines() if line[:1] == b"#"
     ]
     assert len(names) >= 12
+
+
+def test_a_process_without_the_library_describes_itself_in_the_same_words() -> None:
+    ours, library = (
+        [line for line in text.decode().splitlines() if not line.startswith("process_")]
+        for text in (metrics_text.render(ProcessMetrics()), generate_latest(new_registry()))
+    )
+    assert sorted(ours) == sorted(library)
+    numbers = {sample.name: sample.value for sample in samples_of(ProcessMetrics())}
+    assert numbers["process_max_fds"] >= numbers["process_open_fds"] > 3
+    assert abs(numbers["process_start_time_seconds"] - clock.wall()) < 3600
+    reference = {sample.name: sample.value for sample in samples_of(new_registry())}
+    for name in ("process_virtual_memory_bytes", "process_cpu_seconds_total"):
+        assert numbers[name] == pytest.approx(reference[name], rel=0.05)
+
+
+def samples_of(collector: Collector) -> Iterator[SampleLike]:
+    return (sample for family in collector.collect() for sample in family.samples)
+
+
+def test_a_process_says_nothing_of_itself_where_there_is_no_proc(tmp_path: Path) -> None:
+    assert metrics_text.render(ProcessMetrics(tmp_path)) == b""
+    (tmp_path / "stat").write_text("cpu 1 2 3\n")
+    assert metrics_text.render(ProcessMetrics(tmp_path)) == b""
+
+
+def test_plain_numbers_are_written_as_the_library_writes_its_own() -> None:
+    registry, bounds = CollectorRegistry(), (0.0005, 1.0, 5.0)
+    times = Histogram("t_seconds", "Times.", ("r",), registry=registry, buckets=bounds)
+    counted = Counter("c", "Counts.", ("a", "b"), registry=registry)
+    ours = {"ok": Durations(bounds), "never": Durations(bounds)}
+    for seconds in (0.0005, 0.2, 1.0, 7.5):
+        times.labels("ok").observe(seconds)
+        ours["ok"].observe(seconds)
+    times.labels("never")
+    counted.labels("x", "y").inc(2e6)
+    Gauge("g", "A level.", registry=registry).set(3)
+
+    class Counted:
+        def collect(self) -> Iterator[Family]:
+            yield histogram("t_seconds", "Times.", "r", ours)
+            yield counter("c", "Counts.", {("x", "y"): 2_000_000}, ("a", "b"))
+            yield gauge("g", "A level.", 3)
+
+    lines = generate_latest(registry).decode().splitlines(keepends=True)
+    expected = "".join(line for line in lines if "_created" not in line)
+    assert metrics_text.render(Registry(Counted())).decode() == expected
 
 
 def test_a_kind_nobody_has_is_a_bug_and_not_a_wrong_line() -> None:

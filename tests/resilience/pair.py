@@ -22,6 +22,7 @@ from tests.fakes.clock import ManualClock
 from tests.resilience.tcp_proxy import StallableProxy
 from tests.sidecar.harness import Reply, environment, listening
 from tests.support.deployment import NOTES, Deployment, deployed
+from tests.support.metric_values import value_of
 from tests.support.workloads import NOTES_SERVER, UNLIMITED, forged
 
 _PATIENCE_SECONDS: Final = 20.0
@@ -73,10 +74,10 @@ class Pair:
 
     def under_way(self) -> float:
         """How many exchanges the sidecar has begun and not ended."""
-        value = self.sidecar.registry.get_sample_value
-        begun = value("tokenward_sidecar_cache_total", {"result": "miss"}) or 0.0
+        registry = self.sidecar.registry
+        begun = value_of(registry, "tokenward_sidecar_cache_total", result="miss")
         name = "tokenward_sidecar_exchange_duration_seconds_count"
-        return begun - (value(name, {"result": "ok"}) or 0.0)
+        return begun - value_of(registry, name, result="ok")
 
     async def until(self, condition: Callable[[], bool]) -> None:
         """Let everything else run until `condition` holds."""

@@ -18,6 +18,7 @@ from sidecar.settings import read_settings
 from sidecar.timeouts import DEFAULT, Timeouts
 from tests.fakes.authserver import FakeAuthserver
 from tests.fakes.clock import ManualClock
+from tests.support.metric_values import value_of
 
 SPIFFE_ID = "spiffe://example.org/ns/mcp-servers/mcpserver/github"
 JWT = "eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJhbGljZSJ9.c2lnbmF0dXJl"
@@ -98,7 +99,7 @@ class Harness:
             await asyncio.sleep(0)
 
     def metric(self, name: str, **labels: str) -> float:
-        return self.sidecar.registry.get_sample_value(name, labels) or 0.0
+        return value_of(self.sidecar.registry, name, **labels)
 
     def write_credential(self, spiffe_id: str = SPIFFE_ID) -> str:
         """Put a fresh certificate where the sidecar looks; returns its serial number."""

@@ -79,7 +79,6 @@ def test_where_it_cannot_be_known_nothing_is_claimed(tmp_path: Path) -> None:
 async def test_the_local_api_does_not_start_where_others_can_reach_it(
     tmp_path: Path, host: str
 ) -> None:
-    from dataclasses import replace
 
     sidecar = build(read_settings(environment(tmp_path, "https://authserver.example")))
     listener = local_listener(sidecar, 0)
@@ -87,7 +86,7 @@ async def test_the_local_api_does_not_start_where_others_can_reach_it(
 
     with pytest.raises(StartFailed, match="loopback"):
         await serve(
-            [replace(listener, host=host)],
+            [listener._replace(host=host)],
             ops=Listener("ops", "127.0.0.1", 0, ops_server(sidecar.readiness, sidecar.registry)),
             readiness=sidecar.readiness,
             drain_seconds=0,

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from prometheus_client import CollectorRegistry
 
 from sidecar.broker import MAX_LEASES, Broker, hash_of
 from sidecar.cached_token import CachedToken, Token
@@ -305,7 +304,7 @@ def a_broker(clock: ManualClock, outcome: Callable[[], Token | ApiError]) -> Bro
     async def exchange(_: str, __: TokenRequest) -> Token | ApiError:
         return outcome()
 
-    metrics = Metrics(CollectorRegistry())
+    metrics = Metrics()
     return Broker(exchange, ttl_max=60, now=clock, metrics=metrics, wait_seconds=1)
 
 
@@ -326,7 +325,7 @@ async def test_exchanges_under_way_are_bounded_too() -> None:
         await never.wait()
         raise AssertionError
 
-    metrics = Metrics(CollectorRegistry())
+    metrics = Metrics()
     broker = Broker(
         exchange, ttl_max=60, now=ManualClock(), metrics=metrics, wait_seconds=9, max_flights=2
     )

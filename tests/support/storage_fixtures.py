@@ -3,9 +3,11 @@
 import asyncio
 import os
 from collections.abc import Awaitable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
+
+from msgspec.structs import replace
 
 from authserver.handles import hash_of, new_handle
 from authserver.storage.authorization_codes import AuthorizationCodes
@@ -71,7 +73,7 @@ class Store:
 
     async def sign_in(self, *grants: Grant, **changes: object) -> tuple[Session, bytes]:
         """A whole sign-in, up to its code; the session as stored, and the code's hash."""
-        code, session = new_handle(), replace(new_session(), **changes)  # type: ignore[arg-type]
+        code, session = new_handle(), replace(new_session(), **changes)
         await self.sign_ins.complete(
             grants or [grant()],
             session,

@@ -6,7 +6,7 @@ import ssl
 from base64 import b64decode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -374,7 +374,7 @@ def test_an_idle_connection_is_for_the_api_server_to_close() -> None:
 
 
 async def test_all_connections_together_have_a_limit(tmp_path: Path) -> None:
-    async with _running(tmp_path, replace(listener.LIMITS, connections=1)) as running:
+    async with _running(tmp_path, listener.LIMITS._replace(connections=1)) as running:
         await running.review(recorded("pod-create-bare"))
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=False)) as second:
             with pytest.raises(aiohttp.ClientError):

@@ -1,10 +1,9 @@
 """One problem, where it is, and what to do about it."""
 
-from dataclasses import dataclass
+from authserver.values import Value
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(Value, frozen=True):
     """`check` is a code from a closed list; the other texts are for a person."""
 
     check: str

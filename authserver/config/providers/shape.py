@@ -1,8 +1,9 @@
 """The one shape in which a provider is described: settings, APIs, facts and their sources."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final, Literal
+
+from authserver.values import Value
 
 # OpenID Connect Core section 5.4 and 11, in the words of our consent page.
 OPENID_SCOPES: Final[Mapping[str, str]] = {
@@ -14,16 +15,14 @@ OPENID_SCOPES: Final[Mapping[str, str]] = {
 READ_AND_WRITE: Final = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 
 
-@dataclass(frozen=True)
-class Source:
+class Source(Value, frozen=True):
     """A page of the provider's own documentation, and the day it was read (ISO 8601)."""
 
     address: str
     read_on: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Refresh:
+class Refresh(Value, frozen=True, kw_only=True):
     """What a provider does when its tokens are refreshed; an empty text: its pages do not say.
 
     `rotation` is when a new refresh token comes. `access_lasts` and `refresh_lasts` are lifetimes
@@ -61,8 +60,7 @@ class Refresh:
         return members
 
 
-@dataclass(frozen=True, kw_only=True)
-class Provider:
+class Provider(Value, frozen=True, kw_only=True):
     """`settings` are members of the configuration file, `apis` what Attach may call.
 
     `issuer_form` is how the operator's own issuer looks, where the preset has none. `subject` says
@@ -80,7 +78,7 @@ class Provider:
     apis: tuple[Mapping[str, Any], ...] = ()
     api_base_urls: tuple[str, ...] = ()
     api_headers: tuple[str, ...] = ()
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
     def members(self) -> dict[str, Any]:
         """What `preset: NAME` stands for, apart from `apis`."""

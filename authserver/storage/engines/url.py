@@ -1,23 +1,22 @@
 """Where the database is: `storage.url`, read and judged without touching anything."""
 
-from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qsl, urlsplit
+
+from authserver.values import Value
 
 _TLS_MODES: Final = ("verify-full", "verify-ca", "disable")
 _OPTIONS: Final = ("sslmode", "sslrootcert", "prepared_statements")
 _FORMS: Final = "sqlite:///absolute/path or postgresql://user@host:port/database"
 
 
-@dataclass(frozen=True)
-class SqliteLocation:
+class SqliteLocation(Value, frozen=True):
     file: Path
 
 
-@dataclass(frozen=True)
-class PostgresqlLocation:
+class PostgresqlLocation(Value, frozen=True):
     """`ca_file` is set where the server proves who it is; `check_name` where by its name too.
 
     Without `prepared_statements` a pooler may share connections between transactions.

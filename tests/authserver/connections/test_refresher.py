@@ -3,11 +3,11 @@
 import asyncio
 import base64
 import hashlib
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from tests.fakes.upstream import Answer as Refreshed
 from tests.fakes.upstream import (

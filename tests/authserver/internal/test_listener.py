@@ -216,7 +216,7 @@ async def test_a_body_that_never_ends_is_given_up_and_others_are_served(
     assert LIMITS.body_seconds == 10
     async with (
         deployed(tmp_path) as deployment,
-        replica(deployment, limits=replace(LIMITS, body_seconds=0.1)) as world,
+        replica(deployment, limits=LIMITS._replace(body_seconds=0.1)) as world,
     ):
         jwt = (await world.signed_in()).access_token
         head = f"POST {ROUTE} HTTP/1.1\r\nHost: x\r\nContent-Type: {FORM}\r\n"
@@ -242,7 +242,7 @@ async def test_a_head_that_never_ends_is_given_up_and_an_idle_sidecar_is_not(
     """A workload has shown a certificate, and may misbehave all the same."""
     async with (
         deployed(tmp_path) as world,
-        replica(world, limits=replace(LIMITS, head_seconds=0.1)) as impatient,
+        replica(world, limits=LIMITS._replace(head_seconds=0.1)) as impatient,
         line(impatient) as idle,
     ):
         jwt = (await world.signed_in()).access_token
@@ -327,7 +327,7 @@ async def test_no_answer_names_its_software(tmp_path: Path) -> None:
 async def test_all_connections_together_have_a_limit(tmp_path: Path) -> None:
     async with (
         deployed(tmp_path) as deployment,
-        replica(deployment, limits=replace(LIMITS, connections=1)) as world,
+        replica(deployment, limits=LIMITS._replace(connections=1)) as world,
         line(world) as first,
     ):
         jwt = (await world.signed_in()).access_token

@@ -1,11 +1,11 @@
 """Connections: one claim a generation, a swap by claim, and rows that open only in their place."""
 
 import asyncio
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from authserver.storage.exchanged_tokens import NoSuchSession
 from authserver.storage.keyring import DecryptionFailed

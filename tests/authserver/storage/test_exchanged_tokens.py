@@ -1,8 +1,7 @@
 """Tokens that an exchange made, as both engines keep them: on their connection, by variant."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from authserver.handles import new_handle
 from authserver.storage.contract import Database, StorageOpenError

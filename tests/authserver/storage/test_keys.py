@@ -1,8 +1,7 @@
 """Encryption keys come, seal, and go only when nothing needs them any more."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from authserver.storage.contract import Database, StorageOpenError
 from authserver.storage.key_rotation import KeyRotation, Progress

@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from authserver.storage.absent_registrations import AbsentRegistrations
 from authserver.storage.contract import Database

@@ -1,9 +1,9 @@
 """How many users must come back within a week, on both engines."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from authserver.storage.contract import Database
 from authserver.storage.records import Grant

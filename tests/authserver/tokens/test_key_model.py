@@ -5,7 +5,7 @@ one signs then, the other accepts, and nothing counts that an announced or remov
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import pytest
@@ -21,6 +21,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from joserfc.jwk import ECKey
+from msgspec.structs import replace
 
 from authserver.tokens.access_tokens import AccessTokens
 from authserver.tokens.jws import BadToken

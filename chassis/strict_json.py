@@ -23,7 +23,9 @@ def parse_object(text: bytes | str) -> dict[str, Any]:
     Bytes must be UTF-8; a byte order mark before the object is ignored. Raises InvalidJson.
     """
     try:
-        parsed = _DECODER.decode(text if isinstance(text, str) else text.decode("utf-8-sig"))
+        # Python's own codec for this, `utf-8-sig`, is several times as slow.
+        whole = text if isinstance(text, str) else text.decode().removeprefix("\ufeff")
+        parsed = _DECODER.decode(whole)
     except (ValueError, RecursionError):
         raise InvalidJson("not a JSON object that we accept") from None
     if not isinstance(parsed, dict):

@@ -27,7 +27,7 @@ from authserver.storage.contract import StorageUnavailable
 from authserver.storage.keyring import DecryptionFailed
 from authserver.values import Value
 from chassis.logs import Log, current_request_id, request_scope
-from chassis.request_ids import caller_request_id
+from chassis.request_ids import caller_request_id, new_request_id
 
 _log = Log("public")
 
@@ -73,7 +73,7 @@ class ErrorMiddleware:
     @web.middleware
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         started = time.perf_counter()
-        request_id = caller_request_id(request.headers) or self._site.new_handle()[:16]
+        request_id = caller_request_id(request.headers) or new_request_id()
         with request_scope(request_id):
             response = await self._answered(request, handler)
         path = _path_of(request)

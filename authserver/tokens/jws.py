@@ -9,7 +9,9 @@ import base64
 import binascii
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, Final
 
 from joserfc import jws
@@ -23,6 +25,7 @@ from authserver.values import Value
 AnyKey = ECKey | RSAKey | OKPKey
 
 MAX_TOKEN: Final = 8192
+_SHORT_HEADER: Final = 256
 # Three times base64url without padding (RFC 7515 sections 2 and 7.1).
 _COMPACT: Final = re.compile(r"[\w-]+\.[\w-]*\.[\w-]*", re.ASCII)
 
@@ -87,7 +90,8 @@ def verify(
     acceptable, and refuses by raising: a signature costs far more than everything before it.
     Raises BadToken, and what `before_signature` raises.
     """
-    header = _header(token)
+    parts = _parts(token)
+    header = _header(parts[0])
     if not (_FORBIDDEN_HEADERS - ignored_headers).isdisjoint(header):
         raise BadToken("forbidden_header")
     typ, kid, algorithm = header.get("typ"), header.get("kid"), header.get("alg")
@@ -102,11 +106,15 @@ def verify(
         raise BadToken("unknown_kid")
     if not isinstance(algorithm, str) or algorithm not in key.algorithms:
         raise BadToken("wrong_algorithm")
+    claims = None
     if before_signature is not None:
-        before_signature(_object(token, 1, "payload_not_json"))
+        claims = _object(parts[1], "payload_not_json")
+        before_signature(claims)
     if not _signature_valid(token, key.key, algorithm):
         raise BadToken("bad_signature")
-    return VerifiedJws(kid, key, algorithm, _object(token, 1, "payload_not_json"))
+    if claims is None:
+        claims = _object(parts[1], "payload_not_json")
+    return VerifiedJws(kid, key, algorithm, claims)
 
 
 def _signature_valid(token: str, key: AnyKey, name: str) -> bool:
@@ -125,25 +133,36 @@ def _signature_valid(token: str, key: AnyKey, name: str) -> bool:
 
 def unverified_kid(token: str) -> str | None:
     """The key a token claims to be signed with, for fetching keys and nothing else."""
-    kid = _header(token).get("kid")
+    kid = _header(_parts(token)[0]).get("kid")
     return kid if isinstance(kid, str) else None
 
 
 def unverified_claims(token: str) -> dict[str, Any]:
     """What a token says, where something else vouches for it, or to find out whose keys do."""
-    return _object(token, 1)
+    return _object(_parts(token)[1])
 
 
-def _header(token: str) -> dict[str, Any]:
-    return _object(token, 0)
-
-
-def _object(token: str, index: int, otherwise: str = "not_a_compact_jws") -> dict[str, Any]:
-    """The JSON object in one part of a compact JWS. Raises BadToken."""
+def _parts(token: str) -> list[str]:
+    """Header, payload and signature of a compact JWS. Raises BadToken."""
     if len(token) > MAX_TOKEN or _COMPACT.fullmatch(token) is None:
         raise BadToken("not_a_compact_jws")
+    return token.split(".")
+
+
+def _header(part: str) -> Mapping[str, Any]:
+    """Tokens that one key signs have one header: a short one is read once. Raises BadToken."""
+    return _short_header(part) if len(part) <= _SHORT_HEADER else _object(part)
+
+
+@lru_cache(maxsize=64)
+def _short_header(part: str) -> Mapping[str, Any]:
+    return MappingProxyType(_object(part))
+
+
+def _object(part: str, otherwise: str = "not_a_compact_jws") -> dict[str, Any]:
+    """The JSON object in one part of a compact JWS. Raises BadToken."""
     try:
-        return json_object(_decoded(token.split(".")[index]))
+        return json_object(_decoded(part))
     except (binascii.Error, Malformed):
         raise BadToken(otherwise) from None
 

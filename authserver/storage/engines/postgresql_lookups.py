@@ -149,7 +149,8 @@ class _WithoutPlace:
 def together(sql: str, *types: str) -> str:
     """`sql` for many at a time, with what is asked for as JSON; the last column counts from 1.
 
-    An array for each value says the same, and takes three times as long in PostgreSQL and driver.
+    An array for each value says the same, and takes twice as long in PostgreSQL and driver. `OFFSET
+    0` keeps the planner, which takes the JSON for a hundred rows, from reading a whole table.
     """
     first, *rest = sql.split("?")
     one = first + "".join(f"wanted.v{number}{part}" for number, part in enumerate(rest, 1))
@@ -157,5 +158,5 @@ def together(sql: str, *types: str) -> str:
     names = ", ".join(f"v{number}" for number in range(1, len(types) + 1))
     return (
         f"SELECT found.*, wanted.place FROM ROWS FROM (json_to_recordset($1::json) AS ({named}))"
-        f" WITH ORDINALITY AS wanted ({names}, place) CROSS JOIN LATERAL ({one}) AS found"
+        f" WITH ORDINALITY AS wanted ({names}, place) CROSS JOIN LATERAL ({one} OFFSET 0) AS found"
     )

@@ -9,8 +9,8 @@ import asyncpg
 import pytest
 
 from authserver.storage.contract import Database, Row, StorageUnavailable
-from authserver.storage.engines.postgresql_lookups import AT_A_TIME, Lookups
-from tests.support.storage_fixtures import Store
+from authserver.storage.engines.postgresql_lookups import AT_A_TIME, Lookups, together
+from tests.support.storage_fixtures import Place, Store
 
 _QUERY = "SELECT user_id, hint, expires_at FROM numbers WHERE user_id = ? AND expires_at > ?"
 
@@ -50,6 +50,25 @@ async def test_each_caller_gets_all_of_its_rows(numbers: Database) -> None:
     found = await asyncio.gather(*(ask(number) for number in range(100)))
     for number, rows in enumerate(found):
         assert {row[0] for row in rows} == {f"u{number + at}" for at in range(number % 3)}
+
+
+@pytest.mark.parametrize("count", [1, 50])
+async def test_each_is_found_by_an_index_in_a_table_of_any_size(
+    numbers: Database, place: Place, count: int
+) -> None:
+    """The planner takes a look-up's JSON for a hundred rows: enough to read a whole table for."""
+    if place.password_file is None:
+        pytest.skip("SQLite has no statement for many")
+    async with numbers.transaction() as transaction:
+        await transaction.execute(
+            "INSERT INTO numbers SELECT 'n' || n, NULL, n FROM generate_series(1, 5000) AS n"
+        )
+        await transaction.execute("ANALYZE numbers")
+    query = "SELECT a.user_id FROM numbers a JOIN numbers b ON b.user_id = a.user_id"
+    text = together(f"{query} WHERE a.user_id = ?", "text")
+    asked = json.dumps([{"v1": f"n{number}"} for number in range(count)])
+    plan = [row[0] for row in await numbers.fetch_all(f"EXPLAIN {text}", asked)]
+    assert not [line for line in plan if "Seq Scan" in line], plan
 
 
 async def test_what_was_written_before_is_found_and_what_ended_is_not(numbers: Database) -> None:

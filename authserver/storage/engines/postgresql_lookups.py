@@ -6,6 +6,7 @@ text is the same for any number of them, so a connection prepares it once.
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import lru_cache
@@ -18,6 +19,7 @@ from authserver.storage.contract import Row, StorageUnavailable
 
 AT_A_TIME: Final = 2  # statements of one kind under way; what comes meanwhile goes into the next
 MOST: Final = 200  # look-ups in one statement
+IN_A_ROW: Final = 20  # statements before the connection goes back: others wait for one as well
 
 _TYPES: Final = {str: "text", int: "bigint", bytes: "bytea"}
 
@@ -31,7 +33,7 @@ class Fetching(Protocol):
 
 
 class Lookups:
-    """Sends look-ups over a connection of the pool, and keeps it as long as more come.
+    """Sends look-ups over a connection of the pool, and keeps it a while if more come.
 
     `connection` raises StorageUnavailable for what the driver raises within it.
     """
@@ -40,6 +42,7 @@ class Lookups:
         self._connection = connection
         self._waiting: dict[str, list[_Lookup]] = {}
         self._under_way: dict[str, set[asyncio.Task[None]]] = {}
+        self._connected: Counter[str] = Counter()
 
     async def find(self, sql: str, *arguments: object) -> list[Row]:
         """The rows that `sql` finds; they are read after this call. Raises StorageUnavailable."""
@@ -70,16 +73,25 @@ class Lookups:
 
     async def _answer_all(self, sql: str, lookups: list[_Lookup]) -> None:
         """These, and then what waits when they are answered."""
+        connected = False
         try:
             async with self._connection() as connection:
+                connected, left = True, IN_A_ROW
+                self._connected[sql] += 1
                 while lookups:
                     await self._answer(connection, sql, lookups)
-                    lookups = self._next(sql)
+                    left -= 1
+                    lookups = self._next(sql) if left else []
         except StorageUnavailable as unavailable:
+            if not (connected or self._connected[sql]):
+                # There is none for those either who came meanwhile: they would wait as long again.
+                lookups, self._waiting[sql] = lookups + self._waiting[sql], []
             _fail(lookups, unavailable)
         except BaseException as error:
             _fail(lookups, StorageUnavailable(type(error).__name__))
             raise
+        finally:
+            self._connected[sql] -= connected
 
     async def _answer(self, connection: Fetching, sql: str, lookups: list[_Lookup]) -> None:
         try:

@@ -2,14 +2,20 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import asyncpg
 import pytest
 
 from authserver.storage.contract import Database, Row, StorageUnavailable
-from authserver.storage.engines.postgresql_lookups import AT_A_TIME, Lookups, together
+from authserver.storage.engines.postgresql_lookups import (
+    AT_A_TIME,
+    IN_A_ROW,
+    MOST,
+    Lookups,
+    together,
+)
 from tests.support.storage_fixtures import Place, Store
 
 _QUERY = "SELECT user_id, hint, expires_at FROM numbers WHERE user_id = ? AND expires_at > ?"
@@ -115,6 +121,11 @@ async def test_a_value_that_the_engine_cannot_take_is_the_fault_of_its_caller_al
     assert found[1] is None or isinstance(found[1], StorageUnavailable)
 
 
+async def turns() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
 class Statements:
     """A server that answers when told to, with a row for each that is asked for."""
 
@@ -124,6 +135,7 @@ class Statements:
         self.texts: set[str] = set()
         self.answer = asyncio.Event()
         self.failure: Exception | None = None
+        self.meanwhile: Callable[[], None] = lambda: None
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator["Statements"]:
@@ -134,6 +146,8 @@ class Statements:
         names = [asked["v1"] for asked in json.loads(str(arguments[0]))]
         self.asked.append(names)
         self.texts.add(sql)
+        self.meanwhile()
+        await turns()
         await self.answer.wait()
         if self.failure is not None:
             raise self.failure
@@ -147,10 +161,6 @@ async def test_all_that_are_ready_take_one_round_trip_of_one_text() -> None:
 
     def ask(*names: str) -> list["asyncio.Task[list[Row]]"]:
         return [asyncio.create_task(lookups.find("SELECT ? AS name", name)) for name in names]
-
-    async def turns() -> None:
-        for _ in range(5):
-            await asyncio.sleep(0)
 
     tasks = ask("a", "b")
     await turns()
@@ -194,3 +204,101 @@ async def test_a_failure_is_told_to_all_who_asked_and_to_nobody_later() -> None:
     assert len(server.asked) == 1
     server.failure = None
     assert await lookups.find("SELECT ?", "c")
+
+
+async def test_a_connection_goes_back_after_a_while_however_many_come() -> None:
+    """Five queries would keep the ten connections of a pool, and no write got one."""
+    server = Statements()
+    server.answer.set()
+    lookups = Lookups(server.connection)
+    asked: list[asyncio.Task[list[Row]]] = []
+
+    def ask() -> None:
+        if len(asked) < 10 * IN_A_ROW:
+            asked.append(asyncio.create_task(lookups.find("SELECT ? AS name", f"n{len(asked)}")))
+
+    server.meanwhile = ask
+    ask()
+    while len(asked) < 10 * IN_A_ROW:
+        await asyncio.sleep(0)
+    found = [rows[0][0] for rows in await asyncio.gather(*asked)]
+    assert found == [f"n{number}" for number in range(10 * IN_A_ROW)]
+    assert server.connections >= 10
+
+
+async def test_no_statement_is_for_more_than_the_bound() -> None:
+    server = Statements()
+    server.answer.set()
+    lookups = Lookups(server.connection)
+    names = [f"n{number}" for number in range(2 * MOST + 50)]
+    found = await asyncio.gather(*(lookups.find("SELECT ? AS name", name) for name in names))
+    assert [rows[0][0] for rows in found] == names
+    assert [len(asked) for asked in server.asked] == [MOST, MOST, 50]
+
+
+async def test_what_waits_when_a_connection_fails_is_sent_over_another() -> None:
+    server = Statements()
+    lookups = Lookups(server.connection)
+    tasks = []
+    for name in "abc":
+        tasks.append(asyncio.create_task(lookups.find("SELECT ?", name)))
+        await turns()
+    server.failure = StorageUnavailable("ConnectionDoesNotExistError")
+    server.answer.set()
+    await asyncio.wait(tasks[:2])
+    server.failure = None
+    found = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(each) for each in found] == [StorageUnavailable, StorageUnavailable, list]
+
+
+class Unconnected:
+    """A server with which a connection takes until `refuse` is set, and then fails."""
+
+    def __init__(self) -> None:
+        self.refuse = asyncio.Event()
+        self.connected: Statements | None = None
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Statements]:
+        if self.connected is None:
+            self.connected = Statements()
+            yield self.connected
+        else:
+            await self.refuse.wait()
+            self.refuse.clear()
+            raise StorageUnavailable("TimeoutError")
+
+
+async def test_where_no_connection_is_to_be_had_nobody_waits_for_several() -> None:
+    server = Unconnected()
+    server.connected = Statements()
+    lookups = Lookups(server.connection)
+    tasks = [
+        asyncio.create_task(lookups.find("SELECT ?", "a")) for _ in range(MOST * (AT_A_TIME + 2))
+    ]
+    await turns()
+    server.refuse.set()
+    await turns()
+    assert [type(task.exception()) for task in tasks] == [StorageUnavailable] * len(tasks)
+
+
+async def test_who_can_still_be_answered_is_not_told_of_a_failed_connection() -> None:
+    server = Unconnected()
+    lookups = Lookups(server.connection)
+    first = asyncio.create_task(lookups.find("SELECT ?", "first"))
+    await turns()
+    second = asyncio.create_task(lookups.find("SELECT ?", "second"))
+    await turns()
+    third = asyncio.create_task(lookups.find("SELECT ?", "third"))
+    await turns()
+    server.refuse.set()
+    await asyncio.wait([second])
+    await turns()
+    assert isinstance(second.exception(), StorageUnavailable)
+    assert not third.done()
+    assert server.connected is not None
+    server.connected.answer.set()
+    assert (await first)[0][0] == "first"
+    third.cancel()
+    server.refuse.set()
+    await turns()

@@ -201,6 +201,7 @@ async def test_a_failure_is_told_to_all_who_asked_and_to_nobody_later() -> None:
         *(lookups.find("SELECT ?", name) for name in "ab"), return_exceptions=True
     )
     assert [type(each) for each in found] == [StorageUnavailable] * 2
+    assert found[0] is not found[1]
     assert len(server.asked) == 1
     server.failure = None
     assert await lookups.find("SELECT ?", "c")
@@ -224,6 +225,16 @@ async def test_a_connection_goes_back_after_a_while_however_many_come() -> None:
     found = [rows[0][0] for rows in await asyncio.gather(*asked)]
     assert found == [f"n{number}" for number in range(10 * IN_A_ROW)]
     assert server.connections >= 10
+
+
+async def test_a_fault_of_ours_leaves_nobody_waiting() -> None:
+    server = Statements()
+    server.answer.set()
+    server.failure = ZeroDivisionError()
+    lookups = Lookups(server.connection)
+    async with asyncio.timeout(5):
+        with pytest.raises(StorageUnavailable, match="ZeroDivisionError"):
+            await lookups.find("SELECT ?", "a")
 
 
 async def test_no_statement_is_for_more_than_the_bound() -> None:

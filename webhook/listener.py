@@ -65,6 +65,9 @@ class _Arrived(msgspec.Struct, frozen=True):
     opted_in: bool
     at: float
 
+    def __repr__(self) -> str:
+        return "<_Arrived>"  # a pod may have secrets in its variables
+
 
 class _Decided(msgspec.Struct, frozen=True):
     """What the response and the log line need of a review. The pod itself is freed before."""

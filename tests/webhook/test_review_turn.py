@@ -130,6 +130,10 @@ def _webhook() -> Any:
     return listener.server(lambda: under, Readiness(), Metrics(CollectorRegistry()))
 
 
+def test_a_review_that_waits_does_not_show_its_pod() -> None:
+    assert "canary" not in repr(listener._Arrived(b'{"value": "canary"}', True, 0.0))
+
+
 async def test_no_waiting_review_is_larger_than_the_bound() -> None:
     server = _webhook()
     small, large = Wire(server), Wire(server)

@@ -27,8 +27,16 @@ class Value(msgspec.Struct, frozen=True):
 
 def shown_fields(kind: type[Value]) -> list[str]:
     """The fields that are in the repr of `kind`."""
-    return [name for name in kind.__struct_fields__ if not _is_hidden(kind.__annotations__[name])]
+    hidden = {
+        name
+        for each in kind.__mro__
+        for name, annotation in getattr(each, "__annotations__", {}).items()
+        if _is_hidden(annotation)
+    }
+    return [name for name in kind.__struct_fields__ if name not in hidden]
 
 
 def _is_hidden(annotation: Any) -> bool:
+    if isinstance(annotation, str):  # in quotes, or of a module that postpones its annotations
+        return "Hidden[" in annotation
     return get_origin(annotation) is Annotated and _HIDDEN in annotation.__metadata__

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import inspect
 import pkgutil
 import re
 from collections.abc import Iterator
@@ -44,7 +45,7 @@ def secrets_of(kind: type[Any]) -> set[str]:
     """Its fields that are texts and are named like a secret."""
     return {
         name
-        for name, annotation in vars(kind).get("__annotations__", {}).items()
+        for name, annotation in inspect.get_annotations(kind).items()
         if SECRET.search(name) and TEXT.fullmatch(_name_of(annotation))
     }
 
@@ -91,3 +92,15 @@ def test_a_hidden_field_is_compared_but_not_shown() -> None:
     assert repr(Sample("a", "canary")).endswith("Sample(name='a')")
     assert Sample("a", "canary") != Sample("a") == Sample("a")
     assert len({Sample("a", "canary"), Sample("a")}) == 2
+
+
+def test_what_is_hidden_stays_so_in_quotes_and_in_a_value_made_of_another() -> None:
+    class Sample(Value, frozen=True):
+        name: str
+        token: "Hidden[str]"
+
+    class Larger(Sample, frozen=True):
+        code: Hidden[str]
+        place: int
+
+    assert repr(Larger("a", "canary", "canary", 1)).endswith("Larger(name='a', place=1)")

@@ -38,6 +38,8 @@ class ClientDirectory:
         """
         if (configured := self._static.get(client_id)) is not None:
             return configured
+        if not client_id.isprintable():
+            return None  # PostgreSQL takes no NUL, and no database takes half a surrogate pair
         if self._documents is None or not self._documents.names(client_id):
             return await self._registered.get(client_id, now)
         known = self._documents.keeps(client_id) or await self._sessions.has_client(client_id)

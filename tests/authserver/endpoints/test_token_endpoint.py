@@ -22,6 +22,15 @@ def basic(client_id: str, secret: str) -> dict[str, str]:
     return {"Authorization": f"Basic {base64.b64encode(f'{client_id}:{secret}'.encode()).decode()}"}
 
 
+def asserted(subject: str) -> dict[str, str]:
+    """An assertion of a client whose id is this text of JSON; nobody signed it."""
+    payload = base64.urlsafe_b64encode(f'{{"sub":"{subject}"}}'.encode()).decode().rstrip("=")
+    return {
+        "client_assertion": f"e30.{payload}.",
+        "client_assertion_type": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
+    }
+
+
 def refusal(answer: Answer) -> tuple[int, str]:
     assert answer.headers["Cache-Control"] == "no-store"
     assert answer.headers["Content-Type"] == "application/json"
@@ -204,6 +213,8 @@ async def test_a_wrong_client_gets_401_and_a_challenge_where_it_used_basic(tmp_p
             basic(client_id, ""),
             basic("tw-unknown", secret),
             basic("", secret),
+            basic("a\0b", secret),
+            basic("a%00b", secret),
             {"Authorization": f"Bearer {secret}"},
             {"Authorization": basic(client_id, secret)["Authorization"].replace("Basic", "Bearer")},
             {"Authorization": "Basic"},
@@ -216,7 +227,13 @@ async def test_a_wrong_client_gets_401_and_a_challenge_where_it_used_basic(tmp_p
             answer = await _refresh_of_nothing(world, {}, headers)
             assert refusal(answer) == (401, "invalid_client"), headers
             assert answer.headers["WWW-Authenticate"] == 'Basic realm="tokenward"', headers
-        for fields in ({}, {"client_id": "tw-unknown"}, {"client_secret": secret}):
+        for fields in (
+            {},
+            {"client_id": "tw-unknown"},
+            {"client_secret": secret},
+            asserted(r"a\u0000b"),
+            asserted(r"a\ud800b"),
+        ):
             answer = await _refresh_of_nothing(world, fields, {})
             assert refusal(answer) == (401, "invalid_client"), fields
             assert "WWW-Authenticate" not in answer.headers

@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from joserfc import jws
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 
+from authserver.tokens import jws as ours
 from authserver.tokens.algorithms import OURS, UPSTREAMS
 from authserver.tokens.jws import BadToken, verify
 from authserver.upstream.jwks import verification_keys
@@ -116,3 +117,16 @@ def test_an_algorithm_that_is_no_name_is_refused(alg: Any) -> None:
     header = base64.urlsafe_b64encode(json.dumps({"alg": alg, "kid": "k"}).encode()).decode()
     with pytest.raises(BadToken, match="wrong_algorithm"):
         verified(f"{header.rstrip('=')}.{payload}.{signature}", PUBLIC)
+
+
+def test_only_a_short_header_is_remembered_and_nobody_can_change_it() -> None:
+    """Else strangers could have megabytes kept, for nobody has verified a header that is read."""
+    ours._short_header.cache_clear()
+    for longer in ("", "x" * 300):
+        header = {"alg": "ES256", "kid": "k", "cty": longer}
+        token = jws.serialize_compact(header, PAYLOAD, P256, algorithms=["ES256"])
+        assert verified(token, PUBLIC)
+    assert ours._short_header.cache_info().currsize == 1
+    remembered: Any = ours._short_header(signed(P256, "ES256").partition(".")[0])
+    with pytest.raises(TypeError):
+        remembered["alg"] = "none"

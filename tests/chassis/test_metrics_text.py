@@ -1,5 +1,7 @@
 """Our text is that of prometheus_client, byte for byte, and costs none of its servers."""
 
+import math
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -80,6 +82,25 @@ def test_a_process_says_nothing_of_itself_where_there_is_no_proc(tmp_path: Path)
     assert metrics_text.render(ProcessMetrics(tmp_path)) == b""
     (tmp_path / "stat").write_text("cpu 1 2 3\n")
     assert metrics_text.render(ProcessMetrics(tmp_path)) == b""
+
+
+def test_a_process_may_have_any_name(tmp_path: Path) -> None:
+    (tmp_path / "stat").write_text("cpu 1 2 3\nbtime 1000\n")
+    (tmp_path / "self/fd").mkdir(parents=True)
+    numbers = " ".join(map(str, range(3, 53)))
+    (tmp_path / "self/stat").write_text(f"1 (a) b (c) 7) {numbers}\n")
+    found = {sample.name: sample.value for sample in samples_of(ProcessMetrics(tmp_path))}
+    assert found["process_virtual_memory_bytes"] == 23  # the number of the field, as proc(5) counts
+    assert found["process_cpu_seconds_total"] == (14 + 15) / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.mark.parametrize(
+    "value", [0, -0.0, 1, 0.1, 1e-7, 999_999.5, 1e6, 1_234_567.25, 1.5e9, 1e16, math.nan, math.inf]
+)
+def test_a_number_is_written_as_the_library_writes_it(value: float) -> None:
+    registry = CollectorRegistry()
+    Gauge("g", "A level.", registry=registry).set(value)
+    assert metrics_text.render(registry) == generate_latest(registry)
 
 
 def test_plain_numbers_are_written_as_the_library_writes_its_own() -> None:

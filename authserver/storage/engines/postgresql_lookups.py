@@ -42,7 +42,7 @@ class Lookups:
         self._connection = connection
         self._waiting: dict[str, list[_Lookup]] = {}
         self._under_way: dict[str, set[asyncio.Task[None]]] = {}
-        self._connected: Counter[str] = Counter()
+        self._connected: Counter[str] = Counter()  # of those under way, which have a connection
 
     async def find(self, sql: str, *arguments: object) -> list[Row]:
         """The rows that `sql` finds; they are read after this call. Raises StorageUnavailable."""
@@ -91,7 +91,8 @@ class Lookups:
             _fail(lookups, StorageUnavailable(type(error).__name__))
             raise
         finally:
-            self._connected[sql] -= connected
+            if connected:
+                self._connected[sql] -= 1
 
     async def _answer(self, connection: Fetching, sql: str, lookups: list[_Lookup]) -> None:
         try:

@@ -16,9 +16,16 @@ from authserver.storage.engines.postgresql_lookups import (
     Lookups,
     together,
 )
-from tests.support.storage_fixtures import Place, Store
+from tests.support.postgresql import starts_postgresql
+from tests.support.storage_fixtures import Store
 
 _QUERY = "SELECT user_id, hint, expires_at FROM numbers WHERE user_id = ? AND expires_at > ?"
+
+
+# SQLite has no statement for many.
+on_postgresql = pytest.mark.parametrize(
+    "place", [pytest.param("postgresql", marks=starts_postgresql)], indirect=True
+)
 
 
 @pytest.fixture
@@ -58,13 +65,12 @@ async def test_each_caller_gets_all_of_its_rows(numbers: Database) -> None:
         assert {row[0] for row in rows} == {f"u{number + at}" for at in range(number % 3)}
 
 
+@on_postgresql
 @pytest.mark.parametrize("count", [1, 50])
 async def test_each_is_found_by_an_index_in_a_table_of_any_size(
-    numbers: Database, place: Place, count: int
+    numbers: Database, count: int
 ) -> None:
     """The planner takes a look-up's JSON for a hundred rows: enough to read a whole table for."""
-    if place.password_file is None:
-        pytest.skip("SQLite has no statement for many")
     async with numbers.transaction() as transaction:
         await transaction.execute(
             "INSERT INTO numbers SELECT 'n' || n, NULL, n FROM generate_series(1, 5000) AS n"

@@ -5,15 +5,13 @@ Both servers are up at once, and short rounds of reviews take turns between them
 """
 
 import statistics
-import subprocess
 import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
 from tests.bench.side_by_side import Row
-from tests.bench.webhook import Server, drive, review
+from tests.bench.webhook import drive, review, served
 from tests.support.server_certificates import Authority
 
 _ROUNDS: Final = 25
@@ -38,7 +36,10 @@ def measure(ours: Path, theirs: Path) -> list[Row]:
     with tempfile.TemporaryDirectory() as made, ExitStack() as started:
         folder = Path(made)
         Authority().issue(folder)
-        servers = [started.enter_context(_served(tree, folder)) for tree in (ours, theirs)]
+        servers = [
+            started.enter_context(served("webhook", folder, tree, str(tree / ".venv/bin/python")))
+            for tree in (ours, theirs)
+        ]
         for turn in range(_ROUNDS):
             for what, bodies in kinds.items():
                 cost = [0.0, 0.0]
@@ -54,22 +55,3 @@ def _row(what: str, pairs: list[tuple[float, float]]) -> Row:
     now, before = (statistics.median(side) for side in zip(*pairs, strict=True))
     ratio = statistics.median(mine / its for mine, its in pairs)
     return Row(what, "CPU us/request", now, before, ratio)
-
-
-@contextmanager
-def _served(tree: Path, folder: Path) -> Iterator[Server]:
-    """The webhook of a tree, without its start: `tests.bench.webhook` of every build serves it."""
-    with (folder / f"{tree.name}.log").open("wb") as log:
-        python, module = str(tree / ".venv/bin/python"), "tests.bench.webhook"
-        process = subprocess.Popen(
-            [python, "-m", module, "serve", "webhook", str(folder)],
-            stdout=subprocess.PIPE,
-            stderr=log,
-            cwd=tree,
-        )
-    assert process.stdout is not None
-    try:
-        yield Server(int(process.stdout.readline()), process.pid)
-    finally:
-        process.kill()
-        process.communicate()

@@ -126,13 +126,16 @@ class Server:
 
 
 @contextmanager
-def served(which: str, folder: Path) -> Iterator[Server]:
-    with (folder / f"{which}.log").open("wb") as log:
+def served(
+    which: str, folder: Path, tree: Path = _ROOT, python: str = sys.executable
+) -> Iterator[Server]:
+    """A server of a tree, alone in its process: this module of every build serves it."""
+    with (folder / f"{tree.name}-{which}.log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "tests.bench.webhook", "serve", which, str(folder)],
+            [python, "-m", "tests.bench.webhook", "serve", which, str(folder)],
             stdout=subprocess.PIPE,
             stderr=log,
-            cwd=_ROOT,
+            cwd=tree,
         )
     assert process.stdout is not None
     try:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from authserver.storage.contract import Row
 from authserver.storage.keyring import DecryptionFailed, Keyring
@@ -120,6 +121,35 @@ def is_another_grant(replaced: Connection, by: Connection | Grant) -> bool:
     subjects = {replaced.upstream_subject, by.upstream_subject}
     registrations = {replaced.registration, by.registration} - {None}
     return ("" not in subjects and len(subjects) == 2) or len(registrations) == 2
+
+
+def is_same_account(row: Row, grant: Grant) -> bool:
+    """Whether the tokens in a row are of the upstream account that a grant is of."""
+    return (row["upstream_issuer"], row["upstream_subject"]) == (
+        grant.upstream_issuer,
+        grant.upstream_subject,
+    )
+
+
+def carry_refresh_token(before: Connection | None, grant: Grant) -> UpstreamTokens:
+    """A grant's tokens, with the refresh token of the connection before where it brought none."""
+    if (
+        grant.tokens.refresh_token is None
+        and before is not None
+        and not before.dead
+        and before.first_claimed_at is None
+        and before.refresh_claimed_at is None
+        and before.refusals == 0
+        and before.registration in (None, grant.registration)
+        and before.upstream_issuer == grant.upstream_issuer
+        and before.upstream_subject == grant.upstream_subject
+    ):
+        return replace(
+            grant.tokens,
+            refresh_token=before.tokens.refresh_token,
+            refresh_expires_at=before.tokens.refresh_expires_at,
+        )
+    return grant.tokens
 
 
 def registration_of(

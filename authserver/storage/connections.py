@@ -5,8 +5,6 @@ The claim on a connection's refresh token is taken and settled in `claim_rows`.
 
 from collections.abc import Sequence
 
-from msgspec.structs import replace
-
 from authserver.storage import revocations
 from authserver.storage.connection_rows import (
     AT_KEY,
@@ -15,7 +13,9 @@ from authserver.storage.connection_rows import (
     VALUES,
     SealedConnections,
     at,
+    carry_refresh_token,
     is_another_grant,
+    is_same_account,
     place_of,
 )
 from authserver.storage.contract import Database, Row, Transactional
@@ -26,7 +26,6 @@ from authserver.storage.records import (
     Connection,
     ConnectionKey,
     Grant,
-    UpstreamTokens,
 )
 from authserver.storage.upstream_revocations import UpstreamRevocation, enqueue
 from authserver.storage.users import UserBlocked
@@ -242,7 +241,7 @@ class Connections:
         replaced = self._sealed.open_if_whole(row[:-1]) if row else None
         same_owner = row is not None and row["owner_uid"] == owner_uid
         before = replaced if same_owner else None
-        if row is not None and not (same_owner and _same_account(row, grant)):
+        if row is not None and not (same_owner and is_same_account(row, grant)):
             # What sidecars hold is another account's, or another object's.
             await revocations.connections_ended(transaction, [key], now)
         if replaced is not None and is_another_grant(replaced, grant):
@@ -254,7 +253,7 @@ class Connections:
             row["generation"] + 1 if row else 1,
             grant.upstream_issuer,
             grant.upstream_subject,
-            _carry_refresh_token(before, grant),
+            carry_refresh_token(before, grant),
             grant.asked_scope,
             registration=grant.registration,
         )
@@ -277,30 +276,3 @@ class Connections:
             owner_uid,
             after.tokens.needs_user_at,
         )
-
-
-def _same_account(row: Row, grant: Grant) -> bool:
-    return (row["upstream_issuer"], row["upstream_subject"]) == (
-        grant.upstream_issuer,
-        grant.upstream_subject,
-    )
-
-
-def _carry_refresh_token(before: Connection | None, grant: Grant) -> UpstreamTokens:
-    if (
-        grant.tokens.refresh_token is None
-        and before is not None
-        and not before.dead
-        and before.first_claimed_at is None
-        and before.refresh_claimed_at is None
-        and before.refusals == 0
-        and before.registration in (None, grant.registration)
-        and before.upstream_issuer == grant.upstream_issuer
-        and before.upstream_subject == grant.upstream_subject
-    ):
-        return replace(
-            grant.tokens,
-            refresh_token=before.tokens.refresh_token,
-            refresh_expires_at=before.tokens.refresh_expires_at,
-        )
-    return grant.tokens

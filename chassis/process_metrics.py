@@ -23,7 +23,7 @@ class ProcessMetrics:
     def collect(self) -> Iterator[Family]:
         try:
             booted = self._boot_time()
-            # The name stands in parentheses, and may have blanks and parentheses of its own.
+            # The name is in parentheses, and may itself contain blanks and parentheses.
             fields = (self._proc / "self/stat").read_bytes().rpartition(b")")[2].split()
             opened = len(os.listdir(self._proc / "self/fd"))
         except (OSError, ValueError):

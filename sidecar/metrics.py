@@ -15,7 +15,7 @@ POLL_RESULTS: Final = ("ok", "unsupported", "failed")
 
 
 class Metrics:
-    """What happened, counted in plain numbers: there is one thread, and none of them has a lock."""
+    """What happened, counted in plain numbers: there is one thread, so no number needs a lock."""
 
     def __init__(self) -> None:
         self._doors = {door: _Door() for door in DOORS}

@@ -57,7 +57,7 @@ def started(
         stderr=subprocess.DEVNULL,
     )
     try:
-        _until_ready(url, begun + READY_WITHIN_SECONDS)
+        until_ready(url, begun + READY_WITHIN_SECONDS)
         yield f"{process}, exec to ready", "ms", (time.perf_counter() - begun) * 1000
         fields = Path(f"/proc/{child.pid}/stat").read_text().rsplit(") ", 1)[1].split()
         ticks = int(fields[11]) + int(fields[12])
@@ -97,7 +97,7 @@ def _webhook_configuration(layout: Layout) -> Path:
     return file
 
 
-def _until_ready(url: str, until: float) -> None:
+def until_ready(url: str, until: float) -> None:
     while time.perf_counter() < until:
         try:
             with urllib.request.urlopen(url, timeout=1):

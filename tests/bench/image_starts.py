@@ -11,7 +11,6 @@ import json
 import statistics
 import subprocess
 import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -22,6 +21,7 @@ from demo.layout import plan
 from demo.material import write_material
 from demo.stack import sidecar_environment
 from release.oci import buildah
+from tests.bench.footprint_probe import until_ready
 
 _ROUNDS: Final = 15
 _PATIENCE_SECONDS: Final = 30.0
@@ -38,7 +38,7 @@ class Start(NamedTuple):
 
 
 class Unpacked(NamedTuple):
-    """The files of an image, what they are started with, and where readiness is told."""
+    """The files of an image, the command that starts them, and the URL that answers when ready."""
 
     root: Path
     command: list[str]
@@ -84,7 +84,7 @@ def started(image: Unpacked) -> Start:
     begun = time.perf_counter()
     process = subprocess.Popen(image.command, stderr=subprocess.DEVNULL)
     try:
-        _until_ready(image.url, begun + _PATIENCE_SECONDS)
+        until_ready(image.url, begun + _PATIENCE_SECONDS)
         took = time.perf_counter() - begun
         folder = Path(f"/proc/{process.pid}")
         # Nanoseconds on a processor; `stat` has hundredths of a second.
@@ -96,16 +96,6 @@ def started(image: Unpacked) -> Start:
     finally:
         process.terminate()
         process.wait(timeout=_PATIENCE_SECONDS)
-
-
-def _until_ready(url: str, until: float) -> None:
-    while time.perf_counter() < until:
-        try:
-            with urllib.request.urlopen(url, timeout=1):
-                return
-        except OSError:
-            time.sleep(0.002)
-    raise TimeoutError(f"nothing answers 200 at {url}")
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from authserver.storage.engines.postgresql import PostgresqlDatabase
 
 
 class Pool:
-    """Counts what is taken and given back, and fails as it is told."""
+    """Counts what is taken and given back, and fails where a test wants it to."""
 
     def __init__(self, acquiring: Exception | None = None, releasing: Exception | None = None):
         self.acquiring, self.releasing = acquiring, releasing
